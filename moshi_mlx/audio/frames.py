@@ -1,0 +1,30 @@
+"""The unit of time of the whole package: one frame, 80 ms of mono audio.
+
+Source: Moshi paper §3.3; moshi/models/loaders.py (`SAMPLE_RATE`, `FRAME_RATE`).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+SAMPLE_RATE = 24_000  # Hz
+FRAME_RATE = 12.5  # frames per second
+FRAME_SAMPLES = int(SAMPLE_RATE / FRAME_RATE)  # 1920 samples
+FRAME_SECONDS = FRAME_SAMPLES / SAMPLE_RATE  # 0.08 s
+
+
+def silence(frames: int = 1) -> np.ndarray:
+    """Silent audio, (frames * 1920,) float32."""
+    return np.zeros(frames * FRAME_SAMPLES, dtype=np.float32)
+
+
+def split_frames(pcm: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut audio into frames; the last one is filled up with silence.
+
+    pcm: (samples,) float32 at 24 kHz. Yields (1920,) float32, ceil(samples / 1920) of them.
+    """
+    for start in range(0, len(pcm), FRAME_SAMPLES):
+        frame = pcm[start : start + FRAME_SAMPLES]
+        if len(frame) < FRAME_SAMPLES:
+            frame = np.pad(frame, (0, FRAME_SAMPLES - len(frame)))
+        yield frame.astype(np.float32, copy=False)

@@ -1,0 +1,56 @@
+"""Every error a user of this package can meet.
+
+MoshiError
+├── ConfigError            a config asks for something that does not exist here, or contradicts itself
+├── CheckpointError        a checkpoint cannot be found, read, or does not fit its config
+│   └── DownloadError      the hub cannot be reached, refused, or `--offline` forbids asking it
+├── QuantizationError      a quantization is unknown, impossible, or contradicts the file
+├── AudioFileError         an audio file cannot be read or written
+├── AudioDeviceError       a microphone or speaker cannot be opened or has gone
+├── CodecError             the audio codec failed or died
+├── SessionError           a session was used against its contract (wrong frame, closed, full batch)
+└── ProtocolError          a peer on the wire broke the protocol
+
+A message is one line: what happened, with the value, and what to do about it.
+The command line catches `MoshiError` once, prints the message and exits with 1.
+"""
+
+
+class MoshiError(Exception):
+    """Base of every error this package raises for people."""
+
+
+class ConfigError(MoshiError):
+    """A config asks for something this package does not have, or contradicts itself."""
+
+
+class CheckpointError(MoshiError):
+    """A checkpoint cannot be found, read, or does not fit its config."""
+
+
+class DownloadError(CheckpointError):
+    """The hub cannot be reached or refused, or offline mode forbids asking it."""
+
+
+class QuantizationError(MoshiError):
+    """A quantization is unknown, impossible for a shape, or contradicts the file."""
+
+
+class AudioFileError(MoshiError):
+    """An audio file cannot be read or written."""
+
+
+class AudioDeviceError(MoshiError):
+    """A microphone or speaker cannot be opened, or has gone."""
+
+
+class CodecError(MoshiError):
+    """The audio codec failed, or its worker died."""
+
+
+class SessionError(MoshiError):
+    """A session was used against its contract: a wrong frame, a closed session, a full batch."""
+
+
+class ProtocolError(MoshiError):
+    """A peer on the wire broke the protocol."""

@@ -1,0 +1,73 @@
+"""Reading a config key by key, so that nothing in it goes unread."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from moshi_mlx.errors import ConfigError
+
+
+class ConfigReader:
+    """Reads each key of a config once and knows at the end which ones nobody asked for."""
+
+    def __init__(self, config: Mapping[str, Any], where: str = "config field") -> None:
+        self.left = dict(config)
+        self.where = where
+
+    def get(self, key: str, *default: Any) -> Any:
+        if key not in self.left and not default:
+            raise ConfigError(f"{self.where} '{key}' is missing")
+        return self.left.pop(key, *default)
+
+    def _typed(self, key: str, kind: str, convert: Any, default: tuple[Any, ...]) -> Any:
+        value = self.get(key, *default)
+        if value is None and default:
+            return default[0]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or convert(value) != value:
+            raise ConfigError(f"{self.where} '{key}' is {value!r}: {kind} expected")
+        return convert(value)
+
+    def integer(self, key: str, *default: int) -> int:
+        value = self._typed(key, "a whole number", int, default)
+        if value < 0:
+            raise ConfigError(f"{self.where} '{key}' is {value}: it cannot be negative")
+        return value
+
+    def number(self, key: str, *default: float | None) -> Any:
+        return self._typed(key, "a number", float, default)
+
+    def integers(self, key: str, *default: Iterable[int]) -> list[int]:
+        value = self.get(key, *default)
+        if value is None and default:
+            value = default[0]
+        if not isinstance(value, (list, tuple, range)) or not value or not all(type(v) is int for v in value):
+            raise ConfigError(f"{self.where} '{key}' is {value!r}: a list of whole numbers expected")
+        return list(value)
+
+    def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
+        value = self.get(key, default)
+        if value not in choices:
+            raise ConfigError(f"{self.where} '{key}' is {value!r}: one of {', '.join(choices)} expected")
+        return value
+
+    def only(self, key: str, value: Any, default: Any = ...) -> None:
+        """The one value we have; `default` is what an absent key means in PyTorch, `value` unless told."""
+        found = self.get(key, None)
+        if found is None:
+            found = value if default is ... else default
+        if found != value:
+            raise ConfigError(f"{self.where} '{key}' is {found!r}: only {value!r} is supported")
+
+    def absent(self, *keys: str) -> None:
+        for key in keys:
+            if value := self.get(key, None):
+                raise ConfigError(f"{self.where} '{key}' is {value!r}: not supported")
+
+    def ignore(self, *keys: str) -> None:
+        for key in keys:
+            self.left.pop(key, None)
+
+    def ignore_prefix(self, prefix: str) -> None:
+        self.ignore(*[key for key in self.left if key.startswith(prefix)])
+
+    def finish(self) -> None:
+        self.absent(*list(self.left))
