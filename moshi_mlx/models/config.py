@@ -14,9 +14,10 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config_reader import ConfigReader
 
 # Keys of config.json that describe files, provenance or defaults around the model, not the model.
-WRAPPER_KEYS = frozenset(
-    "moshi_name mimi_name mimi_config_name tokenizer_name lora_name model_type lm_gen_config tts_config "
-    "stt_config model_id quantization quantization_config _name_or_path".split()
+WRAPPER_KEYS = (
+    *("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name"),
+    *("model_type", "model_id", "lm_gen_config", "tts_config", "stt_config"),
+    *("quantization", "quantization_config", "_name_or_path"),
 )
 
 
@@ -159,7 +160,9 @@ class LmConfig:
             read.ignore_prefix("depformer_")
         read.finish()
         if len(lm.delays) != lm.n_q + 1:
-            raise ConfigError(f"config field 'delays' has {len(lm.delays)} entries, n_q + 1 = {lm.n_q + 1} expected")
+            raise ConfigError(
+                f"config field 'delays' has {len(lm.delays)} entries, n_q + 1 = {lm.n_q + 1} expected"
+            )
         if min(lm.delays) < 0:
             raise ConfigError(f"config field 'delays' has a negative entry: {min(lm.delays)}")
         if lm.n_q < lm.dep_q:
@@ -183,7 +186,9 @@ def _check_heads(prefix: str, config: TransformerConfig) -> None:
             f"{config.dim} channels do not split into heads of even width"
         )
     if config.num_heads % config.kv_repeat:
-        raise ConfigError(f"config field '{prefix}kv_repeat' is {config.kv_repeat}, not a divisor of {config.num_heads} heads")
+        raise ConfigError(
+            f"config field '{prefix}kv_repeat' is {config.kv_repeat}: no divisor of {config.num_heads} heads"
+        )
 
 
 def _depth(read: ConfigReader, steps: int, hidden_scale: float, temporal: TransformerConfig) -> DepthConfig:
@@ -224,14 +229,20 @@ def _conditioners(read: ConfigReader) -> dict[str, LutConfig]:
     fuser = read.get("fuser", None) or {}
     for method, names in fuser.items():
         if method != "sum" and names:
-            raise ConfigError(f"config field 'fuser.{method}' is {names!r}: only 'sum' conditioning is supported")
+            raise ConfigError(
+                f"config field 'fuser.{method}' is {names!r}: only 'sum' conditioning is supported"
+            )
     found = {}
     for name, entry in entries.items():
         if entry.get("type") != "lut":
-            raise ConfigError(f"config field 'conditioners.{name}.type' is {entry.get('type')!r}: only 'lut' is supported")
+            raise ConfigError(
+                f"config field 'conditioners.{name}.type' is {entry.get('type')!r}: only 'lut' is supported"
+            )
         lut = entry["lut"]
         if lut.get("tokenizer", "noop") != "noop" or not lut.get("possible_values"):
-            raise ConfigError(f"config field 'conditioners.{name}.lut': a 'noop' tokenizer with possible_values expected")
+            raise ConfigError(
+                f"config field 'conditioners.{name}.lut': a 'noop' tokenizer with possible_values expected"
+            )
         if name not in fuser.get("sum", ()):
             raise ConfigError(f"config field 'fuser.sum' does not name the conditioner {name!r}")
         found[name] = LutConfig(int(lut["n_bins"]), int(lut["dim"]), tuple(lut["possible_values"]))

@@ -1,0 +1,133 @@
+"""The window of past positions that a streaming transformer attends to.
+
+Keys and values live in a ring of `context + step - 1` slots per layer, written in place; position p sits in
+slot p modulo the ring's size. Up to `step` positions at once are written first and attended to where they lie
+(with step 1 the ring is exactly the window and nothing is masked); longer pushes attend to the old ring and the
+new positions side by side and are written afterwards. Masks come from positions alone, so how a stream is cut
+into pushes cannot change its result.
+
+Rows of a batch share the position counter, which is harmless because RoPE is relative; a position at which
+a row was not running is masked for that row.
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from moshi_mlx.models.config import TransformerConfig
+
+
+@dataclass(frozen=True)
+class Push:
+    """What all layers share about the positions being pushed."""
+
+    position: int  # of the first new one
+    count: int
+    filled: int  # slots of the ring to read
+    mask: mx.array | None  # (1 | B, 1, count, keys) bool, True = attend; None = attend to everything
+
+
+class KVCache:
+    """Keys and values of all layers of one transformer, for all rows of a batch.
+
+    keys[layer], values[layer]: (B, kv heads, slots, head dim).
+    """
+
+    def __init__(
+        self, config: TransformerConfig, batch: int, step: int = 1, dtype: mx.Dtype = mx.float32
+    ) -> None:
+        self.context = config.context
+        self.step = step
+        self.slots = config.context + step - 1
+        self.position = 0
+        shape = (batch, config.num_kv_heads, self.slots, config.head_dim)
+        self.keys = [mx.zeros(shape, dtype) for _ in range(config.num_layers)]
+        self.values = [mx.zeros(shape, dtype) for _ in range(config.num_layers)]
+        self.running = np.zeros(
+            (batch, self.slots), dtype=bool
+        )  # was the row running at that slot's position?
+
+    def arrays(self) -> list[mx.array]:
+        """Every array held, to be evaluated together with what a step returns."""
+        return [*self.keys, *self.values]
+
+    def rewind(self) -> None:
+        """Start over for all rows; what the slots hold is never read again."""
+        self.position = 0
+
+    def reset_row(self, row: int) -> None:
+        """Make one row forget, without touching the others."""
+        self.running[row] = False
+
+    def begin(self, count: int, rows: np.ndarray | None = None) -> Push:
+        """Prepare for `count` new positions; `rows` (B,) bool tells which rows run, all unless given."""
+        start, slots = self.position, self.slots
+        in_place = count <= self.step
+        if in_place:
+            self._mark_running(count, rows)
+            filled = min(start + count, slots)
+            held, running = _slot_positions(start + count, slots)[:filled], self.running[:, :filled]
+        else:
+            filled = min(start, slots)
+            held = np.concatenate([_slot_positions(start, slots)[:filled], np.arange(start, start + count)])
+            new = np.repeat(
+                np.ones((len(self.running), 1), bool) if rows is None else rows[:, None], count, axis=1
+            )
+            running = np.concatenate([self.running[:, :filled], new], axis=1)
+            self._mark_running(count, rows)
+        mask = None
+        everyone_runs = bool(running.all())
+        if not (count == 1 and self.step == 1 and everyone_runs):
+            age = np.arange(start, start + count)[:, None] - held[None, :]  # (count, keys)
+            allowed = ((age >= 0) & (age < self.context))[None]
+            if not everyone_runs:
+                # A row always sees itself: a row that is not running would otherwise divide zero by zero.
+                allowed = (allowed & running[:, None, :]) | (age == 0)[None]
+            mask = mx.array(allowed[:, None])
+        return Push(start, count, filled, mask)
+
+    def extend(self, layer: int, keys: mx.array, values: mx.array, push: Push) -> tuple[mx.array, mx.array]:
+        """Store the new positions of one layer; returns what its queries attend to, in the mask's order.
+
+        keys, values: (B, kv heads, push.count, head dim), keys already rotated.
+        """
+        if push.count <= self.step:
+            self._write(layer, keys, values, push)
+            return self.keys[layer][:, :, : push.filled], self.values[layer][:, :, : push.filled]
+        seen = (
+            mx.concatenate([self.keys[layer][:, :, : push.filled], keys], axis=2),
+            mx.concatenate([self.values[layer][:, :, : push.filled], values], axis=2),
+        )
+        self._write(layer, keys, values, push)
+        return seen
+
+    def end(self, push: Push) -> None:
+        """Count the pushed positions as past."""
+        self.position += push.count
+
+    def _write(self, layer: int, keys: mx.array, values: mx.array, push: Push) -> None:
+        for source, target in _segments(push.position, push.count, self.slots):
+            self.keys[layer][:, :, target] = keys[:, :, source]
+            self.values[layer][:, :, target] = values[:, :, source]
+
+    def _mark_running(self, count: int, rows: np.ndarray | None) -> None:
+        for _, target in _segments(self.position, count, self.slots):
+            self.running[:, target] = True if rows is None else rows[:, None]
+
+
+def _slot_positions(end: int, slots: int) -> np.ndarray:
+    """The position that each slot holds once positions 0..end-1 were written; negative = none yet."""
+    last = end - 1
+    return last - (last - np.arange(slots)) % slots
+
+
+def _segments(start: int, count: int, slots: int) -> list[tuple[slice, slice]]:
+    """(source, target) slices that write positions start..start+count-1 into the ring, newest `slots` only."""
+    skip = max(0, count - slots)
+    first = (start + skip) % slots
+    head = min(count - skip, slots - first)
+    segments = [(slice(skip, skip + head), slice(first, first + head))]
+    if skip + head < count:
+        segments.append((slice(skip + head, count), slice(0, count - skip - head)))
+    return segments
