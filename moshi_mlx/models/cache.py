@@ -11,6 +11,7 @@ a row was not running is masked for that row.
 """
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -34,9 +35,7 @@ class KVCache:
     keys[layer], values[layer]: (B, kv heads, slots, head dim).
     """
 
-    def __init__(
-        self, config: TransformerConfig, batch: int, step: int = 1, dtype: mx.Dtype = mx.float32
-    ) -> None:
+    def __init__(self, config: TransformerConfig, batch: int, step: int = 1, dtype: mx.Dtype = mx.float32) -> None:
         self.context = config.context
         self.step = step
         self.slots = config.context + step - 1
@@ -44,17 +43,16 @@ class KVCache:
         shape = (batch, config.num_kv_heads, self.slots, config.head_dim)
         self.keys = [mx.zeros(shape, dtype) for _ in range(config.num_layers)]
         self.values = [mx.zeros(shape, dtype) for _ in range(config.num_layers)]
-        self.running = np.zeros(
-            (batch, self.slots), dtype=bool
-        )  # was the row running at that slot's position?
+        self.running = np.zeros((batch, self.slots), dtype=bool)  # was the row running at that slot's position?
 
     def arrays(self) -> list[mx.array]:
         """Every array held, to be evaluated together with what a step returns."""
         return [*self.keys, *self.values]
 
     def rewind(self) -> None:
-        """Start over for all rows; what the slots hold is never read again."""
+        """Start over for all rows, as if new; what the slots hold is never read again."""
         self.position = 0
+        self.running[:] = False
 
     def reset_row(self, row: int) -> None:
         """Make one row forget, without touching the others."""
@@ -77,14 +75,14 @@ class KVCache:
             running = np.concatenate([self.running[:, :filled], new], axis=1)
             self._mark_running(count, rows)
         mask = None
-        everyone_runs = bool(running.all())
+        everyone_runs = bool(running.all() if rows is None else running[rows].all())
         if not (count == 1 and self.step == 1 and everyone_runs):
             age = np.arange(start, start + count)[:, None] - held[None, :]  # (count, keys)
             allowed = ((age >= 0) & (age < self.context))[None]
             if not everyone_runs:
                 # A row always sees itself: a row that is not running would otherwise divide zero by zero.
                 allowed = (allowed & running[:, None, :]) | (age == 0)[None]
-            mask = mx.array(allowed[:, None])
+            mask = mx.array(cast(Any, allowed[:, None]))  # its stubs do not know numpy
         return Push(start, count, filled, mask)
 
     def extend(self, layer: int, keys: mx.array, values: mx.array, push: Push) -> tuple[mx.array, mx.array]:

@@ -229,9 +229,7 @@ def _conditioners(read: ConfigReader) -> dict[str, LutConfig]:
     fuser = read.get("fuser", None) or {}
     for method, names in fuser.items():
         if method != "sum" and names:
-            raise ConfigError(
-                f"config field 'fuser.{method}' is {names!r}: only 'sum' conditioning is supported"
-            )
+            raise ConfigError(f"config field 'fuser.{method}' is {names!r}: only 'sum' conditioning is supported")
     found = {}
     for name, entry in entries.items():
         if entry.get("type") != "lut":

@@ -30,8 +30,12 @@ class LmState:
         """Every array held, to be evaluated together with what a step returns."""
         return self.temporal.arrays() + (self.depth.arrays() if self.depth else [])
 
+    def rewind(self) -> None:
+        """Make all rows forget, as if new."""
+        self.temporal.rewind()
+
     def reset_row(self, row: int) -> None:
-        """Make one row forget its conversation."""
+        """Make one row forget its conversation, without touching the others."""
         self.temporal.reset_row(row)
 
 

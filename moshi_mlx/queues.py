@@ -1,0 +1,71 @@
+"""The one kind of queue between threads: bounded, closable, and honest about what it drops. Nothing polls."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class QueueClosed(Exception):
+    """Something was put into a queue whose reader has gone."""
+
+
+class BoundedQueue(Generic[T]):
+    """First in, first out, for one writer thread and one reader thread.
+
+    When it is full, `put` waits (a file can wait) or, with `drop_oldest`, makes room and counts what it dropped
+    (a microphone cannot wait). Closing is a flag, not an item: what is queued is still delivered, and closing a
+    full queue loses nothing.
+    """
+
+    def __init__(self, size: int, drop_oldest: bool = False) -> None:
+        self._items: deque[T] = deque()
+        self._size = size
+        self._drop_oldest = drop_oldest
+        self._changed = threading.Condition()
+        self._closed = False
+        self.dropped = 0
+        self.deepest = 0  # the most items that ever waited
+
+    def put(self, item: T) -> None:
+        """Add an item. Raises QueueClosed if the queue was closed."""
+        with self._changed:
+            if self._drop_oldest and len(self._items) >= self._size:
+                self._items.popleft()
+                self.dropped += 1
+            self._changed.wait_for(lambda: self._closed or len(self._items) < self._size)
+            if self._closed:
+                raise QueueClosed
+            self._items.append(item)
+            self.deepest = max(self.deepest, len(self._items))
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """No more items will come; waiting readers and writers are woken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Close and throw away what is queued: the reader gives up."""
+        with self._changed:
+            self._items.clear()
+        self.close()
+
+    def __iter__(self) -> Iterator[T]:
+        """Items as they come, until the queue is closed and empty."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._items)
+                if not self._items:
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+
+    def __len__(self) -> int:
+        return len(self._items)

@@ -1,0 +1,282 @@
+"""Conversations: the loaded parts (`Moshi`), the rows that are stepped together (`Batch`), one talk (`Session`).
+
+A session is one row of a batch; the usual conversation is a batch of one. The language model steps all rows of a
+batch at once, the audio codec belongs to each session. Not here: threads, queues, devices (see `engine`).
+Raw step t reads the user's frame t; the audio it completes is frame t - max(delays), see `delays`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+import numpy as np
+
+from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
+from moshi_mlx.checkpoint import DEFAULT_MODEL, Checkpoint
+from moshi_mlx.delays import DelayLine
+from moshi_mlx.errors import ConfigError, SessionError
+from moshi_mlx.sampling import MAX_SEED, Draw, FrameSampler, SamplingConfig, new_seed
+
+if TYPE_CHECKING:
+    from moshi_mlx.codec import Codec
+    from moshi_mlx.models.lm import Lm
+    from moshi_mlx.text import TextTokenizer
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one step gives back.
+
+    audio: (1920,) float32 in [-1, 1] at 24 kHz, or None while the acoustic delay fills.
+    text: the piece of the inner monologue sampled at this step, "" for padding.
+    time: seconds from the conversation's first frame to the audio that belongs to `text`; that audio comes with
+        the reply one acoustic delay (one frame for Moshi) later.
+    """
+
+    audio: np.ndarray | None
+    text: str
+    time: float
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What the language model made of one frame: codes (dep_q,) int32, None while delays fill; text and its time."""
+
+    codes: np.ndarray | None
+    text: str
+    text_id: int
+    time: float
+
+
+def load(
+    model: str = DEFAULT_MODEL,
+    *,
+    codec: str = "auto",
+    quantization: str | None = None,
+    offline: bool = False,
+) -> Moshi:
+    """Find a checkpoint, load its weights, and give a Moshi that is ready to talk.
+
+    model: an alias ("moshiko-q4", "nano"), a hub repo id (optionally "@revision"), or a folder.
+    codec: "auto", "rust" or "mlx". quantization: only to be checked against the file, never needed.
+    Raises CheckpointError, ConfigError, QuantizationError or CodecError.
+    """
+    checkpoint = Checkpoint.resolve(model, quantization=quantization, offline=offline)
+    return Moshi(
+        checkpoint.load_lm(), checkpoint.load_codec(codec), checkpoint.load_tokenizer(), checkpoint.sampling
+    )
+
+
+class Moshi:
+    """The loaded parts. Weights only: every conversation has its own state, so many can share one Moshi."""
+
+    def __init__(
+        self, lm: Lm, codec: Codec, tokenizer: TextTokenizer, sampling: SamplingConfig | None = None
+    ) -> None:
+        if codec.codebooks != lm.config.codebooks:
+            raise ConfigError(f"the codec has {codec.codebooks} codebooks, the model needs {lm.config.codebooks}")
+        self.lm = lm
+        self.codec = codec
+        self.tokenizer = tokenizer
+        self.sampling = sampling or SamplingConfig()
+
+    def session(
+        self,
+        seed: int | None = None,
+        sampling: SamplingConfig | None = None,
+        conditions: Mapping[str, str | None] | None = None,
+    ) -> Session:
+        """One conversation on its own (a batch of one); arguments as in `Batch.join`."""
+        return self.batch(1).join(seed, sampling, conditions)
+
+    def batch(self, size: int) -> Batch:
+        """Room for up to `size` conversations that are stepped together."""
+        return Batch(self, size)
+
+
+class Batch:
+    """Conversations that share every step of the language model; they join and leave between frames."""
+
+    def __init__(self, moshi: Moshi, size: int) -> None:
+        if size < 1:
+            raise SessionError(f"a batch of {size} conversations: at least 1 expected")
+        self.moshi = moshi
+        self._state = moshi.lm.new_state(size)
+        mx.eval(self._state.arrays())  # so that another thread may take the first step
+        self._rows: list[Session | None] = [None] * size
+        self._condition: mx.array | None = None
+
+    def join(
+        self,
+        seed: int | None = None,
+        sampling: SamplingConfig | None = None,
+        conditions: Mapping[str, str | None] | None = None,
+    ) -> Session:
+        """Start a conversation in a free row.
+
+        seed: 0..2**32-1, random unless given; same seed, same input, same conversation, in whatever company.
+        conditions: conditioner name -> value, for models that have conditioners.
+        Raises SessionError when all rows are taken, ConfigError for an unknown condition.
+        """
+        row = next((row for row, session in enumerate(self._rows) if session is None), None)
+        if row is None:
+            raise SessionError(f"all {len(self._rows)} places of this batch are taken; close a session first")
+        condition = self.moshi.lm.condition(conditions)
+        if condition is not None:
+            if self._condition is None:
+                self._condition = mx.repeat(condition, len(self._rows), axis=0)  # (B, 1, dim)
+            self._condition[row] = condition[0]
+            mx.eval(self._condition)
+        session = Session(self, row, new_seed() if seed is None else seed, sampling or self.moshi.sampling)
+        self._rows[row] = session
+        self._forget(row)
+        return session
+
+    def generate(self, codes: Mapping[Session, np.ndarray]) -> dict[Session, Generated]:
+        """One step of the language model for the rows that have a frame; the others stand still.
+
+        codes: session -> the user's codes of its frame, (n_q - dep_q,) int.
+        Reads back from the device once. Raises SessionError for a session that is not in this batch.
+        """
+        lm, size = self.moshi.lm, len(self._rows)
+        running = np.zeros(size, dtype=bool)
+        tokens = np.full((size, 1 + lm.config.n_q, 1), -1, dtype=np.int32)
+        for session, user_codes in codes.items():
+            if self._rows[session.row] is not session:
+                raise SessionError("this session is closed, or of another batch")
+            running[session.row] = True
+            tokens[session.row, :, 0] = session.delays.inputs(user_codes)
+        draws = [session.draw() if session and session in codes else None for session in self._rows]
+        sampler = FrameSampler(draws, lm.config.text_card, lm.config.card, lm.config.dep_q)
+        rows = None if running.all() else running
+        hidden = lm.temporal(mx.array(tokens), self._state, self._condition, rows)  # (B, 1, dim)
+        sampled = sampler.text(lm.text_linear(hidden)[:, 0])[:, None]  # (B, 1)
+        if self._state.depth:
+            made = lm.depformer.generate(hidden, sampled[:, 0], self._state.depth, sampler.audio)
+            sampled = mx.concatenate([sampled, made], axis=1)  # (B, 1 + dep_q)
+        mx.eval(sampled, self._state.arrays())
+        result = np.array(sampled)
+        return {session: session.take(result[session.row]) for session in codes}
+
+    def leave(self, session: Session) -> None:
+        """Free the row of a session that ended."""
+        if self._rows[session.row] is session:
+            self._rows[session.row] = None
+
+    def forget(self, session: Session) -> None:
+        """Make the session's row of the model new again."""
+        if self._rows[session.row] is session:
+            self._forget(session.row)
+
+    def _forget(self, row: int) -> None:
+        alone = all(session is None for other, session in enumerate(self._rows) if other != row)
+        if alone:  # nobody to disturb: starting over needs no mask
+            self._state.rewind()
+        else:
+            self._state.reset_row(row)
+
+
+class Session:
+    """One conversation. `step` is all a program needs; the engine calls its three parts from their own threads.
+
+    >>> with moshi.session(seed=1) as session:
+    ...     for frame in split_frames(pcm):
+    ...         reply = session.step(frame)
+    """
+
+    def __init__(self, batch: Batch, row: int, seed: int, sampling: SamplingConfig) -> None:
+        if not 0 <= seed <= MAX_SEED:
+            raise SessionError(f"seed {seed}: between 0 and {MAX_SEED} expected")
+        self.batch = batch
+        self.row = row
+        self.seed = seed
+        self.sampling = sampling
+        self._stream = batch.moshi.codec.stream()
+        self._frames_in = 0
+        self._start_generation()
+
+    def step(self, frame: np.ndarray) -> Reply:
+        """One frame in, one reply out.
+
+        frame: (1920,) float32 in [-1, 1] at 24 kHz mono.
+        The user's audio of the very first step is not heard: to the model it lies before the conversation.
+        Raises SessionError for anything that is not a frame, or when the session is closed.
+        """
+        return self.decode(self.generate(self.encode(frame)))
+
+    def encode(self, frame: np.ndarray) -> np.ndarray:
+        """First part of `step`: audio to the user's codes, (n_q - dep_q,) int32."""
+        frame = np.asarray(frame)
+        if frame.shape != (FRAME_SAMPLES,) or frame.dtype != np.float32:
+            raise SessionError(f"a frame is ({FRAME_SAMPLES},) float32, got {frame.shape} {frame.dtype}")
+        self._frames_in += 1
+        wanted = self.batch.moshi.lm.config.input_codebooks
+        if self._frames_in == 1:
+            # The model reads initial tokens at step 0, and the codec must start on the frame that is heard first:
+            # its left padding is part of how streams begin (moshi/server.py, `skip_frames`).
+            return np.zeros(wanted, dtype=np.int32)
+        return self._stream.encode(frame)[:wanted]
+
+    def generate(self, codes: np.ndarray) -> Generated:
+        """Second part of `step`: the language model; only on the thread that owns MLX."""
+        return self.batch.generate({self: codes})[self]
+
+    def decode(self, generated: Generated) -> Reply:
+        """Last part of `step`: the model's codes to audio."""
+        audio = None if generated.codes is None else self._stream.decode(generated.codes)
+        return Reply(audio, generated.text, generated.time)
+
+    def draw(self) -> Draw:
+        """What the sampler needs to know of this row at this step."""
+        return Draw(self.sampling, self.seed, self.delays.step, self._recent_text)
+
+    def take(self, sampled: np.ndarray) -> Generated:
+        """Book what the model sampled for this row at this step. sampled: (1 + dep_q,) int32, [text, codes]."""
+        time = self.delays.step * FRAME_SECONDS
+        text_id = int(sampled[0])
+        if text_id not in self._paddings:
+            self._recent_text.append(text_id)
+        codes = self.delays.accept(text_id, sampled[1:])
+        return Generated(codes, self._text.push(text_id), text_id, time)
+
+    def reset(self) -> None:
+        """Forget the conversation, keep the weights and the seed: the next one starts as this one did."""
+        self.reset_encoder()
+        self.reset_generation()
+        self.reset_decoder()
+
+    def reset_encoder(self) -> None:
+        """The encoder's part of `reset`, for the thread that encodes."""
+        self._frames_in = 0
+        self._stream.reset_encoder()
+
+    def reset_generation(self) -> None:
+        """The language model's part of `reset`, for the thread that owns MLX."""
+        self._start_generation()
+        self.batch.forget(self)
+
+    def reset_decoder(self) -> None:
+        """The decoder's part of `reset`, for the thread that decodes."""
+        self._stream.reset_decoder()
+
+    def close(self) -> None:
+        """End the conversation and free its place; calling it twice is fine."""
+        self.batch.leave(self)
+        self._stream.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _start_generation(self) -> None:
+        config = self.batch.moshi.lm.config
+        self.delays = DelayLine(config)
+        self._recent_text: deque[int] = deque(maxlen=self.sampling.repetition_context)
+        self._paddings = (config.text_padding_id, config.text_end_padding_id)
+        self._text = self.batch.moshi.tokenizer.stream()

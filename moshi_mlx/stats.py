@@ -1,0 +1,103 @@
+"""What a conversation cost: frames, time per stage, queue depths, drops."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from moshi_mlx.audio.frames import FRAME_RATE, FRAME_SECONDS
+
+WINDOW = 4096  # frames whose times are kept for percentiles, about 5½ minutes: memory stays bounded
+
+
+class StageTimes:
+    """Times of one stage, in seconds."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0
+        self.first = 0.0
+        self.longest = 0.0
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Time one pass through the stage."""
+        start = time.perf_counter()
+        yield
+        self.add(time.perf_counter() - start)
+
+    def add(self, seconds: float) -> None:
+        if not self.count:
+            self.first = seconds
+        self.count += 1
+        self.total += seconds
+        self.longest = max(self.longest, seconds)
+        self._recent.append(seconds)
+
+    def percentile(self, percent: float) -> float:
+        """Of the most recent frames, in seconds; 0 when nothing was measured."""
+        return float(np.percentile(self._recent, percent)) if self._recent else 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """Milliseconds, rounded for reading."""
+        values = {
+            "p50_ms": self.percentile(50),
+            "p95_ms": self.percentile(95),
+            "p99_ms": self.percentile(99),
+            "max_ms": self.longest,
+            "first_ms": self.first,
+        }
+        return {name: round(1000 * seconds, 3) for name, seconds in values.items()}
+
+
+@dataclass
+class Stats:
+    """One run of `converse`."""
+
+    encode: StageTimes = field(default_factory=StageTimes)
+    generate: StageTimes = field(default_factory=StageTimes)
+    decode: StageTimes = field(default_factory=StageTimes)
+    queue_depths: dict[str, int] = field(default_factory=dict)  # the deepest each queue got
+    seconds: float = 0.0  # wall-clock time of the whole run
+
+    @property
+    def frames(self) -> int:
+        return self.generate.count
+
+    @property
+    def frames_per_second(self) -> float:
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of work per second of audio; below 1 is faster than real time."""
+        return self.seconds / (self.frames * FRAME_SECONDS) if self.frames else 0.0
+
+    @property
+    def stages(self) -> dict[str, StageTimes]:
+        return {"encode": self.encode, "generate": self.generate, "decode": self.decode}
+
+    def as_dict(self) -> dict[str, object]:
+        """Everything, ready for JSON."""
+        return {
+            "frames": self.frames,
+            "seconds": round(self.seconds, 3),
+            "frames_per_second": round(self.frames_per_second, 2),
+            "real_time_factor": round(self.real_time_factor, 4),
+            "stages": {name: stage.as_dict() for name, stage in self.stages.items()},
+            "queue_depths": self.queue_depths,
+        }
+
+    def summary(self) -> str:
+        """One line for people."""
+        stages = ", ".join(f"{name} {1000 * stage.percentile(50):.1f} ms" for name, stage in self.stages.items())
+        return (
+            f"{self.frames} frames in {self.seconds:.2f} s: {self.frames_per_second:.1f} frames/s "
+            f"({FRAME_RATE} needed), real-time factor {self.real_time_factor:.2f}; median {stages}"
+        )
