@@ -1,0 +1,45 @@
+"""Reading the golden files of the language model, and building the model they were made with."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.weights import torch_source
+from tests.random_weights import random_tensor
+
+ASSETS = Path(__file__).parent / "assets"
+LM_GOLDENS = ("moshi", "scheduled", "grouped")
+
+
+@dataclass
+class Golden:
+    """One file of `make_lm_golden.py`: the model with PyTorch's weights, and what PyTorch answered."""
+
+    lm: Lm
+    condition: mx.array | None
+    answers: dict[str, np.ndarray]
+
+
+def lm_golden(name: str) -> Golden:
+    """Load tests/assets/lm_{name}.npz."""
+    with np.load(ASSETS / f"lm_{name}.npz") as file:
+        answers = dict(file)
+    config = json.loads(str(answers.pop("config")))
+    shapes = json.loads(str(answers.pop("shapes")))
+    lm = Lm(LmConfig.from_dict(config))
+    parameters = []
+    for parameter, value in tree_flatten(lm.parameters()):
+        source = torch_source(parameter, lm.config)
+        tensor = mx.array(random_tensor(source.key, tuple(shapes[source.key])))
+        if source.parts > 1:
+            tensor = mx.split(tensor, source.parts)[source.part]
+        parameters.append((parameter, tensor.reshape(value.shape)))
+    lm.load_weights(parameters)
+    condition = lm.condition({"description": "good"}) if lm.config.conditioners else None
+    return Golden(lm, condition, answers)

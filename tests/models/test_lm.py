@@ -1,0 +1,53 @@
+"""The language model against PyTorch's, with the same weights."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from moshi_mlx.delays import DelayLine
+from moshi_mlx.sampling import GREEDY, Draw, FrameSampler
+from tests.golden import LM_GOLDENS, Golden, lm_golden
+
+
+@pytest.fixture(scope="module", params=LM_GOLDENS)
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return lm_golden(request.param)
+
+
+def assert_close(ours: mx.array, reference: np.ndarray, tolerance: float = 1e-4) -> None:
+    error = np.abs(np.array(ours) - reference).max() / np.abs(reference).max()
+    assert error <= tolerance, f"{error:.2e} of the largest value"
+
+
+@pytest.mark.parametrize("chunks", [[40], [1] * 40, [5, 1, 30, 4]], ids=["at once", "one by one", "uneven"])
+def test_teacher_forced_logits_match_pytorch(golden: Golden, chunks: list[int]) -> None:
+    lm, answers = golden.lm, golden.answers
+    tokens = mx.array(answers["tokens"].astype(np.int32))
+    state, hidden, start = lm.new_state(), [], 0
+    for count in chunks:
+        hidden.append(lm.temporal(tokens[:, :, start : start + count], state, golden.condition))
+        start += count
+    joined = mx.concatenate(hidden, axis=1)
+    assert_close(joined[0], answers["hidden"])
+    assert_close(lm.text_linear(joined)[0], answers["text_logits"])
+    assert_close(lm.depformer.logits(joined, tokens)[0], answers["audio_logits"])
+    for index, head in enumerate(lm.get("extra_heads", [])):
+        assert_close(head(joined)[0], answers["extra_heads"][index])
+
+
+def test_greedy_stream_matches_pytorch_token_for_token(golden: Golden) -> None:
+    lm, answers = golden.lm, golden.answers
+    assert len(answers["user"]) > 3 * lm.config.transformer.context, "the window should wrap three times"
+    state, delays = lm.new_state(), DelayLine(lm.config)
+    sampler = FrameSampler([Draw(GREEDY, 0, 0)], lm.config.text_card, lm.config.card, lm.config.dep_q)
+    for step, user in enumerate(answers["user"]):
+        tokens = mx.array(delays.inputs(user)[None, :, None])
+        hidden = lm.temporal(tokens, state, golden.condition)
+        text = sampler.text(lm.text_linear(hidden)[:, 0])
+        codes = lm.depformer.generate(hidden, text, state.depth, sampler.audio)
+        emitted = delays.accept(int(text.item()), np.array(codes[0]))
+        assert int(text.item()) == answers["texts"][step], f"text token of step {step}"
+        if emitted is None:
+            assert (answers["emitted"][step] == -2).all()
+        else:
+            assert emitted.tolist() == answers["emitted"][step].tolist(), f"codes of step {step}"
