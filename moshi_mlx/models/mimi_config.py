@@ -1,0 +1,183 @@
+"""What a `mimi_config` says about the audio codec, as frozen dataclasses.
+
+The defaults are Kyutai's published Mimi. Source: moshi/models/loaders.py (`_mimi_config`, `get_mimi`).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from moshi_mlx.audio.frames import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.models.config import TransformerConfig
+from moshi_mlx.models.config_reader import ConfigReader
+
+_MIMI_TRANSFORMER = TransformerConfig(
+    dim=512,
+    num_heads=8,
+    num_layers=8,
+    ffn_hidden=2048,
+    context=250,
+    norm="layer_norm",
+    gated=False,
+    layer_scale=True,
+)
+
+
+@dataclass(frozen=True)
+class SeanetConfig:
+    """The convolutional encoder and its mirror image, the decoder."""
+
+    dimension: int = 512  # channels between encoder and decoder
+    n_filters: int = 64  # channels at the audio rate, doubled at each ratio
+    n_residual_layers: int = 1  # residual blocks per ratio
+    ratios: tuple[int, ...] = (8, 6, 5, 4)  # in the decoder's order
+    kernel_size: int = 7
+    residual_kernel_size: int = 3
+    last_kernel_size: int = 3
+    dilation_base: int = 2
+    compress: int = 2  # residual blocks are this many times narrower inside
+
+    @property
+    def hop(self) -> int:
+        """Audio samples per position of the encoder's output."""
+        return math.prod(self.ratios)
+
+
+@dataclass(frozen=True)
+class MimiConfig:
+    """The audio codec: 24 kHz mono in, `n_q` codes per frame of 1920 samples out, and back."""
+
+    seanet: SeanetConfig = field(default_factory=SeanetConfig)
+    transformer: TransformerConfig = _MIMI_TRANSFORMER  # one such stack on each side of the quantizer
+    n_q: int = 32  # codebooks in the file, the semantic one included
+    bins: int = 2048  # entries per codebook
+    codebook_dim: int = 256
+
+    @property
+    def positions_per_frame(self) -> int:
+        """Transformer positions per frame, also the stride of the last downsampling."""
+        return FRAME_SAMPLES // self.seanet.hop
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> "MimiConfig":
+        """Read PyTorch's `mimi_config`: {sample_rate, channels, frame_rate, seanet, quantizer, transformer}.
+
+        Raises ConfigError that names the field: missing, unknown and asking for something, asking for
+        what this package does not have, or not making frames of 1920 samples.
+        """
+        read = ConfigReader(config, "Mimi config field")
+        read.only("sample_rate", SAMPLE_RATE)
+        read.only("frame_rate", FRAME_RATE)
+        read.only("channels", 1)
+        seanet = _seanet(_section(read, "seanet"))
+        n_q, bins, codebook_dim = _quantizer(_section(read, "quantizer"), seanet.dimension)
+        transformer = _transformer(_section(read, "transformer"), seanet.dimension)
+        read.finish()
+        positions, rest = divmod(FRAME_SAMPLES, seanet.hop)
+        if rest or positions < 2:
+            raise ConfigError(
+                f"Mimi config field 'seanet.ratios' is {list(seanet.ratios)}, {seanet.hop} samples in all: "
+                f"a whole fraction (1/2, 1/3, ...) of a frame of {FRAME_SAMPLES} samples expected"
+            )
+        return cls(seanet, transformer, n_q, bins, codebook_dim)
+
+
+def _section(read: ConfigReader, name: str) -> ConfigReader:
+    section = read.get(name)
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"Mimi config field '{name}' is {section!r}: a group of fields expected")
+    return ConfigReader(section, f"Mimi config, {name} field")
+
+
+def _positive(read: ConfigReader, key: str, *default: int) -> int:
+    value = read.integer(key, *default)
+    if value < 1:
+        raise ConfigError(f"{read.where} '{key}' is {value}: at least 1 expected")
+    return value
+
+
+def _seanet(read: ConfigReader) -> SeanetConfig:
+    for key, only, default in (
+        ("channels", 1, 1),
+        ("causal", True, False),
+        ("norm", "none", "none"),
+        ("activation", "ELU", "ELU"),
+        ("activation_params", {"alpha": 1.0}, {"alpha": 1.0}),
+        ("pad_mode", "constant", "reflect"),
+        ("true_skip", True, True),
+    ):
+        read.only(key, only, default)
+    read.absent("final_activation", "mask_fn")
+    read.ignore("disable_norm_outer_blocks")  # speaks of a norm that only exists in training
+    ratios = tuple(read.integers("ratios", (8, 5, 4, 2)))
+    if min(ratios) < 2:
+        raise ConfigError(f"{read.where} 'ratios' is {list(ratios)}: strides of at least 2 expected")
+    seanet = SeanetConfig(
+        dimension=_positive(read, "dimension", 128),
+        n_filters=_positive(read, "n_filters", 32),
+        n_residual_layers=read.integer("n_residual_layers", 3),
+        ratios=ratios,
+        kernel_size=_positive(read, "kernel_size", 7),
+        residual_kernel_size=_positive(read, "residual_kernel_size", 3),
+        last_kernel_size=_positive(read, "last_kernel_size", 7),
+        dilation_base=_positive(read, "dilation_base", 2),
+        compress=_positive(read, "compress", 2),
+    )
+    read.finish()
+    return seanet
+
+
+def _quantizer(read: ConfigReader, dimension: int) -> tuple[int, int, int]:
+    codebook_dim = _positive(read, "dimension", 128)
+    read.only("input_dimension", dimension, default=codebook_dim)
+    read.only("output_dimension", dimension, default=codebook_dim)
+    read.only("n_q_semantic", 1)
+    # How the codebooks are trained does not matter once they are.
+    read.ignore("q_dropout", "no_quantization_rate", "decay", "threshold_usage_ratio", "replaced_usage_ratio")
+    n_q = read.integer("n_q", 8)
+    if n_q < 2:
+        raise ConfigError(f"{read.where} 'n_q' is {n_q}: one semantic and at least one acoustic codebook expected")
+    bins = _positive(read, "bins", 1024)
+    read.finish()
+    return n_q, bins, codebook_dim
+
+
+def _transformer(read: ConfigReader, dimension: int) -> TransformerConfig:
+    read.only("d_model", dimension)
+    read.only("input_dimension", dimension)
+    read.only("output_dimensions", [dimension])
+    read.only("causal", True, default=False)
+    read.only("conv_layout", True, default=False)
+    read.only("gating", "none")
+    read.only("norm", "layer_norm")
+    read.absent("cross_attention", "bias_ff", "bias_attn")
+    transformer = TransformerConfig(
+        dim=dimension,
+        num_heads=_positive(read, "num_heads"),
+        num_layers=read.integer("num_layers"),
+        ffn_hidden=_positive(read, "dim_feedforward", 2048),
+        context=_positive(read, "context"),
+        kv_repeat=_positive(read, "kv_repeat", 1),
+        rope=read.choice("positional_embedding", "sin", ("rope", "rope_concat", "none")),
+        max_period=read.number("max_period", 10_000.0),
+        norm="layer_norm",
+        gated=False,
+        layer_scale=read.get("layer_scale", None) is not None,
+    )
+    if dimension % transformer.num_heads or transformer.head_dim % 2:
+        raise ConfigError(
+            f"{read.where} 'num_heads' is {transformer.num_heads}: "
+            f"{dimension} channels do not split into heads of even width"
+        )
+    if transformer.num_heads % transformer.kv_repeat:
+        raise ConfigError(
+            f"{read.where} 'kv_repeat' is {transformer.kv_repeat}, not a divisor of {transformer.num_heads} heads"
+        )
+    read.finish()
+    return transformer
+
+
+MIMI = MimiConfig()
+"""Kyutai's published Mimi, the config of repositories that name none."""
