@@ -1,0 +1,317 @@
+"""Checkpoints: from what a person calls a model to its files, config, weights, tokenizer and codec.
+
+This is the one place that finds and loads models. A name is an alias, a hub repository, a folder, or one
+weights file; what belongs to it is named by its config.json, or has Kyutai's default names.
+Source of names and defaults: moshi/models/loaders.py `CheckpointInfo.from_hf_repo`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError
+from moshi_mlx.hub import HubRepo, fetch, parse_repo, parse_uri
+from moshi_mlx.models.config import MOSHI_7B, LmConfig
+from moshi_mlx.models.config_reader import ConfigReader
+from moshi_mlx.models.mimi_config import MIMI, MimiConfig
+from moshi_mlx.quantize.scheme import Scheme, check_against_request
+from moshi_mlx.safetensors_file import read_header
+from moshi_mlx.sampling import SamplingConfig
+from moshi_mlx.text import TextTokenizer
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+    from moshi_mlx.codec import Codec
+    from moshi_mlx.lm_weights import LmWeights
+    from moshi_mlx.models.lm import Lm
+
+ALIASES = {
+    f"{voice}-{kind}": f"kyutai/{voice}-mlx-{kind}"
+    for voice in ("moshiko", "moshika")
+    for kind in ("q4", "q8", "bf16")
+}
+NANO = "nano"
+DEFAULT_MODEL = "moshiko-q4"
+
+LM_NAMES = ("model.safetensors", "model.q4.safetensors", "model.q8.safetensors")
+MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
+TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that belongs to one model, found and checked; no weights are loaded yet.
+
+    note: what a person should know before using it, "" for nothing.
+    """
+
+    name: str
+    lm_config: LmConfig
+    mimi_config: MimiConfig
+    lm_weights: Path
+    mimi_weights: Path
+    tokenizer: Path
+    sampling: SamplingConfig  # what the checkpoint's authors recommend
+    note: str
+    weights: LmWeights
+
+    @classmethod
+    def resolve(
+        cls,
+        name: str = DEFAULT_MODEL,
+        *,
+        offline: bool = False,
+        quantization: str | int | None = None,
+        lm_weights: str | None = None,
+        mimi_weights: str | None = None,
+        tokenizer: str | None = None,
+        config: str | None = None,
+    ) -> Checkpoint:
+        """Find a checkpoint's files, downloading what the cache lacks, and check them against each other.
+
+        name: alias, hub repository ("owner/name", "owner/name@revision"), folder, weights file, or
+            "hf://owner/name/file". offline: never touch the network.
+        quantization: what the caller believes it is ("q4"); never needed, an error if wrong.
+        lm_weights, mimi_weights, tokenizer, config: files to use instead of the checkpoint's own: a path or
+            "hf://owner/name/file".
+        Raises CheckpointError (DownloadError for the hub), ConfigError or QuantizationError.
+        """
+        from moshi_mlx.lm_weights import LmWeights
+
+        place, own_file, note = _place(name, offline)
+        settings = _read_config(place, config, offline)
+        lm_config = LmConfig.from_dict(settings)
+        here = Folder(Path())  # what a person names lies where the person is
+        own_file = own_file or settings.get("moshi_name")
+        if lm_weights:
+            lm_path = _locate(here, lm_weights, offline)
+        else:
+            lm_path = _locate(place, own_file, offline) if own_file else _usual_lm_file(place, name)
+        weights = LmWeights(lm_path, lm_config, settings.get("quantization"))
+        check_against_request(weights.scheme, quantization, name)
+        if tokenizer:
+            tokenizer_path = _locate(here, tokenizer, offline)
+        else:
+            tokenizer_path = _locate(place, settings.get("tokenizer_name") or TOKENIZER_NAME, offline)
+        mimi_config_name = settings.get("mimi_config_name")
+        mimi_config = MIMI
+        if mimi_config_name:
+            mimi_config = MimiConfig.from_dict(_read_json(_locate(place, mimi_config_name, offline)))
+        if mimi_weights:
+            mimi_path = _locate(here, mimi_weights, offline)
+        else:
+            mimi_path = _locate(place, settings.get("mimi_name") or MIMI_NAME, offline)
+        _check_mimi(mimi_path, mimi_config, lm_config)
+        checkpoint = cls(
+            name=name,
+            lm_config=lm_config,
+            mimi_config=mimi_config,
+            lm_weights=lm_path,
+            mimi_weights=mimi_path,
+            tokenizer=tokenizer_path,
+            sampling=_sampling(settings.get("lm_gen_config") or {}),
+            note=note,
+            weights=weights,
+        )
+        checkpoint.load_tokenizer()  # now, not after minutes of loading weights, is the time to complain
+        return checkpoint
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """How the language model is quantized, None if it is not."""
+        return self.weights.scheme
+
+    def load_lm(self, dtype: mx.Dtype | None = None, progress: bool | None = None) -> Lm:
+        """The language model, all weights in memory. Arguments as in `LmWeights.load`."""
+        return self.weights.load(dtype, progress)
+
+    def load_tokenizer(self) -> TextTokenizer:
+        """The text tokenizer. Raises CheckpointError if its vocabulary is not the model's."""
+        config = self.lm_config
+        tokenizer = TextTokenizer(self.tokenizer, silent=(config.text_padding_id, config.text_end_padding_id))
+        if tokenizer.size != config.text_card:
+            raise CheckpointError(
+                f"{self.tokenizer} has {tokenizer.size} pieces, but text_card = {config.text_card} expected; "
+                "it is the tokenizer of another model"
+            )
+        return tokenizer
+
+    def load_codec(self, kind: str = "auto") -> Codec:
+        """The audio codec: "rust", "mlx", or "auto" for the first of these that is installed."""
+        from moshi_mlx.codec import load_codec
+
+        return load_codec(self.mimi_weights, self.mimi_config, self.lm_config.codebooks, kind)
+
+
+class Place(Protocol):
+    """Where the files of a checkpoint are: a folder or a hub repository."""
+
+    def fetch(self, filename: str) -> Path: ...
+    def find(self, filename: str) -> Path | None: ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on this machine."""
+
+    path: Path
+
+    def fetch(self, filename: str) -> Path:
+        path = self.path / filename
+        if not path.is_file():
+            raise CheckpointError(f"{self.path} has no file {filename}; a model folder needs it")
+        return path
+
+    def find(self, filename: str) -> Path | None:
+        return self.path / filename if (self.path / filename).is_file() else None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def cache_folder() -> Path:
+    """Where this package keeps what it makes itself."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "moshi_mlx"
+
+
+def _place(name: str, offline: bool) -> tuple[Place, str | None, str]:
+    """Where a checkpoint is, the weights file its name already picks, and a note for people."""
+    if name == NANO:
+        return (
+            Folder(_make_nano()),
+            None,
+            "nano is a tiny model with random weights: it answers with noise and babble",
+        )
+    if name in ALIASES:
+        return HubRepo(ALIASES[name], None, offline), None, ""
+    if name.startswith("hf://"):
+        repo, revision, file = parse_uri(name)
+        return HubRepo(repo, revision, offline), file, ""
+    path = Path(name.removeprefix("file://")).expanduser()
+    if path.is_dir():
+        return Folder(path), None, ""
+    if path.is_file():
+        return Folder(path.parent), path.name, ""
+    if name.startswith(("file://", "/", ".", "~")) or name.endswith(".safetensors"):
+        raise CheckpointError(f"{name} does not exist; give a model folder, a weights file or a hub repository")
+    try:
+        return HubRepo(*parse_repo(name), offline), None, ""
+    except DownloadError as error:
+        known = ", ".join([*ALIASES, NANO])
+        raise CheckpointError(
+            f"there is no model {name!r}: one of {known}, a hub repository (owner/name) or a folder expected"
+        ) from error
+
+
+def _make_nano() -> Path:
+    from moshi_mlx.random_checkpoint import TINY, TINY_MIMI, write_random_checkpoint
+
+    folder = cache_folder() / "nano-random-1"  # the number counts changes of what is written there
+    if not (folder / "config.json").is_file():
+        try:
+            write_random_checkpoint(folder, TINY, TINY_MIMI)
+        except CheckpointError:
+            if not (folder / "config.json").is_file():  # else another process was faster
+                raise
+    return folder
+
+
+def _read_config(place: Place, override: str | None, offline: bool) -> dict[str, Any]:
+    """The settings in config.json; those of Moshi 7B where a checkpoint has none."""
+    try:
+        path = _locate(Folder(Path()), override, offline) if override else place.find("config.json")
+    except DownloadError:
+        # Kyutai's first repositories have no config.json, and a cache filled by another program does not say so.
+        if override or not (isinstance(place, HubRepo) and place.repo in ALIASES.values()):
+            raise
+        path = None
+    settings = _read_json(path) if path else dict(MOSHI_7B)
+    if settings.get("quantize"):
+        raise CheckpointError(
+            f"{place} holds int8 weights of bitsandbytes (config: quantize), which MLX cannot use; "
+            "use an MLX checkpoint such as kyutai/moshiko-mlx-q8"
+        )
+    for key in ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name"):
+        if not isinstance(settings.get(key), str | None):
+            raise ConfigError(f"config field {key!r} is {settings[key]!r}: a file name expected")
+    for key in ("lm_gen_config", "quantization"):
+        if not isinstance(settings.get(key), Mapping | None):
+            raise ConfigError(f"config field {key!r} is {settings[key]!r}: a group of fields expected")
+    return settings
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}; fetch it again") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(
+            f"{path} is not a config: a group of fields expected, {type(settings).__name__} found"
+        )
+    return settings
+
+
+def _locate(place: Place, name: str, offline: bool) -> Path:
+    """The file a config names: "hf://owner/name/file", "file://path", an absolute path, or one of the place's."""
+    if name.startswith("hf://"):
+        repo, revision, file = parse_uri(name)
+        return fetch(repo, file, revision, offline)
+    if name.startswith("file://") or os.path.isabs(name):
+        path = Path(name.removeprefix("file://")).expanduser()
+        if not path.is_file():
+            raise CheckpointError(f"{path} does not exist")
+        return path
+    return place.fetch(name)
+
+
+def _usual_lm_file(place: Place, name: str) -> Path:
+    """The weights of a checkpoint whose config does not name them: what its name ends in, then the others."""
+    suffix = next((kind for kind in ("q4", "q8") if name.partition("@")[0].rstrip("/").endswith(kind)), "")
+    names = sorted(LM_NAMES, key=lambda file: f".{suffix}." not in file) if suffix else LM_NAMES
+    for file in names:
+        if path := place.find(file):
+            return path
+    raise CheckpointError(f"{place} has none of {', '.join(names)}; is it a Moshi model?")
+
+
+def _check_mimi(path: Path, config: MimiConfig, lm_config: LmConfig) -> None:
+    from moshi_mlx.models.mimi_weights import check_published
+
+    header: Any = read_header(path)  # shapes are all that is looked at
+    try:
+        check_published(header, config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if config.bins != lm_config.card or config.n_q < lm_config.codebooks:
+        raise ConfigError(
+            f"the codec {path} has {config.n_q} codebooks of {config.bins} codes, "
+            f"but the model needs {lm_config.codebooks} of {lm_config.card}"
+        )
+
+
+def _sampling(settings: Mapping[str, Any]) -> SamplingConfig:
+    """Source: moshi/models/lm.py `LMGen.__init__`, whose arguments `lm_gen_config` holds."""
+    read = ConfigReader(settings, "config field lm_gen_config")
+    default = SamplingConfig()
+    text, audio = (
+        read.number("temp_text", default.text_temperature),
+        read.number("temp", default.audio_temperature),
+    )
+    if read.get("use_sampling", True) is False:
+        text = audio = 0.0
+    return SamplingConfig(
+        text_temperature=text,
+        text_top_k=read.integer("top_k_text", default.text_top_k),
+        audio_temperature=audio,
+        audio_top_k=read.integer("top_k", default.audio_top_k),
+    )

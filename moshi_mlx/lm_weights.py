@@ -1,0 +1,182 @@
+"""One file of language-model weights: checked against its config from the header alone, then loaded."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from moshi_mlx.errors import CheckpointError
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.quantize.scheme import Scheme, check_against_block, main_scheme, schemes_from_shapes
+from moshi_mlx.safetensors_file import read_header, same_bytes
+from moshi_mlx.weights import Source, detect_layout, is_unused, mlx_source, some, torch_source
+
+PIECE = 1 << 28  # bytes evaluated at once: enough to keep the disk busy, little enough to show progress
+_DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
+
+
+class LmWeights:
+    """A weights file that fits its config; nothing but its header has been read yet.
+
+    layout: "mlx" or "torch". schemes: path -> how that layer is quantized.
+    Raises CheckpointError or QuantizationError, with the file, the key, what was expected and what was found.
+    """
+
+    def __init__(self, path: Path, config: LmConfig, block: Mapping[str, Any] | None = None) -> None:
+        self.path, self.config = path, config
+        self.tensors = read_header(path)
+        self.layout = detect_layout(self.tensors, path)
+        self.schemes = self._read_schemes()
+        check_against_block(self.schemes, block)
+        self._check()
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """How most layers are quantized; None for a dense file."""
+        return main_scheme(self.schemes)
+
+    @property
+    def default_dtype(self) -> mx.Dtype:
+        """The type activations have unless asked otherwise.
+
+        Dense weights: their own type. Quantized: bfloat16 on a GPU, float32 on a CPU, where MLX's quantized
+        matmul accumulates in the type of the activations and is wrong by a tenth in bfloat16.
+        """
+        if self.schemes:
+            return mx.bfloat16 if mx.default_device() == mx.gpu else mx.float32
+        return _DTYPES[self.tensors["text_linear.weight"].dtype]
+
+    def load(self, dtype: mx.Dtype | None = None, progress: bool | None = None) -> Lm:
+        """The model with all weights in memory, as stored; only activations have `dtype`.
+
+        progress: draw a bar on stderr; unless given, if that is a terminal.
+        """
+        lm = self._skeleton()
+        lm.activation_dtype = dtype or self.default_dtype
+        sources = self._sources(parameters(lm))
+        file: dict[str, mx.array] = mx.load(str(self.path))  # type: ignore[assignment]  # lazy: nothing is read yet
+        arrays = {source: _take(file[source.key], source) for source in dict.fromkeys(sources.values())}
+        lm.update(tree_unflatten([(name, arrays[source]) for name, source in sources.items()]))
+        try:
+            _evaluate(arrays.values(), f"loading {self.path.name}", progress)
+        except RuntimeError as error:
+            raise CheckpointError(f"cannot load {self.path}: {error}") from error
+        lm.eval()
+        return lm
+
+    def _skeleton(self) -> Lm:
+        """The model with its quantized layers in place; its arrays are only shapes, never evaluated."""
+        lm = Lm(self.config)
+        schemes = self.schemes
+        nn.quantize(lm, class_predicate=lambda path, _: path in schemes and schemes[path].block())
+        return lm
+
+    def _read_schemes(self) -> dict[str, Scheme]:
+        if self.layout == "torch":
+            if quantized := [name for name in self.tensors if name.endswith(".scales")]:
+                raise CheckpointError(f"{self.path} is quantized but in PyTorch's layout: {some(quantized)}")
+            return {}
+        layers = Lm(self.config).named_modules()
+        widths = {path: layer["weight"].shape[-1] for path, layer in layers if hasattr(layer, "to_quantized")}
+        return schemes_from_shapes(self.tensors, widths)
+
+    def _sources(self, names: Iterable[str]) -> dict[str, Source]:
+        if self.layout == "torch":
+            return {name: torch_source(name, self.config, self.tensors) for name in names}
+        return {name: self._mlx_source(name) for name in names}
+
+    def _mlx_source(self, name: str) -> Source:
+        """Steps share an array only where the file's copies are equal: somebody may have trained them apart."""
+        own, source = Source(name), mlx_source(name, self.config)
+        tensors = self.tensors
+        if source == own or same_bytes(self.path, tensors[own.key], tensors[source.key]):
+            return source
+        return own
+
+    def _check(self) -> None:
+        """Raise CheckpointError for missing keys, keys too many, wrong shapes and types that are no weights."""
+        expected = parameters(self._skeleton())
+        place = torch_source if self.layout == "torch" else lambda name, *_: Source(name)
+        sources = {name: place(name, self.config, self.tensors) for name in expected}
+        used = {source.key for source in sources.values()}
+        if missing := sorted(used - self.tensors.keys()):
+            raise CheckpointError(
+                f"{self.path} lacks {some(missing)}; does it belong to this config ({self._described()})?"
+            )
+        if extra := [name for name in self.tensors if name not in used and not is_unused(name, self.config)]:
+            raise CheckpointError(
+                f"{self.path} holds {some(sorted(extra))}, which this config does not have ({self._described()})"
+            )
+        for name, array in expected.items():
+            found = self.tensors[sources[name].key]
+            quantized = name.rpartition(".")[0] in self.schemes
+            wanted = sources[name].stored_shape(array.shape)
+            if found.shape != wanted:
+                raise CheckpointError(
+                    f"{self.path}: {sources[name].key} has shape {list(found.shape)}, {list(wanted)} expected"
+                )
+            if found.dtype not in _DTYPES and not quantized:
+                types = ", ".join(_DTYPES)
+                raise CheckpointError(
+                    f"{self.path}: {sources[name].key} is of type {found.dtype}, one of {types} expected"
+                )
+
+    def _described(self) -> str:
+        config = self.config
+        transformer = config.transformer
+        return f"{transformer.num_layers} layers of {transformer.dim}, n_q {config.n_q}, dep_q {config.dep_q}"
+
+
+def parameters(module: nn.Module) -> dict[str, mx.array]:
+    """All parameters by their full names."""
+    return dict(tree_flatten(module.parameters()))  # type: ignore[arg-type]
+
+
+def parameter_bytes(module: nn.Module) -> int:
+    """Bytes of all parameters, an array that several layers share counted once."""
+    arrays = {id(array): array.nbytes for array in parameters(module).values()}
+    return sum(arrays.values())
+
+
+def _take(array: mx.array, source: Source) -> mx.array:
+    if source.flat:
+        return array.reshape(-1)
+    if source.parts == 1:
+        return array
+    rows = array.shape[0] // source.parts
+    return array[source.part * rows : (source.part + 1) * rows]  # a view: no copy of the rows
+
+
+def _evaluate(arrays: Iterable[mx.array], title: str, progress: bool | None) -> None:
+    with _bar(title, sum(array.nbytes for array in arrays), progress) as advance:
+        piece, size = [], 0
+        for array in arrays:
+            piece.append(array)
+            size += array.nbytes
+            if size >= PIECE:
+                mx.eval(piece)
+                advance(size)
+                piece, size = [], 0
+        mx.eval(piece)
+        advance(size)
+
+
+@contextmanager
+def _bar(title: str, total: int, wanted: bool | None):
+    """A progress bar in bytes on stderr; gives the function that advances it."""
+    if not (sys.stderr.isatty() if wanted is None else wanted):
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda size: bar.advance(task, size)

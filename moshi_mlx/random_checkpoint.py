@@ -1,0 +1,274 @@
+"""Random checkpoints: everything a model folder needs, with weights that mean nothing.
+
+For tests (tiny), for trying the program without a download (alias `nano`), and for benchmarks (Moshi's full
+shape, already quantized). Tensors are made and written one by one, so memory stays small at any size.
+The values depend on the seed and on the names in PyTorch's layout only: both layouts hold the same model.
+"""
+
+import io
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.mimi_config import MimiConfig
+from moshi_mlx.quantize.scheme import Scheme, parse_scheme
+from moshi_mlx.safetensors_file import TensorInfo, write
+from moshi_mlx.weights import Source, torch_source
+
+LM_NAME = "model.safetensors"
+MIMI_NAME = "mimi.safetensors"
+MIMI_CONFIG_NAME = "mimi_config.json"
+TOKENIZER_NAME = "tokenizer.model"
+
+TINY = {
+    "dim": 64, "text_card": 256, "existing_text_padding_id": 3, "n_q": 16, "dep_q": 8, "card": 64,
+    "num_heads": 4, "num_layers": 2, "hidden_scale": 4.125, "causal": True, "layer_scale": None, "context": 64,
+    "max_period": 10_000, "gating": "silu", "norm": "rms_norm_f32", "positional_embedding": "rope",
+    "depformer_dim": 32, "depformer_dim_feedforward": 132, "depformer_num_heads": 2, "depformer_num_layers": 2,
+    "depformer_causal": True, "depformer_layer_scale": None, "depformer_multi_linear": True,
+    "depformer_context": 8, "depformer_max_period": 10_000, "depformer_gating": "silu",
+    "depformer_pos_emb": "none", "depformer_weights_per_step": True,
+    "delays": [0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1],
+}  # fmt: skip
+"""Moshi's config with everything small; the streams and their delays are the real ones."""
+
+TINY_MIMI = {
+    "sample_rate": 24_000, "channels": 1, "frame_rate": 12.5,
+    "seanet": {
+        "channels": 1, "dimension": 32, "causal": True, "n_filters": 4, "n_residual_layers": 1,
+        "activation": "ELU", "compress": 2, "dilation_base": 2, "disable_norm_outer_blocks": 0, "kernel_size": 7,
+        "residual_kernel_size": 3, "last_kernel_size": 3, "norm": "none", "pad_mode": "constant",
+        "ratios": [8, 6, 5, 4], "true_skip": True,
+    },
+    "quantizer": {"dimension": 16, "n_q": 8, "bins": 64, "input_dimension": 32, "output_dimension": 32},
+    "transformer": {
+        "d_model": 32, "num_heads": 2, "num_layers": 2, "causal": True, "layer_scale": 0.01, "context": 250,
+        "conv_layout": True, "max_period": 10_000, "gating": "none", "norm": "layer_norm",
+        "positional_embedding": "rope", "dim_feedforward": 64, "input_dimension": 32, "output_dimensions": [32],
+    },
+}  # fmt: skip
+"""Kyutai's Mimi with everything small; its codes are those of TINY."""
+
+SENTENCES = (
+    "good morning, how did you sleep last night?",
+    "the harbour was quiet and the boats moved slowly with the wind.",
+    "I would like to know what the weather is going to be tomorrow.",
+    "she put the kettle on and opened the window above the garden.",
+    "that sounds wonderful, tell me more about your journey!",
+    "we walked along the river until the lights came on in the village.",
+    "could you explain how the clock in the tower works?",
+    "my brother plays the trumpet every evening after supper.",
+    "yes, of course, let us begin with something simple.",
+    "no, I do not think so, but thank you for asking.",
+)
+"""What the tokenizer is trained on."""
+
+_DTYPES = {"float32": "F32", "bfloat16": "BF16"}
+
+
+def write_random_checkpoint(
+    folder: Path,
+    config: Mapping[str, Any] = TINY,
+    mimi_config: Mapping[str, Any] | None = TINY_MIMI,
+    *,
+    seed: int = 0,
+    layout: str = "torch",
+    scheme: str | Scheme | None = None,
+    dtype: str | None = None,
+) -> Path:
+    """Write config.json, weights, codec and tokenizer into `folder`; it appears only when it is whole.
+
+    config: as in a config.json. mimi_config: None for Kyutai's full Mimi. layout: "torch" or "mlx".
+    scheme: "q4" or "q8" quantizes every layer, embeddings included (MLX layout only).
+    dtype: "float32" or "bfloat16"; unless given, bfloat16 when quantized (as published), else float32.
+    Returns the folder. Raises CheckpointError if it exists or cannot be written.
+    """
+    lm_config = LmConfig.from_dict(config)
+    chosen = parse_scheme(scheme) if scheme else None
+    if chosen and layout != "mlx":
+        raise QuantizationError("only the MLX layout can be quantized")
+    if (dtype or "float32") not in _DTYPES or layout not in ("torch", "mlx"):
+        raise ConfigError(f"no dtype {dtype!r} or no layout {layout!r}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CheckpointError(f"{folder} exists; choose another place for a random checkpoint")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        stored = _DTYPES[dtype or ("bfloat16" if chosen else "float32")]
+        _write_lm(part / LM_NAME, lm_config, seed, layout, chosen, stored)
+        _write_mimi(part / MIMI_NAME, MimiConfig.from_dict(mimi_config) if mimi_config else MimiConfig(), seed)
+        (part / TOKENIZER_NAME).write_bytes(train_tokenizer(lm_config.text_card))
+        names: dict[str, Any] = {"moshi_name": LM_NAME, "mimi_name": MIMI_NAME, "tokenizer_name": TOKENIZER_NAME}
+        if mimi_config:
+            (part / MIMI_CONFIG_NAME).write_text(json.dumps(mimi_config, indent=1))
+            names["mimi_config_name"] = MIMI_CONFIG_NAME
+        if chosen:
+            names["quantization"] = chosen.block()
+        (part / "config.json").write_text(json.dumps({**config, **names}, indent=1))
+        if folder.exists():
+            folder.rmdir()  # it is empty
+        part.rename(folder)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def train_tokenizer(size: int) -> bytes:
+    """A sentencepiece model of exactly `size` pieces, with Moshi's special ids.
+
+    All of it is trained where a few sentences can fill it; what they cannot fill is made-up words.
+    """
+    import sentencepiece
+
+    filler = [f"\u2581word{index}" for index in range(max(0, size - 512))]
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(SENTENCES),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=size,
+            byte_fallback=size >= 512,
+            user_defined_symbols=filler,
+            unk_id=0,
+            bos_id=1,
+            eos_id=2,
+            pad_id=3,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise ConfigError(f"config field 'text_card' is {size}: too few or too many for a tokenizer") from error
+    return model.getvalue()
+
+
+def _write_lm(path: Path, config: LmConfig, seed: int, layout: str, scheme: Scheme | None, dtype: str) -> None:
+    shapes = _parameter_shapes(config)
+    sources = {name: torch_source(name, config) for name in shapes}
+    tensors: dict[str, TensorInfo] = {}
+    if layout == "torch":
+        for name, source in sources.items():
+            tensors[source.key] = TensorInfo(dtype, source.stored_shape(shapes[name]))
+        plan = {source.key: source for source in sources.values()}
+        write(path, tensors, (_stacked(seed, plan[key], tensor) for key, tensor in tensors.items()))
+        return
+    quantized = {name for name in shapes if scheme and _quantizable(name, shapes, scheme)}
+    for name, shape in shapes.items():
+        if scheme and name in quantized:
+            groups = (shape[0], shape[1] // scheme.group_size)
+            tensors[name] = TensorInfo("U32", (shape[0], shape[1] * scheme.bits // 32))
+            tensors[name.removesuffix("weight") + "scales"] = TensorInfo(dtype, groups)
+            tensors[name.removesuffix("weight") + "biases"] = TensorInfo(dtype, groups)
+        else:
+            tensors[name] = TensorInfo(dtype, shape)
+
+    def arrays() -> Iterator[np.ndarray]:
+        for name, shape in shapes.items():
+            if scheme and name in quantized:
+                yield from _quantized(seed, sources[name], shape, scheme, dtype)
+            else:
+                yield _cast(_dense(seed, sources[name], shape), dtype)
+
+    write(path, tensors, arrays())
+
+
+def _parameter_shapes(config: LmConfig) -> dict[str, tuple[int, ...]]:
+    from moshi_mlx.lm_weights import parameters
+    from moshi_mlx.models.lm import Lm
+
+    return {name: array.shape for name, array in parameters(Lm(config)).items()}  # lazy: never evaluated
+
+
+def _quantizable(name: str, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme) -> bool:
+    """As `mlx.nn.quantize` chooses: matrices whose rows are whole groups, but no table with a low-rank layer."""
+    layer, _, leaf = name.rpartition(".")
+    shape = shapes[name]
+    whole = leaf == "weight" and len(shape) == 2 and shape[1] % scheme.group_size == 0
+    return whole and f"{layer}.low_rank.weight" not in shapes
+
+
+def _generator(seed: int, source: Source) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64([seed, zlib.crc32(source.key.encode()), source.part]))
+
+
+def _dense(seed: int, source: Source, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 parameter, scaled so that activations keep their size through any number of layers."""
+    rng = _generator(seed, source)
+    if len(shape) == 1:
+        centre = 0.0 if source.key.endswith("bias") else 1.0
+        return (centre + 0.1 * rng.standard_normal(shape)).astype(np.float32)
+    return (2 * rng.random(shape, np.float32) - 1) * _reach(source, shape)
+
+
+def _reach(source: Source, shape: tuple[int, ...]) -> np.float32:
+    """Half the width of the interval that weights are drawn from."""
+    is_table = "emb" in source.key and "low_rank" not in source.key
+    return np.float32(0.5 if is_table else (3 / shape[-1]) ** 0.5)
+
+
+def _stacked(seed: int, source: Source, tensor: TensorInfo) -> np.ndarray:
+    """A whole tensor of PyTorch's layout."""
+    if source.flat:
+        return _cast(_dense(seed, source, tensor.shape[2:]).reshape(tensor.shape), tensor.dtype)
+    block = (tensor.shape[0] // source.parts, *tensor.shape[1:])
+    parts = [Source(source.key, part, source.parts) for part in range(source.parts)]
+    return _cast(np.concatenate([_dense(seed, part, block) for part in parts]), tensor.dtype)
+
+
+def _quantized(
+    seed: int, source: Source, shape: tuple[int, ...], scheme: Scheme, dtype: str
+) -> Iterator[np.ndarray]:
+    """Random levels, and the scales and biases that spread them over the interval of a dense parameter."""
+    rng = _generator(seed, source)
+    words = shape[1] * scheme.bits // 32
+    yield rng.integers(0, 1 << 32, (shape[0], words), np.uint32)
+    groups = (shape[0], shape[1] // scheme.group_size)
+    reach = _reach(source, shape)
+    step = 2 * reach / np.float32((1 << scheme.bits) - 1)
+    yield _cast(np.full(groups, step, np.float32), dtype)
+    yield _cast(np.full(groups, -reach, np.float32), dtype)
+
+
+def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
+    """float32 to the bits of a stored type; bfloat16, which numpy lacks, rounds to nearest even."""
+    if dtype == "F32":
+        return array
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def _write_mimi(path: Path, config: MimiConfig, seed: int) -> None:
+    from moshi_mlx.models.mimi_weights import published_shapes
+
+    shapes = published_shapes(config)
+    tensors = {name: TensorInfo("F32", shape) for name, shape in shapes.items()}
+    write(path, tensors, (_mimi_array(seed, name, shape) for name, shape in shapes.items()), {"format": "pt"})
+
+
+def _mimi_array(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    rng = _generator(seed, Source(name))
+    if name.endswith("_initialized"):
+        return np.ones(shape, np.float32)
+    if name.endswith("cluster_usage"):
+        return rng.uniform(0.5, 2.0, shape).astype(np.float32)
+    if name.endswith("bias"):
+        return (0.02 * rng.standard_normal(shape)).astype(np.float32)
+    if len(shape) == 1:  # norms and layer scales
+        centre, spread = (0.3, 0.05) if name.endswith("scale") else (1.0, 0.1)
+        return (centre + spread * rng.standard_normal(shape)).astype(np.float32)
+    if name.endswith("embedding_sum"):
+        return rng.standard_normal(shape).astype(np.float32)
+    # A transposed convolution sums kernel / stride = 2 inputs channels, a depthwise one 2 values.
+    fan_in = 2 * shape[0] if "convtr.convtr.weight" in name else int(np.prod(shape[1:]))
+    fan_in = 2 if name.startswith("upsample") else fan_in
+    return (rng.standard_normal(shape) * fan_in**-0.5).astype(np.float32)

@@ -1,0 +1,144 @@
+"""A safetensors file: its header read and checked before anything is loaded, and a writer that streams.
+
+The header is read here and not left to the loader because it answers cheaply, for a 16 GB file too, what
+people get wrong: a web page saved as weights, a download cut short, another format under the right name.
+Format: https://huggingface.co/docs/safetensors (8 bytes of length, JSON header, tensors back to back).
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moshi_mlx.errors import CheckpointError
+
+MAX_HEADER = 100_000_000  # bytes; the format's own limit
+ITEM_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a header says of one tensor. `begin` and `end` are byte positions in the file."""
+
+    dtype: str  # "F32", "BF16", "U32", ...
+    shape: tuple[int, ...]
+    begin: int = 0
+    end: int = 0
+
+    def __str__(self) -> str:
+        return f"{list(self.shape)} {self.dtype}"
+
+
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """The tensors of a file by name, without reading them.
+
+    Raises CheckpointError if the file is missing, is something else, or is shorter than its header says.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            body = file.read(length) if 2 <= length <= min(MAX_HEADER, size - 8) else b""
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    if not body:
+        raise CheckpointError(f"{path} {_what_it_is(path, size)}")
+    try:
+        entries = json.loads(body)
+        entries.pop("__metadata__", None)
+        tensors = {name: _tensor(entry, 8 + length) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is not a safetensors file: its header is damaged; fetch it again"
+        ) from error
+    end = max((tensor.end for tensor in tensors.values()), default=8 + length)
+    if end > size:
+        raise CheckpointError(
+            f"{path} is cut short: {size:,} bytes, {end:,} expected from its header; fetch it again"
+        )
+    return tensors
+
+
+def same_bytes(path: Path, first: TensorInfo, second: TensorInfo, piece: int = 1 << 22) -> bool:
+    """Whether two tensors of a file hold the same values, read piece by piece."""
+    if (first.dtype, first.shape) != (second.dtype, second.shape):
+        return False
+    with path.open("rb") as one, path.open("rb") as two:
+        one.seek(first.begin)
+        two.seek(second.begin)
+        left = first.end - first.begin
+        while left > 0:
+            if one.read(min(piece, left)) != two.read(min(piece, left)):
+                return False
+            left -= piece
+    return True
+
+
+def write(
+    path: Path,
+    layout: Mapping[str, TensorInfo],
+    arrays: Iterable[np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a file tensor by tensor, so that no more than one needs to be in memory.
+
+    layout: name -> dtype and shape. arrays: the tensors in that order; BF16 as uint16 bit patterns.
+    The file appears under its name only when it is whole.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata or {"format": "mlx"})}
+    position = 0
+    for name, tensor in layout.items():
+        end = position + ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape)
+        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start aligned
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for (name, tensor), array in zip(layout.items(), arrays, strict=True):
+                assert array.shape == tensor.shape, (name, array.shape, tensor.shape)
+                assert array.itemsize == ITEM_BYTES[tensor.dtype], (name, array.dtype, tensor.dtype)
+                file.write(np.ascontiguousarray(array).data)
+        part.replace(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _tensor(entry: Mapping[str, Any], offset: int) -> TensorInfo:
+    begin, end = entry["data_offsets"]
+    dtype, shape = entry["dtype"], tuple(map(int, entry["shape"]))
+    if end - begin != ITEM_BYTES[dtype] * math.prod(shape) or begin < 0:
+        raise ValueError(f"{shape} {dtype} does not fill {end - begin} bytes")
+    return TensorInfo(dtype, shape, begin + offset, end + offset)
+
+
+def _what_it_is(path: Path, size: int) -> str:
+    """Finishes the sentence "<path> ..." for a file that is not safetensors."""
+    if not size:
+        return "is empty; fetch it again"
+    with path.open("rb") as file:
+        start = file.read(512)
+    if start.startswith(b"GGUF"):
+        return "is a GGUF file, not safetensors; use an MLX checkpoint such as kyutai/moshiko-mlx-q4"
+    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+        return "is a PyTorch pickle, not a safetensors file; convert it with safetensors first"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the weights; run `git lfs pull` in its folder"
+    if start.lstrip()[:1] == b"<":
+        return "is a web page (HTML), not a safetensors file; fetch it again, and log in first if the page asks to"
+    if not start.strip(b"\0"):
+        return f"holds only zeros where its header should be ({size:,} bytes); fetch it again"
+    return f"is not a safetensors file, or cut short within its header ({size:,} bytes); fetch it again"

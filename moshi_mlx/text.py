@@ -1,0 +1,80 @@
+"""Text tokens to text: sentencepiece, wrapped once."""
+
+import codecs
+from collections.abc import Iterable
+from pathlib import Path
+
+from moshi_mlx.errors import CheckpointError
+
+SPACE = "\u2581"  # how sentencepiece writes a space inside a piece
+
+
+class TextTokenizer:
+    """The pieces of a sentencepiece model.
+
+    silent: ids that mean "nothing is spoken" (Moshi: 3 padding, 0 end of padding); control, unknown and unused
+    pieces are silent by themselves. Raises CheckpointError if the file is not a sentencepiece model.
+    """
+
+    def __init__(self, path: Path, silent: Iterable[int] = (0, 3)) -> None:
+        import sentencepiece
+
+        try:
+            model = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+        processor = sentencepiece.SentencePieceProcessor()
+        try:
+            processor.LoadFromSerializedProto(model)
+        except RuntimeError as error:  # sentencepiece's only exception
+            raise CheckpointError(
+                f"{path} is not a sentencepiece model ({len(model):,} bytes); fetch it again"
+            ) from error
+        self.path = path
+        self.size: int = processor.get_piece_size()
+        self._processor = processor
+        self._silent = frozenset(silent)
+
+    def raw(self, id: int) -> bytes:
+        """The UTF-8 bytes of a token, one space for sentencepiece's; empty for silent ids and ids out of range."""
+        sp = self._processor
+        if id in self._silent or not 0 <= id < self.size:
+            return b""
+        if sp.is_control(id) or sp.is_unknown(id) or sp.is_unused(id):
+            return b""
+        text = sp.id_to_piece(id)
+        if sp.is_byte(id):  # "<0xE2>"
+            return bytes([int(text[3:-1], 16)])
+        return text.replace(SPACE, " ").encode()
+
+    def piece(self, id: int) -> str:
+        """What a token says on its own. Part of a character says nothing: `stream` puts those together."""
+        return self.raw(id).decode("utf-8", "ignore")
+
+    def stream(self) -> "TextStream":
+        """A decoder for one conversation."""
+        return TextStream(self)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of a whole sequence, without the space before its first word."""
+        stream = self.stream()
+        text = "".join([stream.push(id) for id in ids]) + stream.flush()
+        return text.removeprefix(" ")
+
+
+class TextStream:
+    """Turns tokens into text one by one, holding back the bytes of a character until it is whole."""
+
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, id: int) -> str:
+        """What can be shown now that this token came; "" for silent tokens and unfinished characters."""
+        return self._decoder.decode(self._tokenizer.raw(id))
+
+    def flush(self) -> str:
+        """What is left at the end: U+FFFD for a character that never got finished, else "". Starts afresh."""
+        rest = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return rest

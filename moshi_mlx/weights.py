@@ -1,0 +1,174 @@
+"""Which tensor of a file is which parameter of the model, in one table.
+
+Two layouts are published: Kyutai's MLX files, whose names are our modules' own, and PyTorch's. PyTorch stacks
+the attention projections of all depth steps along the rows and keeps one norm for all of them; MLX files hold
+a copy per step. Both ways a parameter gets a `Source`, and parameters with the same source share one array.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from moshi_mlx.errors import CheckpointError
+from moshi_mlx.models.config import LmConfig
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a parameter is in a file: tensor `key`, or the `part`-th of `parts` equal blocks of its rows."""
+
+    key: str
+    part: int = 0
+    parts: int = 1
+    flat: bool = False  # stored as (1, 1, dim), used as (dim,)
+
+    def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the whole tensor in the file, for a parameter of `shape`."""
+        if self.flat:
+            return (1, 1, *shape)
+        return (shape[0] * self.parts, *shape[1:])
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. Fields: {i}, {l} numbers kept; {k} a depth step, {j} = k - 1 the codebook before
+    it, {s} the index of the weights that step k uses; {rest} whatever follows."""
+
+    mlx: str
+    torch: str
+    stacked: bool = False  # the torch tensor holds the rows of all {s}, one block after the other
+    split: str = ""  # what newer PyTorch code calls it when it saves one tensor per block
+
+
+_STEP = "depformer.slices.{k}."
+_STEP_ATTENTION = _STEP + "transformer.layers.{l}.self_attn."
+_DEPTH_ATTENTION = "depformer.layers.{l}.self_attn."
+_ATTENTION = "transformer.layers.{l}.self_attn."
+
+TABLE = (  # the first row that fits a name holds
+    Row("audio_embs.{i}.{rest}", "emb.{i}.{rest}"),
+    Row(_STEP + "linear_in.{rest}", "depformer_in.{s}.{rest}"),
+    Row(_STEP + "linear_out.{rest}", "linears.{k}.{rest}"),
+    Row("depformer.slices.0.emb.{rest}", "depformer_text_emb.{rest}"),
+    Row(_STEP + "emb.{rest}", "depformer_emb.{j}.{rest}"),
+    Row(_STEP + "norm.{rest}", "depformer_norms.{k}.{rest}"),
+    Row(_STEP + "transformer.layers.{l}.gating.{rest}", "depformer.layers.{l}.gating.{s}.{rest}"),
+    Row(
+        _STEP_ATTENTION + "in_proj.weight",
+        _DEPTH_ATTENTION + "in_proj_weight",
+        stacked=True,
+        split=_DEPTH_ATTENTION + "in_projs.{s}.weight",
+    ),
+    Row(
+        _STEP_ATTENTION + "out_proj.weight",
+        _DEPTH_ATTENTION + "out_proj.weight",
+        stacked=True,
+        split=_DEPTH_ATTENTION + "out_projs.{s}.weight",
+    ),
+    Row(_STEP + "transformer.{rest}", "depformer.{rest}"),  # norms: one for all steps
+    Row(_ATTENTION + "in_proj.weight", _ATTENTION + "in_proj_weight", split=_ATTENTION + "in_projs.0.weight"),
+    Row(_ATTENTION + "out_proj.weight", _ATTENTION + "out_proj.weight", split=_ATTENTION + "out_projs.0.weight"),
+    Row("{rest}", "{rest}"),
+)
+
+
+def torch_source(name: str, config: LmConfig, present: Iterable[str] = ()) -> Source:
+    """Where PyTorch's layout keeps the parameter with an MLX name.
+
+    present: the names in the file; decides between the two ways PyTorch writes attention projections.
+    """
+    schedule = config.depth.schedule if config.depth else ()
+    for row in TABLE:
+        match = _pattern(row.mlx).fullmatch(name)
+        if not match:
+            continue
+        fields: dict[str, object] = dict(match.groupdict())
+        parts, step = 1, 0
+        if "k" in fields:
+            k = int(match["k"])
+            step = schedule[k]
+            parts = max(schedule) + 1 if row.stacked else 1
+            fields |= {"s": step, "j": k - 1}
+        if row.split and (split := row.split.format(**fields)) in present:
+            return Source(split)
+        key = row.torch.format(**fields)
+        if _is_rms(name, config):
+            return Source(key.removesuffix("weight") + "alpha", flat=True)
+        return Source(key, step if parts > 1 else 0, parts)
+    raise AssertionError(name)  # the last row fits every name
+
+
+def mlx_source(name: str, config: LmConfig) -> Source:
+    """Where the MLX layout keeps a parameter: under its name in the first step that has the same weights."""
+    match = re.fullmatch(r"depformer\.slices\.(\d+)\.(.+)", name)
+    if not match or not config.depth:
+        return Source(name)
+    schedule, k, rest = config.depth.schedule, int(match[1]), match[2]
+    if re.fullmatch(r"transformer\.layers\.\d+\.norm\d\.\w+", rest):
+        return Source(f"depformer.slices.0.{rest}")
+    if rest.startswith(("linear_in.", "transformer.")):
+        return Source(f"depformer.slices.{schedule.index(schedule[k])}.{rest}")
+    return Source(name)
+
+
+def detect_layout(names: Iterable[str], path: Path) -> str:
+    """ "mlx" or "torch", from the names in a file. Raises CheckpointError for files that are something else."""
+    names = list(names)
+
+    def any_has(*marks: str) -> bool:
+        return any(mark in name for name in names for mark in marks)
+
+    if any_has("weight_scb"):
+        raise CheckpointError(
+            f"{path} holds int8 weights of bitsandbytes (weight_scb), which MLX cannot use; "
+            "use an MLX checkpoint such as kyutai/moshiko-mlx-q8"
+        )
+    if any_has("lora_A"):
+        raise CheckpointError(f"{path} is a LoRA adapter, not a model; merge it into its base model first")
+    if any_has("encoder.model.0.", "decoder.model.0."):
+        raise CheckpointError(f"{path} holds the Mimi codec, not the language model; give the model's file")
+    if any_has("audio_embs.", "depformer.slices."):
+        return "mlx"
+    if any(name.startswith("depformer.0.") for name in names):
+        raise CheckpointError(
+            f"{path} is in the layout of Kyutai's Rust program (candle); use an -mlx- or -pytorch- repository"
+        )
+    if any(name.startswith("emb.") or name.endswith((".alpha", ".in_proj_weight")) for name in names):
+        return "torch"
+    raise CheckpointError(f"{path} is not a Moshi model: its tensors are {some(names)}")
+
+
+def is_unused(name: str, config: LmConfig) -> bool:
+    """Whether a tensor may be in a file though nothing reads it: PyTorch makes depformer_in even without depth."""
+    return not config.depth and name.startswith("depformer_in.")
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """A few names and how many more there are, for a message."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more
+
+
+def torch_shapes(shapes: Mapping[str, tuple[int, ...]], config: LmConfig) -> dict[str, tuple[int, ...]]:
+    """The tensors of a PyTorch file for parameters {MLX name: shape}."""
+    sources = {name: torch_source(name, config) for name in shapes}
+    return {source.key: source.stored_shape(shapes[name]) for name, source in sources.items()}
+
+
+def _is_rms(name: str, config: LmConfig) -> bool:
+    if not name.endswith(".weight"):
+        return False
+    if re.search(r"(^|\.)(out_norm|norm1|norm2)\.weight$", name):
+        return config.transformer.norm == "rms_norm_f32"
+    if re.fullmatch(r"depformer\.slices\.\d+\.norm\.weight", name):
+        return config.depth is not None and config.depth.norm == "rms_norm_f32"
+    return False
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    pattern = re.escape(template).replace(r"\{rest\}", r"(?P<rest>.+)")
+    return re.compile(re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", pattern))
