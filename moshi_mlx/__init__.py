@@ -1,0 +1,68 @@
+"""Talk to Moshi, Kyutai's full-duplex speech-text model, on Apple's MLX.
+
+>>> import moshi_mlx
+>>> moshi = moshi_mlx.load("moshika-q4")
+>>> with moshi.session(seed=1) as session:
+...     reply = session.step(frame)  # 80 ms in; reply.audio and reply.text out
+
+Names are imported when they are first used, so that `import moshi_mlx` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from moshi_mlx.version import __version__
+
+if TYPE_CHECKING:
+    from moshi_mlx.audio.file_stream import FileSource, WavSink
+    from moshi_mlx.audio.files import read_audio
+    from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
+    from moshi_mlx.checkpoint import Checkpoint
+    from moshi_mlx.engine import RESET, Sink, Source, converse
+    from moshi_mlx.errors import MoshiError
+    from moshi_mlx.sampling import SamplingConfig
+    from moshi_mlx.session import Batch, Moshi, Reply, Session, load
+
+_HOMES = {
+    "audio.file_stream": ("FileSource", "WavSink"),
+    "audio.files": ("read_audio",),
+    "audio.frames": ("FRAME_SAMPLES", "SAMPLE_RATE", "split_frames"),
+    "checkpoint": ("Checkpoint",),
+    "engine": ("RESET", "Sink", "Source", "converse"),
+    "errors": ("MoshiError",),
+    "sampling": ("SamplingConfig",),
+    "session": ("Batch", "Moshi", "Reply", "Session", "load"),
+}
+
+__all__ = [
+    "FRAME_SAMPLES",
+    "RESET",
+    "SAMPLE_RATE",
+    "Batch",
+    "Checkpoint",
+    "FileSource",
+    "Moshi",
+    "MoshiError",
+    "Reply",
+    "SamplingConfig",
+    "Session",
+    "Sink",
+    "Source",
+    "WavSink",
+    "__version__",
+    "converse",
+    "load",
+    "read_audio",
+    "split_frames",
+]
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"moshi_mlx.{module}"), name)
+    raise AttributeError(f"module 'moshi_mlx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,24 @@
+"""What `moshi_mlx` offers, and that what it lists is there."""
+
+import subprocess
+import sys
+
+import pytest
+
+import moshi_mlx
+
+
+@pytest.mark.parametrize("name", moshi_mlx.__all__)
+def test_every_listed_name_exists(name: str) -> None:
+    assert getattr(moshi_mlx, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        moshi_mlx.nonsense  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, moshi_mlx; print(*sorted({'mlx', 'numpy', 'sounddevice'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,93 @@
+"""Stages inline and on threads: same order, same results, errors come out, nothing hangs."""
+
+import itertools
+import threading
+
+import pytest
+
+from moshi_mlx.stages import called, mapped
+
+BOTH = pytest.mark.parametrize("threaded", [False, True], ids=["inline", "threaded"])
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+@BOTH
+def test_mapped_gives_every_result_in_order(threaded: bool) -> None:
+    with mapped("stage", square, range(50), threaded, 2, {}) as results:
+        assert list(results) == [x * x for x in range(50)]
+
+
+@BOTH
+def test_called_makes_every_call_in_order_before_it_is_left(threaded: bool) -> None:
+    seen: list[int] = []
+    with called("stage", seen.append, threaded, 2, {}) as call:
+        for x in range(50):
+            call(x)
+    assert seen == list(range(50))
+
+
+@BOTH
+def test_an_error_in_mapped_comes_out_after_the_results_before_it(threaded: bool) -> None:
+    with mapped("stage", lambda x: 6 // x, [3, 2, 0, 1], threaded, 2, {}) as results:
+        got = iter(results)
+        assert [next(got), next(got)] == [2, 3]
+        with pytest.raises(ZeroDivisionError):
+            next(got)
+
+
+@BOTH
+def test_an_error_in_called_comes_out(threaded: bool) -> None:
+    def fail(x: int) -> None:
+        raise ValueError(x)
+
+    def use() -> None:
+        with called("stage", fail, threaded, 1, {}) as call:
+            for x in range(9):
+                call(x)
+
+    with pytest.raises(ValueError, match="0"):
+        use()
+
+
+def test_the_stages_run_beside_the_caller() -> None:
+    threads: set[str] = set()
+    with (
+        called("out", lambda x: threads.add(threading.current_thread().name), True, 2, {}) as call,
+        mapped("in", lambda x: threads.add(threading.current_thread().name), range(3), True, 2, {}) as results,
+    ):
+        for x in results:
+            call(x)
+    assert threads == {"moshi-in", "moshi-out"}
+
+
+def test_leaving_an_endless_stage_early_ends_its_thread() -> None:
+    depths: dict[str, int] = {}
+    with mapped("endless", square, itertools.count(), True, 3, depths) as results:
+        next(iter(results))
+    assert not [thread for thread in threading.enumerate() if thread.name == "moshi-endless"]
+    assert 1 <= depths["endless"] <= 3
+
+
+def test_an_error_in_the_caller_drops_the_waiting_calls() -> None:
+    gate, started = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def slow(x: int) -> None:
+        started.set()
+        gate.wait(5)
+        seen.append(x)
+
+    def use() -> None:
+        with called("stage", slow, True, 8, {}) as call:
+            for x in range(5):
+                call(x)
+            started.wait(5)
+            threading.Timer(0.05, gate.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert seen == [0]
