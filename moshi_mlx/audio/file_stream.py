@@ -1,0 +1,106 @@
+"""A recording as the user of a conversation, and a WAV file as its listener."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moshi_mlx.audio.frames import FRAME_SECONDS, silence, split_frames
+from moshi_mlx.audio.wav import WavWriter
+
+if TYPE_CHECKING:  # at run time this module needs no model
+    from moshi_mlx.engine import Sink
+    from moshi_mlx.session import Reply
+
+DEFAULT_LEAD = 2.0  # seconds: Moshi greets first, and a question on top of the greeting is half heard
+DEFAULT_TAIL = 10.0  # seconds to answer in
+
+
+class FileSource:
+    """Frames of a recording between silences.
+
+    pcm: (samples,) float32 at 24 kHz. lead, tail: seconds of silence, rounded up to whole frames.
+    The first frame is extra silence: a session discards the user's audio of its first step (the model reads its
+    initial tokens there), so with it nothing of the recording is lost, and the n-th audio frame of the replies is
+    simultaneous with the n-th frame after it.
+    """
+
+    def __init__(self, pcm: np.ndarray, lead: float = DEFAULT_LEAD, tail: float = DEFAULT_TAIL) -> None:
+        self._closed = threading.Event()
+        self.lead = _frames(lead)
+        tail_frames = _frames(tail)
+        recorded = list(split_frames(pcm))
+        self.frames = self.lead + len(recorded) + tail_frames  # without the extra one
+        self._timeline = [*silence(self.lead).reshape(self.lead, -1), *recorded]
+        self._timeline += [*silence(tail_frames).reshape(tail_frames, -1)]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frame in (silence(), *self._timeline):
+            if self._closed.is_set():
+                return
+            yield frame
+
+    def close(self) -> None:
+        """End the iteration before its next frame. May be called from any thread."""
+        self._closed.set()
+
+
+class WavSink:
+    """The replies of a conversation as a WAV file.
+
+    >>> with WavSink("answer.wav") as sink:
+    ...     converse(session, FileSource(pcm), sink)
+
+    The file gets its name when the block ends; if the block raises, there is none (see `WavWriter`).
+    Raises AudioFileError where the system refuses, already on construction.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.file = WavWriter(path)
+        self.frames = 0
+
+    def write(self, reply: Reply) -> None:
+        """Add the audio of one reply, if it has some."""
+        if reply.audio is not None:
+            self.file.write(reply.audio)
+            self.frames += 1
+
+    def __enter__(self) -> WavSink:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.file.__exit__(kind, error, trace)
+
+
+class Tee:
+    """Several sinks as one; each gets every reply, in the order given."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self.sinks = sinks
+
+    def write(self, reply: Reply) -> None:
+        for sink in self.sinks:
+            sink.write(reply)
+
+
+def speech_end(pcm: np.ndarray) -> float:
+    """Seconds until the last frame that is within 30 dB of the loudest one: where the speaker stopped.
+
+    pcm: (samples,) float32 at 24 kHz. A silent recording gives 0.
+    """
+    energy = np.array([float(np.mean(np.square(frame, dtype=np.float64))) for frame in split_frames(pcm)])
+    if energy.size == 0 or energy.max() == 0:
+        return 0.0
+    loud = np.flatnonzero(energy >= energy.max() * 1e-3)
+    return float(loud[-1] + 1) * FRAME_SECONDS
+
+
+def _frames(seconds: float) -> int:
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{seconds} seconds of silence: a number from 0 up was expected")
+    return math.ceil(round(seconds / FRAME_SECONDS, 6))

@@ -1,0 +1,139 @@
+"""Writing WAV files that are either whole or not there.
+
+A file is written beside its final name and renamed when it is complete, so that a full disk, a crash or a failed
+conversation leaves nothing that looks like an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from moshi_mlx.audio.frames import SAMPLE_RATE
+from moshi_mlx.errors import AudioFileError
+
+STDOUT = "-"
+_BYTES = 2  # 16-bit PCM
+_MAX_DATA = 0xFFFF_FFFF - 36  # bytes; a RIFF size is 32 bits
+_UNKNOWN = 0xFFFF_FFFF  # the size that players read as "until the end", for streams that cannot be rewound
+
+
+class WavWriter:
+    """A 16-bit mono WAV at 24 kHz, written as the audio comes.
+
+    Opening it proves that the place can be written. `finish` gives the file its name; `discard` leaves nothing.
+    A path that is no regular file ("-" for standard output, a pipe, a device) gets the stream directly.
+    As a context manager it finishes at the end of the block, and discards if the block raises.
+    `clipped` counts the samples outside [-1, 1], which are written as the nearest end.
+    Raises AudioFileError where the system refuses.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = "standard output" if str(path) == STDOUT else str(path)
+        self.clipped = 0
+        self.samples = 0
+        self._part: Path | None = None  # what is being written, beside the final name
+        self._final: Path | None = None
+        self._file: BinaryIO | None = None
+        with self._refusals():
+            self._file = self._open(path)
+            self._file.write(_header(_UNKNOWN))
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / SAMPLE_RATE
+
+    def write(self, pcm: np.ndarray) -> None:
+        """Add audio. pcm: (samples,) float, 1.0 = full scale; NaN becomes silence."""
+        if self._file is None:
+            raise AudioFileError(f"{self.name} is already closed")
+        if (self.samples + len(pcm)) * _BYTES > _MAX_DATA:
+            raise AudioFileError(f"{self.name} would grow past 4 GiB, more than a WAV file can hold")
+        pcm = np.nan_to_num(np.asarray(pcm, dtype=np.float32), nan=0.0)
+        self.clipped += int(np.count_nonzero(np.abs(pcm) > 1.0))
+        scaled = np.clip(np.round(pcm * 32768.0), -32768, 32767).astype("<i2")
+        with self._refusals():
+            self._file.write(scaled.tobytes())
+        self.samples += len(pcm)
+
+    def finish(self) -> None:
+        """Complete the file and give it its name. Does nothing the second time."""
+        if self._file is None:
+            return
+        with self._refusals():
+            if self._part is None:
+                self._file.flush()
+            else:
+                self._file.seek(0)
+                self._file.write(_header(self.samples * _BYTES))
+                self._file.flush()
+                os.fsync(self._file.fileno())  # a full disk may show only here
+                self._file.close()
+                os.replace(self._part, self._final)  # type: ignore[arg-type]
+                self._part = None
+            self._release()
+
+    def discard(self) -> None:
+        """Leave nothing under the final name, nor beside it. Does nothing after `finish`."""
+        with contextlib.suppress(OSError):  # the disk may refuse the last flush; what was written goes anyway
+            self._release()
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
+            self._part = None
+
+    def __enter__(self) -> WavWriter:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if error is None:
+            self.finish()
+        else:
+            self.discard()
+
+    def _open(self, path: str | Path) -> BinaryIO:
+        if str(path) == STDOUT:
+            if sys.stdout.isatty():
+                raise AudioFileError("standard output is a terminal: pipe the audio somewhere, or name a file")
+            return sys.stdout.buffer
+        final = Path(path).resolve()  # a link keeps pointing at its target
+        if final.is_dir():
+            raise AudioFileError(f"cannot write {path}: it is a folder")
+        if not final.parent.is_dir():
+            raise AudioFileError(f"cannot write {path}: the folder {final.parent} does not exist")
+        if final.exists() and not final.is_file():
+            return final.open("wb", buffering=0)
+        if final.exists() and not os.access(final, os.W_OK):
+            raise AudioFileError(f"cannot write {path}: it is write-protected")
+        part = final.with_name(f".{final.name}.{os.getpid()}.part")
+        file = part.open("wb")  # honours the umask, which a temporary file of `tempfile` would not
+        self._part, self._final = part, final
+        return file
+
+    def _release(self) -> None:
+        file, self._file = self._file, None
+        if file is not None and file is not sys.stdout.buffer:
+            file.close()
+
+    @contextlib.contextmanager
+    def _refusals(self):
+        """Turn what the system refuses into our error, leaving nothing behind."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise  # whoever read our stream has left: not a failure of ours to explain
+        except OSError as error:
+            self.discard()
+            raise AudioFileError(f"cannot write {self.name}: {error.strerror or error}") from error
+
+
+def _header(data_bytes: int) -> bytes:
+    """The 44 bytes in front of the samples."""
+    riff = _UNKNOWN if data_bytes == _UNKNOWN else data_bytes + 36
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, SAMPLE_RATE, SAMPLE_RATE * _BYTES, _BYTES, 8 * _BYTES)
+    return struct.pack("<4sI4s", b"RIFF", riff, b"WAVE") + form + struct.pack("<4sI", b"data", data_bytes)

@@ -1,0 +1,69 @@
+"""`moshi-mlx run`: answer a recording."""
+
+from typing import Annotated
+
+import typer
+
+from moshi_mlx.cli import options
+from moshi_mlx.cli.answer import answer
+
+
+def run(
+    recording: Annotated[
+        str, typer.Argument(metavar="IN", help="What to say to Moshi: a recording; - for stdin.")
+    ],
+    output: Annotated[
+        str | None, typer.Argument(metavar="OUT.wav", help="Where the answer goes; - for stdout.")
+    ] = None,
+    model: options.ModelOption = None,
+    quantized: options.QuantizedOption = None,
+    codec: options.CodecOption = "auto",
+    offline: options.OfflineOption = False,
+    lead: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds of silence before the recording: Moshi greets.", show_default="2.0"),
+    ] = None,
+    tail: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds of silence after the recording: Moshi answers.", show_default="10.0"),
+    ] = None,
+    seed: options.SeedOption = None,
+    text_temperature: options.TextTemperatureOption = None,
+    text_top_k: options.TextTopKOption = None,
+    audio_temperature: options.AudioTemperatureOption = None,
+    audio_top_k: options.AudioTopKOption = None,
+    top_p: options.TopPOption = None,
+    min_p: options.MinPOption = None,
+    repetition_penalty: options.RepetitionPenaltyOption = None,
+    repetition_context: options.RepetitionContextOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print events to stdout, one JSON object a line.")
+    ] = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Answer a recording: Moshi hears IN as it would live, and what it says goes to OUT.wav.
+
+    IN is a wav, flac, ogg, opus or mp3 file of any rate; its channels are mixed down to one. The words appear on
+    stderr as they are spoken and, when Moshi has finished, on stdout (unless the answer or --json goes there).
+    OUT.wav is simultaneous with IN between its silences. Ctrl-C keeps what was said so far.
+    """
+    answer(
+        recording,
+        output,
+        checkpoint=options.given(name=model, quantization=quantized, offline=offline),
+        codec=codec,
+        silence=options.given(lead=lead, tail=tail),
+        seed=seed,
+        sampling=options.given(
+            text_temperature=text_temperature,
+            text_top_k=text_top_k,
+            audio_temperature=audio_temperature,
+            audio_top_k=audio_top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            repetition_context=repetition_context,
+        ),
+        as_json=as_json,
+        quiet=quiet,
+    )

@@ -1,0 +1,111 @@
+"""What was said, and showing it while it is said: on a terminal, in a pipe, or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from moshi_mlx.session import Reply
+
+Piece = tuple[float, str]  # (seconds, text)
+
+
+class Transcript:
+    """A sink that remembers the words of a conversation."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+
+    def write(self, reply: Reply) -> None:
+        if reply.text:
+            self.pieces.append((reply.time, reply.text))
+
+    @property
+    def text(self) -> str:
+        return "".join(text for _, text in self.pieces).strip()
+
+    def delay_after(self, seconds: float) -> float | None:
+        """Seconds from a moment to the first word that comes after it; None if no word does."""
+        return next((time - seconds for time, text in self.pieces if time >= seconds and text.strip()), None)
+
+
+class JsonLines:
+    """A sink that prints one JSON object a line, as it happens."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, reply: Reply) -> None:
+        if reply.text:
+            self.emit("text", t=round(reply.time, 3), text=reply.text)
+
+    def emit(self, event: str, **values: object) -> None:
+        print(json.dumps({"event": event, **values}), file=self._stream, flush=True)
+
+
+class PlainText:
+    """A sink that prints the words as they come, for logs and pipes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._started = False
+
+    def write(self, reply: Reply) -> None:
+        text = reply.text if self._started else reply.text.lstrip()
+        if text:
+            self._started = True
+            self._stream.write(text)
+            self._stream.flush()
+
+    def __enter__(self) -> PlainText:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._started:
+            self._stream.write("\n")
+
+
+class Terminal:
+    """A sink that shows the words and a progress bar on the terminal at stderr.
+
+    total: frames that will come.
+    """
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.text import Text
+
+        self._text = Text()
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
+        self._progress = Progress(*columns)
+        self._task = self._progress.add_task("", total=total)
+        console = Console(stderr=True)
+        self._live = Live(
+            Group(self._text, self._progress), console=console, refresh_per_second=10, transient=True
+        )
+        self._console = console
+
+    def write(self, reply: Reply) -> None:
+        self._text.append(reply.text if self._text.plain else reply.text.lstrip())
+        self._progress.advance(self._task)
+
+    def __enter__(self) -> Terminal:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._live.stop()
+        if self._text.plain:
+            self._console.print(self._text)  # without the bar, whole, and at the width of the terminal
+
+
+def live(total: int, quiet: bool) -> AbstractContextManager[Terminal | PlainText | None]:
+    """The sink for stderr that fits: none when quiet."""
+    if quiet:
+        return nullcontext()
+    return Terminal(total) if sys.stderr.isatty() else PlainText(sys.stderr)
