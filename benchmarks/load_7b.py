@@ -1,0 +1,79 @@
+"""Load time and peak memory at the full Moshi 7B shape, with random weights (no download).
+
+    python benchmarks/load_7b.py FOLDER [--scheme q4|q8] [--steps N] [--json]
+
+Writes the checkpoint into FOLDER unless it is there (4.8 GB for q4), then loads it in a fresh process.
+`peak / parameters` is what MLX held at most over what the model needs; RSS counts the whole process.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+
+def load(folder: Path, steps: int) -> None:
+    """In the fresh process: load, step a few times, print the figures."""
+    import mlx.core as mx
+    import numpy as np
+    from mlx.utils import tree_flatten
+
+    from moshi_mlx.checkpoint import Checkpoint
+
+    start = time.perf_counter()
+    checkpoint = Checkpoint.resolve(str(folder))
+    lm = checkpoint.load_lm(progress=False)
+    seconds = time.perf_counter() - start
+    held = {id(value): value.nbytes for _, value in tree_flatten(lm.parameters())}
+    parameters = sum(held.values())
+    result = {
+        "load_seconds": round(seconds, 2),
+        "parameter_GB": round(parameters / 1e9, 3),
+        "peak_over_parameters": round(mx.get_peak_memory() / parameters, 4),
+        "rss_peak_GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 3),
+        "device": str(mx.default_device()),
+        "mlx": version("mlx"),
+    }
+    if steps:
+        from moshi_mlx.codec import load_codec
+        from moshi_mlx.session import Moshi
+
+        codec = load_codec(checkpoint.mimi_weights, checkpoint.mimi_config, lm.config.codebooks, "mlx")
+        session = Moshi(lm, codec, checkpoint.load_tokenizer()).session(seed=1)
+        times = []
+        for codes in np.random.RandomState(0).randint(0, 2048, (steps, 8)):
+            start = time.perf_counter()
+            session.generate(codes)
+            times.append(round(time.perf_counter() - start, 3))
+        result["step_seconds"] = times
+    print(json.dumps(result))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--scheme", default="q4")
+    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        load(options.folder, options.steps)
+        return
+    if not options.folder.exists():
+        from moshi_mlx.models.config import MOSHI_7B
+        from moshi_mlx.random_checkpoint import TINY_MIMI, write_random_checkpoint
+
+        mimi = TINY_MIMI | {"quantizer": TINY_MIMI["quantizer"] | {"bins": 2048}}
+        start = time.perf_counter()
+        write_random_checkpoint(options.folder, MOSHI_7B, mimi, layout="mlx", scheme=options.scheme)
+        print(f"wrote {options.folder} in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    arguments = [str(options.folder), "--measure", "--steps", str(options.steps)]
+    subprocess.run([sys.executable, __file__, *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()

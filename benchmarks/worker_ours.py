@@ -1,0 +1,38 @@
+"""Our side of `step_vs_peer.py`: reads a number of frames a line, answers their times in ms as a JSON list.
+
+python worker_ours.py WIDTH dense|q4 TEXT_CARD CARD
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from shapes import moshi_shape
+
+from moshi_mlx import load
+from moshi_mlx.random_checkpoint import TINY_MIMI, write_random_checkpoint
+
+
+def main() -> None:
+    width, kind, text_card, card = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    mimi = TINY_MIMI | {"quantizer": TINY_MIMI["quantizer"] | {"bins": card}}
+    scheme = None if kind == "dense" else kind
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_random_checkpoint(
+            Path(folder) / "model", moshi_shape(width, text_card, card), mimi, layout="mlx", scheme=scheme
+        )
+        session = load(str(path), codec="mlx").session(seed=1)
+    random = np.random.RandomState(0)
+    for line in sys.stdin:
+        times = []
+        for codes in random.randint(0, card, (int(line), 8)):
+            start = time.perf_counter()
+            session.generate(codes)
+            times.append(1000 * (time.perf_counter() - start))
+        print(json.dumps(times), flush=True)
+
+
+main()

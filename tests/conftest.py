@@ -1,0 +1,29 @@
+"""Fixtures that many tests share: small models made on the spot, the real parts otherwise."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moshi_mlx.audio.frames import FRAME_SAMPLES
+from moshi_mlx.session import Moshi, load
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with Moshi's streams and delays, everything else small and random."""
+    from moshi_mlx.random_checkpoint import write_random_checkpoint
+
+    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_moshi(tiny_folder: Path) -> Moshi:
+    """The tiny checkpoint, loaded."""
+    return load(str(tiny_folder), codec="mlx")
+
+
+@pytest.fixture(scope="session")
+def noise_frames() -> np.ndarray:
+    """(60, 1920) float32: audio that is different in every frame."""
+    return (0.1 * np.random.RandomState(0).standard_normal((60, FRAME_SAMPLES))).astype(np.float32)

@@ -1,0 +1,236 @@
+"""Conversations: delays, reset, company, threads, endless length."""
+
+import asyncio
+import threading
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
+from moshi_mlx.errors import ConfigError, SessionError
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.random_checkpoint import TINY
+from moshi_mlx.sampling import GREEDY, SamplingConfig
+from moshi_mlx.session import Generated, Moshi, Reply, Session
+
+
+def talk(session: Session, frames: np.ndarray) -> list[Reply]:
+    return [session.step(frame) for frame in frames]
+
+
+def same(first: list[Reply], second: list[Reply]) -> bool:
+    def equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+        return a is b if a is None or b is None else np.array_equal(a, b)
+
+    return len(first) == len(second) and all(
+        a.text == b.text and a.time == b.time and equal(a.audio, b.audio)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_audio_comes_once_the_acoustic_delay_is_filled(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    replies = talk(tiny_moshi.session(seed=1), noise_frames[:5])
+    assert replies[0].audio is None
+    for reply in replies[1:]:
+        assert reply.audio is not None
+        assert reply.audio.shape == (FRAME_SAMPLES,)
+        assert reply.audio.dtype == np.float32
+        assert np.abs(reply.audio).max() > 0
+    assert [reply.time for reply in replies] == pytest.approx([step * FRAME_SECONDS for step in range(5)])
+
+
+def test_a_seed_decides_the_conversation(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    first, again, other = (talk(tiny_moshi.session(seed=seed), noise_frames[:20]) for seed in (3, 3, 4))
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_the_user_is_heard_from_the_second_frame_on(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    frames = noise_frames[:20].copy()
+    plain = talk(tiny_moshi.session(seed=1, sampling=GREEDY), frames)
+    frames[0] = 0
+    assert same(plain, talk(tiny_moshi.session(seed=1, sampling=GREEDY), frames))
+    frames[1] = 0
+    assert not same(plain, talk(tiny_moshi.session(seed=1, sampling=GREEDY), frames))
+
+
+def test_second_talk_equals_first_after_reset(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    session = tiny_moshi.session(seed=5)
+    first = talk(session, noise_frames[:30])
+    session.reset()
+    assert same(first, talk(session, noise_frames[:30]))
+
+
+def test_sessions_of_one_model_do_not_touch_each_other(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    alone = talk(tiny_moshi.session(seed=1), noise_frames[:20])
+    one, two = tiny_moshi.session(seed=1), tiny_moshi.session(seed=2)
+    mixed = []
+    for frame, other in zip(noise_frames[:20], noise_frames[20:40], strict=True):
+        mixed.append(one.step(frame))
+        two.step(other)
+    assert same(alone, mixed)
+
+
+def tokens_of(generated: Generated) -> tuple[int, list[int] | None]:
+    return generated.text_id, None if generated.codes is None else generated.codes.tolist()
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SamplingConfig()], ids=["greedy", "sampled"])
+def test_in_a_batch_each_gets_exactly_its_tokens_alone(
+    tiny_moshi: Moshi, noise_frames: np.ndarray, sampling: SamplingConfig
+) -> None:
+    length = 2 * TINY["context"] + 40
+    random = np.random.RandomState(2)
+    users = random.randint(0, TINY["card"], (4, length, 8))
+    alone = []
+    for seed, codes in enumerate(users):
+        session = tiny_moshi.session(seed, sampling)
+        alone.append([tokens_of(session.generate(frame)) for frame in codes])
+
+    batch = tiny_moshi.batch(3)
+    starts = {0: 0, 1: 7, 2: 30, 3: 95}  # the fourth takes the place of the second, which leaves at 90
+    ends = {0: length, 1: 90, 2: length, 3: length}
+    sessions: dict[int, Session] = {}
+    together: dict[int, list] = {person: [] for person in starts}
+    for step in range(length):
+        for person, start in starts.items():
+            if step == start:
+                sessions[person] = batch.join(person, sampling)
+            if step == ends[person]:
+                sessions.pop(person).close()
+        frames = {session: users[person][step - starts[person]] for person, session in sessions.items()}
+        made = batch.generate(frames)
+        for person, session in sessions.items():
+            together[person].append(tokens_of(made[session]))
+    for person, tokens in together.items():
+        assert len(tokens) == ends[person] - starts[person]
+        assert tokens == alone[person][: len(tokens)], f"person {person}"
+
+
+def test_a_row_that_waits_does_not_disturb_the_others(tiny_moshi: Moshi) -> None:
+    users = np.random.RandomState(4).randint(0, TINY["card"], (100, 8))
+    session = tiny_moshi.session(1, GREEDY)
+    alone = [tokens_of(session.generate(codes)) for codes in users]
+    batch = tiny_moshi.batch(2)
+    steady, slow = batch.join(1, GREEDY), batch.join(2, GREEDY)
+    together = []
+    for step, codes in enumerate(users):
+        frames = {steady: codes} if step % 3 else {steady: codes, slow: codes}
+        together.append(tokens_of(batch.generate(frames)[steady]))
+    assert together == alone
+    assert slow.delays.step == 34
+
+
+def test_a_reset_in_company_forgets_one_row_only(tiny_moshi: Moshi) -> None:
+    users = np.random.RandomState(5).randint(0, TINY["card"], (60, 8))
+    session = tiny_moshi.session(1, GREEDY)
+    alone = [tokens_of(session.generate(codes)) for codes in users]
+    batch = tiny_moshi.batch(2)
+    steady, other = batch.join(1, GREEDY), batch.join(1, GREEDY)
+    steadily, anew = [], []
+    for step, codes in enumerate(users):
+        if step == 20:
+            other.reset()
+        made = batch.generate({steady: codes, other: users[step - 20 if step >= 20 else step]})
+        steadily.append(tokens_of(made[steady]))
+        anew.append(tokens_of(made[other]))
+    assert steadily == alone
+    assert anew[20:] == alone[:40]
+
+
+def test_a_step_on_a_worker_thread_equals_one_here(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    here = talk(tiny_moshi.session(seed=1), noise_frames[:10])
+    session = tiny_moshi.session(seed=1)  # made here, stepped there
+    there: list[Reply] = []
+    worker = threading.Thread(target=lambda: there.extend(talk(session, noise_frames[:10])))
+    worker.start()
+    worker.join()
+    assert same(here, there)
+
+
+def test_a_step_pushed_from_asyncio_equals_one_here(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    here = talk(tiny_moshi.session(seed=1), noise_frames[:10])
+    session = tiny_moshi.session(seed=1)
+
+    async def push() -> list[Reply]:
+        return [await asyncio.to_thread(session.step, frame) for frame in noise_frames[:10]]
+
+    assert same(here, asyncio.run(push()))
+
+
+def test_memory_of_frame_500_is_memory_of_frame_6000(tiny_moshi: Moshi) -> None:
+    lm = Lm(LmConfig.from_dict({**TINY, "context": 256, "dim": 32, "depformer_dim": 16, "num_layers": 1}))
+    mx.eval(lm.parameters())
+    session = Moshi(lm, tiny_moshi.codec, tiny_moshi.tokenizer).session(seed=1)
+    codes = np.zeros(8, np.int32)
+    held = {}
+    for frame in range(1, 6001):
+        session.generate(codes)
+        if frame in (500, 6000):
+            held[frame] = mx.get_active_memory()
+    assert held[500] == held[6000]
+
+
+def test_one_read_back_a_frame(tiny_moshi: Moshi, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = tiny_moshi.session(seed=1)
+    calls: list[int] = []
+    evaluate = mx.eval
+    monkeypatch.setattr(mx, "eval", lambda *arrays: (calls.append(1), evaluate(*arrays))[1])
+    session.generate(np.zeros(8, np.int32))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        np.zeros(1919, np.float32),
+        np.zeros((1, 1920), np.float32),
+        np.zeros(1920),
+        np.zeros(1920, np.int16),
+    ],
+    ids=lambda frame: f"{frame.shape} {frame.dtype}",
+)
+def test_what_is_not_a_frame_is_refused_and_nothing_is_lost(
+    tiny_moshi: Moshi, noise_frames: np.ndarray, frame: np.ndarray
+) -> None:
+    plain = talk(tiny_moshi.session(seed=1), noise_frames[:5])
+    session = tiny_moshi.session(seed=1)
+    with pytest.raises(SessionError, match=r"a frame is \(1920,\) float32"):
+        session.step(frame)
+    assert same(plain, talk(session, noise_frames[:5]))
+
+
+def test_a_full_batch_and_a_closed_session_are_refused(tiny_moshi: Moshi) -> None:
+    batch = tiny_moshi.batch(1)
+    session = batch.join(1)
+    with pytest.raises(SessionError, match="all 1 places"):
+        batch.join(2)
+    session.close()
+    session.close()
+    with pytest.raises(SessionError, match="closed"):
+        session.generate(np.zeros(8, np.int32))
+    batch.join(2).generate(np.zeros(8, np.int32))
+
+
+def test_an_unknown_condition_or_seed_is_refused(tiny_moshi: Moshi) -> None:
+    with pytest.raises(ConfigError, match="no conditioner 'mood'"):
+        tiny_moshi.session(conditions={"mood": "good"})
+    with pytest.raises(SessionError, match="seed -1"):
+        tiny_moshi.session(seed=-1)
+
+
+def test_a_codec_of_another_width_is_refused(tiny_moshi: Moshi) -> None:
+    config = LmConfig.from_dict({**TINY, "n_q": 8, "dep_q": 4, "delays": [0] * 9})
+    with pytest.raises(ConfigError, match="8 codebooks, the model needs 4"):
+        Moshi(Lm(config), tiny_moshi.codec, tiny_moshi.tokenizer)
+
+
+def test_padding_is_never_penalised(tiny_moshi: Moshi) -> None:
+    sampling = replace(GREEDY, repetition_penalty=1.5, repetition_context=2)
+    session = tiny_moshi.session(1, sampling)
+    for text in (3, 7, 0, 8, 9, 3):
+        session.take(np.array([text, *range(8)]))
+    assert list(session.draw().recent_text) == [8, 9]
