@@ -21,7 +21,7 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig
 from moshi_mlx.quantize.scheme import Scheme, parse_scheme
 from moshi_mlx.safetensors_file import TensorInfo, write
-from moshi_mlx.weights import Source, torch_source
+from moshi_mlx.weights import Source, torch_shapes, torch_source
 
 LM_NAME = "model.safetensors"
 MIMI_NAME = "mimi.safetensors"
@@ -30,15 +30,15 @@ TOKENIZER_NAME = "tokenizer.model"
 
 TINY = {
     "dim": 64, "text_card": 256, "existing_text_padding_id": 3, "n_q": 16, "dep_q": 8, "card": 64,
-    "num_heads": 4, "num_layers": 2, "hidden_scale": 4.125, "causal": True, "layer_scale": None, "context": 64,
+    "num_heads": 4, "num_layers": 2, "hidden_scale": 4.5, "causal": True, "layer_scale": None, "context": 64,
     "max_period": 10_000, "gating": "silu", "norm": "rms_norm_f32", "positional_embedding": "rope",
-    "depformer_dim": 32, "depformer_dim_feedforward": 132, "depformer_num_heads": 2, "depformer_num_layers": 2,
+    "depformer_dim": 64, "depformer_dim_feedforward": 192, "depformer_num_heads": 2, "depformer_num_layers": 2,
     "depformer_causal": True, "depformer_layer_scale": None, "depformer_multi_linear": True,
     "depformer_context": 8, "depformer_max_period": 10_000, "depformer_gating": "silu",
     "depformer_pos_emb": "none", "depformer_weights_per_step": True,
     "delays": [0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1],
 }  # fmt: skip
-"""Moshi's config with everything small; the streams and their delays are the real ones."""
+"""Moshi's config with everything small, each width whole groups of 64; streams and delays are the real ones."""
 
 TINY_MIMI = {
     "sample_rate": 24_000, "channels": 1, "frame_rate": 12.5,
@@ -152,29 +152,35 @@ def train_tokenizer(size: int) -> bytes:
     return model.getvalue()
 
 
+def lm_tensors(config: LmConfig, layout: str, scheme: Scheme | None, dtype: str) -> dict[str, TensorInfo]:
+    """What the header of a model file lists. dtype: "F32" or "BF16", of what is not quantized."""
+    shapes = _parameter_shapes(config)
+    if layout == "torch":
+        return {key: TensorInfo(dtype, shape) for key, shape in torch_shapes(shapes, config).items()}
+    tensors = {}
+    for name, shape in shapes.items():
+        if scheme and _quantizable(name, shapes, scheme):
+            groups = TensorInfo(dtype, (shape[0], shape[1] // scheme.group_size))
+            tensors[name] = TensorInfo("U32", (shape[0], shape[1] * scheme.bits // 32))
+            tensors[name.removesuffix("weight") + "scales"] = groups
+            tensors[name.removesuffix("weight") + "biases"] = groups
+        else:
+            tensors[name] = TensorInfo(dtype, shape)
+    return tensors
+
+
 def _write_lm(path: Path, config: LmConfig, seed: int, layout: str, scheme: Scheme | None, dtype: str) -> None:
     shapes = _parameter_shapes(config)
     sources = {name: torch_source(name, config) for name in shapes}
-    tensors: dict[str, TensorInfo] = {}
-    if layout == "torch":
-        for name, source in sources.items():
-            tensors[source.key] = TensorInfo(dtype, source.stored_shape(shapes[name]))
-        plan = {source.key: source for source in sources.values()}
-        write(path, tensors, (_stacked(seed, plan[key], tensor) for key, tensor in tensors.items()))
-        return
-    quantized = {name for name in shapes if scheme and _quantizable(name, shapes, scheme)}
-    for name, shape in shapes.items():
-        if scheme and name in quantized:
-            groups = (shape[0], shape[1] // scheme.group_size)
-            tensors[name] = TensorInfo("U32", (shape[0], shape[1] * scheme.bits // 32))
-            tensors[name.removesuffix("weight") + "scales"] = TensorInfo(dtype, groups)
-            tensors[name.removesuffix("weight") + "biases"] = TensorInfo(dtype, groups)
-        else:
-            tensors[name] = TensorInfo(dtype, shape)
+    tensors = lm_tensors(config, layout, scheme, dtype)
 
     def arrays() -> Iterator[np.ndarray]:
+        if layout == "torch":
+            plan = {source.key: source for source in sources.values()}
+            yield from (_stacked(seed, plan[key], tensor) for key, tensor in tensors.items())
+            return
         for name, shape in shapes.items():
-            if scheme and name in quantized:
+            if scheme and tensors[name].dtype == "U32":
                 yield from _quantized(seed, sources[name], shape, scheme, dtype)
             else:
                 yield _cast(_dense(seed, sources[name], shape), dtype)

@@ -94,18 +94,10 @@ def write(
     layout: name -> dtype and shape. arrays: the tensors in that order; BF16 as uint16 bit patterns.
     The file appears under its name only when it is whole.
     """
-    header: dict[str, Any] = {"__metadata__": dict(metadata or {"format": "mlx"})}
-    position = 0
-    for name, tensor in layout.items():
-        end = position + ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape)
-        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [position, end]}
-        position = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start aligned
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
+            file.write(_header(layout, metadata or {"format": "mlx"}))
             for (name, tensor), array in zip(layout.items(), arrays, strict=True):
                 assert array.shape == tensor.shape, (name, array.shape, tensor.shape)
                 assert array.itemsize == ITEM_BYTES[tensor.dtype], (name, array.dtype, tensor.dtype)
@@ -115,6 +107,18 @@ def write(
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _header(layout: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    position = 0
+    for name, tensor in layout.items():
+        end = position + ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape)
+        entries[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start aligned
+    return len(text).to_bytes(8, "little") + text
 
 
 def _tensor(entry: Mapping[str, Any], offset: int) -> TensorInfo:

@@ -1,0 +1,113 @@
+"""Tokens to text, with sentencepiece models trained on the spot."""
+
+import io
+from pathlib import Path
+
+import pytest
+import sentencepiece
+
+from moshi_mlx.errors import CheckpointError
+from moshi_mlx.random_checkpoint import SENTENCES, train_tokenizer
+from moshi_mlx.text import TextTokenizer
+
+UNK, BOS, EOS, PAD = range(4)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "tokenizer.model"
+    path.write_bytes(train_tokenizer(600))  # large enough for byte pieces
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(path: Path) -> TextTokenizer:
+    return TextTokenizer(path)
+
+
+@pytest.fixture(scope="module")
+def oracle(path: Path) -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_file=str(path))
+
+
+def test_sentencepieces_space_is_a_space(tokenizer, oracle) -> None:
+    ids = oracle.encode("good morning")
+    assert "".join(tokenizer.piece(id) for id in ids) == " good morning"
+    assert tokenizer.decode(ids) == "good morning"
+
+
+@pytest.mark.parametrize("id", [UNK, BOS, EOS, PAD, -1, -2, 600, 10**6])
+def test_what_nobody_speaks_is_empty(tokenizer, id: int) -> None:
+    assert tokenizer.piece(id) == ""
+    assert tokenizer.stream().push(id) == ""
+
+
+def test_silent_ids_are_the_models_choice(path: Path) -> None:
+    spoken = TextTokenizer(path).decode([100])
+    assert spoken
+    assert TextTokenizer(path, silent=(0, 100)).decode([100]) == ""
+
+
+@pytest.mark.parametrize("text", SENTENCES[:3] + ("naïve café", "日本語 and 𝄞 music", "€"))
+def test_decoding_undoes_encoding_also_by_bytes(tokenizer, oracle, text: str) -> None:
+    ids = oracle.encode(text)
+    assert tokenizer.decode(ids) == oracle.decode(ids) == text
+
+
+def test_a_character_split_over_tokens_comes_out_when_it_is_whole(tokenizer, oracle) -> None:
+    ids = [oracle.piece_to_id(f"<0x{byte:02X}>") for byte in "é€".encode()]
+    stream = tokenizer.stream()
+    assert [stream.push(id) for id in ids] == ["", "é", "", "", "€"]
+    assert stream.flush() == ""
+
+
+def test_padding_inside_a_character_does_not_break_it(tokenizer, oracle) -> None:
+    first, second = (oracle.piece_to_id(f"<0x{byte:02X}>") for byte in "é".encode())
+    assert tokenizer.decode([first, PAD, UNK, second]) == "é"
+
+
+def test_a_character_never_finished_is_shown_as_broken_once(tokenizer, oracle) -> None:
+    first = oracle.piece_to_id("<0xE2>")
+    word = oracle.encode("good")[0]
+    stream = tokenizer.stream()
+    assert stream.push(first) == ""
+    assert stream.push(word) == "\ufffd" + tokenizer.piece(word)
+    stream.push(first)
+    assert stream.flush() == "\ufffd"
+    assert stream.flush() == ""
+
+
+def test_half_a_character_says_nothing_on_its_own(tokenizer, oracle) -> None:
+    assert tokenizer.piece(oracle.piece_to_id("<0xE2>")) == ""
+    assert tokenizer.piece(oracle.piece_to_id("<0x41>")) == "A"
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", bytes(1000)], ids=["empty", "html", "zeros"])
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.model is not a sentencepiece model \([\d,]+ bytes\)"):
+        TextTokenizer(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot read .*tokenizer\.model: No such file"):
+        TextTokenizer(tmp_path / "tokenizer.model")
+
+
+def test_a_truncated_model_is_refused(tmp_path: Path, path: Path) -> None:
+    cut = tmp_path / "cut.model"
+    cut.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"cut\.model"):
+        TextTokenizer(cut)
+
+
+def test_unigram_models_work_as_well(tmp_path: Path) -> None:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES), model_writer=model, vocab_size=90, pad_id=3, minloglevel=2
+    )
+    path = tmp_path / "unigram.model"
+    path.write_bytes(model.getvalue())
+    oracle = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    assert TextTokenizer(path).decode(oracle.encode(SENTENCES[0])) == oracle.decode(oracle.encode(SENTENCES[0]))
