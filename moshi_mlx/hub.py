@@ -102,7 +102,7 @@ def _described(repo: str, revision: str | None) -> str:
 def _explained(error: Exception, repo: str, filename: str, revision: str | None) -> DownloadError:
     from huggingface_hub import constants, errors
 
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = _status(error)
     where = f"{filename} of {_described(repo, revision)}"
     if isinstance(error, errors.GatedRepoError):
         return DownloadError(
@@ -114,6 +114,12 @@ def _explained(error: Exception, repo: str, filename: str, revision: str | None)
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return DownloadError(f"{repo} has no revision {revision!r}; leave @{revision} out for the newest")
+    if status in (401, 403):
+        return DownloadError(
+            f"the hub refused {where} (HTTP {status}); `hf auth login` with a token that may read it"
+        )
+    if status and status >= 500:
+        return DownloadError(f"the hub failed with HTTP {status} at {where}; try again later")
     if isinstance(error, errors.LocalEntryNotFoundError):  # its word for "could not ask, and it is not cached"
         if constants.HF_HUB_OFFLINE:
             return DownloadError(f"{where} is not in the cache and HF_HUB_OFFLINE forbids fetching it; unset it")
@@ -123,10 +129,6 @@ def _explained(error: Exception, repo: str, filename: str, revision: str | None)
         )
     if isinstance(error, errors.EntryNotFoundError):
         return MissingFileError(f"{_described(repo, revision)} has no file {filename}")
-    if status in (401, 403):
-        return DownloadError(
-            f"the hub refused {where} (HTTP {status}); `hf auth login` with a token that may read it"
-        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DownloadError(
             f"no space left for {where} in {constants.HF_HUB_CACHE}; free some, or set HF_HUB_CACHE"
@@ -137,6 +139,15 @@ def _explained(error: Exception, repo: str, filename: str, revision: str | None)
             "mend its permissions, or set HF_HUB_CACHE to a folder of yours"
         )
     return DownloadError(f"cannot download {where}: {_reason(error)}; try again")
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status in an error or in what caused it."""
+    while error:
+        if status := getattr(getattr(error, "response", None), "status_code", None):
+            return status
+        error = error.__cause__
+    return None
 
 
 def _reason(error: BaseException) -> str:

@@ -101,7 +101,10 @@ def header(**entries: object) -> bytes:
         (header(a={"dtype": "F99", "shape": [2], "data_offsets": [0, 8]}) + bytes(8), "its header is damaged"),
         (header(a={"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}) + bytes(8), "its header is damaged"),
         (header(a={"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]}) + bytes(8), "its header is damaged"),
-        (header(a={"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}) + bytes(7), r"is cut short: \d+ bytes, \d+ expected"),
+        (
+            header(a={"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}) + bytes(7),
+            r"is cut short: \d+ bytes, \d+ expected",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_no_whole_safetensors_file_is_called_what_it_is(

@@ -48,7 +48,7 @@ def test_silent_ids_are_the_models_choice(path: Path) -> None:
     assert TextTokenizer(path, silent=(0, 100)).decode([100]) == ""
 
 
-@pytest.mark.parametrize("text", SENTENCES[:3] + ("naïve café", "日本語 and 𝄞 music", "€"))
+@pytest.mark.parametrize("text", [*SENTENCES[:3], "naïve café", "日本語 and 𝄞 music", "€"])
 def test_decoding_undoes_encoding_also_by_bytes(tokenizer, oracle, text: str) -> None:
     ids = oracle.encode(text)
     assert tokenizer.decode(ids) == oracle.decode(ids) == text
