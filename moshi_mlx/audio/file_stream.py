@@ -36,8 +36,7 @@ class FileSource:
         tail_frames = _frames(tail)
         recorded = list(split_frames(pcm))
         self.frames = self.lead + len(recorded) + tail_frames  # without the extra one
-        self._timeline = [*silence(self.lead).reshape(self.lead, -1), *recorded]
-        self._timeline += [*silence(tail_frames).reshape(tail_frames, -1)]
+        self._timeline = [silence()] * self.lead + recorded + [silence()] * tail_frames
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for frame in (silence(), *self._timeline):

@@ -58,7 +58,8 @@ def answer(
         if found.note:
             say(f"note: {found.note}")
         chosen = replace(found.sampling, **sampling)
-        moshi = Moshi(found.load_lm(), found.load_codec(codec), found.load_tokenizer(), found.sampling)
+        loaded = found.load_codec(codec)  # before the language model, which takes longest
+        moshi = Moshi(found.load_lm(), loaded, found.load_tokenizer(), found.sampling)
         events = JsonLines(sys.stdout) if as_json else None
         transcript = Transcript()
         stats = None  # stays so when Ctrl-C ends the conversation

@@ -31,7 +31,8 @@ CodecOption = Annotated[
 ]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Use only files that are already here.")]
 SeedOption = Annotated[
-    int | None, typer.Option("--seed", help="Makes the answer reproducible.", show_default="random, printed")
+    int | None,
+    typer.Option("--seed", min=0, max=2**32 - 1, help="Makes the answer reproducible.", show_default="random"),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
 

@@ -46,6 +46,9 @@ def run(
     IN is a wav, flac, ogg, opus or mp3 file of any rate; its channels are mixed down to one. The words appear on
     stderr as they are spoken and, when Moshi has finished, on stdout (unless the answer or --json goes there).
     OUT.wav is simultaneous with IN between its silences. Ctrl-C keeps what was said so far.
+
+    With --json, {"event": "text", "t": seconds, "text": piece} is printed for every piece as it comes, t counted
+    from the start of OUT.wav, and last {"event": "end", "text": everything, ...} with the seed and the timing.
     """
     answer(
         recording,

@@ -1,0 +1,54 @@
+# Everything that is done with this repository. None of it needs root; `make` alone lists it.
+#
+#   PYTHON=python3.12   which Python to build .venv with (otherwise: the first that is 3.10 or newer)
+#   BACKEND=cuda13      MLX on a CUDA card; otherwise Metal on macOS and the CPU on Linux
+#   SYSTEM_PACKAGES=no  never install system packages for the tests
+
+BACKEND ?= auto
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(BACKEND)
+RUN := scripts/with_blas.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format docs wheels lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## install into .venv
+
+$(STAMP): pyproject.toml uv.lock scripts/install.sh
+	@scripts/install.sh "$(VENV)" "$(BACKEND)"
+	@touch $@
+
+demo: $(STAMP)  ## answer a recorded question, offline: transcript, timing, and where the WAV is
+	@mkdir -p demo
+	@$(RUN) $(BIN)/moshi-mlx run moshi_mlx/assets/question.flac demo/answer.wav --model nano --offline
+
+test: $(STAMP)  ## run the whole test suite; PYTEST_ARGS="-k mimi" for a part of it
+	@scripts/system_packages.sh
+	@$(RUN) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(STAMP)  ## lint, formatting, types, generated documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python scripts/make_cli_docs.py --check
+
+format: $(STAMP)  ## let ruff tidy the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP)  ## write docs/cli.md anew
+	$(BIN)/python scripts/make_cli_docs.py
+
+wheels: $(STAMP)  ## check that every Python installs from wheels alone on Apple Silicon (asks the package index)
+	$(BIN)/python scripts/check_wheels.py
+
+lock:  ## bring uv.lock up to date (needs uv)
+	uv lock
+
+clean:  ## remove what was built; .venv stays
+	rm -rf build dist demo .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
