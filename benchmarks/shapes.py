@@ -4,7 +4,7 @@ MOSHI_DELAYS = [0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1]
 
 
 def moshi_shape(width: int, text_card: int = 256, card: int = 128, context: int = 3000) -> dict:
-    """Moshi 7B with every width cut to `width`: 32 layers, 8 x 6 depth layers, 17 streams, so the same operations."""
+    """Moshi 7B with all widths cut to `width`; layers and streams are the real ones, so the operations are too."""
     return {
         "dim": width, "text_card": text_card, "n_q": 16, "dep_q": 8, "card": card, "num_heads": 4,
         "num_layers": 32, "hidden_scale": 4.125, "causal": True, "context": context, "max_period": 10_000,

@@ -3,9 +3,9 @@
     python benchmarks/step_vs_peer.py --peer-python PEER_ENV/bin/python [--width 64] [--kind dense|q4]
         [--rounds 12] [--frames 25] [--text-card 256] [--card 128] [--json]
 
-The peer is moshi_mlx 0.3.0, installed with `pip install --no-deps moshi-mlx==0.3.0` beside the same MLX. Both sides
-have random weights of the same shape and their own default sampling; each is a process that stays alive, and they
-are driven in turn, round by round. The ratio is taken round by round as well, because the machine's speed drifts.
+The peer is moshi_mlx 0.3.0, installed with `pip install --no-deps moshi-mlx==0.3.0` beside the same MLX. Both
+sides have random weights of the same shape and their own default sampling; each is a process that stays alive,
+and they are driven in turn, round by round. The ratio is taken round by round, because the machine's speed drifts.
 """
 
 import argparse

@@ -11,6 +11,7 @@ import time
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+
 from moshi_mlx import models, utils
 
 

@@ -124,6 +124,17 @@ def test_a_row_that_waits_does_not_disturb_the_others(tiny_moshi: Moshi) -> None
     assert slow.delays.step == 34
 
 
+def test_a_row_that_has_not_begun_hears_nothing_of_its_waiting(tiny_moshi: Moshi) -> None:
+    users = np.random.RandomState(6).randint(0, TINY["card"], (30, 8))
+    session = tiny_moshi.session(2, GREEDY)
+    alone = [tokens_of(session.generate(codes)) for codes in users]
+    batch = tiny_moshi.batch(2)
+    early, late = batch.join(1, GREEDY), batch.join(2, GREEDY)
+    for _ in range(10):
+        batch.generate({early: users[0]})
+    assert [tokens_of(batch.generate({early: codes, late: codes})[late]) for codes in users] == alone
+
+
 def test_a_reset_in_company_forgets_one_row_only(tiny_moshi: Moshi) -> None:
     users = np.random.RandomState(5).randint(0, TINY["card"], (60, 8))
     session = tiny_moshi.session(1, GREEDY)
@@ -162,7 +173,7 @@ def test_a_step_pushed_from_asyncio_equals_one_here(tiny_moshi: Moshi, noise_fra
 
 
 def test_memory_of_frame_500_is_memory_of_frame_6000(tiny_moshi: Moshi) -> None:
-    lm = Lm(LmConfig.from_dict({**TINY, "context": 256, "dim": 32, "depformer_dim": 16, "num_layers": 1}))
+    lm = Lm(LmConfig.from_dict({**TINY, "context": 256, "dim": 32, "num_layers": 1, "depformer_num_layers": 1}))
     mx.eval(lm.parameters())
     session = Moshi(lm, tiny_moshi.codec, tiny_moshi.tokenizer).session(seed=1)
     codes = np.zeros(8, np.int32)
