@@ -8,6 +8,7 @@ Source: moshi/models/loaders.py `get_mimi`, moshi/modules/seanet.py, moshi/quant
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import mlx.core as mx
 
@@ -38,7 +39,14 @@ def published_shapes(config: MimiConfig) -> Shapes:
     return shapes
 
 
-def check_published(weights: Mapping[str, mx.array], config: MimiConfig) -> None:
+class Shaped(Protocol):
+    """An array, or what the header of a file says of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def check_published(weights: Mapping[str, Shaped], config: MimiConfig) -> None:
     """Raise CheckpointError, one line, if names or shapes differ from what the config asks for."""
     expected = published_shapes(config)
     missing = [name for name in expected if name not in weights]

@@ -1,0 +1,122 @@
+"""A process of `codec_worker`, as `codec_rust` sees it: started, asked, mourned.
+
+It ends with its object, at the latest with this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from pathlib import Path
+from typing import IO
+
+from moshi_mlx.codec_worker import ANSWER, OK
+from moshi_mlx.errors import CheckpointError, CodecError
+
+_starting = threading.Lock()  # two processes started at once could inherit each other's pipes
+
+
+class Worker:
+    """A process of `codec_worker`, and how many frames it has room for. One thread at a time may call it."""
+
+    def __init__(self, weights: Path, direction: str, codebooks: int, max_frames: int) -> None:
+        self.direction = direction
+        self.frames = 0  # seen since it started; a reset does not make room again
+        self._weights = weights
+        self._loaded = False
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - what it prints when it dies
+        command = [sys.executable, "-m", "moshi_mlx.codec_worker", str(weights), direction]
+        places = os.pathsep.join(place or os.getcwd() for place in sys.path)
+        try:
+            with _starting:
+                # close_fds=False lets macOS start it without copying our memory map.
+                self._process = subprocess.Popen(
+                    [*command, str(codebooks), str(max_frames)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._complaints,
+                    env={**os.environ, "PYTHONPATH": places, "PYTHONSAFEPATH": "1"},
+                    close_fds=False,
+                )
+        except OSError as error:
+            raise CodecError(f"cannot start a process for the codec: {error.strerror or error}") from error
+        self._end = weakref.finalize(self, _end_process, self._process, self._complaints)
+
+    def wait_until_loaded(self) -> None:
+        """Raises CheckpointError if rustymimi cannot use the file, CodecError if the process died."""
+        if not self._loaded:
+            status, result = self._answer()
+            if status != OK:
+                raise CheckpointError(f"rustymimi cannot load {self._weights}: {result.decode(errors='replace')}")
+            self._loaded = True
+
+    def call(self, kind: bytes, request: bytes = b"") -> bytes:
+        """Send one request and wait for its answer."""
+        self.wait_until_loaded()
+        self.frames += 1  # after a reset a frame takes the room of two
+        try:
+            assert self._process.stdin
+            self._process.stdin.write(kind + request)
+            self._process.stdin.flush()
+        except (OSError, ValueError) as error:  # ValueError: we closed it
+            raise CodecError(self._obituary()) from error
+        status, result = self._answer()
+        if status != OK:
+            raise CodecError(f"rustymimi failed to {self.direction} a frame: {result.decode(errors='replace')}")
+        return result
+
+    def close(self) -> None:
+        """End the process; calling it twice is fine."""
+        self._end()
+
+    def kill(self) -> None:
+        """End it at once, also while another thread waits for its answer, which then fails."""
+        self._process.kill()
+
+    def _answer(self) -> tuple[bytes, bytes]:
+        try:
+            assert self._process.stdout
+            head = self._process.stdout.read(ANSWER.size)
+            if len(head) == ANSWER.size:
+                status, size = ANSWER.unpack(head)
+                result = self._process.stdout.read(size)
+                if len(result) == size:
+                    return status, result
+        except (OSError, ValueError) as error:
+            raise CodecError(self._obituary()) from error
+        raise CodecError(self._obituary())
+
+    def _obituary(self) -> str:
+        if not self._end.alive:
+            return f"the codec's process that should {self.direction} was closed"
+        _wait(self._process)
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").split("\n")
+        reason = next((f": {line.strip()}" for line in reversed(lines) if line.strip()), "")
+        status = self._process.returncode
+        return f"the codec's process that should {self.direction} died (exit status {status}){reason}; start again"
+
+
+def _end_process(process: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
+    """The end of its stdin ends it after the frame at hand."""
+    assert process.stdin
+    assert process.stdout
+    with contextlib.suppress(OSError):  # it died with a request unread
+        process.stdin.close()
+    _wait(process)
+    process.stdout.close()  # only now: a thread that still waits for an answer would not let go of it
+    complaints.close()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait for its end, which is a second away at most."""
+    try:
+        process.wait(timeout=1.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

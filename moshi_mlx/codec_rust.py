@@ -1,0 +1,237 @@
+"""rustymimi as a codec whose streams may last for hours.
+
+What rustymimi 0.4.1 is like decides how it is used. A step lets other threads run, but loading holds the
+interpreter for up to a second, and one object serves one thread at a time. It never drops old keys and values
+(62.5 KB a frame in each direction) and fails at the frame its tables end at; its reset does not make room again.
+
+So each direction of a stream has a process of its own (`codec_worker`), and after some minutes hands over to a
+fresh one: the successor loads, follows the same frames unheard for a while, and takes the stream over between two
+frames. The transformers see 125 frames back, so what was before the successor's time no longer matters much.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from moshi_mlx.audio.frames import FRAME_SAMPLES
+from moshi_mlx.codec import check_codes
+from moshi_mlx.codec_process import Worker
+from moshi_mlx.codec_worker import RESET, STEP, WARM_UP
+from moshi_mlx.errors import CodecError, MoshiError
+from moshi_mlx.models.mimi_config import MIMI
+
+
+@dataclass(frozen=True)
+class Handover:
+    """When a process gives a stream to its successor, in frames it has seen."""
+
+    start: int = 2500  # the successor starts: 3 min 20 s, 160 MB of keys and values
+    history: int = 250  # frames the successor sees before it is heard: two windows, 20 s
+    limit: int = 4000  # from here on the stream waits for its successor rather than go on
+
+
+class RustCodec:
+    """The published Mimi in Rust, outside MLX and outside this process."""
+
+    name = "rust"
+    threaded = True
+
+    def __init__(self, weights: Path, codebooks: int, handover: Handover | None = None) -> None:
+        """Raises CheckpointError if rustymimi cannot load the file."""
+        self.codebooks = codebooks
+        self.handover = handover or Handover()
+        self._weights = weights
+        self._idle: dict[str, Worker] = {}  # ready for the next stream, at most one per direction
+        workers = [self.worker(direction) for direction in ("encode", "decode")]  # both load at once
+        for worker in workers:
+            worker.wait_until_loaded()
+            self.give_back(worker)
+
+    def stream(self) -> RustStream:
+        return RustStream(self)
+
+    def take(self, direction: str) -> Worker:
+        """A process at the start of a stream, perhaps still loading."""
+        return self._idle.pop(direction, None) or self.worker(direction)
+
+    def give_back(self, worker: Worker) -> None:
+        """Keep a process for the next stream, or end it if one is kept already."""
+        if worker.frames >= self.handover.start or self._idle.setdefault(worker.direction, worker) is not worker:
+            worker.close()
+
+    def worker(self, direction: str) -> Worker:
+        """Start a process."""
+        return Worker(self._weights, direction, self.codebooks, self.handover.limit + self.handover.start)
+
+
+class RustStream:
+    """One conversation; encode and decode may be called from a thread each, resets from any."""
+
+    def __init__(self, codec: RustCodec) -> None:
+        self.encoder = Direction(codec, "encode")
+        self.decoder = Direction(codec, "decode")
+
+    def encode(self, frame: np.ndarray) -> np.ndarray:
+        assert frame.shape == (FRAME_SAMPLES,), frame.shape
+        return np.frombuffer(self.encoder.step(frame.astype(np.float32).tobytes()), np.uint32).astype(np.int32)
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        check_codes(codes, MIMI.bins)
+        return np.frombuffer(self.decoder.step(codes.astype(np.uint32).tobytes()), np.float32).copy()
+
+    def reset(self) -> None:
+        self.reset_encoder()
+        self.reset_decoder()
+
+    def reset_encoder(self) -> None:
+        self.encoder.reset()
+
+    def reset_decoder(self) -> None:
+        self.decoder.reset()
+
+    def close(self) -> None:
+        self.encoder.close()
+        self.decoder.close()
+
+
+class Direction:
+    """An endless stream in one direction, carried by one process after another."""
+
+    def __init__(self, codec: RustCodec, direction: str) -> None:
+        self._codec = codec
+        self._name = direction
+        self._lock = threading.Lock()
+        self._successor: Successor | None = None
+        self._worker: Worker | None = codec.take(direction)
+        self.handovers = 0
+
+    @property
+    def frames_held(self) -> int:
+        """Frames that the process heard now has seen, of this stream and of those before; bounds its memory."""
+        return self._worker.frames if self._worker else 0
+
+    def step(self, request: bytes) -> bytes:
+        """One frame in, its answer out."""
+        with self._lock:
+            if self._worker is None:
+                raise CodecError("the codec's stream is closed")
+            self._worker = self._hand_over(self._worker)
+            answer = self._worker.call(STEP, request)
+            if self._successor:
+                self._successor.follow(request)
+            return answer
+
+    def reset(self) -> None:
+        with self._lock:
+            if self._worker is None:
+                raise CodecError("the codec's stream is closed")
+            self._drop_successor()  # it has followed what is now forgotten
+            self._worker.call(RESET)
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop_successor()
+            worker, self._worker = self._worker, None
+            if worker is None:
+                return
+            try:
+                worker.call(RESET)
+            except CodecError:  # it is dead: nothing to keep
+                worker.close()
+            else:
+                self._codec.give_back(worker)
+
+    def _hand_over(self, worker: Worker) -> Worker:
+        rules = self._codec.handover
+        if worker.frames < rules.start:
+            return worker
+        if self._successor is None:
+            self._successor = Successor(self._codec.worker(self._name))
+        wait = worker.frames >= rules.limit
+        if not self._successor.caught_up(rules.history, wait):
+            return worker
+        self.handovers += 1
+        successor, self._successor = self._successor, None
+        threading.Thread(target=worker.close, name="codec end", daemon=True).start()  # takes a moment
+        return successor.take_over()
+
+    def _drop_successor(self) -> None:
+        if self._successor:
+            self._successor.drop()
+            self._successor = None
+
+
+class Successor:
+    """A process that loads and follows a stream unheard, on a thread that the stream does not wait for."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._changed = threading.Condition()
+        self._waiting: deque[bytes] = deque()  # frames to follow; no more than from Handover.start to .limit
+        self._busy = True
+        self._retired = False
+        self._error: MoshiError | None = None
+        self._thread = threading.Thread(
+            target=self._run, name=f"codec successor ({worker.direction})", daemon=True
+        )
+        self._thread.start()
+
+    def follow(self, request: bytes) -> None:
+        """Hand over a frame that the stream has answered."""
+        with self._changed:
+            self._waiting.append(request)
+            self._changed.notify_all()
+
+    def caught_up(self, history: int, wait: bool) -> bool:
+        """Whether it has followed enough frames, and all there were. wait: until it has followed all there were.
+
+        Raises CodecError if it failed.
+        """
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._error or not (self._busy or self._waiting))
+            if self._error:
+                raise CodecError(f"the successor of the codec's process failed: {self._error}") from self._error
+            return not (self._busy or self._waiting) and (wait or self._worker.frames >= history)
+
+    def take_over(self) -> Worker:
+        """Stop following, once caught up; returns the process."""
+        self._retire()
+        return self._worker
+
+    def drop(self) -> None:
+        """Stop following and end the process."""
+        self._worker.kill()
+        self._retire()
+        self._worker.close()
+
+    def _retire(self) -> None:
+        with self._changed:
+            self._retired = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._worker.wait_until_loaded()
+            while (request := self._next()) is not None:
+                self._worker.call(WARM_UP, request)
+        except MoshiError as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _next(self) -> bytes | None:
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._waiting or self._retired)
+            if self._retired:
+                return None
+            self._busy = True
+            return self._waiting.popleft()
