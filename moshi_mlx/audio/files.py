@@ -85,7 +85,7 @@ def _decode(file: BinaryIO, name: str) -> Audio:
                 raise AudioFileError(f"{name} says it has {rate} samples a second: its header is damaged")
             mono = _mix_down(sound, name)
     except soundfile.SoundFileError as error:
-        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+        reason = str(getattr(error, "error_string", error)).removeprefix("Error : ").strip(" .")
         raise AudioFileError(
             f"{name} cannot be read as audio ({reason}); convert it to wav, flac, opus or mp3, or record it again"
         ) from error
@@ -100,7 +100,8 @@ def _mix_down(sound, name: str) -> np.ndarray:
     """All samples of an open SoundFile as one channel, the mean of its channels: (samples,) float32."""
     parts = [np.empty(0, dtype=np.float32)]
     read = 0
-    for block in sound.blocks(blocksize=_BLOCK, dtype="float32", always_2d=True):  # (samples, channels)
+    # Not `sound.blocks()`: where a file ends early, that fills its last block with what lay in memory.
+    while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):  # (samples, channels)
         bad = ~np.isfinite(block).all(axis=1)
         if bad.any():
             first = int(bad.argmax())
