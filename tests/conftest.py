@@ -27,3 +27,24 @@ def tiny_moshi(tiny_folder: Path) -> Moshi:
 def noise_frames() -> np.ndarray:
     """(60, 1920) float32: audio that is different in every frame."""
     return (0.1 * np.random.RandomState(0).standard_normal((60, FRAME_SAMPLES))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def rust_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint with a Mimi of the published shape (385 MB of random weights), which rustymimi can load."""
+    from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
+
+    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "rust", {**TINY, "card": 2048}, None)
+
+
+@pytest.fixture(scope="session")
+def full_mimi_file(rust_folder: Path) -> Path:
+    """A Mimi file of the published shape, random weights."""
+    return rust_folder / "mimi.safetensors"
+
+
+@pytest.fixture(scope="session")
+def rust_moshi(rust_folder: Path) -> Moshi:
+    """The small checkpoint whose codec runs in Rust."""
+    pytest.importorskip("rustymimi", reason="rustymimi has no wheel for this Python")
+    return load(str(rust_folder), codec="rust")

@@ -1,0 +1,141 @@
+"""The loop: every frame through, in order; reset and errors and the end travel with the frames."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from moshi_mlx.engine import RESET, Control, converse
+from moshi_mlx.errors import CodecError, SessionError
+from moshi_mlx.session import Generated, Moshi, Reply
+from tests.test_session import same, talk
+
+
+class Frames:
+    """A source made of a list."""
+
+    def __init__(self, items: list[np.ndarray | Control]) -> None:
+        self.items = items
+        self.closed = threading.Event()
+
+    def __iter__(self) -> Iterator[np.ndarray | Control]:
+        return iter(self.items)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Microphone(Frames):
+    """A source that goes on for ever, waiting for frames that never come, until it is closed."""
+
+    def __iter__(self) -> Iterator[np.ndarray | Control]:
+        yield from self.items
+        self.closed.wait()
+
+
+class Replies(list[Reply]):
+    """A sink that keeps everything and may fail at a given reply."""
+
+    def __init__(self, fail_at: int | None = None, error: BaseException | None = None) -> None:
+        super().__init__()
+        self.fail_at, self.error = fail_at, error
+
+    def write(self, reply: Reply) -> None:
+        if len(self) == self.fail_at and self.error:
+            raise self.error
+        self.append(reply)
+
+
+@pytest.fixture(scope="module", params=["mlx", "rust"])
+def moshi(request: pytest.FixtureRequest) -> Moshi:
+    """The tiny model with each codec: stages in turn, and stages on threads."""
+    return request.getfixturevalue("tiny_moshi" if request.param == "mlx" else "rust_moshi")
+
+
+def test_the_loop_gives_what_stepping_gives(moshi: Moshi, noise_frames: np.ndarray) -> None:
+    frames = list(noise_frames[:12])
+    stepped = talk(moshi.session(seed=1), noise_frames[:12])
+    source, sink = Frames(frames), Replies()
+    stats = converse(moshi.session(seed=1), source, sink)
+    assert same(stepped, sink)
+    assert source.closed.is_set()
+    assert stats.frames == stats.encode.count == stats.decode.count == 12
+    assert set(stats.queue_depths) == ({"encode", "decode"} if moshi.codec.threaded else set())
+
+
+def test_a_reset_between_frames_begins_a_new_conversation(moshi: Moshi, noise_frames: np.ndarray) -> None:
+    frames = list(noise_frames[:8])
+    sink = Replies()
+    converse(moshi.session(seed=1), Frames([*frames, RESET, *frames]), sink)
+    assert len(sink) == 16
+    assert same(sink[:8], sink[8:], tolerance=1e-5)  # rustymimi's reset leaves a trace in the last bits
+
+
+def test_an_empty_source_is_an_empty_conversation(moshi: Moshi) -> None:
+    stats = converse(moshi.session(seed=1), Frames([]), Replies())
+    assert stats.frames == 0
+    assert stats.summary()
+    assert stats.as_dict()["frames"] == 0
+
+
+def test_an_error_of_the_sink_ends_the_loop_even_with_an_open_microphone(
+    moshi: Moshi, noise_frames: np.ndarray
+) -> None:
+    source = Microphone(list(noise_frames[:10]))
+    with pytest.raises(OSError, match="disk full"):
+        converse(moshi.session(seed=1), source, Replies(3, OSError("disk full")))
+    assert source.closed.is_set()
+
+
+def test_an_error_of_the_source_comes_out(moshi: Moshi, noise_frames: np.ndarray) -> None:
+    class Broken(Frames):
+        def __iter__(self) -> Iterator[np.ndarray | Control]:
+            yield self.items[0]
+            raise CodecError("unplugged")
+
+    with pytest.raises(CodecError, match="unplugged"):
+        converse(moshi.session(seed=1), Broken(list(noise_frames[:1])), Replies())
+
+
+def test_a_wrong_frame_comes_out_as_the_sessions_error(moshi: Moshi, noise_frames: np.ndarray) -> None:
+    with pytest.raises(SessionError, match="a frame is"):
+        converse(moshi.session(seed=1), Frames([noise_frames[0], np.zeros(7, np.float32)]), Replies())
+
+
+def test_no_thread_outlives_the_loop(moshi: Moshi, noise_frames: np.ndarray) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        converse(moshi.session(seed=1), Microphone(list(noise_frames[:9])), Replies(2, KeyboardInterrupt()))
+    assert not [t.name for t in threading.enumerate() if t.name in ("moshi-encode", "moshi-decode")]
+
+
+def test_the_loop_may_run_on_a_worker_thread(moshi: Moshi, noise_frames: np.ndarray) -> None:
+    frames = list(noise_frames[:5])
+    here, there = Replies(), Replies()
+    converse(moshi.session(seed=1), Frames(frames), here)
+    session = moshi.session(seed=1)
+    worker = threading.Thread(target=converse, args=(session, Frames(frames), there))
+    worker.start()
+    worker.join()
+    assert same(here, there)
+
+
+def test_stages_overlap_when_the_codec_is_outside(rust_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    session = rust_moshi.session(seed=1)
+    later_frame_begins, began_meanwhile = threading.Event(), []
+    encode, generate = session.encode, session.generate
+    encoded = iter(range(20))
+
+    def signalling_encode(frame: np.ndarray) -> np.ndarray:
+        if next(encoded) == 6:
+            later_frame_begins.set()
+        return encode(frame)
+
+    def waiting_generate(codes: np.ndarray) -> Generated:
+        if session.delays.step == 3:
+            began_meanwhile.append(later_frame_begins.wait(10))  # in turn with us it could not begin
+        return generate(codes)
+
+    session.encode, session.generate = signalling_encode, waiting_generate
+    converse(session, Frames(list(noise_frames[:20])), Replies())
+    assert began_meanwhile == [True]
