@@ -1,0 +1,40 @@
+"""Running the command line inside the test's process, as a shell would run it outside."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+QUESTION = Path(__file__).parents[2] / "moshi_mlx" / "assets" / "question.flac"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left: exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def moshi_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Call it with the words after `moshi-mlx`."""
+    from moshi_mlx.cli.main import main
+
+    def call(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["moshi-mlx", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        printed = capsys.readouterr()
+        return Done(int(left.value.code or 0), printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def question() -> Path:
+    """The recorded question of `make demo`."""
+    return QUESTION

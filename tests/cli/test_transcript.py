@@ -1,0 +1,51 @@
+"""Showing words as they come."""
+
+import io
+import json
+
+import pytest
+
+from moshi_mlx.cli.transcript import JsonLines, PlainText, Terminal, Transcript
+from moshi_mlx.session import Reply
+
+REPLIES = [Reply(None, text, 0.08 * step) for step, text in enumerate(["", " Hel", "lo", "", " sea"])]
+
+
+def test_the_transcript_is_the_pieces_joined() -> None:
+    transcript = Transcript()
+    for reply in REPLIES:
+        transcript.write(reply)
+    assert transcript.text == "Hello sea"
+
+
+def test_the_delay_counts_to_the_next_word() -> None:
+    transcript = Transcript()
+    for reply in [*REPLIES, Reply(None, " ", 0.4), Reply(None, "!", 0.48)]:
+        transcript.write(reply)
+    assert transcript.delay_after(0.2) == pytest.approx(0.12)
+    assert transcript.delay_after(0.33) == pytest.approx(0.15)  # a space is no word
+    assert transcript.delay_after(0.5) is None
+
+
+def test_json_lines_skip_the_padding() -> None:
+    stream = io.StringIO()
+    lines = JsonLines(stream)
+    for reply in REPLIES:
+        lines.write(reply)
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(event["t"], event["text"]) for event in events] == [(0.08, " Hel"), (0.16, "lo"), (0.32, " sea")]
+
+
+def test_plain_text_is_one_line() -> None:
+    stream = io.StringIO()
+    with PlainText(stream) as plain:
+        for reply in REPLIES:
+            plain.write(reply)
+    assert stream.getvalue() == "Hello sea\n"
+
+
+def test_the_terminal_keeps_the_words_and_not_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal(total=len(REPLIES)) as terminal:
+        for reply in REPLIES:
+            terminal.write(reply)
+    assert capsys.readouterr().err.strip().splitlines()[-1].strip() == "Hello sea"
