@@ -195,7 +195,7 @@ def _place(name: str, offline: bool) -> tuple[Place, str | None, str]:
         repo, revision, file = parse_uri(name)
         return HubRepo(repo, revision, offline), file, ""
     path = Path(name.removeprefix("file://")).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return Folder(path), None, ""
     if path.is_file():
         return Folder(path.parent), path.name, ""

@@ -55,6 +55,7 @@ class LmWeights:
     def load(self, dtype: mx.Dtype | None = None, progress: bool | None = None) -> Lm:
         """The model with all weights in memory, as stored; only activations have `dtype`.
 
+        dtype: of the activations; weights of a wider type widen them again.
         progress: draw a bar on stderr; unless given, if that is a terminal.
         """
         lm = self._skeleton()
@@ -177,6 +178,6 @@ def _bar(title: str, total: int, wanted: bool | None):
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True, force_terminal=True), transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda size: bar.advance(task, size)

@@ -97,7 +97,7 @@ def write(
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            file.write(_header(layout, metadata or {"format": "mlx"}))
+            file.write(header_bytes(layout, metadata or {"format": "mlx"}))
             for (name, tensor), array in zip(layout.items(), arrays, strict=True):
                 assert array.shape == tensor.shape, (name, array.shape, tensor.shape)
                 assert array.itemsize == ITEM_BYTES[tensor.dtype], (name, array.dtype, tensor.dtype)
@@ -109,7 +109,8 @@ def write(
         part.unlink(missing_ok=True)
 
 
-def _header(layout: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
+def header_bytes(layout: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
+    """What stands in a file before the tensors."""
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     position = 0
     for name, tensor in layout.items():

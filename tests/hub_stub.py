@@ -1,7 +1,7 @@
 """A hub on this machine: a cache folder laid out by hand, and a server that speaks as much as downloads need."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 
 
-def fill_cache(cache: Path, repo: str, files: dict[str, bytes | Path], revision: str = "main") -> Path:
+def fill_cache(cache: Path, repo: str, files: Mapping[str, bytes | Path], revision: str = "main") -> Path:
     """Lay a repository out as huggingface_hub does; paths are linked. Returns the snapshot's folder."""
     commit = COMMITS.get(revision, revision)
     base = cache / f"models--{repo.replace('/', '--')}"
@@ -69,7 +69,7 @@ class HubStub:
                     self.close_connection = bool(hub.cut)
                 return None
 
-            do_GET = do_HEAD  # noqa: N815
+            do_GET = do_HEAD
 
             def refuse(self, status: int, code: str, commit: str = "") -> None:
                 self.send_response(status)

@@ -39,15 +39,15 @@ def test_the_layers_are_near_what_they_were(lm: Lm) -> None:
     before = lm.temporal(tokens, lm.new_state())
     quantize_lm(lm, SCHEMES["q8"])
     after = lm.temporal(tokens, lm.new_state())
-    assert 0 < mx.abs(after - before).max().item() < 0.1
+    assert 0 < np.abs(np.array(after - before)).max() < 0.1
 
 
 def test_minus_one_still_embeds_to_exactly_zero(lm: Lm) -> None:
     quantize_lm(lm, Q4)
     for table in (lm.text_emb, lm.audio_embs[15], lm.depformer.slices[0].emb, lm.depformer.slices[7].emb):
         rows = table(mx.array([[-1, 5]]))
-        assert mx.abs(rows[0, 0]).max().item() == 0
-        assert mx.abs(rows[0, 1]).max().item() > 0
+        assert np.abs(np.array(rows[0, 0])).max() == 0
+        assert np.abs(np.array(rows[0, 1])).max() > 0
 
 
 def test_shared_arrays_stay_shared(lm: Lm) -> None:

@@ -1,0 +1,420 @@
+"""From a name to files: aliases, repositories, folders, files; and every way a checkpoint can be wrong."""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from huggingface_hub import constants
+
+from moshi_mlx.checkpoint import ALIASES, DEFAULT_MODEL, MIMI_NAME, TOKENIZER_NAME, Checkpoint, cache_folder
+from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError, MoshiError, QuantizationError
+from moshi_mlx.models.config import MOSHI_7B, LmConfig
+from moshi_mlx.models.mimi_config import MIMI
+from moshi_mlx.models.mimi_weights import published_shapes
+from moshi_mlx.quantize.scheme import SCHEMES
+from moshi_mlx.random_checkpoint import TINY, TINY_MIMI, lm_tensors, train_tokenizer, write_random_checkpoint
+from moshi_mlx.safetensors_file import TensorInfo, header_bytes, read_header
+from tests.hub_stub import COMMITS, fill_cache
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_checkpoint(tmp_path_factory.mktemp("tiny") / "torch")
+
+
+@pytest.fixture(scope="module")
+def tiny_q4(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_checkpoint(tmp_path_factory.mktemp("tiny") / "q4", layout="mlx", scheme="q4")
+
+
+@pytest.fixture
+def folder(tiny: Path, tmp_path: Path) -> Path:
+    """A copy that may be spoilt."""
+    return Path(shutil.copytree(tiny, tmp_path / "model"))
+
+
+@pytest.fixture
+def folder_q4(tiny_q4: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_q4, tmp_path / "model"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty hub cache on a machine without a network."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Kyutai's published files as far as a header goes; the weights are holes that take no disk."""
+    base = tmp_path_factory.mktemp("full")
+    config = LmConfig.from_dict(MOSHI_7B)
+    mimi = {name: TensorInfo("F32", shape) for name, shape in published_shapes(MIMI).items()}
+    headers = {"mimi": mimi, "bf16": lm_tensors(config, "mlx", None, "BF16")}
+    headers |= {name: lm_tensors(config, "mlx", scheme, "BF16") for name, scheme in SCHEMES.items()}
+    headers["torch"] = lm_tensors(config, "torch", None, "BF16")
+    for name, tensors in headers.items():
+        sparse(base / name, tensors)
+    (base / "tokenizer").write_bytes(train_tokenizer(32_000))
+    return {path.name: path for path in base.iterdir()}
+
+
+def sparse(path: Path, tensors: dict[str, TensorInfo]) -> None:
+    path.write_bytes(header_bytes(tensors, {"format": "mlx"}))
+    sizes = {"F32": 4, "U32": 4, "BF16": 2}
+    size = sum(sizes[tensor.dtype] * int(np.prod(tensor.shape)) for tensor in tensors.values())
+    os.truncate(path, path.stat().st_size + size)
+
+
+def usual(full_size: dict[str, Path], lm: str) -> dict[str, bytes | Path]:
+    name = "model.safetensors" if lm in ("bf16", "torch") else f"model.{lm}.safetensors"
+    return {name: full_size[lm], MIMI_NAME: full_size["mimi"], TOKENIZER_NAME: full_size["tokenizer"]}
+
+
+def edit(folder: Path, **changes: object) -> None:
+    """Change config.json; None removes a field."""
+    path = folder / "config.json"
+    settings = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
+
+
+# names
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_an_alias_is_kyutais_repository_also_without_config(cache: Path, full_size, alias: str) -> None:
+    voice, kind = alias.split("-")
+    fill_cache(cache, f"kyutai/{voice}-mlx-{kind}", usual(full_size, kind))
+    checkpoint = Checkpoint.resolve(alias, offline=True, quantization=None if kind == "bf16" else kind)
+    assert checkpoint.scheme == SCHEMES.get(kind)
+    assert checkpoint.lm_config == LmConfig.from_dict(MOSHI_7B)
+    assert checkpoint.mimi_config == MIMI
+    assert checkpoint.note == ""
+    assert Checkpoint.resolve(f"kyutai/{voice}-mlx-{kind}", offline=True).lm_weights == checkpoint.lm_weights
+
+
+def test_the_default_is_moshiko_in_four_bits(cache: Path, full_size) -> None:
+    assert DEFAULT_MODEL == "moshiko-q4"
+    fill_cache(cache, "kyutai/moshiko-mlx-q4", usual(full_size, "q4"))
+    assert Checkpoint.resolve(offline=True).name == "moshiko-q4"
+
+
+def test_pytorchs_repository_is_loaded_as_it_is(cache: Path, full_size) -> None:
+    files = usual(full_size, "torch") | {"config.json": json.dumps(MOSHI_7B | {"model_type": "moshi"}).encode()}
+    fill_cache(cache, "kyutai/moshiko-pytorch-bf16", files)
+    checkpoint = Checkpoint.resolve("kyutai/moshiko-pytorch-bf16", offline=True)
+    assert checkpoint.weights.layout == "torch"
+    assert checkpoint.scheme is None
+
+
+def test_where_a_repository_has_several_sizes_its_name_picks(cache: Path, full_size) -> None:
+    both = usual(full_size, "q4") | usual(full_size, "q8")
+    for name in ("me/moshi-q4", "me/moshi-q8"):
+        fill_cache(cache, name, both | {"config.json": json.dumps(MOSHI_7B).encode()})
+        fill_cache_absent(cache, name, "model.safetensors")
+        assert Checkpoint.resolve(name, offline=True).scheme == SCHEMES[name[-2:]]
+
+
+def fill_cache_absent(cache: Path, repo: str, name: str) -> None:
+    """What huggingface_hub notes when a file turned out not to exist."""
+    marker = cache / f"models--{repo.replace('/', '--')}" / ".no_exist" / COMMITS["main"] / name
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+
+
+def test_a_revision_follows_an_at_sign(cache: Path, tiny: Path) -> None:
+    fill_cache(cache, "me/tiny", {path.name: path for path in tiny.iterdir()}, "v1")
+    assert COMMITS["v1"] in Checkpoint.resolve("me/tiny@v1", offline=True).lm_weights.parts
+    with pytest.raises(DownloadError, match=r"config\.json of me/tiny is not in the cache"):
+        Checkpoint.resolve("me/tiny", offline=True)
+
+
+def test_another_repository_without_config_is_not_guessed_offline(cache: Path, full_size) -> None:
+    fill_cache(cache, "me/tiny", usual(full_size, "q4"))
+    with pytest.raises(DownloadError, match=r"config\.json of me/tiny is not in the cache and --offline"):
+        Checkpoint.resolve("me/tiny", offline=True)
+    fill_cache_absent(cache, "me/tiny", "config.json")
+    fill_cache_absent(cache, "me/tiny", "model.safetensors")
+    assert Checkpoint.resolve("me/tiny", offline=True).scheme == SCHEMES["q4"]
+
+
+def test_a_file_of_a_repository_can_be_named(cache: Path, tiny: Path) -> None:
+    files = {path.name: path for path in tiny.iterdir()}
+    fill_cache(cache, "me/tiny", files | {"other/weights.safetensors": tiny / "model.safetensors"})
+    checkpoint = Checkpoint.resolve("hf://me/tiny/other/weights.safetensors", offline=True)
+    assert checkpoint.lm_weights.name == "weights.safetensors"
+    assert checkpoint.tokenizer.name == "tokenizer.model"
+
+
+def test_a_folder_and_a_file_in_it_are_the_same_checkpoint(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny.parent)
+    for name in (str(tiny), tiny.name, f"./{tiny.name}", f"file://{tiny}", str(tiny / "model.safetensors")):
+        assert Checkpoint.resolve(name, offline=True).lm_weights.samefile(tiny / "model.safetensors")
+
+
+def test_a_folder_without_config_is_moshi_with_the_usual_names(tmp_path: Path, full_size) -> None:
+    for name, path in usual(full_size, "q8").items():
+        assert isinstance(path, Path)
+        (tmp_path / name).symlink_to(path)
+    checkpoint = Checkpoint.resolve(str(tmp_path))
+    assert checkpoint.scheme == SCHEMES["q8"]
+    assert checkpoint.tokenizer == tmp_path / TOKENIZER_NAME
+
+
+def test_config_may_name_files_elsewhere(cache: Path, folder: Path) -> None:
+    fill_cache(cache, "me/parts", {"codec.safetensors": folder / "mimi.safetensors"})
+    (folder.parent / "tok.model").write_bytes((folder / "tokenizer.model").read_bytes())
+    edit(
+        folder, mimi_name="hf://me/parts/codec.safetensors", tokenizer_name=f"file://{folder.parent / 'tok.model'}"
+    )
+    checkpoint = Checkpoint.resolve(str(folder), offline=True)
+    assert checkpoint.mimi_weights.name == "codec.safetensors"
+    assert checkpoint.tokenizer == folder.parent / "tok.model"
+
+
+def test_files_can_be_replaced_by_others(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("model.safetensors", "mimi.safetensors", "tokenizer.model", "config.json"):
+        (folder / name).rename(folder / f"my-{name}")
+    monkeypatch.chdir(folder)
+    checkpoint = Checkpoint.resolve(
+        str(tiny),
+        lm_weights="my-model.safetensors",
+        mimi_weights="my-mimi.safetensors",
+        tokenizer=str(folder / "my-tokenizer.model"),
+        config="my-config.json",
+    )
+    for path in (checkpoint.lm_weights, checkpoint.mimi_weights, checkpoint.tokenizer):
+        assert path.resolve().parent == folder
+
+
+def test_nano_is_made_on_the_spot_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    checkpoint = Checkpoint.resolve("nano", offline=True)
+    assert "random weights" in checkpoint.note
+    assert cache_folder() in checkpoint.lm_weights.parents
+    assert checkpoint.lm_weights.is_relative_to(tmp_path / "xdg" / "moshi_mlx")
+    made = checkpoint.lm_weights.stat().st_mtime_ns
+    assert Checkpoint.resolve("nano", offline=True).lm_weights.stat().st_mtime_ns == made, "made once"
+
+
+def test_nano_says_when_its_place_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "xdg").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    with pytest.raises(CheckpointError, match=r"cannot write .*xdg/moshi_mlx"):
+        Checkpoint.resolve("nano")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("moshiko", r"there is no model 'moshiko': one of moshiko-q4, .*nano, a hub repository"),
+        ("", "there is no model ''"),
+        ("a/b/c", "there is no model 'a/b/c'"),
+        ("./nothing", r"\./nothing does not exist"),
+        ("/nothing/here", "/nothing/here does not exist"),
+        ("file:///nothing", "file:///nothing does not exist"),
+        ("model.safetensors", r"model\.safetensors does not exist"),
+        ("hf://a/b", "hf://owner/name/file expected"),
+    ],
+)  # fmt: skip
+def test_names_that_mean_nothing_are_refused_with_what_could_be_meant(
+    cache: Path, name: str, message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        Checkpoint.resolve(name, offline=True)
+
+
+def test_sampling_is_what_the_authors_recommend(folder: Path) -> None:
+    assert Checkpoint.resolve(str(folder)).sampling.text_top_k == 25
+    edit(folder, lm_gen_config={"temp": 0.6, "temp_text": 0.5, "top_k": 100, "top_k_text": 50})
+    sampling = Checkpoint.resolve(str(folder)).sampling
+    assert (sampling.audio_temperature, sampling.text_temperature) == (0.6, 0.5)
+    assert (sampling.audio_top_k, sampling.text_top_k) == (100, 50)
+    edit(folder, lm_gen_config={"use_sampling": False})
+    assert Checkpoint.resolve(str(folder)).sampling.greedy
+
+
+def test_asking_for_the_wrong_quantization_is_an_error(tiny: Path, tiny_q4: Path) -> None:
+    assert Checkpoint.resolve(str(tiny_q4), quantization="q4").scheme == SCHEMES["q4"]
+    with pytest.raises(QuantizationError, match=r"-q asks for q8 .* is q4 .*; leave -q out"):
+        Checkpoint.resolve(str(tiny_q4), quantization=8)
+    with pytest.raises(QuantizationError, match=r"-q asks for q4 .* is not quantized"):
+        Checkpoint.resolve(str(tiny), quantization="q4")
+
+
+# wrong files
+
+Spoil = Callable[[Path], object]
+
+
+def rewrite(path: Path, change: Callable[[dict[str, mx.array]], object]) -> None:
+    arrays: dict[str, mx.array] = dict(mx.load(str(path)))  # type: ignore[arg-type]
+    mx.eval(arrays)
+    change(arrays)
+    mx.save_safetensors(str(path), arrays)
+
+
+def holds(content: bytes) -> Spoil:
+    return lambda path: path.write_bytes(content)
+
+
+def holds_that_of(name: str) -> Spoil:
+    return lambda path: shutil.copy(path.parent / name, path)
+
+
+def without(*names: str) -> Spoil:
+    return lambda path: rewrite(path, lambda arrays: [arrays.pop(name) for name in names])
+
+
+def has(name: str, array: mx.array) -> Spoil:
+    return lambda path: rewrite(path, lambda arrays: arrays.update({name: array}))
+
+
+def says(**changes: object) -> Spoil:
+    return lambda path: edit(path.parent, **changes)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1000)
+
+
+LM, MIMI_FILE, TOKENIZER, CONFIG = "model.safetensors", "mimi.safetensors", "tokenizer.model", "config.json"
+DEPTH = "depformer.layers.1.self_attn.in_proj_weight"
+WRONG: list[tuple[str, Spoil, str]] = [
+    (LM, holds(b"<html>401</html>"), r"is a web page"),
+    (LM, cut, r"is cut short: [\d,]+ bytes, [\d,]+ expected"),
+    (LM, holds(b""), r"is empty"),
+    (LM, holds(b"PK\x03\x04" * 9), r"PyTorch pickle"),
+    (LM, holds(b"GGUF" * 9), r"GGUF"),
+    (LM, Path.unlink, r"has no file model\.safetensors"),
+    (
+        LM,
+        without("out_norm.alpha"),
+        r"lacks out_norm\.alpha; does it belong to this config \(2 layers of 64, n_q 16, dep_q 8\)\?",
+    ),
+    (
+        LM,
+        without(*[f"emb.{i}.weight" for i in range(1, 7)]),
+        r"lacks emb\.1\.weight, emb\.2\.weight, emb\.3\.weight and 3 more",
+    ),
+    (
+        LM,
+        has("transformer.layers.9.norm1.alpha", mx.ones((1, 1, 64))),
+        r"holds transformer\.layers\.9\.norm1\.alpha, which this config does not have",
+    ),
+    (LM, has("text_emb.weight", mx.zeros((9, 64))), r"text_emb\.weight has shape \[9, 64\], \[257, 64\] expected"),
+    (LM, has(DEPTH, mx.zeros((192, 64))), r"in_proj_weight has shape \[192, 64\], \[1536, 64\] expected"),
+    (LM, has("out_norm.alpha", mx.zeros((64,))), r"out_norm\.alpha has shape \[64\], \[1, 1, 64\] expected"),
+    (
+        LM,
+        has("text_emb.weight", mx.zeros((257, 64), mx.int8)),
+        r"text_emb\.weight is of type I8, one of F32, F16, BF16 expected",
+    ),
+    (LM, has("linears.0.weight_scb", mx.ones((64,))), r"int8 weights of bitsandbytes \(weight_scb\)"),
+    (LM, holds_that_of(MIMI_FILE), r"holds the Mimi codec, not the language model"),
+    (MIMI_FILE, holds(b"<html></html>"), r"is a web page"),
+    (MIMI_FILE, cut, r"is cut short"),
+    (
+        MIMI_FILE,
+        holds_that_of(LM),
+        r"the Mimi weights lack encoder\.model\.0\.conv\.conv\.weight, .* and \d+ more",
+    ),
+    (
+        MIMI_FILE,
+        has("encoder.model.0.conv.conv.weight", mx.zeros((8, 1, 7))),
+        r"\(8, 1, 7\) instead of \(4, 1, 7\)",
+    ),
+    (
+        TOKENIZER,
+        holds(train_tokenizer(200)),
+        r"has 200 pieces, but text_card = 256 expected; it is the tokenizer of another model",
+    ),
+    (TOKENIZER, holds(b"<html></html>"), r"is not a sentencepiece model"),
+    (CONFIG, holds(b"{dim: 64"), r"is not JSON: .*line 1"),
+    (CONFIG, holds(b"[1]"), r"a group of fields expected, list found"),
+    (CONFIG, holds(b"\xff\xfe\x00"), r"is not JSON"),
+    (CONFIG, says(dim=None), r"config field 'dim' is missing"),
+    (CONFIG, says(flux=3), r"config field 'flux' is 3"),
+    (CONFIG, says(mimi_name=3), r"'mimi_name' is 3: a file name expected"),
+    (CONFIG, says(lm_gen_config=3), r"'lm_gen_config' is 3: a group of fields"),
+    (CONFIG, says(lm_gen_config={"temp": "hot"}), r"'temp' is 'hot'"),
+    (CONFIG, says(quantize=True), r"bitsandbytes \(config: quantize\)"),
+    (CONFIG, says(quantization={"bits": 4, "group_size": 32}), r"config says q4 .* has no quantized weights"),
+    (CONFIG, says(mimi_name="other.safetensors"), r"has no file other\.safetensors"),
+    (CONFIG, says(mimi_name="file:///lost"), r"/lost does not exist"),
+    (
+        CONFIG,
+        lambda path: with_large_codes(path.parent),
+        r"has 8 codebooks of 64 codes, but the model needs 8 of 2048",
+    ),
+    ("mimi_config.json", holds(json.dumps(TINY_MIMI | {"frame_rate": 25}).encode()), r"'frame_rate' is 25"),
+]
+
+
+def with_large_codes(folder: Path) -> None:
+    """A model of 2048 codes beside the tiny codec."""
+    made = write_random_checkpoint(folder.parent / "large", TINY | {"card": 2048})
+    shutil.copy(made / LM, folder)
+    edit(folder, card=2048)
+
+
+@pytest.mark.parametrize(("file", "spoil", "message"), WRONG, ids=[f"{row[0]}-{row[2]}" for row in WRONG])
+def test_a_wrong_file_is_one_line_that_names_it(folder: Path, file: str, spoil: Spoil, message: str) -> None:
+    spoil(folder / file)
+    with pytest.raises(MoshiError, match=message) as caught:
+        Checkpoint.resolve(str(folder))
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 400
+    if not isinstance(caught.value, (ConfigError, QuantizationError)):
+        assert str(folder) in text or "/lost" in text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (without("text_emb.biases"), r"text_emb is quantized in no way known here: .* without biases"),
+        (without("text_emb.scales"), r"holds text_emb\.biases, which this config does not have"),
+        (has("text_emb.scales", mx.ones((257, 3))), r"text_emb is quantized in no way known"),
+        (has("text_linear.weight", mx.zeros((9, 8), mx.uint32)), r"text_linear\.weight has shape \[9, 8\]"),
+        (has("text_linear.weight", mx.zeros((256, 5), mx.uint32)), r"text_linear is quantized in no way known"),
+    ],
+)
+def test_a_damaged_quantized_file_is_refused(folder_q4: Path, spoil: Spoil, message: str) -> None:
+    spoil(folder_q4 / LM)
+    with pytest.raises(MoshiError, match=message):
+        Checkpoint.resolve(str(folder_q4))
+
+
+def test_a_quantized_file_in_pytorchs_layout_is_refused(folder: Path) -> None:
+    rewrite(folder / "model.safetensors", lambda a: a.update({"text_emb.scales": mx.ones((257, 2))}))
+    with pytest.raises(CheckpointError, match=r"is quantized but in PyTorch's layout: text_emb\.scales"):
+        Checkpoint.resolve(str(folder))
+
+
+def test_a_folder_that_is_no_model_says_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"has none of model\.safetensors, model\.q4\.safetensors, .*; is it a Moshi"
+    ):
+        Checkpoint.resolve(str(tmp_path))
+
+
+def test_resolving_a_full_size_model_reads_headers_only(cache: Path, full_size) -> None:
+    assert full_size["bf16"].stat().st_size > 15e9
+    assert full_size["bf16"].stat().st_blocks * 512 < 1e6
+    assert len(read_header(full_size["torch"])) == 355
