@@ -109,13 +109,13 @@ class LmConfig:
         asking for what this package does not have.
         """
         read = ConfigReader(config)
-        dim = read.integer("dim")
-        hidden_scale = read.number("hidden_scale", 4.0)
-        max_period = read.number("max_period", 10_000.0)
+        dim = read.size("dim")
+        hidden_scale = read.positive("hidden_scale", 4.0)
+        max_period = read.positive("max_period", 10_000.0)
         norm = read.choice("norm", "layer_norm", _NORMS)
         dep_q = read.integer("dep_q", 8)
         read.only("causal", True)
-        read.only("gating", "silu")
+        read.only("gating", "silu", default="none")
         read.absent(
             "layer_scale",
             "cross_attention",
@@ -125,35 +125,36 @@ class LmConfig:
             "bias_proj",
             "same_initial",
             "lora",
+            "lora_name",
             "quantize",
         )
         read.ignore(*WRAPPER_KEYS, "lora_rank", "lora_scaling", "depformer_context", "depformer_causal")
         read.ignore("gradient_checkpointing", "device", "dtype")
         transformer = TransformerConfig(
             dim=dim,
-            num_heads=read.integer("num_heads", 8),
-            num_layers=read.integer("num_layers"),
+            num_heads=read.size("num_heads", 8),
+            num_layers=read.size("num_layers"),
             ffn_hidden=_gated_hidden(dim, int(hidden_scale * dim)),
-            context=read.integer("context"),
-            kv_repeat=read.integer("kv_repeat", 1),
+            context=read.size("context"),
+            kv_repeat=read.size("kv_repeat", 1),
             rope=read.choice("positional_embedding", "sin", _ROPES),
             max_period=max_period,
             norm=norm,
         )
         _check_heads("", transformer)
-        text_card = read.integer("text_card", 32_000)
+        text_card = read.size("text_card", 32_000)
         read.only("text_card_out", text_card)
         lm = cls(
             transformer=transformer,
             depth=_depth(read, dep_q, hidden_scale, transformer) if dep_q else None,
             text_card=text_card,
-            card=read.integer("card", 1024),
+            card=read.size("card", 1024),
             n_q=read.integer("n_q", 8),
             delays=tuple(read.integers("delays")),
             text_padding_id=read.integer("existing_text_padding_id", 3),
             text_end_padding_id=read.integer("existing_text_end_padding_id", 0),
             extra_heads=read.integer("extra_heads_num_heads", 0),
-            extra_heads_dim=read.integer("extra_heads_dim", 6),
+            extra_heads_dim=read.size("extra_heads_dim", 6),
             conditioners=_conditioners(read),
         )
         if not dep_q:
@@ -165,6 +166,11 @@ class LmConfig:
             )
         if min(lm.delays) < 0:
             raise ConfigError(f"config field 'delays' has a negative entry: {min(lm.delays)}")
+        for key, id in (("padding", lm.text_padding_id), ("end_padding", lm.text_end_padding_id)):
+            if id >= text_card:
+                raise ConfigError(
+                    f"config field 'existing_text_{key}_id' is {id}: below text_card = {text_card} expected"
+                )
         if lm.n_q < lm.dep_q:
             raise ConfigError(f"config field 'n_q' is {lm.n_q}, less than dep_q = {lm.dep_q}")
         return lm
@@ -185,6 +191,8 @@ def _check_heads(prefix: str, config: TransformerConfig) -> None:
             f"config field '{prefix}num_heads' is {config.num_heads}: "
             f"{config.dim} channels do not split into heads of even width"
         )
+    if config.ffn_hidden < 1:
+        raise ConfigError(f"config: the feed-forward block of {prefix or 'the '}transformer has no width")
     if config.num_heads % config.kv_repeat:
         raise ConfigError(
             f"config field '{prefix}kv_repeat' is {config.kv_repeat}: no divisor of {config.num_heads} heads"
@@ -192,12 +200,12 @@ def _check_heads(prefix: str, config: TransformerConfig) -> None:
 
 
 def _depth(read: ConfigReader, steps: int, hidden_scale: float, temporal: TransformerConfig) -> DepthConfig:
-    dim = read.integer("depformer_dim", 256)
+    dim = read.size("depformer_dim", 256)
     read.only("depformer_multi_linear", True, default=False)
     read.only("depformer_weights_per_step", True, default=False)
     read.only("depformer_gating", "silu")
     read.absent("depformer_layer_scale", "depformer_cross_attention")
-    feedforward = read.number("depformer_dim_feedforward", None)
+    feedforward = read.positive("depformer_dim_feedforward", None)
     schedule = read.integers("depformer_weights_per_step_schedule", range(steps))
     if len(schedule) != steps or sorted(set(schedule)) != list(range(max(schedule) + 1)):
         raise ConfigError(
@@ -207,13 +215,13 @@ def _depth(read: ConfigReader, steps: int, hidden_scale: float, temporal: Transf
     rope = read.choice("depformer_pos_emb", "sin", _ROPES)
     transformer = TransformerConfig(
         dim=dim,
-        num_heads=read.integer("depformer_num_heads", temporal.num_heads),
-        num_layers=read.integer("depformer_num_layers", temporal.num_layers),
+        num_heads=read.size("depformer_num_heads", temporal.num_heads),
+        num_layers=read.size("depformer_num_layers", temporal.num_layers),
         ffn_hidden=_gated_hidden(dim, int(hidden_scale * dim if feedforward is None else feedforward)),
         context=steps,  # PyTorch ignores depformer_context: a step sees every earlier step of its frame
-        kv_repeat=read.integer("depformer_kv_repeat", temporal.kv_repeat),
+        kv_repeat=read.size("depformer_kv_repeat", temporal.kv_repeat),
         rope=rope,
-        max_period=read.number("depformer_max_period", temporal.max_period),
+        max_period=read.positive("depformer_max_period", temporal.max_period),
         norm=temporal.norm,
     )
     _check_heads("depformer_", transformer)
@@ -225,25 +233,33 @@ def _depth(read: ConfigReader, steps: int, hidden_scale: float, temporal: Transf
 
 
 def _conditioners(read: ConfigReader) -> dict[str, LutConfig]:
-    entries = read.get("conditioners", None) or {}
-    fuser = read.get("fuser", None) or {}
-    for method, names in fuser.items():
-        if method != "sum" and names:
-            raise ConfigError(f"config field 'fuser.{method}' is {names!r}: only 'sum' conditioning is supported")
+    entries, fuser = read.section("conditioners"), read.section("fuser")
+    added = fuser.strings("sum", [])
+    fuser.absent("cross", "prepend")
+    fuser.ignore("cross_attention_pos_emb", "cross_attention_pos_emb_scale")  # of "cross", so of nothing
+    fuser.finish()
     found = {}
-    for name, entry in entries.items():
-        if entry.get("type") != "lut":
+    for name in list(entries.left):
+        entry = entries.section(name)
+        entry.only("type", "lut", default="nothing")
+        lut = entry.section("lut")
+        lut.only("tokenizer", "noop", default="nothing")
+        lut.only("output_bias", False)
+        lut.only("learn_padding", True)
+        lut.only("force_linear", True)
+        lut.ignore("init_scale", "pad_empty")
+        found[name] = LutConfig(lut.size("n_bins"), lut.size("dim"), tuple(lut.strings("possible_values")))
+        lut.finish()
+        entry.finish()
+        values = len(found[name].possible_values)
+        if not 1 <= values <= found[name].n_bins:
             raise ConfigError(
-                f"config field 'conditioners.{name}.type' is {entry.get('type')!r}: only 'lut' is supported"
+                f"{lut.where} 'possible_values' has {values} values, 1 to n_bins = {found[name].n_bins} expected"
             )
-        lut = entry["lut"]
-        if lut.get("tokenizer", "noop") != "noop" or not lut.get("possible_values"):
-            raise ConfigError(
-                f"config field 'conditioners.{name}.lut': a 'noop' tokenizer with possible_values expected"
-            )
-        if name not in fuser.get("sum", ()):
+        if name not in added:
             raise ConfigError(f"config field 'fuser.sum' does not name the conditioner {name!r}")
-        found[name] = LutConfig(int(lut["n_bins"]), int(lut["dim"]), tuple(lut["possible_values"]))
+    if unknown := set(added) - set(found):
+        raise ConfigError(f"config field 'fuser.sum' names {sorted(unknown)[0]!r}, which is no conditioner")
     return found
 
 

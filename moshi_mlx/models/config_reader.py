@@ -5,6 +5,8 @@ from typing import Any
 
 from moshi_mlx.errors import ConfigError
 
+LARGEST = 2**31  # no size, count or period is larger; NaN and infinity are not below it
+
 
 class ConfigReader:
     """Reads each key of a config once and knows at the end which ones nobody asked for."""
@@ -22,7 +24,9 @@ class ConfigReader:
         value = self.get(key, *default)
         if value is None and default:
             return default[0]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or convert(value) != value:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LARGEST:
+            raise ConfigError(f"{self.where} '{key}' is {value!r}: {kind} expected")
+        if convert(value) != value:
             raise ConfigError(f"{self.where} '{key}' is {value!r}: {kind} expected")
         return convert(value)
 
@@ -32,8 +36,39 @@ class ConfigReader:
             raise ConfigError(f"{self.where} '{key}' is {value}: it cannot be negative")
         return value
 
+    def size(self, key: str, *default: int) -> int:
+        """A whole number of at least 1."""
+        value = self.integer(key, *default)
+        if value < 1:
+            raise ConfigError(f"{self.where} '{key}' is {value}: at least 1 expected")
+        return value
+
     def number(self, key: str, *default: float | None) -> Any:
         return self._typed(key, "a number", float, default)
+
+    def positive(self, key: str, *default: float | None) -> Any:
+        """A number above 0."""
+        value = self.number(key, *default)
+        if value is not None and value <= 0:
+            raise ConfigError(f"{self.where} '{key}' is {value}: more than 0 expected")
+        return value
+
+    def section(self, key: str) -> "ConfigReader":
+        """A group of fields, empty if absent."""
+        value = self.get(key, None)
+        if value is None:
+            value = {}
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{self.where} '{key}' is {value!r}: a group of fields expected")
+        return ConfigReader(value, f"{self.where} {key}:")
+
+    def strings(self, key: str, *default: Iterable[str]) -> list[str]:
+        value = self.get(key, *default)
+        if value is None and default:
+            value = default[0]
+        if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+            raise ConfigError(f"{self.where} '{key}' is {value!r}: a list of words expected")
+        return list(value)
 
     def integers(self, key: str, *default: Iterable[int]) -> list[int]:
         value = self.get(key, *default)
