@@ -73,7 +73,7 @@ def from_published(weights: Mapping[str, mx.array], config: MimiConfig, codebook
     ours = {}
     for name, array in weights.items():
         if "._codebook." not in name:
-            ours[name.replace("in_proj_weight", "in_proj.weight")] = _laid_out(name, array)
+            ours[name.replace("in_proj_weight", "in_proj.weight")] = lay_out(name, array)
     kept = [("rvq_first", 0), *(("rvq_rest", index) for index in range(codebooks - 1))]
     for part, index in kept:
         prefix = f"quantizer.{part}.vq.layers.{index}"
@@ -84,7 +84,8 @@ def from_published(weights: Mapping[str, mx.array], config: MimiConfig, codebook
     return ours
 
 
-def _laid_out(name: str, array: mx.array) -> mx.array:
+def lay_out(name: str, array: mx.array) -> mx.array:
+    """One published tensor as the layer that `name` belongs to multiplies with it."""
     array = array.astype(mx.float32)
     if name == "upsample.convtr.convtr.convtr.weight":
         return mx.contiguous(array[:, 0].T)  # (C, 1, kernel) -> (kernel, C)

@@ -1,0 +1,126 @@
+"""Mimi in MLX: PyTorch's answers, chunking, windows, rows."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from moshi_mlx.audio.frames import FRAME_SAMPLES
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.models.mimi import FRAMES_PER_PASS, Mimi
+from moshi_mlx.models.mimi_config import MimiConfig
+from moshi_mlx.models.mimi_weights import published_shapes
+from tests.random_mimi import GOLDEN_FRAMES, GOLDEN_STRIDE, SMALL_MIMI, gliding_tone, mimi_tensor
+
+CONFIG = MimiConfig.from_dict(SMALL_MIMI)
+WINDOW = CONFIG.transformer.context // CONFIG.positions_per_frame  # frames
+LENGTH = 5 * WINDOW
+
+
+@pytest.fixture(scope="module")
+def mimi() -> Mimi:
+    mimi = Mimi(CONFIG, CONFIG.n_q)
+    weights = {name: mx.array(mimi_tensor(name, shape)) for name, shape in published_shapes(CONFIG).items()}
+    mimi.load_weights(list(Mimi.sanitize(weights, CONFIG, CONFIG.n_q).items()))
+    return mimi
+
+
+@pytest.fixture(scope="module")
+def pcm() -> mx.array:
+    """(2, LENGTH frames): two streams."""
+    audio = gliding_tone(2 * LENGTH)
+    return mx.array(audio.reshape(2, -1))
+
+
+@pytest.fixture(scope="module")
+def codes(mimi: Mimi, pcm: mx.array) -> mx.array:
+    return mimi.encode(pcm)
+
+
+def test_codes_and_audio_equal_pytorch_through_many_windows(mimi: Mimi) -> None:
+    with np.load(Path(__file__).parents[1] / "assets" / "mimi_golden.npz") as golden:
+        assert GOLDEN_FRAMES == 30 * WINDOW
+        assert sorted(published_shapes(CONFIG)) == list(golden["names"])
+        codes = mimi.encode(mx.array(gliding_tone(GOLDEN_FRAMES))[None])
+        np.testing.assert_array_equal(np.array(codes)[0], golden["codes"])
+        pcm = np.array(mimi.decode(codes))[0]
+        tolerance = 1e-5 * np.abs(golden["samples"]).max()
+        np.testing.assert_allclose(pcm[::GOLDEN_STRIDE], golden["samples"], rtol=0, atol=tolerance)
+        np.testing.assert_allclose(pcm[-FRAME_SAMPLES:], golden["last_frame"], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("chunks", [[1] * LENGTH, [3, 1, 6] * (LENGTH // 10), [LENGTH - 2, 2]], ids=str)
+def test_how_a_stream_is_cut_does_not_change_it(
+    mimi: Mimi, pcm: mx.array, codes: mx.array, chunks: list[int]
+) -> None:
+    state, encoded, decoded = mimi.new_state(2), [], []
+    edges = np.cumsum([0, *chunks]).tolist()
+    for start, end in pairwise(edges):
+        encoded.append(mimi.encode_step(pcm[:, start * FRAME_SAMPLES : end * FRAME_SAMPLES], state))
+        decoded.append(mimi.decode_step(codes[:, :, start:end], state))
+        mx.eval(encoded[-1], decoded[-1], state.arrays())
+    np.testing.assert_array_equal(np.array(mx.concatenate(encoded, axis=2)), np.array(codes))
+    whole = np.array(mimi.decode(codes))
+    pieces = np.array(mx.concatenate(decoded, axis=1))
+    np.testing.assert_allclose(pieces, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+
+def test_a_recording_that_ends_inside_a_frame_is_filled_up_with_silence(mimi: Mimi, pcm: mx.array) -> None:
+    samples = (FRAMES_PER_PASS + 3) * FRAME_SAMPLES + 100
+    filled = mx.pad(pcm[:, :samples], [(0, 0), (0, FRAME_SAMPLES - 100)])
+    codes = mimi.encode(pcm[:, :samples])
+    assert codes.shape == (2, CONFIG.n_q, FRAMES_PER_PASS + 4)
+    np.testing.assert_array_equal(np.array(codes), np.array(mimi.encode(filled)))
+
+
+def test_a_reset_row_is_fresh_and_its_neighbour_goes_on(mimi: Mimi, pcm: mx.array, codes: mx.array) -> None:
+    half = LENGTH // 2
+    cut = half * FRAME_SAMPLES
+    state = mimi.new_state(2)
+    mimi.encode_step(pcm[:, :cut], state)
+    mimi.decode_step(codes[:, :, :half], state)
+    state.reset_row(1)
+    encoded = np.array(mimi.encode_step(pcm[:, cut:], state))
+    decoded = np.array(mimi.decode_step(codes[:, :, half:], state))
+    whole = np.array(mimi.decode(codes))
+    fresh = np.array(mimi.decode(codes[1:, :, half:]))
+    tolerance = 1e-5 * np.abs(whole).max()
+    np.testing.assert_array_equal(encoded[0], np.array(codes)[0, :, half:])
+    np.testing.assert_array_equal(encoded[1], np.array(mimi.encode(pcm[1:, cut:]))[0])
+    np.testing.assert_allclose(decoded[0], whole[0, cut:], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(decoded[1], fresh[0], rtol=0, atol=tolerance)
+    assert np.abs(decoded[1] - whole[1, cut:]).max() > 100 * tolerance
+
+
+def test_fewer_codebooks_give_the_first_codes(mimi: Mimi, pcm: mx.array, codes: mx.array) -> None:
+    weights = {name: mx.array(mimi_tensor(name, shape)) for name, shape in published_shapes(CONFIG).items()}
+    fewer = Mimi(CONFIG, 2)
+    fewer.load_weights(list(Mimi.sanitize(weights, CONFIG, 2).items()))
+    np.testing.assert_array_equal(np.array(fewer.encode(pcm)), np.array(codes)[:, :2])
+
+
+@pytest.fixture
+def no_buffer_cache():
+    """Without it, active memory counts whatever larger buffers were at hand."""
+    limit = mx.set_cache_limit(0)
+    yield
+    mx.set_cache_limit(limit)
+
+
+@pytest.mark.usefixtures("no_buffer_cache")
+def test_memory_of_a_stream_does_not_grow(mimi: Mimi, pcm: mx.array, codes: mx.array) -> None:
+    state, used = mimi.new_state(), set()
+    for frame in range(LENGTH):
+        where = slice(frame * FRAME_SAMPLES, (frame + 1) * FRAME_SAMPLES)
+        step = mimi.encode_step(pcm[:1, where], state), mimi.decode_step(codes[:1, :, frame : frame + 1], state)
+        mx.eval(step, state.arrays())
+        del step
+        used.add(mx.get_active_memory())
+    assert len(used) == 1
+
+
+def test_more_codebooks_than_the_file_has_are_refused() -> None:
+    with pytest.raises(ConfigError, match="9 codebooks asked of a Mimi that has 6"):
+        Mimi(CONFIG, 9)
