@@ -88,7 +88,8 @@ def test_wrapper_keys_and_keys_that_ask_for_nothing_are_fine() -> None:
     extra = {
         "moshi_name": "a", "mimi_name": "b", "tokenizer_name": "c", "lm_gen_config": {"temp": 0.8},
         "lora": False, "lora_rank": 128, "lora_name": None, "demux_second_stream": False, "quantize": False,
-        "model_id": {"x": 1}, "quantization": {"bits": 4}, "something_new": None, "another": [], "gradient_checkpointing": True,
+        "model_id": {"x": 1}, "quantization": {"bits": 4}, "something_new": None, "another": [],
+        "gradient_checkpointing": True,
     }  # fmt: skip
     assert LmConfig.from_dict(MOSHI_7B | extra) == plain
 
