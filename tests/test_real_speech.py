@@ -78,4 +78,5 @@ def test_both_codecs_give_the_same_answer_to_speech(
 def test_the_answer_depends_on_what_was_said(recordings: dict[str, Path], rust_moshi: Moshi) -> None:
     pcm = read_audio(recordings["asset"]).pcm[:24_000]
     heard, silence = answer(rust_moshi, pcm), answer(rust_moshi, np.zeros_like(pcm))
-    assert not np.array_equal(heard.pcm, silence.pcm)
+    assert heard.text != silence.text
+    assert np.abs(heard.pcm - silence.pcm).max() > 0.1 * np.abs(silence.pcm).max()  # far above rounding

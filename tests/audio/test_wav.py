@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,14 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
     info = soundfile.info(tmp_path / "out.wav")
     assert (rate, info.subtype, info.channels, wav.seconds) == (24_000, "PCM_16", 1, 0.2)
     assert np.abs(samples - PCM).max() <= 1 / 32768
+    with wave.open(str(tmp_path / "out.wav")) as strict:  # believes the header
+        assert strict.getnframes() == len(PCM)
 
 
 def test_too_loud_is_clipped_and_counted(tmp_path: Path) -> None:
     with WavWriter(tmp_path / "out.wav") as wav:
-        wav.write(np.array([0.5, 1.5, -3.0, -1.0, 1.0, np.nan], dtype=np.float32))
+        wav.write(np.array([0.5, 1.5], dtype=np.float32))
+        wav.write(np.array([-3.0, -1.0, 1.0, np.nan], dtype=np.float32))
     samples, _ = soundfile.read(tmp_path / "out.wav", dtype="int16")
     assert samples.tolist() == [16384, 32767, -32768, -32768, 32767, 0]
     assert wav.clipped == 2
@@ -105,6 +109,13 @@ def test_a_place_that_cannot_be_written_is_found_at_once(tmp_path: Path) -> None
         with pytest.raises(AudioFileError, match="Permission denied"):
             WavWriter(tmp_path / "out.wav")
         tmp_path.chmod(0o700)
+
+
+def test_a_write_protected_answer_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out.wav").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everything
+    with pytest.raises(AudioFileError, match="it is write-protected"):
+        WavWriter(tmp_path / "out.wav")
 
 
 def test_a_device_is_written_to_and_not_replaced() -> None:

@@ -79,8 +79,22 @@ def test_json_is_one_event_a_line(moshi_cli: Cli, short: Path, tiny_folder: Path
     assert (end["event"], end["seed"], end["interrupted"], end["output"]) == ("end", 7, False, None)
     assert end["frames"] == 1 + 25 + 5 + 25
     assert set(end["stages"]) == {"encode", "generate", "decode"}
-    first_after = next(event["t"] for event in texts if event["t"] >= 2.4 and event["text"].strip())
-    assert end["reply_delay"] == pytest.approx(first_after - 2.4, abs=0.1)  # speech ends within 0.1 s of the file
+
+
+def test_the_reply_delay_counts_from_the_end_of_the_speech(
+    moshi_cli: Cli, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moshi_mlx.cli.transcript import Transcript
+
+    asked = []
+    monkeypatch.setattr(Transcript, "delay_after", lambda self, seconds: asked.append(seconds) or 0.25)
+    pcm = 0.1 * np.random.RandomState(0).standard_normal(24_000)
+    pcm[3 * 1920 :] = 0
+    soundfile.write(tmp_path / "short.wav", pcm, 24_000)
+    options = ("--model", tiny_folder, "--codec", "mlx", "--json", "--lead", 0.5, "--tail", 0)
+    done = moshi_cli("run", tmp_path / "short.wav", *options)
+    assert asked == [pytest.approx(7 * 0.08 + 3 * 0.08)]  # the lead, in whole frames, and three loud ones
+    assert json.loads(done.out.splitlines()[-1])["reply_delay"] == 0.25
 
 
 def test_a_seed_repeats_the_answer_and_none_does_not(moshi_cli: Cli, short: Path, tiny_folder: Path) -> None:
