@@ -7,7 +7,7 @@ moshi/utils/sampling.py.
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import mlx.core as mx
 import numpy as np
@@ -64,125 +64,103 @@ def new_seed() -> int:
     return random.SystemRandom().randint(0, MAX_SEED)
 
 
-def frame_noise(seed: int, frame: int, size: int) -> mx.array:
-    """Gumbel noise for all draws of one frame, (size,) float32: a function of (seed, frame) and nothing else."""
-    key = mx.array(np.array([seed, frame % 2**32], dtype=np.uint32))
-    return mx.random.gumbel((size,), key=key)
-
-
 @dataclass(frozen=True)
-class Draw:
-    """What one row needs for the draws of one frame."""
+class Features:
+    """What a drawing needs to compute; what is off costs nothing. Compiled code is made for one of these."""
 
-    config: SamplingConfig
-    seed: int
-    frame: int
-    recent_text: Sequence[int] = field(default=())  # for the repetition penalty
+    sampled: bool = False  # False: every row is greedy
+    top_k: int = 0  # the largest of any row
+    top_p: bool = False
+    min_p: bool = False
 
 
-class FrameSampler:
-    """All draws of one frame for the rows of a batch: `text` once, then `audio` once per codebook.
+class RowSettings:
+    """The settings of one stream kind for the rows of a batch, ready for `sample`.
 
-    draws: one per row, None for rows that do not run; what is drawn for those means nothing.
+    values: (5, B, 1) float32: 1 / temperature, noise (0 = greedy), top_k (0 = all), top_p, log min_p.
     """
 
-    def __init__(self, draws: Sequence[Draw | None], text_card: int, card: int, steps: int) -> None:
-        self._draws = draws
-        self._text_card = text_card
-        self._card = card
-        self._groups: dict[SamplingConfig, list[int]] = {}  # rows with the same settings are drawn together
-        for row, draw in enumerate(draws):
-            if draw:
-                self._groups.setdefault(draw.config, []).append(row)
-        self._noise = None
-        if not all(config.greedy for config in self._groups):
-            size = text_card + steps * card
-            noise = [frame_noise(d.seed, d.frame, size) if d else mx.zeros((size,)) for d in draws]
-            self._noise = mx.stack(noise)
-
-    def text(self, logits: mx.array) -> mx.array:
-        """(B, text_card) -> (B,) int32."""
-        return self._sample(self._penalised(logits), 0, "text")
-
-    def audio(self, logits: mx.array, step: int) -> mx.array:
-        """(B, card) of codebook `step` -> (B,) int32."""
-        return self._sample(logits, self._text_card + step * self._card, "audio")
-
-    def _sample(self, logits: mx.array, start: int, kind: str) -> mx.array:
-        noise = None if self._noise is None else self._noise[:, start : start + logits.shape[-1]]
-        tokens = mx.zeros(logits.shape[:1], mx.int32)
-        for config, rows in self._groups.items():
-            settings = (getattr(config, f"{kind}_temperature"), getattr(config, f"{kind}_top_k"))
-            if len(self._groups) == 1:
-                return sample(logits, noise, *settings, config.top_p, config.min_p)
-            ids = mx.array(rows)
-            part = None if noise is None else noise[ids]
-            tokens[ids] = sample(logits[ids], part, *settings, config.top_p, config.min_p)
-        return tokens
-
-    def _penalised(self, logits: mx.array) -> mx.array:
-        penalised = [bool(d and d.config.repetition_penalty != 1 and d.recent_text) for d in self._draws]
-        if not any(penalised):
-            return logits
-        rows = [logits[row : row + 1] for row in range(len(self._draws))]
-        for row, draw in enumerate(self._draws):
-            if draw and penalised[row]:
-                rows[row] = penalise(rows[row], draw.recent_text, draw.config.repetition_penalty)
-        return mx.concatenate(rows)
+    def __init__(self, configs: Sequence[SamplingConfig], kind: str) -> None:
+        temperatures = [getattr(config, f"{kind}_temperature") for config in configs]
+        top_ks = [getattr(config, f"{kind}_top_k") for config in configs]
+        self.features = Features(
+            sampled=any(temperatures),
+            top_k=max(top_ks),
+            top_p=any(0 < config.top_p < 1 for config in configs),
+            min_p=any(config.min_p > 0 for config in configs),
+        )
+        rows = [
+            (
+                1 / temperature if temperature else 1.0,
+                float(temperature > 0),
+                top_k,
+                config.top_p or 1.0,
+                math.log(config.min_p) if config.min_p else -math.inf,
+            )
+            for temperature, top_k, config in zip(temperatures, top_ks, configs, strict=True)
+        ]
+        self.values = mx.array(rows, mx.float32).T[..., None]
 
 
-def sample(
-    logits: mx.array,
-    noise: mx.array | None,
-    temperature: float,
-    top_k: int,
-    top_p: float = 0.0,
-    min_p: float = 0.0,
-) -> mx.array:
-    """Draw one token per row; greedy where the temperature is 0.
+def frame_keys(draws: Sequence[tuple[int, int]]) -> np.ndarray:
+    """(seed, frame) of each row -> (B, 2) uint32: all randomness of a frame, a function of these two alone."""
+    return np.array([(seed, frame % 2**32) for seed, frame in draws], dtype=np.uint32)
 
-    logits: (B, V). noise: (B, V) Gumbel, not read when greedy. Returns (B,) int32.
+
+def gumbel(keys: mx.array, size: int) -> mx.array:
+    """Noise for all draws of one frame, (B, size) float32. keys: (B, 2) uint32 from `frame_keys`."""
+    rows = [mx.random.gumbel((1, size), key=keys[row]) for row in range(keys.shape[0])]
+    return rows[0] if len(rows) == 1 else mx.concatenate(rows)
+
+
+def sample(logits: mx.array, noise: mx.array | None, features: Features, values: mx.array) -> mx.array:
+    """Draw one token per row.
+
+    logits: (B, V). noise: (B, V) Gumbel, None if nothing is sampled. features, values: of a `RowSettings`.
+    Returns (B,) int32.
     """
-    if temperature == 0:
+    if not features.sampled:
         return mx.argmax(logits, axis=-1).astype(mx.int32)
     assert noise is not None
-    logits = logits.astype(mx.float32) / temperature
-    keep_from = None  # the smallest logit that may still be drawn, (B, 1)
-    if 0 < top_k < logits.shape[-1]:
-        keep_from = _kth_largest(logits, top_k)
-        logits = _drop_below(logits, keep_from)
-    if 0 < top_p < 1:
+    rate, loudness, top_k, top_p, log_min_p = values
+    logits = logits.astype(mx.float32) * rate
+    if 0 < features.top_k < logits.shape[-1]:
+        best = _best(logits, features.top_k)  # (B, top_k) ascending
+        edge = mx.take_along_axis(best, (features.top_k - top_k).astype(mx.int32) % features.top_k, axis=-1)
+        logits = _drop_below(logits, mx.where(top_k > 0, edge, -mx.inf))
+    if features.top_p:
         logits = _drop_below(logits, _nucleus_edge(logits, top_p))
-    if min_p > 0:
-        logits = _drop_below(logits, mx.max(logits, axis=-1, keepdims=True) + math.log(min_p))
-    return mx.argmax(logits + noise, axis=-1).astype(mx.int32)
+    if features.min_p:
+        logits = _drop_below(logits, mx.max(logits, axis=-1, keepdims=True) + log_min_p)
+    return mx.argmax(logits + noise * loudness, axis=-1).astype(mx.int32)
 
 
-def penalise(logits: mx.array, recent: Sequence[int], penalty: float) -> mx.array:
+def penalise(logits: mx.array, recent: mx.array, penalty: mx.array) -> mx.array:
     """Make tokens that were used recently less likely.
 
-    logits: (1, V). recent: token ids. Positive logits are divided by `penalty`, negative ones multiplied.
+    logits: (B, V). recent: (B, n) int32 token ids, repeats do not count. penalty: (B, 1) float32; positive logits
+    are divided by it, negative ones multiplied.
     """
-    ids = mx.array(np.unique(np.asarray(recent, dtype=np.int32)))[None]
-    scores = mx.take_along_axis(logits, ids, axis=-1)
-    return mx.put_along_axis(logits, ids, mx.where(scores > 0, scores / penalty, scores * penalty), axis=-1)
+    scores = mx.take_along_axis(logits, recent, axis=-1).astype(mx.float32)
+    scores = mx.where(scores > 0, scores / penalty, scores * penalty).astype(logits.dtype)
+    return mx.put_along_axis(logits, recent, scores, axis=-1)
 
 
 def _drop_below(logits: mx.array, edge: mx.array) -> mx.array:
     return mx.where(logits < edge, -mx.inf, logits)
 
 
-def _kth_largest(logits: mx.array, k: int) -> mx.array:
-    """(B, V) -> (B, 1). A wide vocabulary is cut into groups first: many short sorts cost less than a long one."""
+def _best(logits: mx.array, k: int) -> mx.array:
+    """The k largest, ascending, (B, V) -> (B, k). A wide vocabulary is cut into groups: short sorts cost less."""
     B, V = logits.shape
     group = next((size for size in range(2048, 4 * k, -1) if V % size == 0), V) if V > 2048 else V
     if group < V:
         logits = mx.sort(logits.reshape(B, V // group, group), axis=-1)[..., -k:].reshape(B, -1)
-    return mx.sort(logits, axis=-1)[:, -k, None]
+    return mx.sort(logits, axis=-1)[:, -k:]
 
 
-def _nucleus_edge(logits: mx.array, top_p: float) -> mx.array:
-    """The smallest logit of the fewest tokens whose probabilities reach top_p, (B, 1)."""
+def _nucleus_edge(logits: mx.array, top_p: mx.array) -> mx.array:
+    """The smallest logit of the fewest tokens whose probabilities reach top_p (B, 1); (B, 1)."""
     ordered = -mx.sort(-logits, axis=-1)
     probabilities = mx.softmax(ordered, axis=-1)
     before = mx.cumsum(probabilities, axis=-1) - probabilities

@@ -19,7 +19,8 @@ from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.checkpoint import DEFAULT_MODEL, Checkpoint
 from moshi_mlx.delays import DelayLine
 from moshi_mlx.errors import ConfigError, SessionError
-from moshi_mlx.sampling import MAX_SEED, Draw, FrameSampler, SamplingConfig, new_seed
+from moshi_mlx.frame_step import Draw, FrameStep
+from moshi_mlx.sampling import MAX_SEED, SamplingConfig, new_seed
 
 if TYPE_CHECKING:
     from moshi_mlx.codec import Codec
@@ -44,7 +45,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Generated:
-    """What the language model made of one frame: codes (dep_q,) int32, None while delays fill; text and its time."""
+    """What the language model made of one frame: codes (dep_q,) int32, None while delays fill; text; its time."""
 
     codes: np.ndarray | None
     text: str
@@ -105,6 +106,7 @@ class Batch:
         if size < 1:
             raise SessionError(f"a batch of {size} conversations: at least 1 expected")
         self.moshi = moshi
+        self._step = FrameStep(moshi.lm)
         self._state = moshi.lm.new_state(size)
         mx.eval(self._state.arrays())  # so that another thread may take the first step
         self._rows: list[Session | None] = [None] * size
@@ -142,24 +144,15 @@ class Batch:
         codes: session -> the user's codes of its frame, (n_q - dep_q,) int.
         Reads back from the device once. Raises SessionError for a session that is not in this batch.
         """
-        lm, size = self.moshi.lm, len(self._rows)
-        running = np.zeros(size, dtype=bool)
-        tokens = np.full((size, 1 + lm.config.n_q, 1), -1, dtype=np.int32)
+        config, size = self.moshi.lm.config, len(self._rows)
+        tokens = np.full((size, 1 + config.n_q, 1), -1, dtype=np.int32)
+        draws: list[Draw | None] = [None] * size
         for session, user_codes in codes.items():
             if self._rows[session.row] is not session:
                 raise SessionError("this session is closed, or of another batch")
-            running[session.row] = True
+            draws[session.row] = session.draw()
             tokens[session.row, :, 0] = session.delays.inputs(user_codes)
-        draws = [session.draw() if session and session in codes else None for session in self._rows]
-        sampler = FrameSampler(draws, lm.config.text_card, lm.config.card, lm.config.dep_q)
-        rows = None if running.all() else running
-        hidden = lm.temporal(mx.array(tokens), self._state, self._condition, rows)  # (B, 1, dim)
-        sampled = sampler.text(lm.text_linear(hidden)[:, 0])[:, None]  # (B, 1)
-        if self._state.depth:
-            made = lm.depformer.generate(hidden, sampled[:, 0], self._state.depth, sampler.audio)
-            sampled = mx.concatenate([sampled, made], axis=1)  # (B, 1 + dep_q)
-        mx.eval(sampled, self._state.arrays())
-        result = np.array(sampled)
+        result = self._step(tokens, draws, self._state, self._condition)
         return {session: session.take(result[session.row]) for session in codes}
 
     def leave(self, session: Session) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.sampling import GREEDY, Draw, FrameSampler, SamplingConfig, frame_noise, sample
+from moshi_mlx.sampling import GREEDY, RowSettings, SamplingConfig, frame_keys, gumbel, penalise, sample
 
 PROBABILITIES = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
 DRAWS = 4000
@@ -15,9 +15,11 @@ DRAWS = 4000
 
 def draw_many(temperature: float = 1.0, top_k: int = 0, top_p: float = 0.0, min_p: float = 0.0) -> np.ndarray:
     """Frequencies of DRAWS tokens drawn from PROBABILITIES."""
+    config = SamplingConfig(text_temperature=temperature, text_top_k=top_k, top_p=top_p, min_p=min_p)
+    settings = RowSettings([config], "text")
     logits = mx.array(np.log(PROBABILITIES)[None].astype(np.float32))
-    noise = frame_noise(1, 0, DRAWS * len(PROBABILITIES)).reshape(DRAWS, -1)
-    tokens = sample(mx.repeat(logits, DRAWS, axis=0), noise, temperature, top_k, top_p, min_p)
+    drawn = gumbel(mx.array(frame_keys([(1, 0)])), DRAWS * len(PROBABILITIES)).reshape(DRAWS, -1)
+    tokens = sample(mx.repeat(logits, DRAWS, axis=0), drawn, settings.features, settings.values)
     return np.bincount(np.array(tokens), minlength=len(PROBABILITIES)) / DRAWS
 
 
@@ -50,41 +52,50 @@ def test_frequencies_follow_the_truncated_distribution(settings: dict[str, float
 def test_top_k_keeps_exactly_the_k_best_of_a_wide_vocabulary(vocabulary: int, k: int) -> None:
     logits = np.random.RandomState(k).standard_normal((1, vocabulary)).astype(np.float32)
     best = np.argsort(logits[0])[-k:]
+    settings = RowSettings([SamplingConfig(text_temperature=1.0, text_top_k=k)], "text")
     # Noise that outweighs every difference: the draw tells which tokens were still in the running.
     for loud in [best[0], best[-1], np.argsort(logits[0])[-k - 1]]:
-        noise = np.zeros((1, vocabulary), np.float32)
-        noise[0, loud] = 1e6
-        drawn = sample(mx.array(logits), mx.array(noise), 1.0, k).item()
+        loudest = np.zeros((1, vocabulary), np.float32)
+        loudest[0, loud] = 1e6
+        drawn = sample(mx.array(logits), mx.array(loudest), settings.features, settings.values).item()
         assert (drawn == loud) == (loud in best)
 
 
+def noise(seed: int, frame: int) -> mx.array:
+    return gumbel(mx.array(frame_keys([(seed, frame)])), 8)
+
+
 def test_noise_depends_on_seed_and_frame_only() -> None:
-    assert mx.array_equal(frame_noise(5, 9, 8), frame_noise(5, 9, 8))
-    assert not mx.array_equal(frame_noise(5, 9, 8), frame_noise(5, 10, 8))
-    assert not mx.array_equal(frame_noise(5, 9, 8), frame_noise(6, 9, 8))
+    assert mx.array_equal(noise(5, 9), noise(5, 9))
+    assert not mx.array_equal(noise(5, 9), noise(5, 10))
+    assert not mx.array_equal(noise(5, 9), noise(6, 9))
 
 
-def test_rows_with_other_settings_and_seeds_draw_as_they_would_alone() -> None:
-    text_card, card, steps = 40, 30, 3
-    hot = SamplingConfig(text_temperature=1.5, text_top_k=5, audio_temperature=1.2, audio_top_k=7)
-    draws = [Draw(SamplingConfig(), 1, 4), Draw(hot, 2, 9), None, Draw(GREEDY, 3, 4)]
-    mx.random.seed(3)
-    text, audio = mx.random.normal((4, text_card)), mx.random.normal((4, card))
-    together = FrameSampler(draws, text_card, card, steps)
-    texts, codes = together.text(text).tolist(), together.audio(audio, 2).tolist()
-    for row, draw in enumerate(draws):
-        if draw:
-            alone = FrameSampler([draw], text_card, card, steps)
-            assert texts[row] == alone.text(text[row : row + 1]).item()
-            assert codes[row] == alone.audio(audio[row : row + 1], 2).item()
+ROWS = [
+    SamplingConfig(text_top_k=4),
+    SamplingConfig(text_temperature=1.5, text_top_k=9, top_p=0.8),
+    GREEDY,
+    SamplingConfig(text_temperature=0.5, text_top_k=0, min_p=0.2),
+    SamplingConfig(text_temperature=1.2, text_top_k=0),
+]
 
 
-def test_repetition_penalty_moves_the_choice_away_from_recent_text_only() -> None:
-    config = SamplingConfig(text_temperature=0, audio_temperature=0, repetition_penalty=2.0)
-    logits = mx.array([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])
-    sampler = FrameSampler([Draw(config, 0, 0, recent_text=[1]), Draw(config, 0, 0)], 3, 3, 1)
-    assert sampler.text(logits).tolist() == [2, 1]
-    assert sampler.audio(logits, 0).tolist() == [1, 1]
+@pytest.mark.parametrize("seed", range(8))
+def test_rows_with_other_settings_and_seeds_draw_as_they_would_alone(seed: int) -> None:
+    keys = mx.array(frame_keys([(seed + row, 3 * row) for row in range(len(ROWS))]))
+    logits = 2 * mx.random.normal((len(ROWS), 40), key=mx.random.key(seed))
+    together = RowSettings(ROWS, "text")
+    tokens = sample(logits, gumbel(keys, 40), together.features, together.values).tolist()
+    for row, config in enumerate(ROWS):
+        alone, here = RowSettings([config], "text"), slice(row, row + 1)
+        assert tokens[row] == sample(logits[here], gumbel(keys[here], 40), alone.features, alone.values).item()
+    assert tokens[ROWS.index(GREEDY)] == mx.argmax(logits[ROWS.index(GREEDY)]).item()
+
+
+def test_repetition_penalty_lowers_recent_tokens_of_its_row_only() -> None:
+    logits = mx.array([[1.0, 3.0, -2.0], [1.0, 3.0, -2.0]])
+    penalised = penalise(logits, mx.array([[1, 2, 1], [1, 2, 1]]), mx.array([[2.0], [1.0]]))
+    assert penalised.tolist() == [[1.0, 1.5, -4.0], [1.0, 3.0, -2.0]]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ Rows of a batch share the position counter, which is harmless because RoPE is re
 a row was not running is masked for that row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -85,11 +86,12 @@ class KVCache:
             mask = mx.array(cast(Any, allowed[:, None]))  # its stubs do not know numpy
         return Push(start, count, filled, mask)
 
-    def extend(self, layer: int, keys: mx.array, values: mx.array, push: Push) -> tuple[mx.array, mx.array]:
+    def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[mx.array, mx.array]:
         """Store the new positions of one layer; returns what its queries attend to, in the mask's order.
 
-        keys, values: (B, kv heads, push.count, head dim), keys already rotated.
+        keys_values: keys (rotated) and values, (B, kv heads, push.count, head dim) each, or both in one array.
         """
+        keys, values = keys_values if len(keys_values) == 2 else mx.split(keys_values[0], 2, axis=1)
         if push.count <= self.step:
             self._write(layer, keys, values, push)
             return self.keys[layer][:, :, : push.filled], self.values[layer][:, :, : push.filled]

@@ -24,11 +24,11 @@ class LmState:
     """Everything the model remembers of the conversations in a batch."""
 
     temporal: KVCache
-    depth: KVCache | None
+    depth: list[mx.array]  # see `DepthTransformer.new_buffers`; empty for models without
 
     def arrays(self) -> list[mx.array]:
         """Every array held, to be evaluated together with what a step returns."""
-        return self.temporal.arrays() + (self.depth.arrays() if self.depth else [])
+        return self.temporal.arrays() + self.depth
 
     def rewind(self) -> None:
         """Make all rows forget, as if new."""
@@ -73,7 +73,7 @@ class Lm(nn.Module):
         dtype = self.activation_dtype
         return LmState(
             self.transformer.new_state(batch, dtype=dtype),
-            self.depformer.new_state(batch, dtype) if self.config.depth else None,
+            self.depformer.new_buffers(batch, dtype) if self.config.depth else [],
         )
 
     def embed(self, tokens: mx.array) -> mx.array:

@@ -3,15 +3,28 @@
 Attribute names equal the checkpoints' keys. Source: moshi/modules/transformer.py, moshi/modules/gating.py.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.models.cache import KVCache, Push
+from moshi_mlx.models.compiled import compiled
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.norm import make_norm
+
+
+class Window(Protocol):
+    """Where a transformer keeps keys and values: `KVCache`, or something that behaves like one."""
+
+    step: int  # pushes up to this many positions are of the usual size
+
+    def begin(self, count: int, rows: np.ndarray | None = None) -> Push: ...
+    def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[mx.array, mx.array]: ...
+    def end(self, push: Push) -> None: ...
 
 
 class Transformer(nn.Module):
@@ -21,6 +34,8 @@ class Transformer(nn.Module):
         super().__init__()
         self._config = config
         self.layers = [TransformerLayer(config) for _ in range(config.num_layers)]
+        self._stretches = self._make_stretches()
+        self._fused = [compiled(stretch) for stretch in self._stretches]
 
     def new_state(self, batch: int = 1, step: int = 1, dtype: mx.Dtype = mx.float32) -> KVCache:
         """A fresh stream for `batch` rows.
@@ -30,17 +45,50 @@ class Transformer(nn.Module):
         """
         return KVCache(self._config, batch, step, dtype)
 
-    def __call__(self, x: mx.array, state: KVCache, rows: np.ndarray | None = None) -> mx.array:
+    def __call__(self, x: mx.array, state: Window, rows: np.ndarray | None = None) -> mx.array:
         """Push T positions, continuing the stream held in `state`.
 
         x: (B, T, dim). rows: (B,) bool, the rows that run; positions of the others are forgotten.
         Returns (B, T, dim).
         """
         push = state.begin(x.shape[1], rows)
-        for index, layer in enumerate(self.layers):
-            x = layer(x, state, index, push)
+        # Pushes of the usual size are fused; others, such as a prompt's, would be traced for every size.
+        stretches = self._fused if push.count <= state.step else self._stretches
+        position = mx.array(push.position)
+        x, queries, *keys_values = stretches[0](x, position)
+        for index, stretch in enumerate(stretches[1:]):
+            keys, values = state.extend(index, keys_values, push)
+            attended = attend(queries, keys, values, push.mask)
+            x, queries, *keys_values = stretch(x, attended, position)
         state.end(push)
         return x
+
+    def _make_stretches(self) -> list[Callable[..., tuple[mx.array, ...]]]:
+        """What lies before, between and after the attentions: everything but the window, whose length changes.
+
+        Each gives x, and for the attention that follows the queries, and keys and values.
+        """
+        layers = self.layers
+
+        def first(x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
+            return x, *layers[0].before_attention(x, position)
+
+        def between(index: int, x: mx.array, attended: mx.array, position: mx.array) -> tuple[mx.array, ...]:
+            x = layers[index].after_attention(x, attended)
+            return x, *layers[index + 1].before_attention(x, position)
+
+        def last(x: mx.array, attended: mx.array, position: mx.array) -> tuple[mx.array, ...]:
+            x = layers[-1].after_attention(x, attended)
+            return x, x  # nothing attends any more
+
+        return [first, *(partial(between, index) for index in range(len(layers) - 1)), last]
+
+
+def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array | None) -> mx.array:
+    """queries (B, H, T, D), keys and values (B, Hkv, n, D), mask None or (1 | B, 1, T, n) -> (B, H, T, D)."""
+    if keys.shape[2] == 1 and mask is None and queries.shape[1] == keys.shape[1]:
+        return values  # whatever its score, the only key gets all the weight
+    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=queries.shape[-1] ** -0.5, mask=mask)
 
 
 class TransformerLayer(nn.Module):
@@ -62,8 +110,13 @@ class TransformerLayer(nn.Module):
         self._gated = config.gated
         self._scaled = config.layer_scale
 
-    def __call__(self, x: mx.array, state: KVCache, index: int, push: Push) -> mx.array:
-        update = self.self_attn(self.norm1(x), state, index, push)
+    def before_attention(self, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
+        """(B, T, dim) -> as `Attention.project`."""
+        return self.self_attn.project(self.norm1(x), position)
+
+    def after_attention(self, x: mx.array, attended: mx.array) -> mx.array:
+        """x: (B, T, dim), the layer's input. attended: (B, H, T, head dim). Returns (B, T, dim)."""
+        update = self.self_attn.merge(attended)
         x = x + (self.layer_scale_1(update) if self._scaled else update)
         update = self._feed_forward(self.norm2(x))
         return x + (self.layer_scale_2(update) if self._scaled else update)
@@ -75,7 +128,7 @@ class TransformerLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with fused projections, shared key/value heads and rotary positions."""
+    """The projections around causal self-attention: fused, with shared key/value heads and rotary positions."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -84,24 +137,27 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(config.dim, config.dim, bias=False)
         self._config = config
 
-    def __call__(self, x: mx.array, state: KVCache, index: int, push: Push) -> mx.array:
+    def project(self, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
+        """x: (B, T, dim). position: () int, of the first of the T.
+
+        Returns queries (B, H, T, head dim), keys and values (B, Hkv, T, head dim) each; without rotation keys and
+        values come as they lie, in one array (B, 2 Hkv, T, head dim).
+        """
         config = self._config
         B, T, _ = x.shape
         H, D = config.num_heads, config.head_dim
         qkv = self.in_proj(x).reshape(B, T, -1, D).transpose(0, 2, 1, 3)  # (B, H + 2 Hkv, T, D)
+        if config.rope == "none":
+            return qkv[:, :H], qkv[:, H:]
         qk, v = qkv[:, : -config.num_kv_heads], qkv[:, -config.num_kv_heads :]
-        if config.rope != "none":
-            qk = mx.fast.rope(
-                qk,
-                D,
-                traditional=config.rope == "rope",
-                base=config.max_period,
-                scale=1.0,
-                offset=push.position,
-            )
-        keys, values = state.extend(index, qk[:, H:], v, push)
-        out = mx.fast.scaled_dot_product_attention(qk[:, :H], keys, values, scale=D**-0.5, mask=push.mask)
-        return self.out_proj(out.transpose(0, 2, 1, 3).reshape(B, T, -1))
+        traditional = config.rope == "rope"
+        qk = mx.fast.rope(qk, D, traditional=traditional, base=config.max_period, scale=1.0, offset=position)
+        return qk[:, :H], qk[:, H:], v
+
+    def merge(self, attended: mx.array) -> mx.array:
+        """(B, H, T, head dim) -> (B, T, dim)."""
+        B, _, T, _ = attended.shape
+        return self.out_proj(attended.transpose(0, 2, 1, 3).reshape(B, T, -1))
 
 
 class GatedFeedForward(nn.Module):
@@ -118,7 +174,6 @@ class GatedFeedForward(nn.Module):
         return self.linear_out(_silu_gate(both[..., : self._hidden], both[..., self._hidden :]))
 
 
-@partial(mx.compile, shapeless=True)
 def _silu_gate(gate: mx.array, value: mx.array) -> mx.array:
     return nn.silu(gate) * value
 

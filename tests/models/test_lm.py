@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from moshi_mlx.delays import DelayLine
-from moshi_mlx.sampling import GREEDY, Draw, FrameSampler
+from moshi_mlx.frame_step import Draw, FrameStep
+from moshi_mlx.sampling import GREEDY
 from tests.golden import LM_GOLDENS, Golden, lm_golden
 
 
@@ -35,19 +36,21 @@ def test_teacher_forced_logits_match_pytorch(golden: Golden, chunks: list[int]) 
         assert_close(head(joined)[0], answers["extra_heads"][index])
 
 
-def test_greedy_stream_matches_pytorch_token_for_token(golden: Golden) -> None:
+@pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+def test_greedy_stream_matches_pytorch_token_for_token(golden: Golden, fused: bool) -> None:
     lm, answers = golden.lm, golden.answers
     assert len(answers["user"]) > 3 * lm.config.transformer.context, "the window should wrap three times"
-    state, delays = lm.new_state(), DelayLine(lm.config)
-    sampler = FrameSampler([Draw(GREEDY, 0, 0)], lm.config.text_card, lm.config.card, lm.config.dep_q)
-    for step, user in enumerate(answers["user"]):
-        tokens = mx.array(delays.inputs(user)[None, :, None])
-        hidden = lm.temporal(tokens, state, golden.condition)
-        text = sampler.text(lm.text_linear(hidden)[:, 0])
-        codes = lm.depformer.generate(hidden, text, state.depth, sampler.audio)
-        emitted = delays.accept(int(text.item()), np.array(codes[0]))
-        assert int(text.item()) == answers["texts"][step], f"text token of step {step}"
-        if emitted is None:
-            assert (answers["emitted"][step] == -2).all()
-        else:
-            assert emitted.tolist() == answers["emitted"][step].tolist(), f"codes of step {step}"
+    state, delays, step = lm.new_state(), DelayLine(lm.config), FrameStep(lm)
+    (mx.enable_compile if fused else mx.disable_compile)()
+    try:
+        for frame, user in enumerate(answers["user"]):
+            tokens = delays.inputs(user)[None, :, None]
+            text, *codes = step(tokens, [Draw(GREEDY, 0, frame)], state, golden.condition)[0]
+            emitted = delays.accept(text, np.array(codes))
+            assert text == answers["texts"][frame], f"text token of step {frame}"
+            if emitted is None:
+                assert (answers["emitted"][frame] == -2).all()
+            else:
+                assert emitted.tolist() == answers["emitted"][frame].tolist(), f"codes of step {frame}"
+    finally:
+        mx.enable_compile()

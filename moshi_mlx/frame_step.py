@@ -1,0 +1,128 @@
+"""One frame through the language model for all rows of a batch: tokens in, sampled tokens out.
+
+Everything around the attentions is compiled; the keys and values are written and read between the compiled parts,
+so that no step is traced again as the window fills, rows come and go, or a mask appears. The read-back of the
+sampled tokens is the only time the host waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import numpy as np
+
+from moshi_mlx.models.compiled import compiled
+from moshi_mlx.models.lm import Lm, LmState
+from moshi_mlx.sampling import GREEDY, Features, RowSettings, SamplingConfig, frame_keys, gumbel, penalise, sample
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one row needs for the draws of one frame."""
+
+    config: SamplingConfig
+    seed: int
+    frame: int
+    recent_text: Sequence[int] = field(default=())  # for the repetition penalty
+
+
+IDLE = Draw(GREEDY, 0, 0)  # for rows that do not run
+
+
+class FrameStep:
+    """The step of one batch. Compiled code is kept per set of sampling features in use."""
+
+    def __init__(self, lm: Lm) -> None:
+        self._lm = lm
+        self._embed = compiled(lm.embed)
+        self._heads: dict[tuple[Features, Features], Callable[..., list[mx.array]]] = {}
+        self._settings: tuple[list[SamplingConfig], RowSettings, RowSettings] | None = None
+
+    def __call__(
+        self,
+        tokens: np.ndarray,
+        draws: Sequence[Draw | None],
+        state: LmState,
+        condition: mx.array | None = None,
+    ) -> np.ndarray:
+        """Step once; every row's state moves on but for rows that do not run.
+
+        tokens: (B, 1 + n_q, 1) int32. draws: one per row, None for rows that do not run.
+        condition: (B, 1, dim) or None. Returns (B, 1 + dep_q) int32, [text, codes]; rows that do not run hold
+        anything.
+        """
+        lm = self._lm
+        running = np.array([draw is not None for draw in draws])
+        rows = [draw or IDLE for draw in draws]
+        x = self._embed(mx.array(tokens))
+        if condition is not None:
+            x = x + condition.astype(x.dtype)
+        x = lm.transformer(x, state.temporal, None if running.all() else running)
+        text, audio = self._row_settings([draw.config for draw in rows])
+        keys = mx.array(frame_keys([(draw.seed, draw.frame) for draw in rows]))
+        recent, penalty = _recent(rows)
+        head = self._heads.get((text.features, audio.features))
+        if head is None:
+            head = self._heads[text.features, audio.features] = compiled(
+                self._make_head(text.features, audio.features)
+            )
+        buffers, state.depth = state.depth, []  # handed over, so that they are written in place
+        sampled, *state.depth = head(x, keys, text.values, audio.values, recent, penalty, *buffers)
+        del buffers
+        mx.eval(sampled, state.arrays())
+        return np.array(sampled)
+
+    def _row_settings(self, configs: list[SamplingConfig]) -> tuple[RowSettings, RowSettings]:
+        if self._settings is None or self._settings[0] != configs:
+            self._settings = configs, RowSettings(configs, "text"), RowSettings(configs, "audio")
+        return self._settings[1:]
+
+    def _make_head(self, text: Features, audio: Features) -> Callable[..., list[mx.array]]:
+        """From the temporal transformer's output to the tokens of the frame, with all draws."""
+        lm, config = self._lm, self._lm.config
+
+        def head(
+            x: mx.array,
+            keys: mx.array,
+            text_values: mx.array,
+            audio_values: mx.array,
+            recent: mx.array,
+            penalty: mx.array,
+            *buffers: mx.array,
+        ) -> list[mx.array]:
+            noise = None
+            if text.sampled or audio.sampled:
+                noise = gumbel(keys, config.text_card + config.dep_q * config.card)
+
+            def audio_sample(logits: mx.array, step: int) -> mx.array:
+                start = config.text_card + step * config.card
+                part = None if noise is None else noise[:, start : start + config.card]
+                return sample(logits, part, audio, audio_values)
+
+            hidden = lm.out_norm(x)
+            logits = lm.text_linear(hidden)[:, 0]  # (B, text_card)
+            if recent.shape[-1]:
+                logits = penalise(logits, recent, penalty)
+            tokens = sample(logits, None if noise is None else noise[:, : config.text_card], text, text_values)
+            written = list(buffers)
+            sampled = tokens[:, None]
+            if config.depth:
+                codes = lm.depformer.generate(hidden, tokens, written, audio_sample)
+                sampled = mx.concatenate([sampled, codes], axis=1)
+            return [sampled, *written]
+
+        return head
+
+
+def _recent(rows: Sequence[Draw]) -> tuple[mx.array, mx.array]:
+    """Recent text of all rows, (B, n) int32, n = 0 while nobody penalises; and their penalties, (B, 1)."""
+    width = max((d.config.repetition_context for d in rows if d.config.repetition_penalty != 1), default=0)
+    recent = np.zeros((len(rows), width), dtype=np.int32)
+    penalty = np.ones((len(rows), 1), dtype=np.float32)
+    for row, draw in enumerate(rows):
+        if width and draw.config.repetition_penalty != 1 and draw.recent_text:
+            recent[row] = np.resize(np.asarray(draw.recent_text, np.int32), width)  # repeats do not count
+            penalty[row] = draw.config.repetition_penalty
+    return mx.array(recent), mx.array(penalty)
