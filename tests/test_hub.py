@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 
 from moshi_mlx import hub
 from moshi_mlx.errors import DownloadError
@@ -29,10 +29,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)  # where 0.34 looks
 
 
 @pytest.fixture
@@ -154,8 +154,6 @@ def test_a_download_cut_short_is_an_error_and_leaves_no_file(cache: Path, stub: 
 
 
 def test_a_full_disk_is_named(cache: Path, stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import file_download
-
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
