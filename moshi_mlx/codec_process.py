@@ -29,6 +29,7 @@ class Worker:
         self.frames = 0  # seen since it started; a reset does not make room again
         self._weights = weights
         self._loaded = False
+        self._asking = False
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - what it prints when it dies
         command = [sys.executable, "-m", "moshi_mlx.codec_worker", str(weights), direction]
         places = os.pathsep.join(place or os.getcwd() for place in sys.path)
@@ -58,6 +59,9 @@ class Worker:
     def call(self, kind: bytes, request: bytes = b"") -> bytes:
         """Send one request and wait for its answer."""
         self.wait_until_loaded()
+        if self._asking:  # Ctrl-C came while it answered: that answer would be taken for this one's
+            raise CodecError(f"the codec was interrupted while it should {self.direction} a frame; start again")
+        self._asking = True
         self.frames += 1  # after a reset a frame takes the room of two
         try:
             assert self._process.stdin
@@ -66,6 +70,7 @@ class Worker:
         except (OSError, ValueError) as error:  # ValueError: we closed it
             raise CodecError(self._obituary()) from error
         status, result = self._answer()
+        self._asking = False
         if status != OK:
             raise CodecError(f"rustymimi failed to {self.direction} a frame: {result.decode(errors='replace')}")
         return result

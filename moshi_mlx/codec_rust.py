@@ -31,7 +31,9 @@ class Handover:
     """When a process gives a stream to its successor, in frames it has seen."""
 
     start: int = 2500  # the successor starts: 3 min 20 s, 160 MB of keys and values
-    history: int = 250  # frames the successor sees before it is heard: two windows, 20 s
+    # Frames the successor sees before it is heard, 20 s. With random weights and speech, successors of 60, 125 and
+    # 250 frames gave 90, 95 and 99 % of their predecessor's codes, and its audio within 21, 34 and 57 dB.
+    history: int = 250
     limit: int = 4000  # from here on the stream waits for its successor rather than go on
 
 

@@ -1,5 +1,6 @@
 """The two codecs, at the published shape: they agree, they are chosen as said, they last, they fail aloud."""
 
+import signal
 import sys
 import threading
 import time
@@ -159,6 +160,26 @@ def test_a_dead_process_is_an_error_within_a_second(rust: Codec) -> None:
         stream.decode(codes)
     assert time.monotonic() - started < 1
     stream.close()
+
+
+def test_an_interrupted_step_does_not_shift_the_answers(rust: Codec) -> None:
+    stream = rust.stream()
+    assert isinstance(stream, RustStream)
+    worker = stream.encoder._worker
+    assert worker
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    worker._process.send_signal(signal.SIGSTOP)  # so that the interrupt comes while the answer is waited for
+    with pytest.raises(KeyboardInterrupt):
+        stream.encode(frames_of(1)[0])
+    worker._process.send_signal(signal.SIGCONT)
+    with pytest.raises(CodecError, match="interrupted while it should encode a frame"):
+        stream.encode(frames_of(1)[0])
+    stream.close()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_code_that_no_codebook_has_is_refused(mlx: Codec, stream: CodecStream) -> None:
