@@ -9,6 +9,7 @@ import pytest
 from moshi_mlx.engine import RESET, Control, converse
 from moshi_mlx.errors import CodecError, SessionError
 from moshi_mlx.session import Generated, Moshi, Reply
+from moshi_mlx.stats import Stats
 from tests.test_session import same, talk
 
 
@@ -53,11 +54,18 @@ def moshi(request: pytest.FixtureRequest) -> Moshi:
     return request.getfixturevalue("tiny_moshi" if request.param == "mlx" else "rust_moshi")
 
 
+def run(moshi: Moshi, source: Frames, sink: Replies) -> Stats:
+    """One conversation that is closed at its end, so that a codec's processes are free for the next."""
+    with moshi.session(seed=1) as session:
+        return converse(session, source, sink)
+
+
 def test_the_loop_gives_what_stepping_gives(moshi: Moshi, noise_frames: np.ndarray) -> None:
     frames = list(noise_frames[:12])
-    stepped = talk(moshi.session(seed=1), noise_frames[:12])
+    with moshi.session(seed=1) as session:
+        stepped = talk(session, noise_frames[:12])
     source, sink = Frames(frames), Replies()
-    stats = converse(moshi.session(seed=1), source, sink)
+    stats = run(moshi, source, sink)
     assert same(stepped, sink)
     assert source.closed.is_set()
     assert stats.frames == stats.encode.count == stats.decode.count == 12
@@ -67,13 +75,13 @@ def test_the_loop_gives_what_stepping_gives(moshi: Moshi, noise_frames: np.ndarr
 def test_a_reset_between_frames_begins_a_new_conversation(moshi: Moshi, noise_frames: np.ndarray) -> None:
     frames = list(noise_frames[:8])
     sink = Replies()
-    converse(moshi.session(seed=1), Frames([*frames, RESET, *frames]), sink)
+    run(moshi, Frames([*frames, RESET, *frames]), sink)
     assert len(sink) == 16
     assert same(sink[:8], sink[8:], tolerance=1e-5)  # rustymimi's reset leaves a trace in the last bits
 
 
 def test_an_empty_source_is_an_empty_conversation(moshi: Moshi) -> None:
-    stats = converse(moshi.session(seed=1), Frames([]), Replies())
+    stats = run(moshi, Frames([]), Replies())
     assert stats.frames == 0
     assert stats.summary()
     assert stats.as_dict()["frames"] == 0
@@ -84,7 +92,7 @@ def test_an_error_of_the_sink_ends_the_loop_even_with_an_open_microphone(
 ) -> None:
     source = Microphone(list(noise_frames[:10]))
     with pytest.raises(OSError, match="disk full"):
-        converse(moshi.session(seed=1), source, Replies(3, OSError("disk full")))
+        run(moshi, source, Replies(3, OSError("disk full")))
     assert source.closed.is_set()
 
 
@@ -95,26 +103,25 @@ def test_an_error_of_the_source_comes_out(moshi: Moshi, noise_frames: np.ndarray
             raise CodecError("unplugged")
 
     with pytest.raises(CodecError, match="unplugged"):
-        converse(moshi.session(seed=1), Broken(list(noise_frames[:1])), Replies())
+        run(moshi, Broken(list(noise_frames[:1])), Replies())
 
 
 def test_a_wrong_frame_comes_out_as_the_sessions_error(moshi: Moshi, noise_frames: np.ndarray) -> None:
     with pytest.raises(SessionError, match="a frame is"):
-        converse(moshi.session(seed=1), Frames([noise_frames[0], np.zeros(7, np.float32)]), Replies())
+        run(moshi, Frames([noise_frames[0], np.zeros(7, np.float32)]), Replies())
 
 
 def test_no_thread_outlives_the_loop(moshi: Moshi, noise_frames: np.ndarray) -> None:
     with pytest.raises(KeyboardInterrupt):
-        converse(moshi.session(seed=1), Microphone(list(noise_frames[:9])), Replies(2, KeyboardInterrupt()))
+        run(moshi, Microphone(list(noise_frames[:9])), Replies(2, KeyboardInterrupt()))
     assert not [t.name for t in threading.enumerate() if t.name in ("moshi-encode", "moshi-decode")]
 
 
 def test_the_loop_may_run_on_a_worker_thread(moshi: Moshi, noise_frames: np.ndarray) -> None:
     frames = list(noise_frames[:5])
     here, there = Replies(), Replies()
-    converse(moshi.session(seed=1), Frames(frames), here)
-    session = moshi.session(seed=1)
-    worker = threading.Thread(target=converse, args=(session, Frames(frames), there))
+    run(moshi, Frames(frames), here)
+    worker = threading.Thread(target=run, args=(moshi, Frames(frames), there))
     worker.start()
     worker.join()
     assert same(here, there)
@@ -137,5 +144,6 @@ def test_stages_overlap_when_the_codec_is_outside(rust_moshi: Moshi, noise_frame
         return generate(codes)
 
     session.encode, session.generate = signalling_encode, waiting_generate
-    converse(session, Frames(list(noise_frames[:20])), Replies())
+    with session:
+        converse(session, Frames(list(noise_frames[:20])), Replies())
     assert began_meanwhile == [True]
