@@ -69,10 +69,12 @@ class PlainText:
 
 
 class Terminal:
-    """A sink that shows the words and a progress bar on the terminal at stderr.
+    """A sink that shows the latest words and a progress bar on the terminal at stderr, and at the end all words.
 
     total: frames that will come.
     """
+
+    TAIL = 240  # characters shown while it goes on: a display taller than the screen could not be redrawn
 
     def __init__(self, total: int) -> None:
         from rich.console import Console, Group
@@ -80,6 +82,7 @@ class Terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.text import Text
 
+        self._pieces: list[str] = []
         self._text = Text()
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
         self._progress = Progress(*columns)
@@ -91,7 +94,9 @@ class Terminal:
         self._console = console
 
     def write(self, reply: Reply) -> None:
-        self._text.append(reply.text if self._text.plain else reply.text.lstrip())
+        if reply.text:
+            self._pieces.append(reply.text)
+            self._text.plain = (self._text.plain + reply.text)[-self.TAIL :]
         self._progress.advance(self._task)
 
     def __enter__(self) -> Terminal:
@@ -100,8 +105,8 @@ class Terminal:
 
     def __exit__(self, *exc_info: object) -> None:
         self._live.stop()
-        if self._text.plain:
-            self._console.print(self._text)  # without the bar, whole, and at the width of the terminal
+        if words := "".join(self._pieces).strip():
+            self._console.print(words, markup=False, highlight=False)
 
 
 def live(total: int, quiet: bool) -> AbstractContextManager[Terminal | PlainText | None]:

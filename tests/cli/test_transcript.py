@@ -45,7 +45,10 @@ def test_plain_text_is_one_line() -> None:
 
 
 def test_the_terminal_keeps_the_words_and_not_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    with Terminal(total=len(REPLIES)) as terminal:
-        for reply in REPLIES:
+    replies = [*REPLIES, *(Reply(None, " [b]", 1.0) for _ in range(100))]
+    with Terminal(total=len(replies)) as terminal:
+        for reply in replies:
             terminal.write(reply)
-    assert capsys.readouterr().err.strip().splitlines()[-1].strip() == "Hello sea"
+    lines = capsys.readouterr().err.split("\n")
+    first = max(number for number, line in enumerate(lines) if line.startswith("Hello sea"))
+    assert " ".join(lines[first:]).split() == ["Hello", "sea", *["[b]"] * 100]
