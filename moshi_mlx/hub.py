@@ -118,7 +118,7 @@ def _explained(error: Exception, repo: str, filename: str, revision: str | None)
         return DownloadError(
             f"the hub refused {where} (HTTP {status}); `hf auth login` with a token that may read it"
         )
-    if status and status >= 500:
+    if status not in (None, 404):
         return DownloadError(f"the hub failed with HTTP {status} at {where}; try again later")
     if isinstance(error, errors.LocalEntryNotFoundError):  # its word for "could not ask, and it is not cached"
         if constants.HF_HUB_OFFLINE:

@@ -24,6 +24,8 @@ def test_a_written_folder_is_a_checkpoint(tmp_path: Path, layout: str, scheme: s
     folder = write_random_checkpoint(tmp_path / "model", layout=layout, scheme=scheme)
     checkpoint = Checkpoint.resolve(str(folder), offline=True)
     assert checkpoint.weights.layout == layout
+    settings = json.loads((folder / "config.json").read_text())
+    assert settings.get("quantization") == (SCHEMES[scheme].block() if scheme else None)
     assert checkpoint.scheme == (SCHEMES[scheme] if scheme else None)
     assert checkpoint.load_tokenizer().size == TINY["text_card"]
     lm = checkpoint.load_lm()
@@ -60,6 +62,14 @@ def test_bfloat16_is_rounded_as_mlx_rounds(tmp_path: Path) -> None:
         for dtype in ("float32", "bfloat16")
     )
     assert all(mx.array_equal(exact[name].astype(mx.bfloat16), rounded[name]) for name in exact)
+
+
+def test_tables_with_a_low_rank_layer_stay_dense_as_mlx_leaves_them(tmp_path: Path) -> None:
+    config = TINY | {"depformer_low_rank_embeddings": 32}
+    folder = write_random_checkpoint(tmp_path / "model", config, layout="mlx", scheme="q4")
+    lm = Checkpoint.resolve(str(folder)).load_lm()
+    assert lm.depformer.slices[1].emb.weight.dtype == mx.bfloat16
+    assert lm.depformer.slices[1].emb.low_rank.weight.dtype == mx.uint32
 
 
 def test_the_header_of_a_full_size_model_is_the_published_one() -> None:
@@ -106,7 +116,7 @@ def test_what_cannot_be_made_is_said(tmp_path: Path) -> None:
 def test_tokenizers_have_exactly_the_size_asked_for(tmp_path: Path, size: int) -> None:
     path = tmp_path / "tokenizer.model"
     path.write_bytes(train_tokenizer(size))
-    tokenizer = TextTokenizer(path)
+    tokenizer = TextTokenizer(path, silent=())
     assert tokenizer.size == size
     assert [tokenizer.piece(id) for id in range(4)] == [""] * 4
     assert tokenizer.piece(size - 1)

@@ -17,7 +17,9 @@ def path(tmp_path: Path) -> Path:
     """A file written by MLX."""
     path = tmp_path / "model.safetensors"
     arrays = {"a": mx.arange(12).reshape(3, 4), "b": mx.ones((5,), mx.bfloat16), "c": mx.array(2.0)}
-    mx.save_safetensors(str(path), arrays | {"d": arrays["a"], "e": arrays["a"] + 1})
+    mx.save_safetensors(
+        str(path), arrays | {"d": arrays["a"], "e": arrays["a"] + 1, "f": arrays["a"].reshape(4, 3)}
+    )
     return path
 
 
@@ -39,6 +41,7 @@ def test_equal_and_different_tensors_are_told_apart_also_piece_by_piece(path: Pa
         assert same_bytes(path, tensors["a"], tensors["d"], piece)
         assert not same_bytes(path, tensors["a"], tensors["e"], piece)
     assert not same_bytes(path, tensors["a"], tensors["b"])
+    assert not same_bytes(path, tensors["a"], tensors["f"]), "the same bytes in another shape"
 
 
 def test_mlx_and_safetensors_read_what_is_written(tmp_path: Path) -> None:
