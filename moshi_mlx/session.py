@@ -80,6 +80,7 @@ class Moshi:
     ) -> None:
         if codec.codebooks != lm.config.codebooks:
             raise ConfigError(f"the codec has {codec.codebooks} codebooks, the model needs {lm.config.codebooks}")
+        lm.fuse()
         self.lm = lm
         self.codec = codec
         self.tokenizer = tokenizer

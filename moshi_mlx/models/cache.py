@@ -33,7 +33,7 @@ class Push:
 class KVCache:
     """Keys and values of all layers of one transformer, for all rows of a batch.
 
-    keys[layer], values[layer]: (B, kv heads, slots, head dim).
+    rings[layer]: (B, 2 x kv heads, slots, head dim), keys first: one write stores both.
     """
 
     def __init__(self, config: TransformerConfig, batch: int, step: int = 1, dtype: mx.Dtype = mx.float32) -> None:
@@ -41,14 +41,13 @@ class KVCache:
         self.step = step
         self.slots = config.context + step - 1
         self.position = 0
-        shape = (batch, config.num_kv_heads, self.slots, config.head_dim)
-        self.keys = [mx.zeros(shape, dtype) for _ in range(config.num_layers)]
-        self.values = [mx.zeros(shape, dtype) for _ in range(config.num_layers)]
+        shape = (batch, 2 * config.num_kv_heads, self.slots, config.head_dim)
+        self.rings = [mx.zeros(shape, dtype) for _ in range(config.num_layers)]
         self.running = np.zeros((batch, self.slots), dtype=bool)  # was the row running at that slot's position?
 
     def arrays(self) -> list[mx.array]:
         """Every array held, to be evaluated together with what a step returns."""
-        return [*self.keys, *self.values]
+        return list(self.rings)
 
     def rewind(self) -> None:
         """Start over for all rows, as if new; what the slots hold is never read again."""
@@ -91,25 +90,31 @@ class KVCache:
 
         keys_values: keys (rotated) and values, (B, kv heads, push.count, head dim) each, or both in one array.
         """
-        keys, values = keys_values if len(keys_values) == 2 else mx.split(keys_values[0], 2, axis=1)
+        heads = self.rings[layer].shape[1] // 2
         if push.count <= self.step:
-            self._write(layer, keys, values, push)
-            return self.keys[layer][:, :, : push.filled], self.values[layer][:, :, : push.filled]
+            self._write(layer, keys_values, push)
+            ring = self.rings[layer]
+            return ring[:, :heads, : push.filled], ring[:, heads:, : push.filled]
+        keys, values = keys_values if len(keys_values) == 2 else mx.split(keys_values[0], 2, axis=1)
+        ring = self.rings[layer]
         seen = (
-            mx.concatenate([self.keys[layer][:, :, : push.filled], keys], axis=2),
-            mx.concatenate([self.values[layer][:, :, : push.filled], values], axis=2),
+            mx.concatenate([ring[:, :heads, : push.filled], keys], axis=2),
+            mx.concatenate([ring[:, heads:, : push.filled], values], axis=2),
         )
-        self._write(layer, keys, values, push)
+        self._write(layer, keys_values, push)
         return seen
 
     def end(self, push: Push) -> None:
         """Count the pushed positions as past."""
         self.position += push.count
 
-    def _write(self, layer: int, keys: mx.array, values: mx.array, push: Push) -> None:
-        for source, target in _segments(push.position, push.count, self.slots):
-            self.keys[layer][:, :, target] = keys[:, :, source]
-            self.values[layer][:, :, target] = values[:, :, source]
+    def _write(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> None:
+        first = 0
+        for part in keys_values:
+            heads = slice(first, first + part.shape[1])
+            for source, target in _segments(push.position, push.count, self.slots):
+                self.rings[layer][:, heads, target] = part if push.count == 1 else part[:, :, source]
+            first = heads.stop
 
     def _mark_running(self, count: int, rows: np.ndarray | None) -> None:
         for _, target in _segments(self.position, count, self.slots):

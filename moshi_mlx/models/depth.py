@@ -5,7 +5,7 @@ nothing else.
 Source: Moshi paper §3.4.1; moshi/models/lm.py `forward_depformer`, `depformer_step`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -14,6 +14,7 @@ from moshi_mlx.models.cache import Push
 from moshi_mlx.models.config import DepthConfig, LmConfig
 from moshi_mlx.models.embedding import Embedding
 from moshi_mlx.models.norm import make_norm
+from moshi_mlx.models.stacked import stack_rows
 from moshi_mlx.models.transformer import Transformer
 
 
@@ -24,6 +25,7 @@ class DepthTransformer(nn.Module):
         super().__init__()
         self.slices = [DepthSlice(config, depth, step) for step in range(depth.steps)]
         self._depth = depth
+        self._project_all: Callable[[mx.array], mx.array] | None = None  # all steps' inputs at once, see `fuse`
 
     def new_buffers(self, batch: int = 1, dtype: mx.Dtype = mx.float32) -> list[mx.array]:
         """Room for the keys and values of one frame, one array per layer; used again for every frame."""
@@ -46,11 +48,12 @@ class DepthTransformer(nn.Module):
         Returns codes (B, steps) int32.
         """
         window = DepthWindow(buffers)
-        previous, codes = text, []
-        for step, slice_ in enumerate(self.slices):
-            previous = sample(slice_(hidden, previous[:, None], window)[:, 0], step)
+        previous, codes = text[:, None], []
+        for step, x in enumerate(self._inputs(hidden)):
+            logits = self.slices[step](x, previous, window)  # (B, 1, card)
+            previous = sample(logits.reshape(logits.shape[0], -1), step)[:, None]
             codes.append(previous)
-        return mx.stack(codes, axis=1)
+        return mx.concatenate(codes, axis=1)
 
     def logits(self, hidden: mx.array, tokens: mx.array) -> mx.array:
         """Teacher-forced logits of every codebook.
@@ -62,10 +65,29 @@ class DepthTransformer(nn.Module):
         flat = hidden.reshape(B * T, 1, dim)
         window = DepthWindow(self.new_buffers(B * T, hidden.dtype))
         steps = [
-            slice_(flat, tokens[:, step].reshape(B * T, 1), window).reshape(B, T, -1)
-            for step, slice_ in enumerate(self.slices)
+            self.slices[step](x, tokens[:, step].reshape(B * T, 1), window).reshape(B, T, -1)
+            for step, x in enumerate(self._inputs(flat))
         ]
         return mx.stack(steps, axis=1)
+
+    def fuse(self) -> None:
+        """Lay the steps' input projections side by side, so that one matmul serves them all."""
+        order = [self._depth.schedule.index(weights) for weights in range(max(self._depth.schedule) + 1)]
+        projection = stack_rows([self.slices[step].linear_in for step in order])
+        if projection:
+            self._project_all = projection.__call__
+            for slice_, weights in zip(self.slices, self._depth.schedule, strict=True):
+                slice_.linear_in = self.slices[order[weights]].linear_in  # steps may share weights
+
+    def _inputs(self, hidden: mx.array) -> Iterator[mx.array]:
+        """The input projection of every step, (B, 1, depth dim) each. hidden: (B, 1, dim)."""
+        if not self._project_all:
+            for slice_ in self.slices:
+                yield slice_.linear_in(hidden)
+            return
+        parts = mx.split(self._project_all(hidden), max(self._depth.schedule) + 1, axis=-1)
+        for weights in self._depth.schedule:
+            yield parts[weights]
 
 
 class DepthSlice(nn.Module):
@@ -83,9 +105,8 @@ class DepthSlice(nn.Module):
         self.linear_out = nn.Linear(dim, config.card, bias=False)
         self._has_norm = bool(depth.norm)
 
-    def __call__(self, hidden: mx.array, previous: mx.array, window: "DepthWindow") -> mx.array:
-        """hidden: (B, 1, temporal dim); previous: (B, 1) int32. Returns logits (B, 1, card)."""
-        x = self.linear_in(hidden)
+    def __call__(self, x: mx.array, previous: mx.array, window: "DepthWindow") -> mx.array:
+        """x: (B, 1, depth dim), from `linear_in`; previous: (B, 1) int32. Returns logits (B, 1, card)."""
         x = self.transformer(x + self.emb(previous).astype(x.dtype), window)
         return self.linear_out(self.norm(x) if self._has_norm else x)
 
@@ -108,10 +129,10 @@ class DepthWindow:
 
     def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[mx.array, mx.array]:
         both = keys_values[0] if len(keys_values) == 1 else mx.concatenate(list(keys_values), axis=1)
-        self.buffers[layer][:, :, push.position : push.filled] = both
-        seen = self.buffers[layer][:, :, : push.filled]
-        heads = seen.shape[1] // 2
-        return seen[:, :heads], seen[:, heads:]
+        buffer = self.buffers[layer]
+        buffer[:, :, push.position : push.filled] = both
+        heads = buffer.shape[1] // 2
+        return buffer[:, :heads, : push.filled], buffer[:, heads:, : push.filled]
 
     def end(self, push: Push) -> None:
         self.position = push.filled

@@ -3,7 +3,7 @@
 Attribute names equal the keys of Kyutai's MLX checkpoints. Source: Moshi paper §3.4; moshi/models/lm.py `LMModel`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -16,6 +16,7 @@ from moshi_mlx.models.config import LmConfig, LutConfig
 from moshi_mlx.models.depth import DepthTransformer
 from moshi_mlx.models.embedding import Embedding
 from moshi_mlx.models.norm import make_norm
+from moshi_mlx.models.stacked import stack_rows
 from moshi_mlx.models.transformer import Transformer
 
 
@@ -63,6 +64,8 @@ class Lm(nn.Module):
             self.condition_provider = ConditionProvider(config.conditioners, dim)
         self._config = config
         self.activation_dtype = dtype or mx.float32
+        self._look_up: Callable[[mx.array], mx.array] | None = None  # in all audio tables at once, see `fuse`
+        self._first_rows = mx.arange(config.n_q)[:, None] * (config.card + 1)  # of each stream there
 
     @property
     def config(self) -> LmConfig:
@@ -82,9 +85,26 @@ class Lm(nn.Module):
         tokens: (B, 1 + n_q, T) int32, [text, audio streams]; -1 embeds to exactly zero. Returns (B, T, dim).
         """
         total = self.text_emb(tokens[:, 0]).astype(self.activation_dtype)
+        if self._look_up:
+            ids = tokens[:, 1:]
+            ids = mx.where(ids < 0, ids, ids + self._first_rows)
+            return total + mx.sum(self._look_up(ids).astype(self.activation_dtype), axis=1)
         for stream, table in enumerate(self.audio_embs):
             total = total + table(tokens[:, stream + 1]).astype(self.activation_dtype)
         return total
+
+    def fuse(self) -> None:
+        """Lay weights that are used together side by side, so that one kernel serves them; nothing is held twice.
+
+        Only once the weights are final: what is loaded or quantized later would go unseen.
+        """
+        if self._look_up:
+            return
+        mx.eval(self._first_rows)
+        table = stack_rows(self.audio_embs)
+        self._look_up = table.__call__ if table else None
+        if self.config.depth:
+            self.depformer.fuse()
 
     def temporal(
         self,

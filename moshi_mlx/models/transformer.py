@@ -54,7 +54,7 @@ class Transformer(nn.Module):
         push = state.begin(x.shape[1], rows)
         # Pushes of the usual size are fused; others, such as a prompt's, would be traced for every size.
         stretches = self._fused if push.count <= state.step else self._stretches
-        position = mx.array(push.position)
+        position = _rope_offsets(push, x.shape[0])
         x, queries, *keys_values = stretches[0](x, position)
         for index, stretch in enumerate(stretches[1:]):
             keys, values = state.extend(index, keys_values, push)
@@ -89,6 +89,11 @@ def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array |
     if keys.shape[2] == 1 and mask is None and queries.shape[1] == keys.shape[1]:
         return values  # whatever its score, the only key gets all the weight
     return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=queries.shape[-1] ** -0.5, mask=mask)
+
+
+def _rope_offsets(push: Push, batch: int) -> mx.array:
+    """The position that queries, keys and values of each row are turned by: (3 B,) int32."""
+    return mx.array([push.position, push.position, 0] * batch, mx.int32)
 
 
 class TransformerLayer(nn.Module):
@@ -138,26 +143,36 @@ class Attention(nn.Module):
         self._config = config
 
     def project(self, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
-        """x: (B, T, dim). position: () int, of the first of the T.
+        """x: (B, T, dim). position: from `_rope_offsets`.
 
-        Returns queries (B, H, T, head dim), keys and values (B, Hkv, T, head dim) each; without rotation keys and
-        values come as they lie, in one array (B, 2 Hkv, T, head dim).
+        Returns queries (B, H, T, head dim), keys and values (B, Hkv, T, head dim) each, or, where they lie side by
+        side, in one array (B, 2 Hkv, T, head dim).
         """
         config = self._config
         B, T, _ = x.shape
-        H, D = config.num_heads, config.head_dim
-        qkv = self.in_proj(x).reshape(B, T, -1, D).transpose(0, 2, 1, 3)  # (B, H + 2 Hkv, T, D)
+        H, Hkv, D = config.num_heads, config.num_kv_heads, config.head_dim
+        qkv = self.in_proj(x)  # (B, T, (H + 2 Hkv) D)
+        rope = partial(mx.fast.rope, dims=D, traditional=config.rope == "rope", base=config.max_period, scale=1.0)
+        if T == 1 and config.kv_repeat == 1:
+            # Queries, keys and values as three entries of the batch: values are turned by position 0, not at all,
+            # so that keys and values stay side by side and one write stores both.
+            qkv = qkv.reshape(3 * B, H, 1, D)
+            if config.rope != "none":
+                qkv = rope(qkv, offset=position)
+            qkv = qkv.reshape(B, 3 * H, 1, D)
+            return qkv[:, :H], qkv[:, H:]
+        qkv = qkv.reshape(B, T, H + 2 * Hkv, D).transpose(0, 2, 1, 3)
         if config.rope == "none":
             return qkv[:, :H], qkv[:, H:]
-        qk, v = qkv[:, : -config.num_kv_heads], qkv[:, -config.num_kv_heads :]
-        traditional = config.rope == "rope"
-        qk = mx.fast.rope(qk, D, traditional=traditional, base=config.max_period, scale=1.0, offset=position)
-        return qk[:, :H], qk[:, H:], v
+        qk = rope(qkv[:, : H + Hkv], offset=position[0])
+        return qk[:, :H], qk[:, H:], qkv[:, H + Hkv :]
 
     def merge(self, attended: mx.array) -> mx.array:
         """(B, H, T, head dim) -> (B, T, dim)."""
         B, _, T, _ = attended.shape
-        return self.out_proj(attended.transpose(0, 2, 1, 3).reshape(B, T, -1))
+        if T > 1:
+            attended = attended.transpose(0, 2, 1, 3)
+        return self.out_proj(attended.reshape(B, T, -1))
 
 
 class GatedFeedForward(nn.Module):
@@ -167,15 +182,10 @@ class GatedFeedForward(nn.Module):
         super().__init__()
         self.linear_in = nn.Linear(dim, 2 * hidden, bias=False)
         self.linear_out = nn.Linear(hidden, dim, bias=False)
-        self._hidden = hidden
 
     def __call__(self, x: mx.array) -> mx.array:
-        both = self.linear_in(x)
-        return self.linear_out(_silu_gate(both[..., : self._hidden], both[..., self._hidden :]))
-
-
-def _silu_gate(gate: mx.array, value: mx.array) -> mx.array:
-    return nn.silu(gate) * value
+        gate, value = mx.split(self.linear_in(x), 2, axis=-1)
+        return self.linear_out(nn.silu(gate) * value)
 
 
 class LayerScale(nn.Module):

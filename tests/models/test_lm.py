@@ -10,9 +10,15 @@ from moshi_mlx.sampling import GREEDY
 from tests.golden import LM_GOLDENS, Golden, lm_golden
 
 
-@pytest.fixture(scope="module", params=LM_GOLDENS)
+@pytest.fixture(
+    scope="module", params=[(name, laid_out) for name in LM_GOLDENS for laid_out in (False, True)], ids=str
+)
 def golden(request: pytest.FixtureRequest) -> Golden:
-    return lm_golden(request.param)
+    name, laid_out = request.param
+    golden = lm_golden(name)
+    if laid_out:
+        golden.lm.fuse()
+    return golden
 
 
 def assert_close(ours: mx.array, reference: np.ndarray, tolerance: float = 1e-4) -> None:

@@ -63,8 +63,8 @@ def test_any_chunking_equals_full_masked_attention(
 
 def test_ring_has_exactly_context_slots(transformer: Transformer) -> None:
     state = transformer.new_state(1)
-    shape = (1, CONFIG.num_kv_heads, CONFIG.context, CONFIG.head_dim)
-    assert [a.shape for a in state.arrays()] == [shape] * 2 * CONFIG.num_layers
+    shape = (1, 2 * CONFIG.num_kv_heads, CONFIG.context, CONFIG.head_dim)
+    assert [a.shape for a in state.arrays()] == [shape] * CONFIG.num_layers
 
 
 def test_ring_is_written_in_place(transformer: Transformer) -> None:
