@@ -25,8 +25,14 @@ class Worker:
     """One side, alive for the whole run."""
 
     def __init__(self, python: str, script: str, arguments: list[str]) -> None:
+        # Both packages are imported as moshi_mlx: each side must find its own environment's.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self._process = subprocess.Popen(
-            [python, str(HERE / script), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, str(HERE / script), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
 
     def run(self, frames: int) -> list[float]:
