@@ -50,6 +50,12 @@ def test_moshi_7b_is_read_as_published() -> None:
     assert config.conditioners == {}
 
 
+def test_a_block_four_times_as_wide_is_gated_to_21_eighths() -> None:
+    """As PyTorch's ActivationGating has it; only this ratio is special."""
+    assert LmConfig.from_dict(MOSHI_7B | {"hidden_scale": 4}).transformer.ffn_hidden == 21 * 4096 // 8
+    assert LmConfig.from_dict(MOSHI_7B | {"hidden_scale": 3}).transformer.ffn_hidden == 2 * 4096
+
+
 def test_hibiki_1b_has_a_conditioner() -> None:
     values = ("very_bad", "bad", "neutral", "good", "very_good")
     assert LmConfig.from_dict(HIBIKI_1B).conditioners == {"description": LutConfig(31, 16, values)}
@@ -125,7 +131,7 @@ LUT = HIBIKI_1B["conditioners"]["description"]["lut"]
         ({"delays": [0] * 16 + [-1]}, "'delays' has a negative entry: -1"),
         ({"delays": "none"}, "'delays' is 'none': a list of whole numbers"),
         ({"n_q": 4, "delays": [0] * 5}, "'n_q' is 4, less than dep_q = 8"),
-        ({"num_heads": 3}, "'num_heads' is 3: 4096 channels do not split"),
+        ({"num_heads": 6}, "'num_heads' is 6: 4096 channels do not split"),
         ({"depformer_num_heads": 1024}, "'depformer_num_heads' is 1024: 1024 channels do not split"),
         ({"kv_repeat": 3}, "'kv_repeat' is 3: no divisor of 32 heads"),
         ({"hidden_scale": 1e-9}, "feed-forward block of the transformer has no width"),
