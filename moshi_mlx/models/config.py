@@ -113,7 +113,9 @@ class LmConfig:
         hidden_scale = read.positive("hidden_scale", 4.0)
         max_period = read.positive("max_period", 10_000.0)
         norm = read.choice("norm", "layer_norm", _NORMS)
-        dep_q = read.integer("dep_q", 8)
+        n_q, dep_q = read.integer("n_q", 8), read.integer("dep_q", 8)
+        if n_q < dep_q:  # before anything is counted up to dep_q
+            raise ConfigError(f"config field 'n_q' is {n_q}, less than dep_q = {dep_q}")
         read.only("causal", True)
         read.only("gating", "silu", default="none")
         read.absent(
@@ -149,7 +151,7 @@ class LmConfig:
             depth=_depth(read, dep_q, hidden_scale, transformer) if dep_q else None,
             text_card=text_card,
             card=read.size("card", 1024),
-            n_q=read.integer("n_q", 8),
+            n_q=n_q,
             delays=tuple(read.integers("delays")),
             text_padding_id=read.integer("existing_text_padding_id", 3),
             text_end_padding_id=read.integer("existing_text_end_padding_id", 0),
@@ -171,8 +173,6 @@ class LmConfig:
                 raise ConfigError(
                     f"config field 'existing_text_{key}_id' is {id}: below text_card = {text_card} expected"
                 )
-        if lm.n_q < lm.dep_q:
-            raise ConfigError(f"config field 'n_q' is {lm.n_q}, less than dep_q = {lm.dep_q}")
         return lm
 
 

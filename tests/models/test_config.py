@@ -131,6 +131,7 @@ LUT = HIBIKI_1B["conditioners"]["description"]["lut"]
         ({"delays": [0] * 16 + [-1]}, "'delays' has a negative entry: -1"),
         ({"delays": "none"}, "'delays' is 'none': a list of whole numbers"),
         ({"n_q": 4, "delays": [0] * 5}, "'n_q' is 4, less than dep_q = 8"),
+        ({"dep_q": 2**31 - 1}, "'n_q' is 16, less than dep_q = 2147483647"),
         ({"num_heads": 6}, "'num_heads' is 6: 4096 channels do not split"),
         ({"depformer_num_heads": 1024}, "'depformer_num_heads' is 1024: 1024 channels do not split"),
         ({"kv_repeat": 3}, "'kv_repeat' is 3: no divisor of 32 heads"),
