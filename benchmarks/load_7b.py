@@ -20,16 +20,15 @@ def load(folder: Path, steps: int) -> None:
     """In the fresh process: load, step a few times, print the figures."""
     import mlx.core as mx
     import numpy as np
-    from mlx.utils import tree_flatten
 
     from moshi_mlx.checkpoint import Checkpoint
+    from moshi_mlx.lm_weights import parameter_bytes
 
     start = time.perf_counter()
     checkpoint = Checkpoint.resolve(str(folder))
     lm = checkpoint.load_lm(progress=False)
     seconds = time.perf_counter() - start
-    held = {id(value): value.nbytes for _, value in tree_flatten(lm.parameters())}
-    parameters = sum(held.values())
+    parameters = parameter_bytes(lm)
     result = {
         "load_seconds": round(seconds, 2),
         "parameter_GB": round(parameters / 1e9, 3),

@@ -31,7 +31,7 @@ def noise_frames() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def rust_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint with a Mimi of the published shape (385 MB of random weights), which rustymimi can load."""
+    """A small checkpoint with a Mimi of the published shape (385 MB, random), which rustymimi can load."""
     from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
 
     return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "rust", {**TINY, "card": 2048}, None)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
+from moshi_mlx.lm_weights import parameters as parameters_of
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.weights import torch_source
@@ -34,7 +34,7 @@ def lm_golden(name: str) -> Golden:
     shapes = json.loads(str(answers.pop("shapes")))
     lm = Lm(LmConfig.from_dict(config))
     parameters = []
-    for parameter, value in tree_flatten(lm.parameters()):
+    for parameter, value in parameters_of(lm).items():
         source = torch_source(parameter, lm.config)
         tensor = mx.array(random_tensor(source.key, tuple(shapes[source.key])))
         if source.parts > 1:

@@ -9,6 +9,7 @@ teacher-forced logits, and a greedy `LMGen` stream. All in float32.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,10 @@ def stacked(names: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     return published
 
 
+def append_first(texts: list[int], token: torch.Tensor) -> None:
+    texts.append(int(token[0]))
+
+
 def main() -> None:
     torch.set_num_threads(1)
     for name, changes in CONFIGS.items():
@@ -134,7 +139,7 @@ def main() -> None:
             use_sampling=False,
             condition_tensors=conditions,
             check=True,
-            on_text_hook=lambda token: texts.append(int(token[0])),
+            on_text_hook=partial(append_first, texts),
         )
         emitted = []
         with torch.no_grad(), generator.streaming(1):

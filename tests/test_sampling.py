@@ -85,7 +85,7 @@ def test_rows_with_other_settings_and_seeds_draw_as_they_would_alone(seed: int) 
     keys = mx.array(frame_keys([(seed + row, 3 * row) for row in range(len(ROWS))]))
     logits = 2 * mx.random.normal((len(ROWS), 40), key=mx.random.key(seed))
     together = RowSettings(ROWS, "text")
-    tokens = sample(logits, gumbel(keys, 40), together.features, together.values).tolist()
+    tokens = np.array(sample(logits, gumbel(keys, 40), together.features, together.values))
     for row, config in enumerate(ROWS):
         alone, here = RowSettings([config], "text"), slice(row, row + 1)
         assert tokens[row] == sample(logits[here], gumbel(keys[here], 40), alone.features, alone.values).item()
