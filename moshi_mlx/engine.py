@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from moshi_mlx.realtime import steady
 from moshi_mlx.session import Generated, Reply, Session
 from moshi_mlx.stages import called, mapped
 from moshi_mlx.stats import Stats
@@ -83,6 +84,7 @@ def converse(session: Session, source: Source, sink: Sink) -> Stats:
         called("decode", decode, threaded, QUEUE_FRAMES, depths) as output,
         mapped("encode", encode, source, threaded, QUEUE_FRAMES, depths) as encoded,
         closing(source),
+        steady(session.batch.held_bytes),
     ):
         for codes in encoded:
             if isinstance(codes, Control):

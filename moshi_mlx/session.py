@@ -20,6 +20,7 @@ from moshi_mlx.checkpoint import DEFAULT_MODEL, Checkpoint
 from moshi_mlx.delays import DelayLine
 from moshi_mlx.errors import ConfigError, SessionError
 from moshi_mlx.frame_step import Draw, FrameStep
+from moshi_mlx.lm_weights import parameter_bytes
 from moshi_mlx.sampling import MAX_SEED, SamplingConfig, new_seed
 
 if TYPE_CHECKING:
@@ -112,6 +113,11 @@ class Batch:
         mx.eval(self._state.arrays())  # so that another thread may take the first step
         self._rows: list[Session | None] = [None] * size
         self._condition: mx.array | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the model's weights and of this batch's state."""
+        return parameter_bytes(self.moshi.lm) + sum(array.nbytes for array in self._state.arrays())
 
     def join(
         self,

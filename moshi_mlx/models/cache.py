@@ -19,6 +19,8 @@ import numpy as np
 
 from moshi_mlx.models.config import TransformerConfig
 
+TURN_BACK_AT = 4096  # positions: up to here float32 angles are exact to 1/4000
+
 
 @dataclass(frozen=True)
 class Push:
@@ -41,6 +43,8 @@ class KVCache:
         self.step = step
         self.slots = config.context + step - 1
         self.position = 0
+        self.turn_back_at = max(2 * self.slots, TURN_BACK_AT)
+        self._config = config
         shape = (batch, 2 * config.num_kv_heads, self.slots, config.head_dim)
         self.rings = [mx.zeros(shape, dtype) for _ in range(config.num_layers)]
         self.running = np.zeros((batch, self.slots), dtype=bool)  # was the row running at that slot's position?
@@ -60,6 +64,8 @@ class KVCache:
 
     def begin(self, count: int, rows: np.ndarray | None = None) -> Push:
         """Prepare for `count` new positions; `rows` (B,) bool tells which rows run, all unless given."""
+        if self.position >= self.turn_back_at:
+            self._turn_back()
         start, slots = self.position, self.slots
         in_place = count <= self.step
         if in_place:
@@ -94,7 +100,8 @@ class KVCache:
         if push.count <= self.step:
             self._write(layer, keys_values, push)
             ring = self.rings[layer]
-            return ring[:, :heads, : push.filled], ring[:, heads:, : push.filled]
+            keys, values = mx.split(ring if push.filled == self.slots else ring[:, :, : push.filled], 2, axis=1)
+            return keys, values
         keys, values = keys_values if len(keys_values) == 2 else mx.split(keys_values[0], 2, axis=1)
         ring = self.rings[layer]
         seen = (
@@ -108,6 +115,19 @@ class KVCache:
         """Count the pushed positions as past."""
         self.position += push.count
 
+    def _turn_back(self) -> None:
+        """Count positions from the first one held again: only their differences matter.
+
+        Rotation angles are float32, which knows position 1,000,000 to 1/16 of a turn's radian only. The counter
+        goes back by whole rings, so slots keep their meaning, and the stored keys are turned back by as much.
+        """
+        shift = (self.position // self.slots - 1) * self.slots
+        self.position -= shift
+        heads = self._config.num_kv_heads
+        for ring in self.rings:
+            ring[:, :heads] = _turned(ring[:, :heads], -shift, self._config)
+            mx.eval(ring)  # one layer at a time: the copies do not add up
+
     def _write(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> None:
         first = 0
         for part in keys_values:
@@ -119,6 +139,24 @@ class KVCache:
     def _mark_running(self, count: int, rows: np.ndarray | None) -> None:
         for _, target in _segments(self.position, count, self.slots):
             self.running[:, target] = True if rows is None else rows[:, None]
+
+
+def _turned(keys: mx.array, positions: int, config: TransformerConfig) -> mx.array:
+    """Keys (..., head dim) rotated by so many more positions, with angles computed in float64."""
+    if config.rope == "none":
+        return keys
+    D = config.head_dim
+    angles = positions * config.max_period ** (-2.0 * np.arange(D // 2) / D)
+    cos, sin = mx.array(np.cos(angles).tolist()), mx.array(np.sin(angles).tolist())
+    x = keys.astype(mx.float32)
+    if config.rope == "rope":  # pairs side by side
+        pairs = x.reshape(*x.shape[:-1], D // 2, 2)
+        a, b = pairs[..., 0], pairs[..., 1]
+        turned = mx.stack([a * cos - b * sin, a * sin + b * cos], axis=-1).reshape(x.shape)
+    else:
+        a, b = mx.split(x, 2, axis=-1)
+        turned = mx.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+    return turned.astype(keys.dtype)
 
 
 def _slot_positions(end: int, slots: int) -> np.ndarray:

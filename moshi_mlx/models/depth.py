@@ -131,8 +131,8 @@ class DepthWindow:
         both = keys_values[0] if len(keys_values) == 1 else mx.concatenate(list(keys_values), axis=1)
         buffer = self.buffers[layer]
         buffer[:, :, push.position : push.filled] = both
-        heads = buffer.shape[1] // 2
-        return buffer[:, :heads, : push.filled], buffer[:, heads:, : push.filled]
+        keys, values = mx.split(both if push.position == 0 else buffer[:, :, : push.filled], 2, axis=1)
+        return keys, values
 
     def end(self, push: Push) -> None:
         self.position = push.filled

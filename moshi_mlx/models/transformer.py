@@ -154,13 +154,11 @@ class Attention(nn.Module):
         qkv = self.in_proj(x)  # (B, T, (H + 2 Hkv) D)
         rope = partial(mx.fast.rope, dims=D, traditional=config.rope == "rope", base=config.max_period, scale=1.0)
         if T == 1 and config.kv_repeat == 1:
-            # Queries, keys and values as three entries of the batch: values are turned by position 0, not at all,
-            # so that keys and values stay side by side and one write stores both.
-            qkv = qkv.reshape(3 * B, H, 1, D)
             if config.rope != "none":
-                qkv = rope(qkv, offset=position)
-            qkv = qkv.reshape(B, 3 * H, 1, D)
-            return qkv[:, :H], qkv[:, H:]
+                # Queries, keys and values as three entries of the batch: values are turned by position 0, not at
+                # all, so that keys and values stay side by side and one write stores both.
+                qkv = rope(qkv.reshape(3 * B, H, 1, D), offset=position)
+            return tuple(mx.split(qkv.reshape(B, 3 * H, 1, D), [H], axis=1))
         qkv = qkv.reshape(B, T, H + 2 * Hkv, D).transpose(0, 2, 1, 3)
         if config.rope == "none":
             return qkv[:, :H], qkv[:, H:]

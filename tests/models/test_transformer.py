@@ -61,6 +61,23 @@ def test_any_chunking_equals_full_masked_attention(
     assert np.abs(push(transformer, x, chunks, step) - full_attention(transformer, x)).max() < 1e-5
 
 
+@pytest.mark.parametrize("rope", ["rope", "rope_concat", "none"])
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_long_stream_is_as_exact_as_a_short_one(x: mx.array, rope: str, step: int) -> None:
+    mx.random.seed(3)
+    transformer = Transformer(replace(CONFIG, rope=rope))
+    short, long = transformer.new_state(2, step), transformer.new_state(2, step)
+    long.position = 1_000_003  # as after 22 hours
+    long.turn_back_at = 3 * long.slots  # and from then on again and again
+    highest = 0
+    for t in range(0, LENGTH, step):
+        piece = x[:, t : t + step]
+        assert np.abs(np.array(transformer(piece, short)) - np.array(transformer(piece, long))).max() < 2e-6
+        highest = max(highest, long.position)
+    assert highest < 4 * long.slots
+    assert long.position < LENGTH, "it should have turned back more than once"
+
+
 def test_ring_has_exactly_context_slots(transformer: Transformer) -> None:
     state = transformer.new_state(1)
     shape = (1, 2 * CONFIG.num_kv_heads, CONFIG.context, CONFIG.head_dim)

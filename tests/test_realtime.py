@@ -1,0 +1,34 @@
+"""The limits of MLX while a conversation runs, and after it."""
+
+import mlx.core as mx
+import pytest
+
+from moshi_mlx.realtime import CACHE_LIMIT, WIRED_MARGIN, steady, wired_bytes
+
+
+def cache_limit() -> int:
+    limit = mx.set_cache_limit(0)
+    mx.set_cache_limit(limit)
+    return limit
+
+
+def test_the_cache_is_limited_inside_and_as_before_afterwards() -> None:
+    before = cache_limit()
+    with steady(1000):
+        assert cache_limit() == CACHE_LIMIT
+    assert cache_limit() == before
+
+
+def test_limits_are_put_back_after_an_error() -> None:
+    before = cache_limit()
+    with pytest.raises(KeyboardInterrupt), steady(1000):
+        raise KeyboardInterrupt
+    assert cache_limit() == before
+
+
+def test_no_more_is_wired_than_needed_or_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 8 * 2**30})
+    assert wired_bytes(5 * 2**30) == 5 * 2**30 + WIRED_MARGIN
+    assert wired_bytes(16 * 2**30) == 8 * 2**30
+    monkeypatch.setattr(mx, "device_info", dict)  # a CPU says nothing
+    assert wired_bytes(5) == 5 + WIRED_MARGIN
