@@ -213,7 +213,7 @@ def _place(name: str, offline: bool) -> tuple[Place, str | None, str]:
 def _make_nano() -> Path:
     from moshi_mlx.random_checkpoint import TINY, TINY_MIMI, write_random_checkpoint
 
-    folder = cache_folder() / "nano-random-1"  # the number counts changes of what is written there
+    folder = cache_folder() / "nano-random-2"  # the number counts changes of what is written there
     if not (folder / "config.json").is_file():
         try:
             write_random_checkpoint(folder, TINY, TINY_MIMI)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
+from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS, silence
 from moshi_mlx.checkpoint import DEFAULT_MODEL, Checkpoint
 from moshi_mlx.delays import DelayLine
 from moshi_mlx.errors import ConfigError, SessionError
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from moshi_mlx.text import TextTokenizer
 
 
+WARM_UP_FRAMES = 3  # the first hears nothing, the second speaks first, the third is like all others
+
+
 @dataclass(frozen=True)
 class Reply:
     """What one step gives back.
 
-    audio: (1920,) float32 in [-1, 1] at 24 kHz, or None while the acoustic delay fills.
+    audio: (1920,) float32 at 24 kHz, full scale 1 (a loud voice may pass it), or None while the acoustic delay fills.
     text: the piece of the inner monologue sampled at this step, "" for padding.
     time: seconds from the conversation's first frame to the audio that belongs to `text`; that audio comes with
         the reply one acoustic delay (one frame for Moshi) later.
@@ -68,9 +71,8 @@ def load(
     Raises CheckpointError, ConfigError, QuantizationError or CodecError.
     """
     checkpoint = Checkpoint.resolve(model, quantization=quantization, offline=offline)
-    return Moshi(
-        checkpoint.load_lm(), checkpoint.load_codec(codec), checkpoint.load_tokenizer(), checkpoint.sampling
-    )
+    loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
+    return Moshi(checkpoint.load_lm(), loaded, checkpoint.load_tokenizer(), checkpoint.sampling)
 
 
 class Moshi:
@@ -86,6 +88,17 @@ class Moshi:
         self.codec = codec
         self.tokenizer = tokenizer
         self.sampling = sampling or SamplingConfig()
+        self.step = FrameStep(lm)
+
+    def warm_up(self, size: int = 1, sampling: SamplingConfig | None = None) -> None:
+        """Compile everything a conversation with these settings needs, so that its first frame costs as any other.
+
+        size: of the batch. Compiled code belongs to the calling thread: warm up where the steps will be taken.
+        """
+        batch = self.batch(size)
+        with batch.join(0, sampling) as session:
+            for _ in range(WARM_UP_FRAMES):
+                session.step(silence())
 
     def session(
         self,
@@ -108,7 +121,6 @@ class Batch:
         if size < 1:
             raise SessionError(f"a batch of {size} conversations: at least 1 expected")
         self.moshi = moshi
-        self._step = FrameStep(moshi.lm)
         self._state = moshi.lm.new_state(size)
         mx.eval(self._state.arrays())  # so that another thread may take the first step
         self._rows: list[Session | None] = [None] * size
@@ -159,7 +171,7 @@ class Batch:
                 raise SessionError("this session is closed, or of another batch")
             draws[session.row] = session.draw()
             tokens[session.row, :, 0] = session.delays.inputs(user_codes)
-        result = self._step(tokens, draws, self._state, self._condition)
+        result = self.moshi.step(tokens, draws, self._state, self._condition)
         return {session: session.take(result[session.row]) for session in codes}
 
     def leave(self, session: Session) -> None:

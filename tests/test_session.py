@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -15,7 +16,7 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.random_checkpoint import TINY
 from moshi_mlx.sampling import GREEDY, SamplingConfig
-from moshi_mlx.session import Generated, Moshi, Reply, Session
+from moshi_mlx.session import Generated, Moshi, Reply, Session, load
 
 
 def talk(session: Session, frames: np.ndarray) -> list[Reply]:
@@ -196,6 +197,27 @@ def test_memory_of_frame_500_is_memory_of_frame_6000(tiny_moshi: Moshi) -> None:
         if frame in (500, 6000):
             held[frame] = mx.get_active_memory()
     assert held[500] == held[6000]
+
+
+def test_after_warming_up_nothing_is_traced_again(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moshi = load(str(tiny_folder), codec="mlx")
+    moshi.warm_up(2)
+    traces: list[int] = []
+    norm = mx.fast.rms_norm  # called by tracing, not by what was traced
+    monkeypatch.setattr(mx.fast, "rms_norm", lambda *a: (traces.append(1), norm(*a))[1])
+    batch = moshi.batch(2)
+    first = batch.join(1)
+    second = None
+    for frame in range(3 * TINY["context"]):  # through a filling window, its wrap, and company that comes and goes
+        if frame == 20:
+            second = batch.join(2)
+        if frame == 100 and second:
+            second.close()
+            second = None
+        batch.generate({session: np.zeros(8, np.int32) for session in (first, second) if session})
+    assert not traces
+    moshi.session(sampling=SamplingConfig(min_p=0.5)).generate(np.zeros(8, np.int32))
+    assert traces, "other settings and another size are compiled anew: the count works"
 
 
 def test_one_read_back_a_frame(tiny_moshi: Moshi, monkeypatch: pytest.MonkeyPatch) -> None:
