@@ -36,7 +36,7 @@ WARM_UP_FRAMES = 3  # the first hears nothing, the second speaks first, the thir
 class Reply:
     """What one step gives back.
 
-    audio: (1920,) float32 at 24 kHz, full scale 1 (a loud voice may pass it), or None while the acoustic delay fills.
+    audio: (1920,) float32 at 24 kHz, full scale 1 (peaks may pass it); None while the acoustic delay fills.
     text: the piece of the inner monologue sampled at this step, "" for padding.
     time: seconds from the conversation's first frame to the audio that belongs to `text`; that audio comes with
         the reply one acoustic delay (one frame for Moshi) later.
@@ -62,25 +62,39 @@ def load(
     *,
     codec: str = "auto",
     quantization: str | None = None,
+    kv_bits: int | None = None,
     offline: bool = False,
 ) -> Moshi:
     """Find a checkpoint, load its weights, and give a Moshi that is ready to talk.
 
     model: an alias ("moshiko-q4", "nano"), a hub repo id (optionally "@revision"), or a folder.
     codec: "auto", "rust" or "mlx". quantization: only to be checked against the file, never needed.
+    kv_bits: 8 keeps the window in int8, see `Moshi`.
     Raises CheckpointError, ConfigError, QuantizationError or CodecError.
     """
     checkpoint = Checkpoint.resolve(model, quantization=quantization, offline=offline)
     loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
-    return Moshi(checkpoint.load_lm(), loaded, checkpoint.load_tokenizer(), checkpoint.sampling)
+    return Moshi(checkpoint.load_lm(), loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits)
 
 
 class Moshi:
-    """The loaded parts. Weights only: every conversation has its own state, so many can share one Moshi."""
+    """The loaded parts. Weights only: every conversation has its own state, so many can share one Moshi.
+
+    sampling: what sessions use unless told otherwise.
+    kv_bits: 8 keeps the temporal transformer's window in int8: half the bytes, some more kernels, which pays on
+        chips of little bandwidth once the window is long. None keeps it in the activations' type.
+    """
 
     def __init__(
-        self, lm: Lm, codec: Codec, tokenizer: TextTokenizer, sampling: SamplingConfig | None = None
+        self,
+        lm: Lm,
+        codec: Codec,
+        tokenizer: TextTokenizer,
+        sampling: SamplingConfig | None = None,
+        kv_bits: int | None = None,
     ) -> None:
+        if kv_bits not in (None, 8):
+            raise ConfigError(f"kv_bits is {kv_bits}: 8 (int8) or None (as the activations) expected")
         if codec.codebooks != lm.config.codebooks:
             raise ConfigError(f"the codec has {codec.codebooks} codebooks, the model needs {lm.config.codebooks}")
         lm.fuse()
@@ -88,6 +102,7 @@ class Moshi:
         self.codec = codec
         self.tokenizer = tokenizer
         self.sampling = sampling or SamplingConfig()
+        self.kv_bits = kv_bits
         self.step = FrameStep(lm)
 
     def warm_up(self, size: int = 1, sampling: SamplingConfig | None = None) -> None:
@@ -121,7 +136,7 @@ class Batch:
         if size < 1:
             raise SessionError(f"a batch of {size} conversations: at least 1 expected")
         self.moshi = moshi
-        self._state = moshi.lm.new_state(size)
+        self._state = moshi.lm.new_state(size, moshi.kv_bits)
         mx.eval(self._state.arrays())  # so that another thread may take the first step
         self._rows: list[Session | None] = [None] * size
         self._condition: mx.array | None = None

@@ -268,6 +268,21 @@ def test_an_unknown_condition_or_seed_is_refused(tiny_moshi: Moshi) -> None:
         tiny_moshi.session(seed=-1)
 
 
+def test_an_int8_window_can_be_asked_for_and_nothing_else(tiny_moshi: Moshi) -> None:
+    lm = Lm(LmConfig.from_dict({**TINY, "num_heads": 2}))  # heads of 32 channels
+    mx.eval(lm.parameters())
+    codes = np.random.RandomState(7).randint(0, TINY["card"], (30, 8))
+    held = {}
+    for bits in (None, 8):
+        batch = Moshi(lm, tiny_moshi.codec, tiny_moshi.tokenizer, kv_bits=bits).batch(1)
+        session = batch.join(1)
+        assert [session.generate(frame).text_id for frame in codes]
+        held[bits] = batch.held_bytes
+    assert held[8] < held[None]
+    with pytest.raises(ConfigError, match=r"kv_bits is 4: 8 \(int8\) or None"):
+        Moshi(lm, tiny_moshi.codec, tiny_moshi.tokenizer, kv_bits=4)
+
+
 def test_a_codec_of_another_width_is_refused(tiny_moshi: Moshi) -> None:
     config = LmConfig.from_dict({**TINY, "n_q": 8, "dep_q": 4, "delays": [0] * 9})
     with pytest.raises(ConfigError, match="8 codebooks, the model needs 4"):

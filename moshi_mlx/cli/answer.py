@@ -24,6 +24,7 @@ def answer(
     *,
     checkpoint: Mapping[str, Any],
     codec: str = "auto",
+    kv_bits: int | None = None,
     silence: Mapping[str, float],
     seed: int | None = None,
     sampling: Mapping[str, Any],
@@ -59,7 +60,7 @@ def answer(
             say(f"note: {found.note}")
         chosen = replace(found.sampling, **sampling)
         loaded = found.load_codec(codec)  # before the language model, which takes longest
-        moshi = Moshi(found.load_lm(), loaded, found.load_tokenizer(), found.sampling)
+        moshi = Moshi(found.load_lm(), loaded, found.load_tokenizer(), found.sampling, kv_bits)
         events = JsonLines(sys.stdout) if as_json else None
         transcript = Transcript()
         stats = None  # stays so when Ctrl-C ends the conversation

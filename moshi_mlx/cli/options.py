@@ -29,6 +29,14 @@ CodecOption = Annotated[
     str,
     typer.Option("--codec", help="Mimi in Rust or in MLX (rust, mlx); auto takes Rust where it is installed."),
 ]
+KvBitsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--kv-bits",
+        help="8 keeps the model's window in int8: less to read, for chips of little memory bandwidth.",
+        show_default="as the weights",
+    ),
+]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Use only files that are already here.")]
 SeedOption = Annotated[
     int | None,

@@ -18,6 +18,7 @@ def run(
     model: options.ModelOption = None,
     quantized: options.QuantizedOption = None,
     codec: options.CodecOption = "auto",
+    kv_bits: options.KvBitsOption = None,
     offline: options.OfflineOption = False,
     lead: Annotated[
         float | None,
@@ -55,6 +56,7 @@ def run(
         output,
         checkpoint=options.given(name=model, quantization=quantized, offline=offline),
         codec=codec,
+        kv_bits=kv_bits,
         silence=options.given(lead=lead, tail=tail),
         seed=seed,
         sampling=options.given(

@@ -18,6 +18,7 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.models.config import TransformerConfig
+from moshi_mlx.models.ring import QuantizedRing, Ring, Stored
 
 TURN_BACK_AT = 4096  # positions: up to here float32 angles are exact to 1/4000
 
@@ -35,23 +36,31 @@ class Push:
 class KVCache:
     """Keys and values of all layers of one transformer, for all rows of a batch.
 
-    rings[layer]: (B, 2 x kv heads, slots, head dim), keys first: one write stores both.
+    bits: 8 keeps them in int8, which halves the bytes read and costs some kernels.
     """
 
-    def __init__(self, config: TransformerConfig, batch: int, step: int = 1, dtype: mx.Dtype = mx.float32) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        batch: int,
+        step: int = 1,
+        dtype: mx.Dtype = mx.float32,
+        bits: int | None = None,
+    ) -> None:
         self.context = config.context
         self.step = step
         self.slots = config.context + step - 1
         self.position = 0
         self.turn_back_at = max(2 * self.slots, TURN_BACK_AT)
         self._config = config
-        shape = (batch, 2 * config.num_kv_heads, self.slots, config.head_dim)
-        self.rings = [mx.zeros(shape, dtype) for _ in range(config.num_layers)]
+        kind = QuantizedRing if bits else Ring
+        shape = (batch, config.num_kv_heads, self.slots, config.head_dim)
+        self.rings = [kind(*shape, dtype) for _ in range(config.num_layers)]
         self.running = np.zeros((batch, self.slots), dtype=bool)  # was the row running at that slot's position?
 
     def arrays(self) -> list[mx.array]:
         """Every array held, to be evaluated together with what a step returns."""
-        return list(self.rings)
+        return [array for ring in self.rings for array in ring.arrays()]
 
     def rewind(self) -> None:
         """Start over for all rows, as if new; what the slots hold is never read again."""
@@ -91,25 +100,22 @@ class KVCache:
             mask = mx.array(cast(Any, allowed[:, None]))  # its stubs do not know numpy
         return Push(start, count, filled, mask)
 
-    def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[mx.array, mx.array]:
+    def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[Stored, Stored]:
         """Store the new positions of one layer; returns what its queries attend to, in the mask's order.
 
         keys_values: keys (rotated) and values, (B, kv heads, push.count, head dim) each, or both in one array.
         """
-        heads = self.rings[layer].shape[1] // 2
+        ring = self.rings[layer]
         if push.count <= self.step:
             self._write(layer, keys_values, push)
-            ring = self.rings[layer]
-            keys, values = mx.split(ring if push.filled == self.slots else ring[:, :, : push.filled], 2, axis=1)
-            return keys, values
+            return ring.read(push.filled)
         keys, values = keys_values if len(keys_values) == 2 else mx.split(keys_values[0], 2, axis=1)
-        ring = self.rings[layer]
-        seen = (
-            mx.concatenate([ring[:, :heads, : push.filled], keys], axis=2),
-            mx.concatenate([ring[:, heads:, : push.filled], values], axis=2),
-        )
+        if push.filled:
+            held_keys, held_values = ring.read_dense(push.filled)
+            keys = mx.concatenate([held_keys, keys], axis=2)
+            values = mx.concatenate([held_values, values], axis=2)
         self._write(layer, keys_values, push)
-        return seen
+        return keys, values
 
     def end(self, push: Push) -> None:
         """Count the pushed positions as past."""
@@ -123,17 +129,17 @@ class KVCache:
         """
         shift = (self.position // self.slots - 1) * self.slots
         self.position -= shift
-        heads = self._config.num_kv_heads
         for ring in self.rings:
-            ring[:, :heads] = _turned(ring[:, :heads], -shift, self._config)
-            mx.eval(ring)  # one layer at a time: the copies do not add up
+            keys, _ = ring.read_dense(self.slots)
+            ring.write(slice(0, ring.kv_heads), slice(0, self.slots), _turned(keys, -shift, self._config))
+            mx.eval(ring.arrays())  # one layer at a time: the copies do not add up
 
     def _write(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> None:
         first = 0
         for part in keys_values:
             heads = slice(first, first + part.shape[1])
             for source, target in _segments(push.position, push.count, self.slots):
-                self.rings[layer][:, heads, target] = part if push.count == 1 else part[:, :, source]
+                self.rings[layer].write(heads, target, part if push.count == 1 else part[:, :, source])
             first = heads.stop
 
     def _mark_running(self, count: int, rows: np.ndarray | None) -> None:

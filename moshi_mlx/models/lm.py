@@ -71,11 +71,11 @@ class Lm(nn.Module):
     def config(self) -> LmConfig:
         return self._config
 
-    def new_state(self, batch: int = 1) -> LmState:
-        """Fresh conversations for `batch` rows."""
+    def new_state(self, batch: int = 1, kv_bits: int | None = None) -> LmState:
+        """Fresh conversations for `batch` rows. kv_bits: 8 keeps the temporal transformer's window in int8."""
         dtype = self.activation_dtype
         return LmState(
-            self.transformer.new_state(batch, dtype=dtype),
+            self.transformer.new_state(batch, dtype=dtype, kv_bits=kv_bits),
             self.depformer.new_buffers(batch, dtype) if self.config.depth else [],
         )
 

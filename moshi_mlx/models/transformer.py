@@ -15,6 +15,7 @@ from moshi_mlx.models.cache import KVCache, Push
 from moshi_mlx.models.compiled import compiled
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.norm import make_norm
+from moshi_mlx.models.ring import Stored, attend
 
 
 class Window(Protocol):
@@ -23,7 +24,7 @@ class Window(Protocol):
     step: int  # pushes up to this many positions are of the usual size
 
     def begin(self, count: int, rows: np.ndarray | None = None) -> Push: ...
-    def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[mx.array, mx.array]: ...
+    def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[Stored, Stored]: ...
     def end(self, push: Push) -> None: ...
 
 
@@ -37,13 +38,15 @@ class Transformer(nn.Module):
         self._stretches = self._make_stretches()
         self._fused = [compiled(stretch) for stretch in self._stretches]
 
-    def new_state(self, batch: int = 1, step: int = 1, dtype: mx.Dtype = mx.float32) -> KVCache:
+    def new_state(
+        self, batch: int = 1, step: int = 1, dtype: mx.Dtype = mx.float32, kv_bits: int | None = None
+    ) -> KVCache:
         """A fresh stream for `batch` rows.
 
         step: the most positions usually pushed at once; pushing more is right as well, only slower.
-        dtype: of the activations, so also of the stored keys and values.
+        dtype: of the activations, so also of the stored keys and values, unless kv_bits (8) says int8.
         """
-        return KVCache(self._config, batch, step, dtype)
+        return KVCache(self._config, batch, step, dtype, kv_bits)
 
     def __call__(self, x: mx.array, state: Window, rows: np.ndarray | None = None) -> mx.array:
         """Push T positions, continuing the stream held in `state`.
@@ -82,13 +85,6 @@ class Transformer(nn.Module):
             return x, x  # nothing attends any more
 
         return [first, *(partial(between, index) for index in range(len(layers) - 1)), last]
-
-
-def attend(queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array | None) -> mx.array:
-    """queries (B, H, T, D), keys and values (B, Hkv, n, D), mask None or (1 | B, 1, T, n) -> (B, H, T, D)."""
-    if keys.shape[2] == 1 and mask is None and queries.shape[1] == keys.shape[1]:
-        return values  # whatever its score, the only key gets all the weight
-    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=queries.shape[-1] ** -0.5, mask=mask)
 
 
 def _rope_offsets(push: Push, batch: int) -> mx.array:

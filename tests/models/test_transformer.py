@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.transformer import Transformer
 
@@ -59,6 +60,58 @@ def test_any_chunking_equals_full_masked_attention(
     transformer: Transformer, x: mx.array, chunks: list[int], step: int
 ) -> None:
     assert np.abs(push(transformer, x, chunks, step) - full_attention(transformer, x)).max() < 1e-5
+
+
+WIDE = replace(CONFIG, dim=128, num_heads=4)  # int8 needs heads of 32 channels
+
+
+def int8_error(chunks: list[int], config: TransformerConfig = WIDE, turn_back_at: int | None = None) -> float:
+    """How far outputs with an int8 window are from those with a float32 one, of the largest."""
+    mx.random.seed(4)
+    transformer, x = Transformer(config), mx.random.normal((2, LENGTH, config.dim))
+    states = [transformer.new_state(2, kv_bits=bits) for bits in (None, 8)]
+    if turn_back_at:
+        states[1].turn_back_at = turn_back_at
+    pieces = mx.split(x, np.cumsum(chunks)[:-1].tolist(), axis=1)
+    dense, int8 = (np.array(mx.concatenate([transformer(piece, s) for piece in pieces], axis=1)) for s in states)
+    return float(np.abs(int8 - dense).max() / np.abs(dense).max())
+
+
+@pytest.mark.parametrize("chunks", [[1] * 40, [3, 1, 2, 9, 25], [40]], ids=str)
+@pytest.mark.parametrize("kv_repeat", [1, 2])
+def test_an_int8_window_is_within_one_percent(chunks: list[int], kv_repeat: int) -> None:
+    error = int8_error(chunks, replace(WIDE, kv_repeat=kv_repeat))
+    assert error < 0.01
+    assert error > 0 or chunks == [LENGTH], "nothing was quantized"
+
+
+def test_an_int8_window_survives_turning_back() -> None:
+    assert int8_error([1] * LENGTH, turn_back_at=2 * WIDE.context) < 0.01
+
+
+def test_an_int8_window_of_late_rows_hears_nothing_from_before() -> None:
+    mx.random.seed(5)
+    transformer, x = Transformer(WIDE), mx.random.normal((2, LENGTH, WIDE.dim))
+    late, alone = transformer.new_state(2, kv_bits=8), transformer.new_state(1, kv_bits=8)
+    for t in range(5):
+        transformer(x[:, t : t + 1], late)
+    late.reset_row(1)
+    for t in range(5, 15):
+        together, single = transformer(x[:, t : t + 1], late)[1], transformer(x[1:, t : t + 1], alone)[0]
+        assert np.abs(np.array(together) - np.array(single)).max() < 0.02
+
+
+def test_an_int8_window_has_at_most_54_percent_of_the_bytes() -> None:
+    transformer = Transformer(replace(WIDE, dim=512))  # heads of 128 channels, as Moshi's
+    dense, int8 = (
+        sum(a.nbytes for a in transformer.new_state(1, dtype=mx.bfloat16, kv_bits=b).arrays()) for b in (None, 8)
+    )
+    assert int8 <= 0.54 * dense
+
+
+def test_an_int8_window_refuses_heads_it_cannot_group() -> None:
+    with pytest.raises(ConfigError, match="multiple of 32 channels, this model has 8"):
+        Transformer(CONFIG).new_state(1, kv_bits=8)
 
 
 @pytest.mark.parametrize("rope", ["rope", "rope_concat", "none"])
