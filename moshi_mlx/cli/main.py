@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from moshi_mlx.cli.bench import bench
 from moshi_mlx.cli.run import run
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.version import __version__
@@ -18,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: the same text on every terminal, in docs/cli.md and in a pipe
 )
 app.command()(run)
+app.command()(bench)
 
 
 def _version(wanted: bool) -> None:

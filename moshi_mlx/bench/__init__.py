@@ -1,0 +1,1 @@
+"""Measuring the program: graph counts, bytes per frame, times. Needs no download: weights can be random."""

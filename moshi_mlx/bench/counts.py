@@ -1,0 +1,117 @@
+"""What one frame costs, counted rather than timed: the same on every machine and in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from moshi_mlx.bench.graph import Seen, as_on_a_gpu, counting_traces, watching
+from moshi_mlx.bench.shapes import narrowed, random_lm
+from moshi_mlx.bench.talk import wordless
+from moshi_mlx.bench.traffic import Traffic, traffic
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.session import Session
+
+STEADY = 10  # the frame that is looked at: all delays are filled, all code is traced
+WIDTH = 128  # what widths are cut to: graphs depend on layers and streams, not on width
+
+PEER = {"primitives": 3261, "kernels": 1442, "syncs": 21, "traces": 0}
+"""moshi_mlx 0.3.0 at Moshi 7B's shape, q4, counted in the same way (its default sampling, MLX 0.32.4)."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """One steady frame of one conversation, as a GPU backend would run it.
+
+    primitives: of all that is evaluated. kernels: those that are not views. syncs: waits of the host.
+    warm_traces: compilations up to the steady frame; traces: in all frames after it.
+    kinds: primitive -> how many, most frequent first. traffic: bytes per frame at full width, context -> bytes.
+    """
+
+    shape: str
+    kind: str
+    primitives: int
+    kernels: int
+    syncs: int
+    warm_traces: int
+    traces: int
+    frames: int
+    kinds: dict[str, int]
+    traffic: dict[int, Traffic]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {**asdict(self), "peer": PEER}
+
+
+def count(
+    name: str,
+    config: Mapping[str, Any],
+    kind: str = "q4",
+    frames: int = 200,
+    contexts: tuple[int, ...] = (0, 3000),
+) -> Counts:
+    """Count a frame of a shape at its full depth and vocabularies but a small width.
+
+    frames: how many are run to look for traces; the window is a quarter of them, so that it fills and wraps.
+    """
+    narrow = LmConfig.from_dict(narrowed(config, WIDTH, context=max(STEADY + 2, frames // 4)))
+    full = LmConfig.from_dict(config)
+    # What is compiled is kept per thread: on a fresh one, everything is compiled where it can be counted.
+    with ThreadPoolExecutor(1) as thread:
+        seen = thread.submit(_graph, narrow, kind).result()
+    with ThreadPoolExecutor(1) as thread:
+        warm, later = thread.submit(_traces, narrow, kind, frames).result()
+    return Counts(
+        shape=name,
+        kind=kind,
+        primitives=sum(seen.primitives.values()),
+        kernels=seen.kernels,
+        syncs=seen.syncs,
+        warm_traces=warm,
+        traces=later,
+        frames=frames,
+        kinds=dict(seen.primitives.most_common()),
+        traffic={context: traffic(full, kind, min(context, full.transformer.context)) for context in contexts},
+    )
+
+
+def _graph(config: LmConfig, kind: str) -> Seen:
+    with as_on_a_gpu():
+        lm = random_lm(config, kind)
+        lm.activation_dtype = mx.float32 if kind == "f32" else mx.bfloat16  # as on a GPU: no casts around matmuls
+        session = wordless(lm).session(seed=1)
+        step = stepper(session)
+        for _ in range(STEADY - 1):
+            step()
+        with watching() as seen:
+            step()
+    assert seen.primitives, "a frame that evaluates nothing"
+    return seen
+
+
+def _traces(config: LmConfig, kind: str, frames: int) -> tuple[int, int]:
+    with counting_traces() as traces:
+        step = stepper(wordless(random_lm(config, kind)).session(seed=1))
+        for _ in range(STEADY):
+            step()
+        warm = traces.total()
+        for _ in range(frames):
+            step()
+    return warm, traces.total() - warm
+
+
+def stepper(session: Session) -> Callable[[], None]:
+    """A function that generates one frame from random codes."""
+    config = session.batch.moshi.lm.config
+    random = np.random.RandomState(0)
+
+    def step() -> None:
+        session.generate(random.randint(0, config.card, config.input_codebooks))
+
+    return step

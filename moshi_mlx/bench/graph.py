@@ -1,0 +1,165 @@
+"""What MLX is asked to do: primitives and kernels of what is evaluated, waits of the host, traces.
+
+The count is that of a GPU backend, on any machine: each `mx.fast` function and `mx.dequantize` is one primitive
+there, while the CPU backend spells them out; so for the time of counting they are replaced by one opaque primitive
+of the right shape. What comes out means nothing then, but how much is computed is the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+VIEWS = frozenset(
+    ["Reshape", "Transpose", "Slice", "Broadcast", "ExpandDims", "Squeeze", "Flatten", "Unflatten", "AsStrided"]
+) | {"Split"}
+"""Primitives that move no data: no kernel runs for them."""
+
+_NODE = re.compile(r'\[label ?="([^"]*)", ?shape=rectangle\]')
+_READS = ("item", "tolist", "__bool__", "__int__", "__float__")  # of an array; each may wait for the device
+
+
+@dataclass
+class Seen:
+    """What a stretch of code asked for."""
+
+    primitives: Counter[str] = field(default_factory=Counter)
+    syncs: int = 0  # `mx.eval` calls, and reads of single values
+
+    @property
+    def kernels(self) -> int:
+        """Primitives that are not views."""
+        return sum(count for name, count in self.primitives.items() if name not in VIEWS)
+
+
+@contextmanager
+def watching() -> Iterator[Seen]:
+    """Record every evaluation within; the evaluations happen as ever.
+
+    An array that numpy reads before it was evaluated is not seen (Python cannot see it), but its primitives then
+    lack in the count.
+    """
+    seen = Seen()
+    evaluate, evaluate_later = mx.eval, mx.async_eval
+
+    def record(arrays: Any) -> None:
+        text = io.StringIO()
+        mx.export_to_dot(text, *(array for _, array in tree_flatten(arrays) if isinstance(array, mx.array)))
+        seen.primitives.update(_NODE.findall(text.getvalue()))
+
+    def eval(*arrays: Any) -> None:
+        record(arrays)
+        seen.syncs += 1
+        evaluate(*arrays)
+
+    def async_eval(*arrays: Any) -> None:
+        record(arrays)
+        evaluate_later(*arrays)
+
+    def counted(read: Callable[..., Any]) -> Callable[..., Any]:
+        def call(array: mx.array, *arguments: Any) -> Any:
+            seen.syncs += 1
+            return read(array, *arguments)
+
+        return call
+
+    with ExitStack() as replaced:
+        replaced.enter_context(replacing(mx, eval=eval, async_eval=async_eval))
+        replaced.enter_context(replacing(mx.array, **{name: counted(getattr(mx.array, name)) for name in _READS}))
+        yield seen
+
+
+@contextmanager
+def counting_traces() -> Iterator[Counter[str]]:
+    """Count how often functions compiled within are traced: name -> traces.
+
+    MLX calls a compiled function's Python code once per trace. What was compiled before is not seen.
+    """
+    traces: Counter[str] = Counter()
+    compile = mx.compile
+
+    def counting(function: Callable[..., Any], *arguments: Any, **settings: Any) -> Callable[..., Any]:
+        name = getattr(getattr(function, "func", function), "__qualname__", str(function))
+
+        @functools.wraps(function, assigned=[])
+        def traced(*inputs: Any, **named: Any) -> Any:
+            traces[name] += 1
+            return function(*inputs, **named)
+
+        return compile(traced, *arguments, **settings)
+
+    with replacing(mx, compile=counting):
+        yield traces
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Let the functions that are one kernel on a GPU be one primitive here; what they return is zeros."""
+
+    def rms_norm(x: mx.array, weight: mx.array | None, eps: float, **_: Any) -> mx.array:
+        return _opaque(x.shape, x.dtype, x, weight)
+
+    def layer_norm(x: mx.array, weight: mx.array | None, bias: mx.array | None, eps: float, **_: Any) -> mx.array:
+        return _opaque(x.shape, x.dtype, x, weight, bias)
+
+    def rope(x: mx.array, *_: Any, offset: Any = 0, **__: Any) -> mx.array:
+        return _opaque(x.shape, x.dtype, x, offset)
+
+    def attention(q: mx.array, k: mx.array, v: mx.array, *, mask: Any = None, **_: Any) -> mx.array:
+        return _opaque((*q.shape[:-1], v.shape[-1]), q.dtype, q, k, v, mask)
+
+    def dequantize(
+        w: mx.array,
+        scales: mx.array,
+        biases: mx.array | None = None,
+        group_size: int = 64,
+        bits: int = 4,
+        **_: Any,
+    ) -> mx.array:
+        dtype = scales.dtype if biases is not None else mx.bfloat16
+        return _opaque((*w.shape[:-1], w.shape[-1] * 32 // bits), dtype, w, scales, biases)
+
+    with ExitStack() as replaced:
+        replaced.enter_context(
+            replacing(
+                mx.fast,
+                rms_norm=rms_norm,
+                layer_norm=layer_norm,
+                rope=rope,
+                scaled_dot_product_attention=attention,
+            )
+        )
+        replaced.enter_context(replacing(mx, dequantize=dequantize))
+        yield
+
+
+@contextmanager
+def replacing(place: Any, **functions: Any) -> Iterator[None]:
+    """Set attributes of a module or class, and set them back."""
+    kept = {name: getattr(place, name) for name in functions}
+    try:
+        for name, function in functions.items():
+            setattr(place, name, function)
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(place, name, function)
+
+
+_evaluate = mx.eval  # whatever replaces it later
+
+
+def _opaque(shape: tuple[int, ...], dtype: mx.Dtype, *inputs: Any) -> mx.array:
+    """Zeros that wait for the inputs: one primitive."""
+    zeros = mx.zeros(shape, dtype)
+    _evaluate(zeros)
+    return mx.depends([zeros], [array for array in inputs if isinstance(array, mx.array)])[0]

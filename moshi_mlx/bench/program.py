@@ -1,0 +1,108 @@
+"""What `moshi-mlx bench` does: build the model, run the plans, make the report."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from moshi_mlx.bench.counts import count
+from moshi_mlx.bench.machine import scene
+from moshi_mlx.bench.measure import Plan, measure
+from moshi_mlx.bench.report import SCHEMA
+from moshi_mlx.bench.shapes import random_lm, shape
+from moshi_mlx.bench.talk import wordless
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.lm_weights import parameter_bytes
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.session import Moshi
+
+DEFAULT_SHAPE = "moshi-7b"
+DEFAULT_KIND = "q4"
+
+
+def counts_report(name: str, kind: str, frames: int) -> dict[str, Any]:
+    """The report of `bench --counts`."""
+    return {"schema": SCHEMA, "scene": scene(), "counts": count(name, shape(name), kind, frames).as_dict()}
+
+
+def times_report(
+    *,
+    model: str | None = None,
+    shape_name: str = DEFAULT_SHAPE,
+    kind: str | None = None,
+    codec: str | None = None,
+    frames: int = 100,
+    contexts: Sequence[int] = (0,),
+    batch: int = 1,
+    kv_bits: int | None = None,
+    paced: bool = False,
+    offline: bool = False,
+) -> dict[str, Any]:
+    """Measure a checkpoint, or random weights of a shape; burst, and paced too if asked.
+
+    kind: of random weights, see `shapes.KINDS`; of a checkpoint it is only checked.
+    codec: "rust", "mlx", "auto" or "none" (default: none for random weights). kv_bits: as for `Moshi`.
+    """
+    where = scene()  # before the load of the measurement itself shows in the load average
+    start = time.perf_counter()
+    if model:
+        moshi, name, kind = _checkpoint(model, kind, codec or "auto", kv_bits, offline)
+    else:
+        name, kind = shape_name, kind or DEFAULT_KIND
+        moshi = _random(LmConfig.from_dict(shape(name)), kind, codec or "none", kv_bits)
+    ready = time.perf_counter() - start
+    modes = (False, True) if paced else (False,)
+    plans = [Plan(frames, context, batch, mode) for context in contexts for mode in modes]
+    runs = [measure(moshi, plan, where["bandwidth_GB_per_s"]) for plan in plans]
+    return {
+        "schema": SCHEMA,
+        "scene": where,
+        "model": {
+            "name": name,
+            "kind": kind,
+            "random": not model,
+            "parameter_bytes": parameter_bytes(moshi.lm),
+            "kv_bits": moshi.kv_bits,
+            "activations": str(moshi.lm.activation_dtype).removeprefix("mlx.core."),
+            "tokens_per_frame": 1 + moshi.lm.config.dep_q,
+            "ready_seconds": round(ready, 2),
+        },
+        "runs": runs,
+    }
+
+
+def _checkpoint(
+    model: str, kind: str | None, codec: str, kv_bits: int | None, offline: bool
+) -> tuple[Moshi, str, str]:
+    from moshi_mlx.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.resolve(model, quantization=kind, offline=offline)
+    lm = checkpoint.load_lm()
+    if codec == "none":
+        moshi = wordless(lm, kv_bits=kv_bits)
+    else:
+        tokenizer, loaded = checkpoint.load_tokenizer(), checkpoint.load_codec(codec)
+        moshi = Moshi(lm, loaded, tokenizer, checkpoint.sampling, kv_bits)
+    return moshi, checkpoint.name, str(checkpoint.scheme or "not quantized")
+
+
+def _random(config: LmConfig, kind: str, codec: str, kv_bits: int | None) -> Moshi:
+    lm = random_lm(config, kind)
+    if codec == "none":
+        return wordless(lm, kv_bits=kv_bits)
+    from moshi_mlx.codec import load_codec
+    from moshi_mlx.models.mimi_config import MIMI
+    from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
+
+    if config.card != MIMI.bins:
+        raise ConfigError(f"this shape has {config.card} codes, the published codec {MIMI.bins}; use --codec none")
+    # A codec is read from a file, and keeps needing it where it starts processes of its own.
+    folder = tempfile.TemporaryDirectory(prefix="moshi-mlx-bench-")
+    path = write_random_checkpoint(Path(folder.name) / "codec", {**TINY, "card": MIMI.bins}, None)
+    loaded = load_codec(path / "mimi.safetensors", MIMI, config.codebooks, codec)
+    moshi = wordless(lm, loaded, kv_bits)
+    moshi.codec_folder = folder  # type: ignore[attr-defined]  # lives as long as the codec
+    return moshi

@@ -1,0 +1,106 @@
+"""Models to measure: published shapes with random weights, built in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_unflatten
+
+from moshi_mlx.errors import ConfigError, QuantizationError
+from moshi_mlx.lm_weights import parameters
+from moshi_mlx.models.config import MOSHI_7B, LmConfig
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.scheme import SCHEMES, Scheme
+from moshi_mlx.random_checkpoint import TINY
+from moshi_mlx.weights import mlx_source
+
+_HIBIKI_DELAYS = [0, *[0, *[2] * 7] * 2]
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "moshi-7b": MOSHI_7B,
+    "moshi-tiny": TINY | {"card": 2048},  # a codec of the published shape fits it
+    "hibiki-1b": MOSHI_7B
+    | {"dim": 2048, "num_heads": 16, "num_layers": 16, "text_card": 48_000, "context": 500}
+    | {"max_period": 100_000, "delays": _HIBIKI_DELAYS},
+}
+"""Published shapes by name, as config.json fields. Hibiki's conditioner adds one vector and is left out."""
+
+KINDS: dict[str, Scheme | None] = {"bf16": None, "f32": None, **SCHEMES, "mxfp4": Scheme(4, 32, "mxfp4")}
+"""What weights can be measured as; None: not quantized."""
+
+
+def shape(name: str) -> dict[str, Any]:
+    """The config of a shape by name. Raises ConfigError for others."""
+    if name not in SHAPES:
+        raise ConfigError(f"there is no shape {name!r}; one of {', '.join(SHAPES)} expected")
+    return SHAPES[name]
+
+
+def narrowed(config: Mapping[str, Any], width: int, **changes: Any) -> dict[str, Any]:
+    """The same layers, streams and so operations, with every width cut to `width` and 4 heads."""
+    return {
+        **config, "dim": width, "num_heads": 4, "depformer_dim": width, "depformer_num_heads": 4,
+        "depformer_dim_feedforward": int(4.125 * width), **changes,
+    }  # fmt: skip
+
+
+def skeleton(config: LmConfig, kind: str) -> Lm:
+    """The model with its arrays as shapes and types only; nothing is evaluated. Raises QuantizationError."""
+    if kind not in KINDS:
+        raise QuantizationError(f"weights of kind {kind!r}: one of {', '.join(KINDS)} expected")
+    scheme = KINDS[kind]
+    lm = Lm(config)
+    if kind != "f32":
+        lm.set_dtype(mx.bfloat16)
+    if scheme:
+        quantize_lm(lm, scheme)
+    # As LmWeights.default_dtype: MLX's quantized matmul on the CPU is right in float32 only.
+    exact = kind == "f32" or (scheme is not None and mx.default_device() != mx.gpu)
+    lm.activation_dtype = mx.float32 if exact else mx.bfloat16
+    return lm
+
+
+def random_lm(config: LmConfig, kind: str, seed: int = 0) -> Lm:
+    """A model whose weights mean nothing; never more than one tensor above its size in memory."""
+    lm = skeleton(config, kind)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    mx.random.seed(seed)
+    made: dict[str, mx.array] = {}
+    filled: dict[str, mx.array] = {}
+    for name, array in parameters(lm).items():
+        key = mlx_source(name, config).key  # several depth steps may share an array
+        if key not in made:
+            made[key] = _random(name, array, KINDS[kind], rng)
+            mx.eval(made[key])
+        filled[name] = made[key]
+    lm.update(tree_unflatten(list(filled.items())))
+    lm.eval()
+    return lm
+
+
+def _random(name: str, like: mx.array, scheme: Scheme | None, rng: np.random.Generator) -> mx.array:
+    """A parameter of the shape and type of `like`, of a size that keeps activations finite through all layers."""
+    if like.dtype == mx.uint32:
+        return mx.array(rng.integers(0, 1 << 32, like.shape, np.uint32))
+    if scheme and name.endswith((".scales", ".biases")):
+        # A fan-in is at least one group; this is small enough for all of them.
+        step = 2**-9 if scheme.bits == 4 else 2**-13
+        if like.dtype == mx.uint8:
+            return mx.full(like.shape, 127 - 9, mx.uint8)  # a power of two: 2**-9
+        return mx.full(
+            like.shape, step if name.endswith(".scales") else -step * 2 ** (scheme.bits - 1), like.dtype
+        )
+    if like.ndim == 1:
+        return mx.ones(like.shape, like.dtype)
+    reach = (3 / like.shape[-1]) ** 0.5
+    return mx.random.uniform(-reach, reach, like.shape, like.dtype)
+
+
+def is_quantized(layer: nn.Module) -> bool:
+    """Does the layer hold packed levels rather than weights?"""
+    return "scales" in layer

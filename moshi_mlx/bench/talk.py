@@ -1,0 +1,61 @@
+"""A conversation to measure when only the language model is of interest: no codec, no words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moshi_mlx.audio.frames import silence
+from moshi_mlx.codec import Codec
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.session import Moshi
+
+
+class NoCodec:
+    """Gives random codes for any audio and silence for any codes."""
+
+    name = "none"
+    threaded = False
+
+    def __init__(self, codebooks: int, card: int) -> None:
+        self.codebooks = codebooks
+        self._card = card
+
+    def stream(self) -> NoCodecStream:
+        return NoCodecStream(self.codebooks, self._card)
+
+
+class NoCodecStream:
+    """The stream of one conversation; it remembers nothing."""
+
+    def __init__(self, codebooks: int, card: int) -> None:
+        self._codes = np.random.RandomState(0).randint(0, card, (64, codebooks)).astype(np.int32)
+        self._next = 0
+        self._silence = silence()
+
+    def encode(self, frame: np.ndarray) -> np.ndarray:
+        self._next += 1
+        return self._codes[self._next % len(self._codes)]
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        return self._silence
+
+    def reset(self) -> None: ...
+    def reset_encoder(self) -> None: ...
+    def reset_decoder(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class NoWords:
+    """A tokenizer and its own stream: every token is silent."""
+
+    def stream(self) -> NoWords:
+        return self
+
+    def push(self, token: int) -> str:
+        return ""
+
+
+def wordless(lm: Lm, codec: Codec | None = None, kv_bits: int | None = None) -> Moshi:
+    """The parts of a conversation around a model that nobody trained. codec: none unless given."""
+    codec = codec or NoCodec(lm.config.codebooks, lm.config.card)
+    return Moshi(lm, codec, NoWords(), kv_bits=kv_bits)  # type: ignore[arg-type]

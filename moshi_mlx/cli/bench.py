@@ -1,0 +1,109 @@
+"""`moshi-mlx bench`: how fast the program is here."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from moshi_mlx.cli import options
+
+
+def bench(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Measure this model (as for run) instead of random weights."),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            help="Published shape for random weights: moshi-7b, hibiki-1b, moshi-tiny.", show_default="moshi-7b"
+        ),
+    ] = None,
+    random: Annotated[
+        bool,
+        typer.Option("--random", help="Random weights, no download; the default without --model."),
+    ] = False,
+    quantized: Annotated[
+        str | None,
+        typer.Option(
+            "--quantized",
+            "-q",
+            help="Of random weights: bf16, f32, q8, q4, mxfp4. Otherwise only checked.",
+            show_default="q4",
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="How many frames count, after warm-up.", show_default="100")
+    ] = None,
+    context: Annotated[
+        str,
+        typer.Option(metavar="N[,N...]", help="Past frames to start from; several: one run each."),
+    ] = "0",
+    batch: Annotated[int, typer.Option(min=1, help="Conversations in each step.")] = 1,
+    kv_bits: Annotated[
+        int | None, typer.Option(help="8 keeps the window in int8.", show_default="as activations")
+    ] = None,
+    paced: Annotated[
+        bool, typer.Option("--paced", help="Also measure with one frame each 80 ms, as a microphone gives them.")
+    ] = False,
+    codec: Annotated[
+        str | None,
+        typer.Option(help="rust, mlx, auto, or none.", show_default="none with random weights, else auto"),
+    ] = None,
+    counts: Annotated[
+        bool,
+        typer.Option("--counts", help="Count a frame's kernels, syncs, traces and bytes; any machine will do."),
+    ] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A.json B.json", help="Compare two reports that --json printed."),
+    ] = None,
+    offline: options.OfflineOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Measure how fast a model is on this machine.
+
+    Frames run as fast as they go (burst) and, with --paced, one each 80 ms. The report has times per stage,
+    memory, bytes read per frame and what share of the chip's bandwidth that is; PASS means that the 99th
+    percentile of the frames keeps 80 ms. The report goes to stdout; with --json it also says all about machine,
+    versions and commit.
+    """
+    if compare:
+        from moshi_mlx.bench.report import compare_text, read_report
+
+        print(compare_text(*map(read_report, compare)))
+        return
+    if model and (random or shape or counts):
+        raise typer.BadParameter("--model is a checkpoint: leave out --random, --shape and --counts")
+    from moshi_mlx.bench.program import DEFAULT_KIND, DEFAULT_SHAPE, counts_report, times_report
+    from moshi_mlx.bench.report import counts_text, run_text
+
+    if counts:
+        report = counts_report(shape or DEFAULT_SHAPE, quantized or DEFAULT_KIND, frames or 200)
+        _show(report, counts_text(report["counts"]), as_json)
+        return
+    if not as_json:
+        print(f"measuring {model or 'random weights'}: a minute or two", file=sys.stderr)
+    report = times_report(
+        **options.given(
+            model=model, shape_name=shape, kind=quantized, codec=codec, frames=frames, kv_bits=kv_bits
+        ),
+        contexts=_contexts(context),
+        batch=batch,
+        paced=paced,
+        offline=offline,
+    )
+    _show(report, run_text(report), as_json)
+
+
+def _contexts(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--context {text}: numbers with commas between them expected") from None
+
+
+def _show(report: dict[str, Any], text: str, as_json: bool) -> None:
+    print(json.dumps(report) if as_json else text)
