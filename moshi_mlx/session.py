@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from moshi_mlx.text import TextTokenizer
 
 
+PREFILL_POSITIONS = 128  # at once: enough to be bound by arithmetic and not by reading the weights
 WARM_UP_FRAMES = 3  # the first hears nothing, the second speaks first, the third is like all others
 
 
@@ -188,6 +189,28 @@ class Batch:
             tokens[session.row, :, 0] = session.delays.inputs(user_codes)
         result = self.moshi.step(tokens, draws, self._state, self._condition)
         return {session: session.take(result[session.row]) for session in codes}
+
+    def prefill(self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray) -> None:
+        """Let a session live through frames that are already known, many at once: its state is as after stepping.
+
+        texts: (T,) int, the text tokens of T frames. codes: (T, dep_q), what the model said. user_codes:
+        (T, n_q - dep_q), what it heard; all as steps would have given and taken them.
+        Raises SessionError in company: the others would have a gap as long.
+        """
+        if self._rows[session.row] is not session:
+            raise SessionError("this session is closed, or of another batch")
+        if sum(other is not None for other in self._rows) > 1:
+            raise SessionError("only a session that is alone in its batch can be prefilled")
+        columns = []
+        for text, made, heard in zip(texts, codes, user_codes, strict=True):
+            columns.append(session.delays.inputs(heard))
+            session.take(np.array([text, *made], dtype=np.int32))
+        lm, running = self.moshi.lm, np.array([other is session for other in self._rows])
+        for start in range(0, len(columns), PREFILL_POSITIONS):
+            chunk = np.stack(columns[start : start + PREFILL_POSITIONS], axis=1)
+            tokens = np.repeat(chunk[None], len(self._rows), axis=0)
+            lm.temporal(mx.array(tokens), self._state, self._condition, None if running.all() else running)
+            mx.eval(self._state.arrays())
 
     def leave(self, session: Session) -> None:
         """Free the row of a session that ended."""

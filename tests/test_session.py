@@ -139,6 +139,28 @@ def test_a_row_that_has_not_begun_hears_nothing_of_its_waiting(tiny_moshi: Moshi
     assert [tokens_of(batch.generate({early: codes, late: codes})[late]) for codes in users] == alone
 
 
+@pytest.mark.parametrize("known", [1, 50, 200])
+def test_after_prefilling_a_conversation_goes_on_as_after_stepping(tiny_moshi: Moshi, known: int) -> None:
+    users = np.random.RandomState(8).randint(0, TINY["card"], (known + 30, 8))
+    stepped = tiny_moshi.session(1, GREEDY)
+    made = []  # what the step itself sampled, before delays
+    take = stepped.take
+    stepped.take = lambda sampled: (made.append(sampled.copy()), take(sampled))[1]
+    whole = [tokens_of(stepped.generate(codes)) for codes in users]
+    history = np.array(made[:known])
+    session = tiny_moshi.session(1, GREEDY)
+    session.batch.prefill(session, history[:, 0], history[:, 1:], users[:known])
+    assert session.delays.step == known
+    assert [tokens_of(session.generate(codes)) for codes in users[known:]] == whole[known:]
+
+
+def test_prefilling_in_company_is_refused(tiny_moshi: Moshi) -> None:
+    batch = tiny_moshi.batch(2)
+    session, _ = batch.join(1), batch.join(2)
+    with pytest.raises(SessionError, match="alone in its batch"):
+        batch.prefill(session, np.zeros(1, int), np.zeros((1, 8), int), np.zeros((1, 8), int))
+
+
 def test_a_reset_in_company_forgets_one_row_only(tiny_moshi: Moshi) -> None:
     users = np.random.RandomState(5).randint(0, TINY["card"], (60, 8))
     session = tiny_moshi.session(1, GREEDY)
