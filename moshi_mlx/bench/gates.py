@@ -1,0 +1,50 @@
+"""The bars a change must not fall below: `make bench` and the tests fail when one is missed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A figure and its bar: the most it may be or the least it must be; `stretch` is what we would like."""
+
+    name: str
+    key: str
+    most: float | None = None
+    least: float | None = None
+    stretch: float | None = None
+
+    def holds(self, value: float) -> bool:
+        above = self.least is None or value >= self.least
+        return above and (self.most is None or value <= self.most)
+
+    @property
+    def bar(self) -> str:
+        return f"<= {self.most:g}" if self.most is not None else f">= {self.least:g}"
+
+
+COUNT_GATES = (
+    Gate("kernels per frame", "kernels", most=1050, stretch=850),
+    Gate("primitives per frame", "primitives", most=1900, stretch=1600),
+    Gate("host syncs per frame", "syncs", most=1, stretch=1),
+    Gate("traces after warm-up", "traces", most=0, stretch=0),
+)
+"""At Moshi 7B's shape, q4 with quantized embeddings, one conversation."""
+
+SPEED_GATES = (
+    Gate("speed against moshi_mlx 0.3.0, 64 wide, dense f32", "dense", least=2.2, stretch=2.8),
+    Gate("speed against moshi_mlx 0.3.0, 128 wide, q4", "q4", least=1.6, stretch=2.0),
+)
+"""All layers and streams of Moshi 7B, on the CPU with a fast BLAS, alternating in one run."""
+
+
+def missed(figures: Mapping[str, Any], gates: Sequence[Gate]) -> list[str]:
+    """One line per gate that does not hold."""
+    return [
+        f"{gate.name}: {figures[gate.key]}, {gate.bar} expected"
+        for gate in gates
+        if not gate.holds(figures[gate.key])
+    ]

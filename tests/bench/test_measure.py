@@ -1,0 +1,73 @@
+"""Measuring: the right frames are run and timed. No test looks at how long they took."""
+
+import numpy as np
+import pytest
+
+from moshi_mlx.bench.measure import Plan, Times, fill, measure
+from moshi_mlx.bench.shapes import narrowed, random_lm
+from moshi_mlx.bench.talk import wordless
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.random_checkpoint import TINY
+from moshi_mlx.session import Moshi
+
+
+@pytest.fixture(scope="module")
+def moshi() -> Moshi:
+    return wordless(random_lm(LmConfig.from_dict(TINY), "f32"))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_frame_is_measured_in_every_stage(moshi: Moshi, batch: int) -> None:
+    run = measure(moshi, Plan(frames=7, batch=batch))
+    assert (run["mode"], run["batch"], run["codec"], run["frames"]) == ("burst", batch, "none", 7)
+    assert set(run["stages"]) == {"encode", "generate", "decode", "host"}
+    assert run["frames_per_second"] == pytest.approx(7 * batch / run["seconds"], rel=0.05)  # seconds are rounded
+    assert run["tokens_per_second"] == pytest.approx(9 * run["frames_per_second"], rel=0.05)
+    assert 0 < run["stages"]["host"]["p50_ms"] <= run["stages"]["generate"]["max_ms"] <= run["frame"]["max_ms"]
+
+
+def test_a_paced_run_takes_the_time_of_its_frames(moshi: Moshi) -> None:
+    run = measure(moshi, Plan(frames=4, paced=True))
+    assert run["mode"] == "paced"
+    assert run["seconds"] > 3 * 0.08
+
+
+def test_bytes_grow_with_the_window_up_to_its_size(moshi: Moshi) -> None:
+    def kv(context: int) -> int:
+        return measure(moshi, Plan(frames=2, context=context))["kv_bytes_per_frame"]
+
+    position = 2 * 2 * 64 * 4  # keys and values, 2 layers of 64 channels, float32
+    assert kv(20) == 21.5 * position  # 20 past positions and the frame's own, then 21
+    assert kv(64) == 64 * position
+
+
+def test_a_filled_window_is_attended_to() -> None:
+    lm = random_lm(LmConfig.from_dict(TINY), "f32")
+    batch = wordless(lm).batch(1)
+    with batch.join(seed=0) as session:
+        fill(batch, 30)
+        state = batch._state.temporal
+        assert state.position == 30
+        session.generate(np.zeros(8, np.int32))
+        assert state.position == 31
+        assert state.running[0].sum() == 31
+        assert all(np.abs(np.array(array)).max() > 0.5 for array in state.arrays())
+
+
+def test_overlapping_stages_cost_the_slowest_others_their_sum() -> None:
+    encode, generate, decode = [1.0, 5.0], [3.0, 2.0], [2.0, 2.0]
+    assert list(Times(True, encode, generate, decode).frame()) == [3, 5]
+    assert list(Times(False, encode, generate, decode).frame()) == [6, 9]
+
+
+@pytest.mark.parametrize("plan", [Plan(context=65), Plan(context=-1), Plan(frames=0), Plan(batch=0)])
+def test_an_impossible_plan_is_refused(moshi: Moshi, plan: Plan) -> None:
+    with pytest.raises(ConfigError):
+        measure(moshi, plan)
+
+
+def test_a_narrowed_shape_keeps_layers_and_streams() -> None:
+    wide, narrow = LmConfig.from_dict(TINY), LmConfig.from_dict(narrowed(TINY, 32))
+    assert narrow.transformer.dim == 32
+    assert (narrow.transformer.num_layers, narrow.n_q, narrow.dep_q) == (wide.transformer.num_layers, 16, 8)
