@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed-$(BACKEND)
 RUN := scripts/with_blas.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format docs wheels lock clean
+.PHONY: help install demo test bench check format docs wheels lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,10 @@ demo: $(STAMP)  ## answer a recorded question, offline: transcript, timing, and 
 test: $(STAMP)  ## run the whole test suite; PYTEST_ARGS="-k mimi" for a part of it
 	@scripts/system_packages.sh
 	@$(RUN) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(STAMP)  ## kernels, syncs and speed against moshi_mlx 0.3.0; fails when a gate is missed (minutes, CPU)
+	@scripts/system_packages.sh
+	@$(RUN) $(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
 check: $(STAMP)  ## lint, formatting, types, generated documents
 	$(BIN)/ruff check .

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from shapes import moshi_shape
 
 from moshi_mlx import load
+from moshi_mlx.bench.shapes import narrowed
+from moshi_mlx.models.config import MOSHI_7B
 from moshi_mlx.random_checkpoint import TINY_MIMI, write_random_checkpoint
 
 
@@ -22,7 +23,11 @@ def main() -> None:
     scheme = None if kind == "dense" else kind
     with tempfile.TemporaryDirectory() as folder:
         path = write_random_checkpoint(
-            Path(folder) / "model", moshi_shape(width, text_card, card), mimi, layout="mlx", scheme=scheme
+            Path(folder) / "model",
+            narrowed(MOSHI_7B, width, text_card=text_card, card=card),
+            mimi,
+            layout="mlx",
+            scheme=scheme,
         )
         session = load(str(path), codec="mlx").session(seed=1)
     random = np.random.RandomState(0)
@@ -32,7 +37,7 @@ def main() -> None:
             start = time.perf_counter()
             session.generate(codes)
             times.append(1000 * (time.perf_counter() - start))
-        print(json.dumps(times), flush=True)
+        print(json.dumps({"step": times}), flush=True)
 
 
 main()

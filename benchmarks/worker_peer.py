@@ -50,7 +50,7 @@ def main() -> None:
             if audio is not None:
                 np.array(audio)
             times.append(1000 * (time.perf_counter() - start))
-        print(json.dumps(times), flush=True)
+        print(json.dumps({"step": times}), flush=True)
 
 
 main()

@@ -23,7 +23,7 @@ class Gate:
 
     @property
     def bar(self) -> str:
-        return f"<= {self.most:g}" if self.most is not None else f">= {self.least:g}"
+        return f"<= {self.most:g}" if self.most is not None else f">= {self.least:.3g}"
 
 
 COUNT_GATES = (
@@ -39,6 +39,14 @@ SPEED_GATES = (
     Gate("speed against moshi_mlx 0.3.0, 128 wide, q4", "q4", least=1.6, stretch=2.0),
 )
 """All layers and streams of Moshi 7B, on the CPU with a fast BLAS, alternating in one run."""
+
+MIMI_GATES = (
+    Gate("Mimi decode against moshi_mlx 0.3.0's in MLX", "decode_peer", least=4, stretch=8),
+    Gate("Mimi encode against moshi_mlx 0.3.0's in MLX", "encode_peer", least=1, stretch=2),
+    Gate("Mimi decode against rustymimi", "decode_rust", least=1 / 1.5, stretch=1),
+    Gate("Mimi encode against rustymimi", "encode_rust", least=1 / 1.5, stretch=1),
+)
+"""In MLX on the CPU with a fast BLAS, one thread."""
 
 
 def missed(figures: Mapping[str, Any], gates: Sequence[Gate]) -> list[str]:

@@ -1,0 +1,85 @@
+"""`make bench`: everything that has a gate, on the CPU, in some minutes; fails when a gate is missed.
+
+    scripts/with_blas.sh python benchmarks/run.py [--rounds 8] [--out .bench/latest.json] [--skip-mimi]
+
+Counts come from the graph and are the same everywhere. Speeds are ratios to the peer, alternating in one run; they
+need a machine that does nothing else. All of it goes to a JSON file, and as a table to stdout.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from mimi_vs_peer import mimi_vs_peer
+from peer_environment import peer_python
+from step_vs_peer import step_vs_peer
+
+from moshi_mlx.bench.counts import count
+from moshi_mlx.bench.gates import COUNT_GATES, MIMI_GATES, SPEED_GATES, missed
+from moshi_mlx.bench.machine import scene
+from moshi_mlx.bench.report import table
+from moshi_mlx.models.config import MOSHI_7B
+
+QUIET = 1.5  # load average above which timings are doubtful
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=Path(".bench/latest.json"))
+    parser.add_argument("--skip-mimi", action="store_true")
+    options = parser.parse_args()
+    peer = peer_python()
+    where = scene()
+    if where["load_average"] > QUIET:
+        print(f"the machine is busy (load {where['load_average']}): speeds are doubtful", file=sys.stderr)
+    if "openblas" not in os.environ.get("LD_PRELOAD", ""):
+        print("no OpenBLAS in front of MLX's BLAS: dense speeds will miss their gates", file=sys.stderr)
+    steps = {
+        "dense": step_vs_peer(peer, 64, "dense", options.rounds, 25),
+        "q4": step_vs_peer(peer, 128, "q4", options.rounds, 15),
+    }
+    mimi = {} if options.skip_mimi else mimi_vs_peer(peer, options.rounds, 10)
+    counts = count("moshi-7b", MOSHI_7B, "q4").as_dict()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    report = {
+        "scene": where,
+        "load_average_after": os.getloadavg()[0],
+        "steps": steps,
+        "mimi": mimi,
+        "counts": counts,
+    }
+    options.out.write_text(json.dumps(report, indent=1))
+
+    timed = {**steps, **mimi}
+    rows = [
+        (
+            row["what"],
+            row["ours_ms"],
+            row["theirs_ms"],
+            f"{row['speed_up']}x",
+            "{} - {}".format(*row["speed_up_range"]),
+        )
+        for row in timed.values()
+    ]
+    print(table(rows, (f"ms a frame, median of {options.rounds} rounds", "ours", "theirs", "ratio", "rounds")))
+    ratios = {name: row["speed_up"] for name, row in timed.items()}
+    gates = [
+        (COUNT_GATES, counts),
+        (SPEED_GATES, ratios),
+        *([] if options.skip_mimi else [(MIMI_GATES, ratios)]),
+    ]
+    rows = [
+        (gate.name, figures[gate.key], gate.bar, gate.stretch, "ok" if gate.holds(figures[gate.key]) else "MISSED")
+        for group, figures in gates
+        for gate in group
+    ]
+    print("\n" + table(rows, ("gate", "now", "bar", "stretch", "")))
+    if failures := [line for group, figures in gates for line in missed(figures, group)]:
+        sys.exit("error: " + "; ".join(failures))
+
+
+if __name__ == "__main__":
+    main()
