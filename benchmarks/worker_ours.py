@@ -28,6 +28,7 @@ def main() -> None:
             mimi,
             layout="mlx",
             scheme=scheme,
+            dtype="float32",  # as the peer's: beside float32 activations, other scales would be cast at every use
         )
         session = load(str(path), codec="mlx").session(seed=1)
     random = np.random.RandomState(0)
