@@ -1,0 +1,196 @@
+"""What fits and keeps time: arithmetic over numbers, before anything is downloaded or loaded.
+
+A frame reads all weights and the window of past positions once, so memory bandwidth bounds its time. All times
+here are estimates; `moshi-mlx bench` measures. GB are 10^9 bytes, as bandwidths are given; a machine's memory is
+counted in GiB, 2^30 bytes.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from moshi_mlx.models.config import LmConfig, TransformerConfig
+
+BITS_PER_WEIGHT = {"bf16": 16.0, "q8": 8.5, "q4": 5.0, "q4-g64": 4.5, "mxfp4": 4.25}
+"""Scales and biases included: affine 8 bits in groups of 64, 4 bits in groups of 32 and 64, mxfp4."""
+KV_BITS = {16: 16.0, 8: 8.5}  # the window in bfloat16, or in int8 with its scales and biases
+
+REACHED = 0.85  # share of a chip's bandwidth that matrix-vector products reach
+OVERHEAD_MS = 5.0  # 1000 kernel launches of 3 us, one wait for the GPU and 2 ms on the host
+KV8_OVERHEAD_MS = 0.8  # 256 more launches: MLX has no fused attention over int8
+GOOD_MS, THIN_MS = 68.0, 80.0  # 85 % of a frame's 80 ms, and all of it
+
+CODEC_BYTES = 0.4e9  # Mimi in float32, with its state
+MARGIN_BYTES = 1e9  # activations, the buffer cache, Python
+MEMORY_SHARE = 0.7  # what a machine can give to one program and stay pleasant
+
+# A CPU does about 1.1e9 multiply-adds a second on two cores: 6.5 s were measured for a frame of Moshi 7B.
+CPU_LIMIT = 1e9  # weights per frame above which no CPU keeps up
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A language model in numbers, not bytes."""
+
+    per_frame: int  # weights read each frame; of the embedding tables only some rows are, which is nothing
+    stored: int  # all weights
+    per_position: int  # keys and values of one past position, all layers
+    window: int  # past positions attended to
+
+    def frame_bytes(self, bits: float, context: int, kv_bits: int = 16) -> float:
+        """Read in one frame, with `context` past positions. bits: per weight."""
+        return self.per_frame * bits / 8 + self.window_bytes(context, kv_bits)
+
+    def resident_bytes(self, bits: float, context: int, kv_bits: int = 16) -> float:
+        """Held by the model with a window of `context` positions."""
+        return self.stored * bits / 8 + self.window_bytes(context, kv_bits)
+
+    def window_bytes(self, context: int, kv_bits: int = 16) -> float:
+        return self.per_position * context * KV_BITS[kv_bits] / 8
+
+
+def size_of(config: LmConfig) -> ModelSize:
+    """Count a model from its shapes. Norms and conditioners are left out: below a thousandth."""
+    temporal, depth = config.transformer, config.depth
+    head = config.text_card * temporal.dim
+    tables = (config.text_card + 1 + config.n_q * (config.card + 1)) * temporal.dim
+    per_frame = _layers(temporal) + head
+    stored = per_frame + tables
+    if depth:
+        dim, kinds = depth.transformer.dim, len(set(depth.schedule))
+        block = _layers(depth.transformer) + dim * temporal.dim
+        heads = depth.steps * config.card * dim
+        width = depth.low_rank_embeddings or dim
+        rows = config.text_card + 1 + (depth.steps - 1) * (config.card + 1)
+        per_frame += depth.steps * block + heads
+        stored += kinds * block + heads + rows * width
+    kv = 2 * temporal.num_layers * temporal.num_kv_heads * temporal.head_dim
+    return ModelSize(per_frame, stored, kv, temporal.context)
+
+
+def _layers(config: TransformerConfig) -> int:
+    attention = config.dim * (2 * config.dim + 2 * config.num_kv_heads * config.head_dim)
+    return config.num_layers * (attention + (3 if config.gated else 2) * config.dim * config.ffn_hidden)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a machine gives: memory in bytes, and how fast it reads it in GB/s (None: unknown)."""
+
+    memory: int
+    bandwidth: float | None
+    cpu: bool = False  # no GPU: arithmetic bounds the time, not bandwidth
+
+    def fits(self, need: float) -> bool:
+        return need <= MEMORY_SHARE * self.memory
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model with one window on one machine."""
+
+    model: str
+    context: int
+    kv_bits: int
+    frame_GB: float  # read per frame
+    memory_GB: float  # needed, codec and margin included
+    fits: bool
+    ms: float | None  # estimated per frame; None if nothing is known to estimate it from
+    verdict: str  # of the time: "good", "thin" (nothing may go wrong), "no", "unknown"
+
+    @property
+    def possible(self) -> bool:
+        """Fits, and nothing is known against it."""
+        return self.fits and self.verdict != "no"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every model at every context, and the one to take, if any."""
+
+    entries: tuple[Entry, ...]
+    recommended: Entry | None
+    codec: str  # "rust" or "mlx"
+
+
+def plan(
+    models: Mapping[str, tuple[ModelSize, float]],
+    budget: Budget,
+    *,
+    context: int | None = None,
+    rust: bool = False,
+    cores: int = 1,
+) -> Plan:
+    """What of `models` runs on a machine.
+
+    models: name -> size and bits per weight, the one to prefer first. context: the longest window wanted, the
+    model's own unless given. rust: rustymimi is installed.
+    """
+    entries = []
+    for name, (size, bits) in models.items():
+        window = min(context or size.window, size.window)
+        lengths = [(0, 16), (window // 2, 16), (window, 16), (window, 8)]
+        entries += [entry(name, size, bits, length, budget, kv) for length, kv in dict.fromkeys(lengths)]
+    # rustymimi computes beside the GPU but keeps more than one core busy, next to the thread that feeds the GPU;
+    # with few cores its encode and decode delay each other and that thread. Our own costs the GPU a few ms.
+    codec = "rust" if rust and cores >= 8 else "mlx"
+    return Plan(tuple(entries), recommend(entries), codec)
+
+
+def entry(name: str, size: ModelSize, bits: float, context: int, budget: Budget, kv_bits: int = 16) -> Entry:
+    """Judge one model with one window."""
+    read = size.frame_bytes(bits, context, kv_bits)
+    need = size.resident_bytes(bits, context, kv_bits) + CODEC_BYTES + MARGIN_BYTES
+    ms = None
+    if budget.bandwidth and not budget.cpu:
+        ms = frame_ms(read, budget.bandwidth) + (KV8_OVERHEAD_MS if kv_bits == 8 else 0.0)
+    judged = "no" if budget.cpu and size.per_frame > CPU_LIMIT else verdict(ms)
+    return Entry(name, context, kv_bits, read / 1e9, need / 1e9, budget.fits(need), ms, judged)
+
+
+def frame_ms(read: float, bandwidth: float) -> float:
+    """Estimated time of a frame. read: bytes. bandwidth: GB/s."""
+    return read / (REACHED * bandwidth * 1e9) * 1e3 + OVERHEAD_MS
+
+
+def verdict(ms: float | None) -> str:
+    """Whether a frame of this length keeps real time."""
+    if ms is None:
+        return "unknown"
+    return "good" if ms < GOOD_MS else "thin" if ms < THIN_MS else "no"
+
+
+def recommend(entries: Iterable[Entry]) -> Entry | None:
+    """The model to take: the first that has time to spare over its whole window, else the one that comes closest.
+
+    An int8 window costs kernels and a little exactness, so it must earn its place: it is taken only where the
+    bfloat16 one has no time to spare, or does not fit. A window that is cut short comes last: Moshi forgets.
+    """
+    possible = [found for found in entries if found.possible and found.context]
+    longest: dict[str, int] = {}
+    for found in entries:
+        longest[found.model] = max(found.context, longest.get(found.model, 0))
+    full = [found for found in possible if found.context == longest[found.model]]
+    short = [found for found in possible if found not in full]
+    for group in (full, short):
+        for wanted in ("good", "unknown"):
+            for kv_bits in (16, 8):
+                chosen = [found for found in group if found.verdict == wanted and found.kv_bits == kv_bits]
+                if chosen and wanted == "unknown":  # the least to read is the likeliest to keep time
+                    return min(chosen, key=lambda found: found.frame_GB)
+                if chosen:
+                    return chosen[0]
+        if group:
+            return min(group, key=lambda found: found.ms or 0.0)
+    return None
+
+
+def as_json(found: Entry | None) -> dict[str, Any] | None:
+    """An entry with its numbers rounded to what they are worth."""
+    if found is None:
+        return None
+    return {
+        "model": found.model, "context": found.context, "kv_bits": found.kv_bits,
+        "frame_GB": round(found.frame_GB, 2), "memory_GB": round(found.memory_GB, 2), "fits": found.fits,
+        "ms": None if found.ms is None else round(found.ms, 1), "verdict": found.verdict,
+    }  # fmt: skip
