@@ -64,7 +64,7 @@ class Checkpoint:
     @classmethod
     def resolve(
         cls,
-        name: str = DEFAULT_MODEL,
+        name: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
         offline: bool = False,
         quantization: str | int | None = None,
@@ -84,6 +84,7 @@ class Checkpoint:
         """
         from moshi_mlx.lm_weights import LmWeights
 
+        name = os.fspath(name)
         place, own_file, note = _place(name, offline)
         settings = _read_config(place, config, offline)
         lm_config = LmConfig.from_dict(settings)
@@ -164,12 +165,12 @@ class Folder:
 
     def fetch(self, filename: str) -> Path:
         path = self.path / filename
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise CheckpointError(f"{self.path} has no file {filename}; a model folder needs it")
         return path
 
     def find(self, filename: str) -> Path | None:
-        return self.path / filename if (self.path / filename).is_file() else None
+        return self.path / filename if os.path.isfile(self.path / filename) else None
 
     def __str__(self) -> str:
         return str(self.path)
@@ -194,11 +195,11 @@ def _place(name: str, offline: bool) -> tuple[Place, str | None, str]:
     if name.startswith("hf://"):
         repo, revision, file = parse_uri(name)
         return HubRepo(repo, revision, offline), file, ""
-    path = Path(name.removeprefix("file://")).expanduser()
-    if name and path.is_dir():
-        return Folder(path), None, ""
-    if path.is_file():
-        return Folder(path.parent), path.name, ""
+    path = os.path.expanduser(name.removeprefix("file://"))
+    if name and os.path.isdir(path):  # os.path's own tests: they say no to what the system refuses to look at
+        return Folder(Path(path)), None, ""
+    if os.path.isfile(path):
+        return Folder(Path(path).parent), os.path.basename(path), ""
     if name.startswith(("file://", "/", ".", "~")) or name.endswith(".safetensors"):
         raise CheckpointError(f"{name} does not exist; give a model folder, a weights file or a hub repository")
     try:
@@ -267,10 +268,10 @@ def _locate(place: Place, name: str, offline: bool) -> Path:
         repo, revision, file = parse_uri(name)
         return fetch(repo, file, revision, offline)
     if name.startswith("file://") or os.path.isabs(name):
-        path = Path(name.removeprefix("file://")).expanduser()
-        if not path.is_file():
+        path = os.path.expanduser(name.removeprefix("file://"))
+        if not os.path.isfile(path):
             raise CheckpointError(f"{path} does not exist")
-        return path
+        return Path(path)
     return place.fetch(name)
 
 

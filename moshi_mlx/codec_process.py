@@ -59,6 +59,8 @@ class Worker:
     def call(self, kind: bytes, request: bytes = b"") -> bytes:
         """Send one request and wait for its answer."""
         self.wait_until_loaded()
+        if self._asking and self._process.poll() is not None:
+            raise CodecError(self._obituary())
         if self._asking:  # Ctrl-C came while it answered: that answer would be taken for this one's
             raise CodecError(f"the codec was interrupted while it should {self.direction} a frame; start again")
         self._asking = True

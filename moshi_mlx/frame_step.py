@@ -32,7 +32,7 @@ IDLE = Draw(GREEDY, 0, 0)  # for rows that do not run
 
 
 class FrameStep:
-    """The step of one batch. Compiled code is kept per set of sampling features in use."""
+    """The step of a model, for any batch. Compiled code is kept per set of sampling features in use."""
 
     def __init__(self, lm: Lm) -> None:
         self._lm = lm
@@ -69,15 +69,22 @@ class FrameStep:
                 self._make_head(text.features, audio.features)
             )
         buffers, state.depth = state.depth, []  # handed over, so that they are written in place
-        sampled, *state.depth = head(x, keys, text.values, audio.values, recent, penalty, *buffers)
+        sampled, *state.depth = head(
+            x, keys, mx.array(text.values), mx.array(audio.values), recent, penalty, *buffers
+        )
         del buffers
         mx.eval(sampled, state.arrays())
         return np.array(sampled)
 
     def _row_settings(self, configs: list[SamplingConfig]) -> tuple[RowSettings, RowSettings]:
-        if self._settings is None or self._settings[0] != configs:
-            self._settings = configs, RowSettings(configs, "text"), RowSettings(configs, "audio")
-        return self._settings[1:]
+        settings, config = self._settings, self._lm.config  # one read: other threads step other batches
+        if settings is None or settings[0] != configs:
+            text, audio = (
+                RowSettings(configs, "text", config.text_card),
+                RowSettings(configs, "audio", config.card),
+            )
+            settings = self._settings = configs, text, audio
+        return settings[1:]
 
     def _make_head(self, text: Features, audio: Features) -> Callable[..., list[mx.array]]:
         """From the temporal transformer's output to the tokens of the frame, with all draws."""

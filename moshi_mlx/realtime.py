@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,25 +18,58 @@ _USER_INTERACTIVE = 0x21  # QOS_CLASS_USER_INTERACTIVE of <sys/qos.h>
 def steady(held_bytes: int) -> Iterator[None]:
     """Limit the buffer cache, wire the model's memory (Metal), and raise this thread's priority (macOS).
 
-    held_bytes: model and state. Everything is put back at the end. Wiring no more than is needed matters:
-    programs that wire all the system recommends are known to freeze the machine.
+    held_bytes: model and state. The limits belong to the process: the first conversation sets them, the last one
+    to end puts them back. Wiring no more than is needed matters: programs that wire all the system recommends are
+    known to freeze the machine.
     """
-    cache_limit = mx.set_cache_limit(CACHE_LIMIT)
-    wired_limit = mx.set_wired_limit(wired_bytes(held_bytes)) if mx.metal.is_available() else None
+    _limits.enter(held_bytes)
     quality = _set_thread_quality(_USER_INTERACTIVE)
     try:
         yield
     finally:
         if quality is not None:
             _set_thread_quality(quality)
-        if wired_limit is not None:
-            mx.set_wired_limit(wired_limit)
-        mx.set_cache_limit(cache_limit)
+        _limits.leave()
+
+
+class _Limits:
+    """MLX's limits, and how many conversations want them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: tuple[int, int | None] = 0, None
+
+    def enter(self, held_bytes: int) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users > 1:
+                return
+            cache = mx.set_cache_limit(CACHE_LIMIT)
+            if cache < CACHE_LIMIT:  # somebody wants less
+                mx.set_cache_limit(cache)
+            wired = mx.set_wired_limit(wired_bytes(held_bytes)) if mx.metal.is_available() else None
+            self._before = cache, wired
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            cache, wired = self._before
+            mx.set_cache_limit(cache)
+            if wired is not None:
+                mx.set_wired_limit(wired)
+
+
+_limits = _Limits()
 
 
 def wired_bytes(held_bytes: int) -> int:
     """How much to wire: what is held and a margin, but no more than the system recommends."""
-    recommended = mx.device_info().get("max_recommended_working_set_size")
+    # Older MLX keeps it in mx.metal.
+    info = mx.device_info() if hasattr(mx, "device_info") else mx.metal.device_info()
+    recommended = info.get("max_recommended_working_set_size")
     wanted = held_bytes + WIRED_MARGIN
     return min(wanted, int(recommended)) if recommended else wanted
 

@@ -75,14 +75,16 @@ class Features:
 
 
 class RowSettings:
-    """The settings of one stream kind for the rows of a batch, ready for `sample`.
+    """The settings of one kind of stream for the rows of a batch, ready for `sample`.
 
+    kind: "text" or "audio". vocabulary: the logits' width.
     values: (5, B, 1) float32: 1 / temperature, noise (0 = greedy), top_k (0 = all), top_p, log min_p.
     """
 
-    def __init__(self, configs: Sequence[SamplingConfig], kind: str) -> None:
+    def __init__(self, configs: Sequence[SamplingConfig], kind: str, vocabulary: int) -> None:
         temperatures = [getattr(config, f"{kind}_temperature") for config in configs]
-        top_ks = [getattr(config, f"{kind}_top_k") for config in configs]
+        # All of the vocabulary is no choice: one row's "all" must not switch off another row's few.
+        top_ks = [k if (k := getattr(config, f"{kind}_top_k")) < vocabulary else 0 for config in configs]
         self.features = Features(
             sampled=any(temperatures),
             top_k=max(top_ks),
@@ -99,7 +101,7 @@ class RowSettings:
             )
             for temperature, top_k, config in zip(temperatures, top_ks, configs, strict=True)
         ]
-        self.values = mx.array(rows, mx.float32).T[..., None]
+        self.values = np.array(rows, dtype=np.float32).T[..., None]
 
 
 def frame_keys(draws: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -124,7 +126,7 @@ def sample(logits: mx.array, noise: mx.array | None, features: Features, values:
     assert noise is not None
     rate, loudness, top_k, top_p, log_min_p = values
     logits = logits.astype(mx.float32) * rate
-    if 0 < features.top_k < logits.shape[-1]:
+    if features.top_k:
         best = _best(logits, features.top_k)  # (B, top_k) ascending
         edge = mx.take_along_axis(best, (features.top_k - top_k).astype(mx.int32) % features.top_k, axis=-1)
         logits = _drop_below(logits, mx.where(top_k > 0, edge, -mx.inf))

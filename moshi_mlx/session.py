@@ -7,6 +7,7 @@ Raw step t reads the user's frame t; the audio it completes is frame t - max(del
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Generated:
 
 
 def load(
-    model: str = DEFAULT_MODEL,
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     codec: str = "auto",
     quantization: str | None = None,
@@ -173,18 +174,34 @@ class Batch:
         self._forget(row)
         return session
 
-    def generate(self, codes: Mapping[Session, np.ndarray]) -> dict[Session, Generated]:
-        """One step of the language model for the rows that have a frame; the others stand still.
+    def step(self, frames: Mapping[Session, np.ndarray]) -> dict[Session, Reply]:
+        """One frame in, one reply out for every session that talks; as `Session.step`, for all of them at once.
 
-        codes: session -> the user's codes of its frame, (n_q - dep_q,) int.
-        Reads back from the device once. Raises SessionError for a session that is not in this batch.
+        frames: session -> (1920,) float32. A session that has begun and has no frame is given silence.
+        """
+        for frame in frames.values():
+            check_frame(frame)  # before anything has moved on
+        begun = [session for session in self._rows if session and (session in frames or session.delays.step)]
+        codes = {session: session.encode(frames.get(session, silence())) for session in begun}
+        return {session: session.decode(made) for session, made in self.generate(codes).items()}
+
+    def generate(self, codes: Mapping[Session, np.ndarray]) -> dict[Session, Generated]:
+        """One step of the language model for every session that talks.
+
+        codes: session -> the user's codes of its frame, (n_q - dep_q,) int. A session that has not begun may be
+        left out; one that has begun may not: rows share the count of positions, so a pause would be a gap in what
+        it remembers (see `step`, which fills in silence).
+        Reads back from the device once. Raises SessionError for a session of another batch, or one left out.
         """
         config, size = self.moshi.lm.config, len(self._rows)
         tokens = np.full((size, 1 + config.n_q, 1), -1, dtype=np.int32)
         draws: list[Draw | None] = [None] * size
+        if any(self._rows[session.row] is not session for session in codes):
+            raise SessionError("this session is closed, or of another batch")
+        left_out = sum(1 for other in self._rows if other and other not in codes and other.delays.step)
+        if left_out:
+            raise SessionError(f"{left_out} session(s) of this batch have begun and got no frame; see Batch.step")
         for session, user_codes in codes.items():
-            if self._rows[session.row] is not session:
-                raise SessionError("this session is closed, or of another batch")
             draws[session.row] = session.draw()
             tokens[session.row, :, 0] = session.delays.inputs(user_codes)
         result = self.moshi.step(tokens, draws, self._state, self._condition)
@@ -260,9 +277,7 @@ class Session:
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
         """First part of `step`: audio to the user's codes, (n_q - dep_q,) int32."""
-        frame = np.asarray(frame)
-        if frame.shape != (FRAME_SAMPLES,) or frame.dtype != np.float32:
-            raise SessionError(f"a frame is ({FRAME_SAMPLES},) float32, got {frame.shape} {frame.dtype}")
+        check_frame(frame)
         self._frames_in += 1
         wanted = self.batch.moshi.lm.config.input_codebooks
         if self._frames_in == 1:
@@ -330,3 +345,10 @@ class Session:
         self._recent_text: deque[int] = deque(maxlen=self.sampling.repetition_context)
         self._paddings = (config.text_padding_id, config.text_end_padding_id)
         self._text = self.batch.moshi.tokenizer.stream()
+
+
+def check_frame(frame: np.ndarray) -> None:
+    """Raise SessionError for anything that is not (1920,) float32."""
+    frame = np.asarray(frame)
+    if frame.shape != (FRAME_SAMPLES,) or frame.dtype != np.float32:
+        raise SessionError(f"a frame is ({FRAME_SAMPLES},) float32, got {frame.shape} {frame.dtype}")

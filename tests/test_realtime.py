@@ -1,5 +1,7 @@
 """The limits of MLX while a conversation runs, and after it."""
 
+from collections.abc import Iterator
+
 import mlx.core as mx
 import pytest
 
@@ -12,10 +14,36 @@ def cache_limit() -> int:
     return limit
 
 
+@pytest.fixture(autouse=True)
+def generous() -> Iterator[None]:
+    """A machine whose own limit is higher than ours."""
+    limit = mx.set_cache_limit(8 * CACHE_LIMIT)
+    yield
+    mx.set_cache_limit(limit)
+
+
 def test_the_cache_is_limited_inside_and_as_before_afterwards() -> None:
     before = cache_limit()
     with steady(1000):
         assert cache_limit() == CACHE_LIMIT
+    assert cache_limit() == before
+
+
+def test_a_lower_limit_stays() -> None:
+    mx.set_cache_limit(1000)
+    with steady(1000):
+        assert cache_limit() == 1000
+    assert cache_limit() == 1000
+
+
+def test_conversations_that_overlap_leave_the_limit_as_it_was() -> None:
+    before = cache_limit()
+    first, second = steady(1000), steady(1000)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert cache_limit() == CACHE_LIMIT, "one is still talking"
+    second.__exit__(None, None, None)
     assert cache_limit() == before
 
 

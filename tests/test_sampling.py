@@ -16,10 +16,10 @@ DRAWS = 4000
 def draw_many(temperature: float = 1.0, top_k: int = 0, top_p: float = 0.0, min_p: float = 0.0) -> np.ndarray:
     """Frequencies of DRAWS tokens drawn from PROBABILITIES."""
     config = SamplingConfig(text_temperature=temperature, text_top_k=top_k, top_p=top_p, min_p=min_p)
-    settings = RowSettings([config], "text")
+    settings = RowSettings([config], "text", len(PROBABILITIES))
     logits = mx.array(np.log(PROBABILITIES)[None].astype(np.float32))
     drawn = gumbel(mx.array(frame_keys([(1, 0)])), DRAWS * len(PROBABILITIES)).reshape(DRAWS, -1)
-    tokens = sample(mx.repeat(logits, DRAWS, axis=0), drawn, settings.features, settings.values)
+    tokens = sample(mx.repeat(logits, DRAWS, axis=0), drawn, settings.features, mx.array(settings.values))
     return np.bincount(np.array(tokens), minlength=len(PROBABILITIES)) / DRAWS
 
 
@@ -52,12 +52,12 @@ def test_frequencies_follow_the_truncated_distribution(settings: dict[str, float
 def test_top_k_keeps_exactly_the_k_best_of_a_wide_vocabulary(vocabulary: int, k: int) -> None:
     logits = np.random.RandomState(k).standard_normal((1, vocabulary)).astype(np.float32)
     best = np.argsort(logits[0])[-k:]
-    settings = RowSettings([SamplingConfig(text_temperature=1.0, text_top_k=k)], "text")
+    settings = RowSettings([SamplingConfig(text_temperature=1.0, text_top_k=k)], "text", vocabulary)
     # Noise that outweighs every difference: the draw tells which tokens were still in the running.
     for loud in [best[0], best[-1], np.argsort(logits[0])[-k - 1]]:
         loudest = np.zeros((1, vocabulary), np.float32)
         loudest[0, loud] = 1e6
-        drawn = sample(mx.array(logits), mx.array(loudest), settings.features, settings.values).item()
+        drawn = sample(mx.array(logits), mx.array(loudest), settings.features, mx.array(settings.values)).item()
         assert (drawn == loud) == (loud in best)
 
 
@@ -77,6 +77,7 @@ ROWS = [
     GREEDY,
     SamplingConfig(text_temperature=0.5, text_top_k=0, min_p=0.2),
     SamplingConfig(text_temperature=1.2, text_top_k=0),
+    SamplingConfig(text_temperature=1.1, text_top_k=1000),  # more than there are
 ]
 
 
@@ -84,11 +85,14 @@ ROWS = [
 def test_rows_with_other_settings_and_seeds_draw_as_they_would_alone(seed: int) -> None:
     keys = mx.array(frame_keys([(seed + row, 3 * row) for row in range(len(ROWS))]))
     logits = 2 * mx.random.normal((len(ROWS), 40), key=mx.random.key(seed))
-    together = RowSettings(ROWS, "text")
-    tokens = np.array(sample(logits, gumbel(keys, 40), together.features, together.values))
+    together = RowSettings(ROWS, "text", 40)
+    tokens = np.array(sample(logits, gumbel(keys, 40), together.features, mx.array(together.values)))
     for row, config in enumerate(ROWS):
-        alone, here = RowSettings([config], "text"), slice(row, row + 1)
-        assert tokens[row] == sample(logits[here], gumbel(keys[here], 40), alone.features, alone.values).item()
+        alone, here = RowSettings([config], "text", 40), slice(row, row + 1)
+        assert (
+            tokens[row]
+            == sample(logits[here], gumbel(keys[here], 40), alone.features, mx.array(alone.values)).item()
+        )
     assert tokens[ROWS.index(GREEDY)] == mx.argmax(logits[ROWS.index(GREEDY)]).item()
 
 

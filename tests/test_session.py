@@ -114,18 +114,31 @@ def test_in_a_batch_each_gets_exactly_its_tokens_alone(
         assert tokens == alone[person][: len(tokens)], f"person {person}"
 
 
-def test_a_row_that_waits_does_not_disturb_the_others(tiny_moshi: Moshi) -> None:
-    users = np.random.RandomState(4).randint(0, TINY["card"], (100, 8))
-    session = tiny_moshi.session(1, GREEDY)
-    alone = [tokens_of(session.generate(codes)) for codes in users]
+def test_a_session_without_a_frame_hears_silence_and_disturbs_nobody(
+    tiny_moshi: Moshi, noise_frames: np.ndarray
+) -> None:
+    gappy = [frame if step % 3 == 0 else np.zeros_like(frame) for step, frame in enumerate(noise_frames[:30])]
+    alone = [
+        talk(tiny_moshi.session(1, GREEDY), noise_frames[:30]),
+        talk(tiny_moshi.session(2, GREEDY), np.array(gappy)),
+    ]
     batch = tiny_moshi.batch(2)
     steady, slow = batch.join(1, GREEDY), batch.join(2, GREEDY)
     together = []
-    for step, codes in enumerate(users):
-        frames = {steady: codes} if step % 3 else {steady: codes, slow: codes}
-        together.append(tokens_of(batch.generate(frames)[steady]))
-    assert together == alone
-    assert slow.delays.step == 34
+    for step, frame in enumerate(noise_frames[:30]):
+        together.append(batch.step({steady: frame} if step % 3 else {steady: frame, slow: frame}))
+    for session, expected in zip((steady, slow), alone, strict=True):
+        assert same(expected, [replies[session] for replies in together], tolerance=1e-5)
+
+
+def test_a_session_that_has_begun_cannot_be_left_out_unnoticed(tiny_moshi: Moshi) -> None:
+    batch = tiny_moshi.batch(2)
+    first, second = batch.join(1), batch.join(2)
+    codes = np.zeros(8, np.int32)
+    batch.generate({first: codes})
+    batch.generate({first: codes, second: codes})
+    with pytest.raises(SessionError, match=r"1 session\(s\) of this batch have begun and got no frame"):
+        batch.generate({first: codes})
 
 
 def test_a_row_that_has_not_begun_hears_nothing_of_its_waiting(tiny_moshi: Moshi) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SECONDS, silence, split_frames
+from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS, silence, split_frames
 from moshi_mlx.audio.wav import WavWriter
 
 if TYPE_CHECKING:  # at run time this module needs no model
@@ -32,14 +33,13 @@ class FileSource:
 
     def __init__(self, pcm: np.ndarray, lead: float = DEFAULT_LEAD, tail: float = DEFAULT_TAIL) -> None:
         self._closed = threading.Event()
-        self.lead = _frames(lead)
-        tail_frames = _frames(tail)
-        recorded = list(split_frames(pcm))
-        self.frames = self.lead + len(recorded) + tail_frames  # without the extra one
-        self._timeline = [silence()] * self.lead + recorded + [silence()] * tail_frames
+        self._pcm = pcm
+        self.lead, self._tail = _frames(lead), _frames(tail)
+        self.frames = self.lead + math.ceil(len(pcm) / FRAME_SAMPLES) + self._tail  # without the extra one
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for frame in (silence(), *self._timeline):
+        before, after = repeat(silence(), 1 + self.lead), repeat(silence(), self._tail)
+        for frame in chain(before, split_frames(self._pcm), after):
             if self._closed.is_set():
                 return
             yield frame

@@ -56,8 +56,6 @@ def read_audio(path: str | Path) -> Audio:
             raise AudioFileError("standard input is a terminal: pipe a recording into it, or name a file")
         return _decode(io.BytesIO(sys.stdin.buffer.read()), "standard input")
     path = Path(path)
-    if path.is_dir():
-        raise AudioFileError(f"{path} is a folder, an audio file was expected")
     if path.suffix.lower() == ".raw":  # libsndfile would ask for a rate and a sample type
         raise AudioFileError(f"{path} is headerless audio: convert it, for example with `sox` or `ffmpeg`, to wav")
     try:
@@ -65,6 +63,8 @@ def read_audio(path: str | Path) -> Audio:
             return _decode(file, str(path))
     except FileNotFoundError:
         raise AudioFileError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise AudioFileError(f"{path} is a folder, an audio file was expected") from None
     except OSError as error:
         raise AudioFileError(f"cannot read {path}: {error.strerror or error}") from error
 

@@ -101,7 +101,10 @@ class WavWriter:
             if sys.stdout.isatty():
                 raise AudioFileError("standard output is a terminal: pipe the audio somewhere, or name a file")
             return sys.stdout.buffer
-        final = Path(path).resolve()  # a link keeps pointing at its target
+        try:
+            final = Path(path).resolve()  # a link keeps pointing at its target
+        except RuntimeError as error:  # what Python before 3.13 makes of links that go in circles
+            raise AudioFileError(f"cannot write {path}: its links go in circles") from error
         if final.is_dir():
             raise AudioFileError(f"cannot write {path}: it is a folder")
         if not final.parent.is_dir():

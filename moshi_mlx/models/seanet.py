@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from moshi_mlx.models.compiled import compiled
 from moshi_mlx.models.conv import ConvState, StreamingConv1d, StreamingConvTranspose1d
 from moshi_mlx.models.mimi_config import SeanetConfig
 
@@ -96,7 +97,7 @@ class Elu(nn.Module):
         return elu(x)
 
 
-@partial(mx.compile, shapeless=True)
+@partial(compiled, shapeless=True)
 def elu(x: mx.array) -> mx.array:
     """x where it is positive, e^x - 1 elsewhere."""
     return mx.maximum(x, 0) + mx.expm1(mx.minimum(x, 0))
