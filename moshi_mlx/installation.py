@@ -44,6 +44,16 @@ devices = [
 names = [devices[i]["name"] if 0 <= i < len(devices) else None for i in sounddevice.default.device]
 print(json.dumps({"devices": devices, "default_input": names[0], "default_output": names[1]}))
 """
+_TRY_MODEL = """
+import json, sys
+from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.planner import size_of
+from moshi_mlx.safetensors_file import read_header
+found = Checkpoint.resolve(sys.argv[1], offline=True)
+size = size_of(found.lm_config)
+stored = sum(tensor.end - tensor.begin for tensor in read_header(found.lm_weights).values())
+print(json.dumps({"size": vars(size), "bits": 8 * stored / size.stored}))
+"""
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,15 @@ def try_audio(python: str = sys.executable) -> Trial:
     if trial.problem:
         return Trial(problem=f"audio devices cannot be listed: {trial.problem}")
     return trial
+
+
+def try_model(name: str, python: str = sys.executable) -> Trial:
+    """Measure a checkpoint that is on this machine: a folder, a file, or a repository in the hub's cache.
+
+    found: {"size": fields of `planner.ModelSize`, "bits": per weight}. A process of its own, for checkpoints need MLX.
+    """
+    trial = _run(python, _TRY_MODEL, name)
+    return Trial(problem=trial.problem.partition("Error: ")[2] or trial.problem) if trial.problem else trial
 
 
 def package_versions() -> dict[str, str | None]:
@@ -135,11 +154,11 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _run(python: str, program: str) -> Trial:
+def _run(python: str, program: str, *words: str) -> Trial:
     """The JSON object a program prints last, or how it ended."""
     try:
         done = subprocess.run(
-            [python, "-c", program], capture_output=True, text=True, errors="replace", timeout=120
+            [python, "-c", program, *words], capture_output=True, text=True, errors="replace", timeout=120
         )
     except OSError as error:
         return Trial(problem=f"{python} cannot be started: {error.strerror or error}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from moshi_mlx.cli.bench import bench
+from moshi_mlx.cli.doctor import doctor
 from moshi_mlx.cli.run import run
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.version import __version__
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(bench)
+app.command()(doctor)
 
 
 def _version(wanted: bool) -> None:

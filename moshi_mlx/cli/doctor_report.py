@@ -1,0 +1,240 @@
+"""What doctor found, as lines with marks for people and as JSON for programs."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from moshi_mlx.installation import PACKAGES, REQUIRED, Trial
+from moshi_mlx.machine import Machine, bandwidth
+from moshi_mlx.planner import GOOD_MS, THIN_MS, Budget, Entry, Plan, as_json
+from moshi_mlx.version import __version__
+
+MARKS = {"ok": "✓", "warn": "!", "bad": "✗", "note": " ", "thin": "!", "no": "✗"}
+ASCII_MARKS = {**MARKS, "ok": "+", "bad": "x", "no": "x"}
+FRAMES_PER_SECOND = 12.5
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that was found out, before anything is made of it."""
+
+    machine: Machine
+    mlx: Trial
+    audio: Trial
+    packages: Mapping[str, str | None]
+    own_problem: str
+    cached: Mapping[str, int]  # alias -> bytes
+    disk: tuple[Path, int]  # where downloads go, bytes free there
+
+    @property
+    def backend(self) -> str:
+        """What MLX runs on; where it does not start, what it would run on."""
+        if backend := self.mlx.found.get("backend"):
+            return backend
+        return "Metal" if self.machine.apple_silicon else "CUDA" if self.machine.gpu else "CPU"
+
+    @property
+    def bandwidth(self) -> float | None:
+        """GB/s of the memory that weights are read from."""
+        machine = self.machine
+        if self.backend == "CUDA":
+            return bandwidth(machine.gpu or "")
+        return bandwidth(machine.chip, machine.gpu_cores)
+
+    @property
+    def budget(self) -> Budget:
+        on_card = self.backend == "CUDA" and self.machine.gpu_memory
+        return Budget(on_card or self.machine.memory, self.bandwidth, cpu=self.backend == "CPU")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line.
+
+    mark: "ok", "note", "warn" (something is lost), "bad" (nothing can run); of a plan's row, which is no problem of
+    the machine, "ok", "thin" or "no".
+    """
+
+    mark: str
+    section: str
+    label: str
+    text: str
+
+
+def findings(facts: Facts, plan: Plan) -> list[Finding]:
+    """Everything worth a line, in order."""
+    return [
+        *_machine(facts),
+        *_software(facts),
+        *_audio(facts),
+        *_models(facts, plan),
+        *(_entry(entry) for entry in plan.entries),
+        *_advice(facts, plan),
+    ]
+
+
+def page(found: Sequence[Finding], encoding: str | None) -> str:
+    """Aligned text; ASCII marks where the encoding has no others, and ? for what else it lacks."""
+    encoding = encoding or "ascii"
+    try:
+        "".join(MARKS.values()).encode(encoding)
+        marks = MARKS
+    except UnicodeEncodeError:
+        marks = ASCII_MARKS
+    width = max((len(finding.label) for finding in found), default=0)
+    lines, section = [], ""
+    for finding in found:
+        if finding.section != section:
+            lines += ["", finding.section] if lines else [finding.section]
+            section = finding.section
+        lines.append(f"  {marks[finding.mark]} {finding.label:<{width}}  {finding.text}")
+    return "\n".join(lines).encode(encoding, "replace").decode(encoding)
+
+
+def facts_json(facts: Facts, plan: Plan, found: Sequence[Finding]) -> dict[str, Any]:
+    """All facts, the plan and what is wrong. Memory is in bytes, GB are 10^9 bytes."""
+    return {
+        "ok": not any(finding.mark == "bad" for finding in found),
+        "problems": [asdict(finding) for finding in found if finding.mark in ("warn", "bad")],
+        "machine": asdict(facts.machine) | {"bandwidth_GB_per_s": facts.bandwidth},
+        "mlx": {"version": facts.packages["mlx"], "backend": facts.mlx.found.get("backend")}
+        | {"problem": facts.mlx.problem or None},
+        "moshi_mlx": {"version": __version__, "folder": str(_folder()), "problem": facts.own_problem or None},
+        "packages": dict(facts.packages),
+        "audio": {
+            "devices": facts.audio.found.get("devices", []),
+            "default_input": facts.audio.found.get("default_input"),
+            "default_output": facts.audio.found.get("default_output"),
+            "problem": facts.audio.problem or None,
+        },
+        "cache": {"folder": str(facts.disk[0]), "free_bytes": facts.disk[1], "models": dict(facts.cached)},
+        "plan": {
+            "estimated": True,
+            "entries": [as_json(entry) for entry in plan.entries],
+            "recommended": as_json(plan.recommended),
+            "codec": plan.codec,
+        },
+    }
+
+
+def _machine(facts: Facts) -> list[Finding]:
+    machine = facts.machine
+    cores = f"{machine.cores} cores" + (f", {machine.gpu_cores} GPU cores" if machine.gpu_cores else "")
+    speed = "memory bandwidth not known here" if facts.bandwidth is None else f"{facts.bandwidth:g} GB/s"
+    known = facts.bandwidth is not None or facts.backend == "CPU"
+    found = [
+        ("ok", "chip", f"{machine.chip}, {cores}" + (f", {speed}" if facts.backend == "Metal" else "")),
+        ("ok", "memory", f"{machine.memory / 2**30:.1f} GiB"),
+        ("ok", "system", f"{machine.system} {machine.system_version}"),
+    ]
+    if machine.gpu:
+        memory = f", {machine.gpu_memory / 2**30:.1f} GiB" if machine.gpu_memory else ""
+        used = speed if facts.backend == "CUDA" else "not used by MLX"
+        found.append(("ok", "GPU", f"{machine.gpu}{memory}, {used}"))
+    if not known:
+        name = machine.gpu if facts.backend == "CUDA" else machine.chip
+        found.append(("warn", "speed", f"{name} is not in the table of chips: memory is planned, time is not"))
+    if machine.rosetta:
+        advice = "this Python is an Intel program under Rosetta, and MLX needs an arm64 one; install that"
+        found.append(("bad", "Python", f"{machine.python}, {machine.architecture}: {advice}"))
+    else:
+        found.append(("ok", "Python", f"{machine.python}, {machine.architecture}"))
+    return [Finding(mark, "Machine", label, text) for mark, label, text in found]
+
+
+def _software(facts: Facts) -> list[Finding]:
+    found = [("warn", "moshi_mlx", facts.own_problem)] if facts.own_problem else []
+    found = found or [("ok", "moshi_mlx", f"{__version__}, in {_folder()}")]
+    for name, version in facts.packages.items():
+        if version is None:
+            found.append(("bad" if name in REQUIRED else "warn", name, f"missing: {PACKAGES[name]}"))
+        elif name == "mlx" and facts.mlx.problem:
+            found.append(("bad", name, facts.mlx.problem))
+        else:
+            found.append(("ok", name, f"{version}, {facts.backend}" if name == "mlx" else version))
+    if facts.machine.gpu and facts.backend == "CPU":
+        found.append(
+            ("warn", "CUDA", "MLX leaves the GPU unused; pip install 'mlx[cuda13]' instead of 'mlx[cpu]'")
+        )
+    return [Finding(mark, "Software", label, text) for mark, label, text in found]
+
+
+def _audio(facts: Facts) -> list[Finding]:
+    if facts.audio.problem:
+        return [Finding("warn", "Audio", "devices", facts.audio.problem)]
+    found = []
+    for kind in ("input", "output"):
+        count = sum(device[f"{kind}s"] > 0 for device in facts.audio.found["devices"])
+        default = facts.audio.found[f"default_{kind}"]
+        if count:
+            found.append(("ok", kind, f"{count}, default: {default or 'none'}"))
+        else:
+            found.append(("warn", kind, f"no {kind} device; recordings can still be answered"))
+    if facts.machine.system == "macOS":
+        terminal = os.environ.get("TERM_PROGRAM", "the terminal program")
+        hint = f"belongs to {terminal}: System Settings, Privacy & Security, Microphone; refused, all is silence"
+        found.append(("note", "permission", hint))
+    return [Finding(mark, "Audio", label, text) for mark, label, text in found]
+
+
+def _models(facts: Facts, plan: Plan) -> list[Finding]:
+    found = [("ok", alias, f"{size / 1e9:.1f} GB, in the cache") for alias, size in facts.cached.items()]
+    found = found or [("note", "cache", "none of Kyutai's models are here; they are downloaded when first used")]
+    folder, free = facts.disk
+    wanted = plan.recommended
+    # weights make up most of the memory needed, so that is what a download may take
+    short = wanted is not None and wanted.model not in facts.cached and free < wanted.memory_GB * 1e9
+    text = f"{free / 1e9:.1f} GB free for {folder}"
+    found.append(("warn" if short else "ok", "disk", text + (": too little for a download" if short else "")))
+    return [Finding(mark, "Models", label, text) for mark, label, text in found]
+
+
+def _entry(entry: Entry) -> Finding:
+    mark = "no" if not entry.possible else "ok" if entry.verdict == "good" else "thin"
+    time = "   ? ms" if entry.ms is None else f"{entry.ms:4.0f} ms"
+    judged = {"good": "keeps time", "thin": "just keeps time", "no": "too slow", "unknown": "time unknown"}
+    text = (
+        f"{entry.context:>5} frames{', int8' if entry.kv_bits == 8 else '':<6}  {entry.memory_GB:5.1f} GB "
+        f"{'fits      ' if entry.fits else 'too little'}  {time}  {judged[entry.verdict]}"
+    )
+    return Finding(mark, "Plan (estimates)", entry.model, text)
+
+
+def _advice(facts: Facts, plan: Plan) -> list[Finding]:
+    found = []
+    best = plan.recommended
+    if best:
+        window = " --kv-bits 8" if best.kv_bits == 8 else ""
+        command = f"moshi-mlx run IN OUT.wav --model {best.model}{window} --codec {plan.codec}"
+        found.append(("ok" if best.verdict == "good" else "warn", "take", command))
+        full = max(entry.context for entry in plan.entries if entry.model == best.model)
+        if best.context < full:
+            seconds = best.context / FRAMES_PER_SECOND
+            text = f"for the first {seconds:.0f} s of a conversation; with more to look back on it falls behind"
+            found.append(("warn", "window", text))
+        if best.verdict == "thin":
+            text = f"above {GOOD_MS:.0f} of {THIN_MS:.0f} ms a frame nothing else should run beside it"
+            found.append(("note", "time", text))
+    elif facts.backend == "CPU" and plan.entries:
+        slow = (
+            "models this large cannot keep real time on a CPU: 6.5 s a frame of Moshi 7B were measured on 2 cores"
+        )
+        found.append(("warn", "time", slow))
+    elif plan.entries:
+        closest = min(plan.entries, key=lambda entry: (not entry.fits, entry.ms or 0.0, entry.memory_GB))
+        found.append(
+            ("warn", "time", f"no model keeps real time over its window here; closest is {closest.model}")
+        )
+    if not best:
+        text = "--model nano, tiny and random, shows that everything works; recordings need no real time"
+        found.append(("note", "try", text))
+    if plan.entries and not any(entry.fits for entry in plan.entries):
+        text = "no model fits: 70 % of the memory should hold model, codec and 1 GB to work in"
+        found.append(("bad", "memory", text))
+    return [Finding(mark, "Advice", label, text) for mark, label, text in found]
+
+
+def _folder() -> Path:
+    return Path(__file__).parents[1]
