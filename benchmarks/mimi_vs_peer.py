@@ -16,7 +16,7 @@ from typing import Any
 from peer_environment import peer_python
 from workers import Worker, alternate, speed_up
 
-from moshi_mlx.bench.machine import scene
+from moshi_mlx.bench.scene import scene
 from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
 
 

@@ -18,8 +18,8 @@ from step_vs_peer import step_vs_peer
 
 from moshi_mlx.bench.counts import count
 from moshi_mlx.bench.gates import COUNT_GATES, MIMI_GATES, SPEED_GATES, missed
-from moshi_mlx.bench.machine import scene
 from moshi_mlx.bench.report import table
+from moshi_mlx.bench.scene import scene
 from moshi_mlx.models.config import MOSHI_7B
 
 QUIET = 1.5  # load average above which timings are doubtful

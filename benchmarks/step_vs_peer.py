@@ -15,7 +15,7 @@ from typing import Any
 from peer_environment import peer_python
 from workers import Worker, alternate, speed_up
 
-from moshi_mlx.bench.machine import scene
+from moshi_mlx.bench.scene import scene
 
 
 def step_vs_peer(

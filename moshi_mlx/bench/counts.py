@@ -20,7 +20,7 @@ from moshi_mlx.session import Session
 STEADY = 10  # the frame that is looked at: all delays are filled, all code is traced
 WIDTH = 128  # what widths are cut to: graphs depend on layers and streams, not on width
 
-PEER = {"primitives": 3261, "kernels": 1442, "syncs": 21, "traces": 0}
+PEER = {"primitives": 3261, "kernels": 1442, "syncs": 21, "traces": 0, "growth": None}
 """moshi_mlx 0.3.0 at Moshi 7B's shape, q4, counted in the same way (its default sampling, MLX 0.32.4)."""
 
 
@@ -30,6 +30,7 @@ class Counts:
 
     primitives: of all that is evaluated. kernels: those that are not views. syncs: waits of the host.
     warm_traces: compilations up to the steady frame; traces: in all frames after it.
+    growth: bytes that MLX holds more at the last frame than halfway, when the window had long been full.
     kinds: primitive -> how many, most frequent first. traffic: bytes per frame at full width, context -> bytes.
     """
 
@@ -40,6 +41,7 @@ class Counts:
     syncs: int
     warm_traces: int
     traces: int
+    growth: int
     frames: int
     kinds: dict[str, int]
     traffic: dict[int, Traffic]
@@ -66,7 +68,7 @@ def count(
     with ThreadPoolExecutor(1) as thread:
         seen = thread.submit(_graph, narrow, kind).result()
     with ThreadPoolExecutor(1) as thread:
-        warm, later = thread.submit(_traces, narrow, kind, frames).result()
+        warm, later, growth = thread.submit(_traces, narrow, kind, frames).result()
     return Counts(
         shape=name,
         kind=kind,
@@ -75,6 +77,7 @@ def count(
         syncs=seen.syncs,
         warm_traces=warm,
         traces=later,
+        growth=growth,
         frames=frames,
         kinds=dict(seen.primitives.most_common()),
         traffic={context: traffic(full, kind, min(context, full.transformer.context)) for context in contexts},
@@ -95,15 +98,19 @@ def _graph(config: LmConfig, kind: str) -> Seen:
     return seen
 
 
-def _traces(config: LmConfig, kind: str, frames: int) -> tuple[int, int]:
+def _traces(config: LmConfig, kind: str, frames: int) -> tuple[int, int, int]:
+    """Traces up to the steady frame, traces after it, and bytes held more at the end than halfway."""
     with counting_traces() as traces:
         step = stepper(wordless(random_lm(config, kind)).session(seed=1))
         for _ in range(STEADY):
             step()
-        warm = traces.total()
-        for _ in range(frames):
+        warm, held = traces.total(), 0
+        for index in range(frames):
+            if index == frames // 2:
+                held = mx.get_active_memory()
             step()
-    return warm, traces.total() - warm
+        growth = mx.get_active_memory() - held
+    return warm, traces.total() - warm, growth
 
 
 def stepper(session: Session) -> Callable[[], None]:

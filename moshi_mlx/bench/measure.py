@@ -13,13 +13,13 @@ import numpy as np
 
 from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.bench.graph import replacing
-from moshi_mlx.bench.machine import resident_peak
+from moshi_mlx.bench.scene import resident_peak
 from moshi_mlx.bench.traffic import weight_bytes
 from moshi_mlx.engine import converse
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.session import Batch, Generated, Moshi, Reply, Session
 
-WARM_UP = 10  # frames before those that count: code is traced, delays are filled
+WARM_UP = 10  # live frames before those that count: delays are filled
 STAGES = ("encode", "generate", "decode", "host")
 
 
@@ -65,6 +65,9 @@ def measure(moshi: Moshi, plan: Plan, bandwidth: float | None = None) -> dict[st
         raise ConfigError(f"a context of {plan.context}: the model's window has {window} positions")
     if plan.frames < 1 or plan.batch < 1:
         raise ConfigError(f"{plan.frames} frames of {plan.batch} conversations: at least 1 of each expected")
+    started = time.perf_counter()
+    moshi.warm_up(plan.batch)
+    warm_up = time.perf_counter() - started
     batch = moshi.batch(plan.batch)
     sessions = [batch.join(seed=row) for row in range(plan.batch)]
     try:
@@ -81,7 +84,7 @@ def measure(moshi: Moshi, plan: Plan, bandwidth: float | None = None) -> dict[st
         for session in sessions:
             session.close()
     keys_values = position * float(reach.mean())
-    return _figures(moshi, plan, times, first, weight_bytes(moshi.lm, plan.batch), keys_values, bandwidth)
+    return _figures(moshi, plan, times, first, warm_up, weight_bytes(moshi.lm, plan.batch), keys_values, bandwidth)
 
 
 def fill(batch: Batch, positions: int) -> None:
@@ -213,6 +216,7 @@ def _figures(
     plan: Plan,
     times: Times,
     first: Times,
+    warm_up: float,
     weights: int,
     keys_values: float,
     bandwidth: float | None,
@@ -229,7 +233,8 @@ def _figures(
         "batch": plan.batch,
         "codec": moshi.codec.name,
         "frames": plan.frames,
-        "warm_up": 1 + WARM_UP,
+        "warm_up_seconds": round(warm_up, 3),
+        "frames_before": 1 + WARM_UP,
         "seconds": round(times.seconds, 3),
         "frames_per_second": round(per_second, 3),
         "tokens_per_second": round(per_second * (1 + config.dep_q), 2),

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from moshi_mlx.bench.counts import count
-from moshi_mlx.bench.machine import scene
 from moshi_mlx.bench.measure import Plan, measure
 from moshi_mlx.bench.report import SCHEMA
+from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import random_lm, shape
 from moshi_mlx.bench.talk import wordless
 from moshi_mlx.errors import ConfigError

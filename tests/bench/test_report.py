@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from moshi_mlx.bench.gates import COUNT_GATES, SPEED_GATES, missed
-from moshi_mlx.bench.machine import bandwidth, scene
 from moshi_mlx.bench.program import times_report
 from moshi_mlx.bench.report import compare_text, read_report, run_text, table
+from moshi_mlx.bench.scene import scene
 from moshi_mlx.errors import ConfigError
 
 
@@ -73,7 +73,7 @@ def test_a_report_survives_its_file(tmp_path: Path, report: dict[str, Any]) -> N
 
 
 def test_a_gate_that_is_missed_is_named() -> None:
-    good = {"kernels": 1050, "primitives": 1900, "syncs": 1, "traces": 0}
+    good = {"kernels": 1050, "primitives": 1900, "syncs": 1, "traces": 0, "growth": 0}
     assert not missed(good, COUNT_GATES)
     assert missed({**good, "syncs": 2}, COUNT_GATES) == ["host syncs per frame: 2, <= 1 expected"]
     assert len(missed({"dense": 2.19, "q4": 1.6}, SPEED_GATES)) == 1
@@ -81,9 +81,3 @@ def test_a_gate_that_is_missed_is_named() -> None:
 
 def test_columns_line_up() -> None:
     assert table([("a", 1.5), ("bcd", 20)], ("", "x")).splitlines() == ["       x", "a    1.5", "bcd   20"]
-
-
-def test_bandwidth_is_known_for_apple_chips_only_by_their_full_name() -> None:
-    assert bandwidth("Apple M3 Pro") == 150
-    assert bandwidth("Apple M3") == 100
-    assert bandwidth("AMD EPYC") is None
