@@ -46,13 +46,16 @@ print(json.dumps({"devices": devices, "default_input": names[0], "default_output
 """
 _TRY_MODEL = """
 import json, sys
+from dataclasses import replace
 from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.models.mimi_config import MIMI
 from moshi_mlx.planner import size_of
 from moshi_mlx.safetensors_file import read_header
 found = Checkpoint.resolve(sys.argv[1], offline=True)
 size = size_of(found.lm_config)
 stored = sum(tensor.end - tensor.begin for tensor in read_header(found.lm_weights).values())
-print(json.dumps({"size": vars(size), "bits": 8 * stored / size.stored}))
+published = replace(found.mimi_config, n_q=MIMI.n_q) == MIMI
+print(json.dumps({"size": vars(size), "bits": 8 * stored / size.stored, "published_codec": published}))
 """
 
 
@@ -95,7 +98,8 @@ def try_audio(python: str = sys.executable) -> Trial:
 def try_model(name: str, python: str = sys.executable) -> Trial:
     """Measure a checkpoint that is on this machine: a folder, a file, or a repository in the hub's cache.
 
-    found: {"size": fields of `planner.ModelSize`, "bits": per weight}. A process of its own, for checkpoints need MLX.
+    found: {"size": fields of `planner.ModelSize`, "bits": per weight, "published_codec": rustymimi can be
+    used}. In a process of its own, for checkpoints need MLX.
     """
     trial = _run(python, _TRY_MODEL, name)
     return Trial(problem=trial.problem.partition("Error: ")[2] or trial.problem) if trial.problem else trial

@@ -36,6 +36,7 @@ class ModelSize:
     stored: int  # all weights
     per_position: int  # keys and values of one past position, all layers
     window: int  # past positions attended to
+    int8_window: bool = True  # its heads are wide enough for keys and values in int8
 
     def frame_bytes(self, bits: float, context: int, kv_bits: int = 16) -> float:
         """Read in one frame, with `context` past positions. bits: per weight."""
@@ -65,7 +66,7 @@ def size_of(config: LmConfig) -> ModelSize:
         per_frame += depth.steps * block + heads
         stored += kinds * block + heads + rows * width
     kv = 2 * temporal.num_layers * temporal.num_kv_heads * temporal.head_dim
-    return ModelSize(per_frame, stored, kv, temporal.context)
+    return ModelSize(per_frame, stored, kv, temporal.context, temporal.head_dim % 32 == 0)
 
 
 def _layers(config: TransformerConfig) -> int:
@@ -129,7 +130,7 @@ def plan(
     entries = []
     for name, (size, bits) in models.items():
         window = min(context or size.window, size.window)
-        lengths = [(0, 16), (window // 2, 16), (window, 16), (window, 8)]
+        lengths = [(0, 16), (window // 2, 16), (window, 16), *([(window, 8)] if size.int8_window else [])]
         entries += [entry(name, size, bits, length, budget, kv) for length, kv in dict.fromkeys(lengths)]
     # rustymimi computes beside the GPU but keeps more than one core busy, next to the thread that feeds the GPU;
     # with few cores its encode and decode delay each other and that thread. Our own costs the GPU a few ms.

@@ -53,8 +53,8 @@ class Facts:
 class Finding:
     """One line.
 
-    mark: "ok", "note", "warn" (something is lost), "bad" (nothing can run); of a plan's row, which is no problem of
-    the machine, "ok", "thin" or "no".
+    mark: "ok", "note", "warn" (something is lost), "bad" (nothing can run); of a plan's row, which is not a
+    problem of the machine, "ok", "thin" or "no".
     """
 
     mark: str
@@ -127,7 +127,7 @@ def _machine(facts: Facts) -> list[Finding]:
     found = [
         ("ok", "chip", f"{machine.chip}, {cores}" + (f", {speed}" if facts.backend == "Metal" else "")),
         ("ok", "memory", f"{machine.memory / 2**30:.1f} GiB"),
-        ("ok", "system", f"{machine.system} {machine.system_version}"),
+        ("ok", "system", " ".join(dict.fromkeys([machine.system, *machine.system_version.split()]))),
     ]
     if machine.gpu:
         memory = f", {machine.gpu_memory / 2**30:.1f} GiB" if machine.gpu_memory else ""
@@ -155,9 +155,8 @@ def _software(facts: Facts) -> list[Finding]:
         else:
             found.append(("ok", name, f"{version}, {facts.backend}" if name == "mlx" else version))
     if facts.machine.gpu and facts.backend == "CPU":
-        found.append(
-            ("warn", "CUDA", "MLX leaves the GPU unused; pip install 'mlx[cuda13]' instead of 'mlx[cpu]'")
-        )
+        text = "MLX does not use the GPU; pip install 'mlx[cuda13]' instead of 'mlx[cpu]'"
+        found.append(("warn", "CUDA", text))
     return [Finding(mark, "Software", label, text) for mark, label, text in found]
 
 
@@ -218,15 +217,12 @@ def _advice(facts: Facts, plan: Plan) -> list[Finding]:
             text = f"above {GOOD_MS:.0f} of {THIN_MS:.0f} ms a frame nothing else should run beside it"
             found.append(("note", "time", text))
     elif facts.backend == "CPU" and plan.entries:
-        slow = (
-            "models this large cannot keep real time on a CPU: 6.5 s a frame of Moshi 7B were measured on 2 cores"
-        )
-        found.append(("warn", "time", slow))
+        text = "7B cannot keep real time on a CPU: 6.5 s a frame were measured on 2 cores"
+        found.append(("warn", "time", text))
     elif plan.entries:
         closest = min(plan.entries, key=lambda entry: (not entry.fits, entry.ms or 0.0, entry.memory_GB))
-        found.append(
-            ("warn", "time", f"no model keeps real time over its window here; closest is {closest.model}")
-        )
+        text = f"no model both fits and keeps real time over its window; closest is {closest.model}"
+        found.append(("warn", "time", text))
     if not best:
         text = "--model nano, tiny and random, shows that everything works; recordings need no real time"
         found.append(("note", "try", text))
