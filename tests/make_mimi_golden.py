@@ -1,4 +1,4 @@
-"""Makes tests/assets/mimi_golden.npz: what PyTorch's Mimi answers, for the tests of our Mimi.
+"""Makes tests/assets/mimi_golden_{window}.npz: what PyTorch's Mimi answers, for the tests of our Mimi.
 
 Needs torch 2.13 and moshi 0.2.13 in an environment of their own (never a dependency):
 
@@ -14,19 +14,32 @@ from pathlib import Path
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from moshi.models.loaders import get_mimi  # pyright: ignore[reportMissingImports]
-from random_mimi import GOLDEN_FRAMES, GOLDEN_STRIDE, QUANTIZER, SMALL_MIMI, gliding_tone, mimi_tensor
+from random_mimi import (
+    GOLDEN_FRAMES,
+    GOLDEN_STRIDE,
+    GOLDEN_WINDOWS,
+    QUANTIZER,
+    gliding_tone,
+    mimi_tensor,
+    with_window,
+)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    mimi = get_mimi(None, SMALL_MIMI, num_codebooks=QUANTIZER["n_q"])
+    for window in GOLDEN_WINDOWS:
+        write_golden(window)
+
+
+def write_golden(window: int) -> None:
+    mimi = get_mimi(None, with_window(window), num_codebooks=QUANTIZER["n_q"])
     shapes = {_published(name): tuple(tensor.shape) for name, tensor in mimi.state_dict().items()}
     mimi.load_state_dict({name: torch.from_numpy(mimi_tensor(name, shape)) for name, shape in shapes.items()})
     with torch.no_grad():
         codes = mimi.encode(torch.from_numpy(gliding_tone(GOLDEN_FRAMES))[None, None])
         pcm = mimi.decode(codes)[0, 0].numpy()
     np.savez_compressed(
-        Path(__file__).parent / "assets" / "mimi_golden.npz",
+        Path(__file__).parent / "assets" / f"mimi_golden_{window}.npz",
         names=np.array(sorted(shapes)),
         codes=codes[0].numpy().astype(np.uint8),
         samples=pcm[::GOLDEN_STRIDE],

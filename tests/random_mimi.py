@@ -25,6 +25,14 @@ SMALL_MIMI = {
 """A `mimi_config` with everything small; its window of 20 positions is 10 frames."""
 
 
+GOLDEN_WINDOWS = (20, 250)  # positions: one that wraps thirty times in the golden file, and Mimi's own
+
+
+def with_window(positions: int) -> dict:
+    """SMALL_MIMI with another window."""
+    return {**SMALL_MIMI, "transformer": {**TRANSFORMER, "context": positions}}
+
+
 def mimi_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """A float32 tensor of a published file that depends on its name and shape; activations stay near 1."""
     values = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)

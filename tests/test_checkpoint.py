@@ -166,25 +166,25 @@ def test_minus_one_embeds_to_zero_from_kyutais_quantized_files(tmp_path: Path, s
         assert np.abs(rows[1]).max() > 0
 
 
-@pytest.mark.parametrize("layout", ["torch", "mlx"])
-def test_loading_needs_no_more_memory_than_the_weights(tmp_path: Path, layout: str) -> None:
+@pytest.mark.parametrize(("layout", "scheme"), [("torch", None), ("mlx", None), ("mlx", "q4"), ("mlx", "q8")])
+def test_loading_needs_no_more_memory_than_the_weights(tmp_path: Path, layout: str, scheme: str | None) -> None:
     wide = {
-        "dim": 1024,
+        "dim": 2048 if scheme else 1024,
+        "num_layers": 6 if scheme else 4,
         "num_heads": 16,
         "text_card": 2000,
-        "depformer_dim": 256,
-        "depformer_dim_feedforward": 1056,
     }
-    folder = write_random_checkpoint(tmp_path / "model", TINY | wide, layout=layout)
+    folder = write_random_checkpoint(tmp_path / "model", TINY | wide, layout=layout, scheme=scheme)
     weights = weights_of(folder)
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
     lm = weights.load()
+    lm.fuse()  # lays some weights out anew, as every conversation does
     size = parameter_bytes(lm)
     assert size > 100e6
     assert mx.get_peak_memory() - before <= 1.03 * size
-    assert mx.get_active_memory() - before <= 1.03 * size
+    assert mx.get_active_memory() - before <= 1.005 * size
     shutil.rmtree(folder)
 
 

@@ -12,19 +12,31 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.mimi import FRAMES_PER_PASS, Mimi
 from moshi_mlx.models.mimi_config import MimiConfig
 from moshi_mlx.models.mimi_weights import published_shapes
-from tests.random_mimi import GOLDEN_FRAMES, GOLDEN_STRIDE, SMALL_MIMI, gliding_tone, mimi_tensor
+from tests.random_mimi import (
+    GOLDEN_FRAMES,
+    GOLDEN_STRIDE,
+    GOLDEN_WINDOWS,
+    SMALL_MIMI,
+    gliding_tone,
+    mimi_tensor,
+    with_window,
+)
 
 CONFIG = MimiConfig.from_dict(SMALL_MIMI)
 WINDOW = CONFIG.transformer.context // CONFIG.positions_per_frame  # frames
 LENGTH = 5 * WINDOW
 
 
+def build(config: MimiConfig) -> Mimi:
+    mimi = Mimi(config, config.n_q)
+    weights = {name: mx.array(mimi_tensor(name, shape)) for name, shape in published_shapes(config).items()}
+    mimi.load_weights(list(Mimi.sanitize(weights, config, config.n_q).items()))
+    return mimi
+
+
 @pytest.fixture(scope="module")
 def mimi() -> Mimi:
-    mimi = Mimi(CONFIG, CONFIG.n_q)
-    weights = {name: mx.array(mimi_tensor(name, shape)) for name, shape in published_shapes(CONFIG).items()}
-    mimi.load_weights(list(Mimi.sanitize(weights, CONFIG, CONFIG.n_q).items()))
-    return mimi
+    return build(CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +51,11 @@ def codes(mimi: Mimi, pcm: mx.array) -> mx.array:
     return mimi.encode(pcm)
 
 
-def test_codes_and_audio_equal_pytorch_through_many_windows(mimi: Mimi) -> None:
-    with np.load(Path(__file__).parents[1] / "assets" / "mimi_golden.npz") as golden:
-        assert GOLDEN_FRAMES == 30 * WINDOW
+@pytest.mark.parametrize("window", GOLDEN_WINDOWS)
+def test_codes_and_audio_equal_pytorch_through_its_windows(window: int) -> None:
+    mimi = build(MimiConfig.from_dict(with_window(window)))
+    with np.load(Path(__file__).parents[1] / "assets" / f"mimi_golden_{window}.npz") as golden:
+        assert 2 * GOLDEN_FRAMES > 2 * window, "the window should wrap"
         assert sorted(published_shapes(CONFIG)) == list(golden["names"])
         codes = mimi.encode(mx.array(gliding_tone(GOLDEN_FRAMES))[None])
         np.testing.assert_array_equal(np.array(codes)[0], golden["codes"])
