@@ -16,7 +16,7 @@ def test_the_installed_package_is_this_one() -> None:
     installed = distribution("moshi-mlx")
     assert installed.version == __version__
     assert {script.name: script.value for script in installed.entry_points} == {
-        "moshi-mlx": "moshi_mlx.cli.main:main"
+        "moshi-mlx": "moshi_mlx.__main__:main"
     }
 
 

@@ -22,11 +22,15 @@ def run(
     offline: options.OfflineOption = False,
     lead: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds of silence before the recording: Moshi greets.", show_default="2.0"),
+        typer.Option(
+            min=0, max=3600, help="Seconds of silence before the recording: Moshi greets.", show_default="2.0"
+        ),
     ] = None,
     tail: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds of silence after the recording: Moshi answers.", show_default="10.0"),
+        typer.Option(
+            min=0, max=3600, help="Seconds of silence after the recording: Moshi answers.", show_default="10.0"
+        ),
     ] = None,
     seed: options.SeedOption = None,
     text_temperature: options.TextTemperatureOption = None,

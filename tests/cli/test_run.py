@@ -125,7 +125,10 @@ def test_quiet_says_nothing_but_the_words(moshi_cli: Cli, short: Path, tiny_fold
     assert done.out.strip()
 
 
-def test_ctrl_c_keeps_what_was_said(question: Path, tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_ctrl_c_keeps_what_was_said(
+    question: Path, tiny_folder: Path, tmp_path: Path, stop: signal.Signals
+) -> None:
     answer = tmp_path / "answer.wav"
     command = [
         *MODULE,
@@ -144,7 +147,7 @@ def test_ctrl_c_keeps_what_was_said(question: Path, tiny_folder: Path, tmp_path:
         assert program.stdout
         for _ in range(5):  # it is talking
             assert json.loads(program.stdout.readline())["event"] == "text"
-        program.send_signal(signal.SIGINT)
+        program.send_signal(stop)
         out, err = program.communicate(timeout=30)
     assert program.returncode == 130
     end = json.loads(out.splitlines()[-1])
@@ -160,6 +163,12 @@ BAD = {
     "no folder": (["short.wav", "nowhere/a.wav"], "error: cannot write nowhere/a.wav: the folder "),
     "onto itself": (["short.wav", "short.wav"], "error: short.wav is the recording itself"),
     "no model": (["short.wav", "--model", "nobody"], "error: there is no model 'nobody'"),
+    "a long recording": (["a" * 300 + ".wav"], f"error: cannot read {'a' * 300}.wav: File name too long"),
+    "a long name": (["short.wav", "--model", "m" * 300], "error: there is no model"),
+    "nobody's home": (
+        ["short.wav", "--model", "~nobody-of-that-name/x"],
+        "error: ~nobody-of-that-name/x does not",
+    ),
     "no codec": (["short.wav", "--codec", "mp3", "--model", "TINY"], "error: codec 'mp3'"),
     "no such top-p": (["short.wav", "--top-p", "2", "--model", "TINY"], "error: sampling: top_p is 2.0"),
     "not quantized": (["short.wav", "-q", "4", "--model", "TINY"], "error: -q asks for q4"),
@@ -179,6 +188,14 @@ def test_a_mistake_is_one_line_and_exit_code_1(
     assert [path.name for path in short.parent.iterdir()] == ["short.wav"]
 
 
+def test_an_answer_onto_links_in_a_circle_is_one_line(moshi_cli: Cli, short: Path, tmp_path: Path) -> None:
+    circle = tmp_path / "circle.wav"
+    circle.symlink_to(circle)
+    done = moshi_cli("run", short, circle)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[-1].startswith(f"error: cannot write {circle}: ")
+
+
 def test_missing_model_offline(
     moshi_cli: Cli, short: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -192,5 +209,7 @@ def test_missing_model_offline(
 def test_wrong_usage_is_exit_code_2(moshi_cli: Cli, short: Path) -> None:
     assert moshi_cli("run", short, "-", "--json").code == 2
     assert moshi_cli("run", short, "--lead", -1).code == 2
+    assert moshi_cli("run", short, "--lead", "inf").code == 2
+    assert moshi_cli("run", short, "--tail", "1e13").code == 2
     assert moshi_cli("run", short, "--seed", 2**32).code == 2
     assert moshi_cli("run").code == 2
