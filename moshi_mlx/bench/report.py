@@ -42,12 +42,16 @@ def table(rows: Iterable[Iterable[object]], headings: Iterable[object]) -> str:
 def counts_text(counts: Mapping[str, Any]) -> str:
     """The report of `bench --counts`."""
     peer = counts["peer"]
+    counted = {
+        "primitives": "primitives",
+        "kernels": "kernels",
+        "syncs": "host syncs",
+        "traces": f"traces in {counts['frames']} frames after warm-up",
+        "growth": "bytes held more after half of them",
+    }
     rows = [
-        ("primitives", counts["primitives"], peer["primitives"]),
-        ("kernels", counts["kernels"], peer["kernels"]),
-        ("host syncs", counts["syncs"], peer["syncs"]),
-        (f"traces in {counts['frames']} frames after warm-up", counts["traces"], peer["traces"]),
-        ("bytes held more after half of them", counts["growth"], "not measured"),
+        (text, counts[key], "" if not peer else "not measured" if peer[key] is None else peer[key])
+        for key, text in counted.items()
     ]
     rows += [
         (f"GB read at context {context}", round((bytes["weights"] + bytes["keys_values"]) / 1e9, 3), "")
@@ -57,7 +61,7 @@ def counts_text(counts: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"one steady frame of {counts['shape']}, {counts['kind']}, as a GPU backend runs it",
-            table(rows, ("", "here", "moshi_mlx 0.3.0")),
+            table(rows, ("", "here", "moshi_mlx 0.3.0" if peer else "")),
             f"most frequent: {kinds}",
         ]
     )
