@@ -19,6 +19,8 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from moshi_mlx.models import rope as rope_module
+
 VIEWS = frozenset(
     ["Reshape", "Transpose", "Slice", "Broadcast", "ExpandDims", "Squeeze", "Flatten", "Unflatten", "AsStrided"]
 ) | {"Split"}
@@ -139,6 +141,7 @@ def as_on_a_gpu() -> Iterator[None]:
             )
         )
         replaced.enter_context(replacing(mx, dequantize=dequantize))
+        replaced.enter_context(replacing(rope_module, table_pays=lambda: False))
         yield
 
 

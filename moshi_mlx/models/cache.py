@@ -19,6 +19,7 @@ import numpy as np
 
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.ring import QuantizedRing, Ring, Stored
+from moshi_mlx.models.rope import angles, turn
 
 TURN_BACK_AT = 4096  # positions: up to here float32 angles are exact to 1/4000
 
@@ -129,9 +130,12 @@ class KVCache:
         """
         shift = (self.position // self.slots - 1) * self.slots
         self.position -= shift
+        table = angles(self._config, [-shift])
         for ring in self.rings:
             keys, _ = ring.read_dense(self.slots)
-            ring.write(slice(0, ring.kv_heads), slice(0, self.slots), _turned(keys, -shift, self._config))
+            if self._config.rope != "none":
+                keys = turn(keys.astype(mx.float32), table, self._config).astype(keys.dtype)
+            ring.write(slice(0, ring.kv_heads), slice(0, self.slots), keys)
             mx.eval(ring.arrays())  # one layer at a time: the copies do not add up
 
     def _write(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> None:
@@ -145,24 +149,6 @@ class KVCache:
     def _mark_running(self, count: int, rows: np.ndarray | None) -> None:
         for _, target in _segments(self.position, count, self.slots):
             self.running[:, target] = True if rows is None else rows[:, None]
-
-
-def _turned(keys: mx.array, positions: int, config: TransformerConfig) -> mx.array:
-    """Keys (..., head dim) rotated by so many more positions, with angles computed in float64."""
-    if config.rope == "none":
-        return keys
-    D = config.head_dim
-    angles = positions * config.max_period ** (-2.0 * np.arange(D // 2) / D)
-    cos, sin = mx.array(np.cos(angles).tolist()), mx.array(np.sin(angles).tolist())
-    x = keys.astype(mx.float32)
-    if config.rope == "rope":  # pairs side by side
-        pairs = x.reshape(*x.shape[:-1], D // 2, 2)
-        a, b = pairs[..., 0], pairs[..., 1]
-        turned = mx.stack([a * cos - b * sin, a * sin + b * cos], axis=-1).reshape(x.shape)
-    else:
-        a, b = mx.split(x, 2, axis=-1)
-        turned = mx.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
-    return turned.astype(keys.dtype)
 
 
 def _slot_positions(end: int, slots: int) -> np.ndarray:

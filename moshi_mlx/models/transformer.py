@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from moshi_mlx.models import rope
 from moshi_mlx.models.cache import KVCache, Push
 from moshi_mlx.models.compiled import compiled
 from moshi_mlx.models.config import TransformerConfig
@@ -57,7 +58,7 @@ class Transformer(nn.Module):
         push = state.begin(x.shape[1], rows)
         # Pushes of the usual size are fused; others, such as a prompt's, would be traced for every size.
         stretches = self._fused if push.count <= state.step else self._stretches
-        position = _rope_offsets(push, x.shape[0])
+        position = _rope_positions(push, x.shape[0], self._config)
         x, queries, *keys_values = stretches[0](x, position)
         for index, stretch in enumerate(stretches[1:]):
             keys, values = state.extend(index, keys_values, push)
@@ -87,9 +88,12 @@ class Transformer(nn.Module):
         return [first, *(partial(between, index) for index in range(len(layers) - 1)), last]
 
 
-def _rope_offsets(push: Push, batch: int) -> mx.array:
-    """The position that queries, keys and values of each row are turned by: (3 B,) int32."""
-    return mx.array([push.position, push.position, 0] * batch, mx.int32)
+def _rope_positions(push: Push, batch: int, config: TransformerConfig) -> mx.array:
+    """Where queries, keys and values of each row stand: (3 B,) int32, or their `angles` where a table pays."""
+    positions = [push.position, push.position, 0] * batch
+    if push.count == 1 and config.rope != "none" and config.kv_repeat == 1 and rope.table_pays():
+        return rope.angles(config, positions)
+    return mx.array(positions, mx.int32)
 
 
 class TransformerLayer(nn.Module):
@@ -139,7 +143,7 @@ class Attention(nn.Module):
         self._config = config
 
     def project(self, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
-        """x: (B, T, dim). position: from `_rope_offsets`.
+        """x: (B, T, dim). position: from `_rope_positions`.
 
         Returns queries (B, H, T, head dim), keys and values (B, Hkv, T, head dim) each, or, where they lie side by
         side, in one array (B, 2 Hkv, T, head dim).
@@ -148,17 +152,20 @@ class Attention(nn.Module):
         B, T, _ = x.shape
         H, Hkv, D = config.num_heads, config.num_kv_heads, config.head_dim
         qkv = self.in_proj(x)  # (B, T, (H + 2 Hkv) D)
-        rope = partial(mx.fast.rope, dims=D, traditional=config.rope == "rope", base=config.max_period, scale=1.0)
+        kernel = partial(
+            mx.fast.rope, dims=D, traditional=config.rope == "rope", base=config.max_period, scale=1.0
+        )
         if T == 1 and config.kv_repeat == 1:
             if config.rope != "none":
                 # Queries, keys and values as three entries of the batch: values are turned by position 0, not at
                 # all, so that keys and values stay side by side and one write stores both.
-                qkv = rope(qkv.reshape(3 * B, H, 1, D), offset=position)
+                qkv = qkv.reshape(3 * B, H, 1, D)
+                qkv = rope.turn(qkv, position, config) if position.ndim > 1 else kernel(qkv, offset=position)
             return tuple(mx.split(qkv.reshape(B, 3 * H, 1, D), [H], axis=1))
         qkv = qkv.reshape(B, T, H + 2 * Hkv, D).transpose(0, 2, 1, 3)
         if config.rope == "none":
             return qkv[:, :H], qkv[:, H:]
-        qk = rope(qkv[:, : H + Hkv], offset=position[0])
+        qk = kernel(qkv[:, : H + Hkv], offset=position[0])
         return qk[:, :H], qk[:, H:], qkv[:, H + Hkv :]
 
     def merge(self, attended: mx.array) -> mx.array:

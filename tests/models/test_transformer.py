@@ -8,6 +8,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.models import rope as rope_module
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.transformer import Transformer
 
@@ -52,6 +53,20 @@ def full_attention(transformer: Transformer, x: mx.array) -> np.ndarray:
 
 def heads(x: mx.array) -> mx.array:
     return x.reshape(*x.shape[:2], -1, CONFIG.head_dim).transpose(0, 2, 1, 3)
+
+
+@pytest.fixture(params=[True, False], ids=["angles from a table", "angles from the kernel"])
+def rope_source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to turn queries and keys, whatever this machine prefers."""
+    monkeypatch.setattr(rope_module, "table_pays", lambda: request.param)
+
+
+@pytest.mark.usefixtures("rope_source")
+@pytest.mark.parametrize("rope", ["rope", "rope_concat"])
+def test_stepping_equals_one_long_push(x: mx.array, rope: str) -> None:
+    mx.random.seed(6)
+    transformer = Transformer(replace(CONFIG, kv_repeat=1, rope=rope, max_period=50.0))
+    assert np.abs(push(transformer, x, [1] * LENGTH) - push(transformer, x, [LENGTH])).max() < 1e-5
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])

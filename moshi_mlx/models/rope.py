@@ -1,0 +1,60 @@
+"""Rotary positions: queries and keys turned by angles that grow with their position.
+
+Source: moshi/modules/rope.py; RoFormer (arXiv 2104.09864).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import mlx.core as mx
+import numpy as np
+
+from moshi_mlx.models.config import TransformerConfig
+
+
+def table_pays() -> bool:
+    """Whether to turn by a table of `angles` instead of MLX's kernel.
+
+    On a CPU there is no kernel: MLX works the angles out anew in every layer, a tenth of a small model's frame.
+    """
+    return mx.default_device() == mx.cpu
+
+
+def angles(config: TransformerConfig, positions: Sequence[int]) -> mx.array:
+    """Cosines and sines of every position, (2, n, head dim) float32, computed in float64.
+
+    Each frequency stands where its two channels are: side by side ("rope") or half a head apart ("rope_concat").
+    """
+    D = config.head_dim
+    turns = np.outer(positions, config.max_period ** (-2.0 * np.arange(D // 2) / D))  # (n, D / 2)
+    turns = np.repeat(turns, 2, axis=1) if config.rope == "rope" else np.tile(turns, (1, 2))
+    return mx.array(np.stack([np.cos(turns), np.sin(turns)]).astype(np.float32))
+
+
+def turn(x: mx.array, table: mx.array, config: TransformerConfig) -> mx.array:
+    """Turn by a table of `angles`.
+
+    x: (n, H, T, D) with one position per entry of the batch, or anything if the table has one position.
+    """
+    cos, sin = table[0], table[1]  # (n, D)
+    if cos.shape[0] > 1:
+        cos, sin = cos[:, None, None], sin[:, None, None]
+    partner = x @ _partners(config.head_dim, config.rope).astype(x.dtype)
+    return (x * cos + partner * sin).astype(x.dtype)
+
+
+@cache
+def _partners(D: int, rope: str) -> mx.array:
+    """The matrix that gives each channel the one it is turned with, negated where the rotation asks for it.
+
+    Every row and column has one entry, so a product with it is exact.
+    """
+    matrix = np.zeros((D, D), dtype=np.float32)
+    first = np.arange(0, D, 2) if rope == "rope" else np.arange(D // 2)
+    second = first + (1 if rope == "rope" else D // 2)
+    matrix[second, first], matrix[first, second] = -1.0, 1.0
+    array = mx.array(matrix)
+    mx.eval(array)  # it is shared by threads
+    return array
