@@ -61,10 +61,16 @@ def main() -> None:
             row["theirs_ms"],
             f"{row['speed_up']}x",
             "{} - {}".format(*row["speed_up_range"]),
+            row["speed_up_of_best"],
         )
         for row in timed.values()
     ]
-    print(table(rows, (f"ms a frame, median of {options.rounds} rounds", "ours", "theirs", "ratio", "rounds")))
+    print(
+        table(
+            rows,
+            (f"ms a frame, median of {options.rounds} rounds", "ours", "theirs", "ratio", "rounds", "of best"),
+        )
+    )
     ratios = {name: row["speed_up"] for name, row in timed.items()}
     gates = [
         (COUNT_GATES, counts),

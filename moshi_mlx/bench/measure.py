@@ -20,6 +20,7 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.session import Batch, Generated, Moshi, Reply, Session
 
 WARM_UP = 10  # live frames before those that count: delays are filled
+MINUTE = round(60 / FRAME_SECONDS)  # frames
 STAGES = ("encode", "generate", "decode", "host")
 
 
@@ -249,10 +250,17 @@ def _figures(
         "kv_bytes_per_frame": round(keys_values),
         "achieved_GB_per_s": round(achieved, 2),
         "share_of_bandwidth": round(achieved / bandwidth, 3) if bandwidth else None,
+        "series": _series(frame),
         "mlx_peak_bytes": mx.get_peak_memory(),
         "mlx_active_bytes": mx.get_active_memory(),
         "resident_peak_bytes": resident_peak(),
     }
+
+
+def _series(frame: np.ndarray) -> list[dict[str, float]]:
+    """How times went over a long run: one entry per minute, at least one."""
+    minutes = [frame[start : start + MINUTE] for start in range(0, len(frame), MINUTE)]
+    return [percentiles(minute) for minute in minutes]
 
 
 def percentiles(seconds: Any) -> dict[str, float]:

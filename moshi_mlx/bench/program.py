@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from moshi_mlx.audio.frames import FRAME_SECONDS
 from moshi_mlx.bench.counts import count
 from moshi_mlx.bench.measure import Plan, measure
 from moshi_mlx.bench.report import SCHEMA
@@ -39,12 +40,14 @@ def times_report(
     batch: int = 1,
     kv_bits: int | None = None,
     paced: bool = False,
+    sustained: float | None = None,
     offline: bool = False,
 ) -> dict[str, Any]:
     """Measure a checkpoint, or random weights of a shape; burst, and paced too if asked.
 
     kind: of random weights, see `shapes.KINDS`; of a checkpoint it is only checked.
     codec: "rust", "mlx", "auto" or "none" (default: none for random weights). kv_bits: as for `Moshi`.
+    sustained: seconds of one paced run, in place of all others.
     """
     where = scene()  # before the load of the measurement itself shows in the load average
     start = time.perf_counter()
@@ -55,6 +58,8 @@ def times_report(
         moshi = _random(LmConfig.from_dict(shape(name)), kind, codec or "none", kv_bits)
     ready = time.perf_counter() - start
     modes = (False, True) if paced else (False,)
+    if sustained:
+        frames, modes = max(1, round(sustained / FRAME_SECONDS)), (True,)
     plans = [Plan(frames, context, batch, mode) for context in contexts for mode in modes]
     runs = [measure(moshi, plan, where["bandwidth_GB_per_s"]) for plan in plans]
     return {

@@ -101,6 +101,7 @@ def run_text(report: Mapping[str, Any]) -> str:
             f"ready in {model['ready_seconds']} s; batch {first['batch']}, codec {first['codec']}, "
             f"{first['frames']} frames after {first['frames_before']} that do not count",
             table(rows, ("", *headings)),
+            *_minutes(report["runs"]),
         ]
     )
 
@@ -146,6 +147,19 @@ def _run_key(run: Mapping[str, Any]) -> tuple[Any, ...]:
 def _title(report: Mapping[str, Any]) -> str:
     scene, model = report["scene"], report["model"]
     return f"{model['name']} {model['kind']} on {scene['chip']}, MLX {scene['mlx']}, commit {scene['commit']}"
+
+
+def _minutes(runs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """How long runs went, minute by minute."""
+    return [
+        "\n"
+        + table(
+            [(index + 1, *minute.values()) for index, minute in enumerate(run["series"])],
+            ("minute", "p50 ms", "p95", "p99", "max"),
+        )
+        for run in runs
+        if len(run["series"]) > 1
+    ]
 
 
 def _each(report: Mapping[str, Any], name: str) -> list[Any]:

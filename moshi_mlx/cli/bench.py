@@ -1,6 +1,7 @@
 """`moshi-mlx bench`: how fast the program is here."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,6 +49,12 @@ def bench(
     paced: Annotated[
         bool, typer.Option("--paced", help="Also measure with one frame each 80 ms, as a microphone gives them.")
     ] = False,
+    sustained: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="One paced run this long instead (30s, 10m, 2h), reported by the minute."
+        ),
+    ] = None,
     codec: Annotated[
         str | None,
         typer.Option(help="rust, mlx, auto, or none.", show_default="none with random weights, else auto"),
@@ -93,6 +100,7 @@ def bench(
         contexts=_contexts(context),
         batch=batch,
         paced=paced,
+        sustained=_seconds(sustained) if sustained else None,
         offline=offline,
     )
     _show(report, run_text(report), as_json)
@@ -103,6 +111,13 @@ def _contexts(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"--context {text}: numbers with commas between them expected") from None
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not match:
+        raise typer.BadParameter(f"--sustained {text}: a time such as 30s, 10m or 2h expected")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _show(report: dict[str, Any], text: str, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moshi_mlx.bench.measure import Plan, Times, fill, measure
+from moshi_mlx.bench.measure import Plan, Times, _series, fill, measure
 from moshi_mlx.bench.shapes import narrowed, random_lm
 from moshi_mlx.bench.talk import wordless
 from moshi_mlx.errors import ConfigError
@@ -31,6 +31,12 @@ def test_a_paced_run_takes_the_time_of_its_frames(moshi: Moshi) -> None:
     run = measure(moshi, Plan(frames=4, paced=True))
     assert run["mode"] == "paced"
     assert run["seconds"] > 3 * 0.08
+    assert run["series"] == [run["frame"]]
+
+
+def test_long_runs_are_told_by_the_minute() -> None:
+    minutes = _series(np.concatenate([np.full(750, 0.01), np.full(750, 0.02), np.full(1, 0.03)]))
+    assert [minute["p50_ms"] for minute in minutes] == [10, 20, 30]
 
 
 def test_bytes_grow_with_the_window_up_to_its_size(moshi: Moshi) -> None:

@@ -34,6 +34,14 @@ def test_the_report_has_a_row_for_all_that_was_measured(report: dict[str, Any]) 
     assert f"{report['runs'][0]['frames_per_second']:g}" in text
 
 
+def test_a_sustained_run_is_paced_for_its_time() -> None:
+    report = times_report(shape_name="moshi-tiny", kind="f32", sustained=0.4)
+    assert [(run["mode"], run["frames"]) for run in report["runs"]] == [("paced", 5)]
+    run = report["runs"][0]
+    run["series"] = [run["frame"]] * 2
+    assert run_text(report).splitlines()[-3].split()[:2] == ["minute", "p50"]
+
+
 def test_the_scene_names_machine_versions_and_commit(report: dict[str, Any]) -> None:
     where = report["scene"]
     assert where == {**scene(), **{name: where[name] for name in ("time", "load_average")}}

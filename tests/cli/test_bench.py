@@ -58,6 +58,7 @@ def test_counts_of_a_small_shape(moshi_cli: Cli) -> None:
         (["--shape", "moshi-tiny", "-q", "q3"], 1, "'q3'"),
         (["--shape", "moshi-tiny", "--context", "65", "--frames", "1"], 1, "window has 64 positions"),
         (["--context", "many"], 2, "many"),
+        (["--shape", "moshi-tiny", "--sustained", "10"], 2, "10m"),
         (["--model", "nano", "--random"], 2, "--random"),
     ],
 )
