@@ -140,6 +140,7 @@ def test_a_chip_of_the_future_gets_a_plan_of_memory_only(doctor: Doctor) -> None
 def test_no_model_fits_a_small_machine(doctor: Doctor) -> None:
     done = doctor(replace(GOOD, machine=replace(M2_PRO, memory=8 * 2**30)))
     assert done.code == 1
+    assert done.out.count("GB too little") == 12
     assert any(text.startswith("  ✗ memory ") and "no model fits" in text for text in done.out.splitlines())
 
 
