@@ -39,7 +39,7 @@ def load(folder: Path, steps: int) -> None:
     }
     if steps:
         from moshi_mlx.codec import load_codec
-        from moshi_mlx.session import Moshi
+        from moshi_mlx.moshi import Moshi
 
         codec = load_codec(checkpoint.mimi_weights, checkpoint.mimi_config, lm.config.codebooks, "mlx")
         session = Moshi(lm, codec, checkpoint.load_tokenizer()).session(seed=1)

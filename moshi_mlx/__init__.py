@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from moshi_mlx.checkpoint import Checkpoint
     from moshi_mlx.engine import RESET, Sink, Source, converse
     from moshi_mlx.errors import MoshiError
+    from moshi_mlx.moshi import Moshi, load
     from moshi_mlx.sampling import SamplingConfig
-    from moshi_mlx.session import Batch, Moshi, Reply, Session, load
+    from moshi_mlx.session import Batch, Reply, Session
 
 _HOMES = {
     "audio.file_stream": ("FileSource", "WavSink"),
@@ -30,8 +31,9 @@ _HOMES = {
     "checkpoint": ("Checkpoint",),
     "engine": ("RESET", "Sink", "Source", "converse"),
     "errors": ("MoshiError",),
+    "moshi": ("Moshi", "load"),
     "sampling": ("SamplingConfig",),
-    "session": ("Batch", "Moshi", "Reply", "Session", "load"),
+    "session": ("Batch", "Reply", "Session"),
 }
 
 __all__ = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio.frames import FRAME_SAMPLES
-from moshi_mlx.session import Moshi, load
+from moshi_mlx.moshi import Moshi, load
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ import pytest
 
 from moshi_mlx.engine import RESET, Control, converse
 from moshi_mlx.errors import CodecError, SessionError
-from moshi_mlx.session import Generated, Moshi, Reply
+from moshi_mlx.moshi import Moshi
+from moshi_mlx.session import Generated, Reply
 from moshi_mlx.stats import Stats
 from tests.test_session import same, talk
 

@@ -11,8 +11,9 @@ import pytest
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.engine import converse
+from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.sampling import GREEDY
-from moshi_mlx.session import Moshi, Reply, load
+from moshi_mlx.session import Reply
 
 PERSON = Path("/usr/share/sounds/alsa/Front_Center.wav")  # Debian's alsa-utils
 RECORDINGS = ("person", "flite", "asset")

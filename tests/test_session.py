@@ -14,9 +14,10 @@ from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.errors import ConfigError, SessionError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
+from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.random_checkpoint import TINY
 from moshi_mlx.sampling import GREEDY, SamplingConfig
-from moshi_mlx.session import Generated, Moshi, Reply, Session, load
+from moshi_mlx.session import Generated, Reply, Session
 
 
 def talk(session: Session, frames: np.ndarray) -> list[Reply]:

@@ -17,7 +17,8 @@ from moshi_mlx.bench.scene import resident_peak
 from moshi_mlx.bench.traffic import weight_bytes
 from moshi_mlx.engine import converse
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.session import Batch, Generated, Moshi, Reply, Session
+from moshi_mlx.moshi import Moshi
+from moshi_mlx.session import Batch, Generated, Reply, Session
 
 WARM_UP = 10  # live frames before those that count: delays are filled
 MINUTE = round(60 / FRAME_SECONDS)  # frames

@@ -18,7 +18,7 @@ from moshi_mlx.bench.talk import wordless
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.lm_weights import parameter_bytes
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.session import Moshi
+from moshi_mlx.moshi import Moshi
 
 DEFAULT_SHAPE = "moshi-7b"
 DEFAULT_KIND = "q4"

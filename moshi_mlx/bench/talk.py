@@ -7,7 +7,7 @@ import numpy as np
 from moshi_mlx.audio.frames import silence
 from moshi_mlx.codec import Codec
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.session import Moshi
+from moshi_mlx.moshi import Moshi
 
 
 class NoCodec:

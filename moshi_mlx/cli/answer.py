@@ -53,7 +53,7 @@ def answer(
 
         from moshi_mlx.checkpoint import Checkpoint
         from moshi_mlx.engine import converse
-        from moshi_mlx.session import Moshi
+        from moshi_mlx.moshi import Moshi
 
         found = Checkpoint.resolve(**checkpoint)
         if found.note:

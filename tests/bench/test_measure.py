@@ -8,8 +8,8 @@ from moshi_mlx.bench.shapes import narrowed, random_lm
 from moshi_mlx.bench.talk import wordless
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.moshi import Moshi
 from moshi_mlx.random_checkpoint import TINY
-from moshi_mlx.session import Moshi
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,96 @@
+"""The loaded parts of a model, from which conversations are made.
+
+Not here: what a conversation is (see `session`), where files come from (see `checkpoint`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from moshi_mlx.audio.frames import silence
+from moshi_mlx.checkpoint import DEFAULT_MODEL, Checkpoint
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.frame_step import FrameStep
+from moshi_mlx.sampling import SamplingConfig
+from moshi_mlx.session import Batch, Session
+
+if TYPE_CHECKING:
+    from moshi_mlx.codec import Codec
+    from moshi_mlx.models.lm import Lm
+    from moshi_mlx.text import TextTokenizer
+
+WARM_UP_FRAMES = 3  # the first hears nothing, the second speaks first, the third is like all others
+
+
+def load(
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    codec: str = "auto",
+    quantization: str | None = None,
+    kv_bits: int | None = None,
+    offline: bool = False,
+) -> Moshi:
+    """Find a checkpoint, load its weights, and give a Moshi that is ready to talk.
+
+    model: an alias ("moshiko-q4", "nano"), a hub repo id (optionally "@revision"), or a folder.
+    codec: "auto", "rust" or "mlx". quantization: only to be checked against the file, never needed.
+    kv_bits: 8 keeps the window in int8, see `Moshi`.
+    Raises CheckpointError, ConfigError, QuantizationError or CodecError.
+    """
+    checkpoint = Checkpoint.resolve(model, quantization=quantization, offline=offline)
+    loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
+    return Moshi(checkpoint.load_lm(), loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits)
+
+
+class Moshi:
+    """The loaded parts. Weights only: every conversation has its own state, so many can share one Moshi.
+
+    sampling: what sessions use unless told otherwise.
+    kv_bits: 8 keeps the temporal transformer's window in int8: half the bytes, some more kernels, which pays on
+        chips of little bandwidth once the window is long. None keeps it in the activations' type.
+    """
+
+    def __init__(
+        self,
+        lm: Lm,
+        codec: Codec,
+        tokenizer: TextTokenizer,
+        sampling: SamplingConfig | None = None,
+        kv_bits: int | None = None,
+    ) -> None:
+        if kv_bits not in (None, 8):
+            raise ConfigError(f"kv_bits is {kv_bits}: 8 (int8) or None (as the activations) expected")
+        if codec.codebooks != lm.config.codebooks:
+            raise ConfigError(f"the codec has {codec.codebooks} codebooks, the model needs {lm.config.codebooks}")
+        lm.fuse()
+        self.lm = lm
+        self.codec = codec
+        self.tokenizer = tokenizer
+        self.sampling = sampling or SamplingConfig()
+        self.kv_bits = kv_bits
+        self.step = FrameStep(lm)
+
+    def warm_up(self, size: int = 1, sampling: SamplingConfig | None = None) -> None:
+        """Compile everything a conversation with these settings needs, so that its first frame costs as any other.
+
+        size: of the batch. Compiled code belongs to the calling thread: warm up where the steps will be taken.
+        """
+        batch = self.batch(size)
+        with batch.join(0, sampling) as session:
+            for _ in range(WARM_UP_FRAMES):
+                session.step(silence())
+
+    def session(
+        self,
+        seed: int | None = None,
+        sampling: SamplingConfig | None = None,
+        conditions: Mapping[str, str | None] | None = None,
+    ) -> Session:
+        """One conversation on its own (a batch of one); arguments as in `Batch.join`."""
+        return self.batch(1).join(seed, sampling, conditions)
+
+    def batch(self, size: int) -> Batch:
+        """Room for up to `size` conversations that are stepped together."""
+        return Batch(self, size)
