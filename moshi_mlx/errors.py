@@ -15,6 +15,8 @@ A message is one line: what happened, with the value, and what to do about it.
 The command line catches `MoshiError` once, prints the message and exits with 1.
 """
 
+from collections.abc import Iterable
+
 
 class MoshiError(Exception):
     """Base of every error this package raises for people."""
@@ -54,3 +56,10 @@ class SessionError(MoshiError):
 
 class ProtocolError(MoshiError):
     """A peer on the wire broke the protocol."""
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """A few names and how many more there are, for a message."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more

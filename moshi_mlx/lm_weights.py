@@ -10,12 +10,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.scheme import Scheme, check_against_block, main_scheme, schemes_from_shapes
 from moshi_mlx.safetensors_file import read_header, same_bytes
-from moshi_mlx.weights import Source, detect_layout, is_unused, mlx_source, some, torch_source
+from moshi_mlx.weights import Source, detect_layout, is_unused, mlx_source, torch_source
 
 PIECE = 1 << 28  # bytes evaluated at once: enough to keep the disk busy, little enough to show progress
 _DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
 
 
@@ -143,13 +143,6 @@ def detect_layout(names: Iterable[str], path: Path) -> str:
 def is_unused(name: str, config: LmConfig) -> bool:
     """Whether a tensor may be in a file though nothing reads it: PyTorch makes depformer_in even without depth."""
     return not config.depth and name.startswith("depformer_in.")
-
-
-def some(names: Iterable[str], most: int = 3) -> str:
-    """A few names and how many more there are, for a message."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "none") + more
 
 
 def torch_shapes(shapes: Mapping[str, tuple[int, ...]], config: LmConfig) -> dict[str, tuple[int, ...]]:

@@ -91,13 +91,6 @@ def _section(read: ConfigReader, name: str) -> ConfigReader:
     return ConfigReader(section, f"Mimi config, {name} field")
 
 
-def _positive(read: ConfigReader, key: str, *default: int) -> int:
-    value = read.integer(key, *default)
-    if value < 1:
-        raise ConfigError(f"{read.where} '{key}' is {value}: at least 1 expected")
-    return value
-
-
 def _seanet(read: ConfigReader) -> SeanetConfig:
     for key, only, default in (
         ("channels", 1, 1),
@@ -115,22 +108,22 @@ def _seanet(read: ConfigReader) -> SeanetConfig:
     if min(ratios) < 2:
         raise ConfigError(f"{read.where} 'ratios' is {list(ratios)}: strides of at least 2 expected")
     seanet = SeanetConfig(
-        dimension=_positive(read, "dimension", 128),
-        n_filters=_positive(read, "n_filters", 32),
+        dimension=read.size("dimension", 128),
+        n_filters=read.size("n_filters", 32),
         n_residual_layers=read.integer("n_residual_layers", 3),
         ratios=ratios,
-        kernel_size=_positive(read, "kernel_size", 7),
-        residual_kernel_size=_positive(read, "residual_kernel_size", 3),
-        last_kernel_size=_positive(read, "last_kernel_size", 7),
-        dilation_base=_positive(read, "dilation_base", 2),
-        compress=_positive(read, "compress", 2),
+        kernel_size=read.size("kernel_size", 7),
+        residual_kernel_size=read.size("residual_kernel_size", 3),
+        last_kernel_size=read.size("last_kernel_size", 7),
+        dilation_base=read.size("dilation_base", 2),
+        compress=read.size("compress", 2),
     )
     read.finish()
     return seanet
 
 
 def _quantizer(read: ConfigReader, dimension: int) -> tuple[int, int, int]:
-    codebook_dim = _positive(read, "dimension", 128)
+    codebook_dim = read.size("dimension", 128)
     read.only("input_dimension", dimension, default=codebook_dim)
     read.only("output_dimension", dimension, default=codebook_dim)
     read.only("n_q_semantic", 1)
@@ -139,7 +132,7 @@ def _quantizer(read: ConfigReader, dimension: int) -> tuple[int, int, int]:
     n_q = read.integer("n_q", 8)
     if n_q < 2:
         raise ConfigError(f"{read.where} 'n_q' is {n_q}: one semantic and at least one acoustic codebook expected")
-    bins = _positive(read, "bins", 1024)
+    bins = read.size("bins", 1024)
     read.finish()
     return n_q, bins, codebook_dim
 
@@ -155,11 +148,11 @@ def _transformer(read: ConfigReader, dimension: int) -> TransformerConfig:
     read.absent("cross_attention", "bias_ff", "bias_attn")
     transformer = TransformerConfig(
         dim=dimension,
-        num_heads=_positive(read, "num_heads"),
+        num_heads=read.size("num_heads"),
         num_layers=read.integer("num_layers"),
-        ffn_hidden=_positive(read, "dim_feedforward", 2048),
-        context=_positive(read, "context"),
-        kv_repeat=_positive(read, "kv_repeat", 1),
+        ffn_hidden=read.size("dim_feedforward", 2048),
+        context=read.size("context"),
+        kv_repeat=read.size("kv_repeat", 1),
         rope=read.choice("positional_embedding", "sin", ("rope", "rope_concat", "none")),
         max_period=read.number("max_period", 10_000.0),
         norm="layer_norm",

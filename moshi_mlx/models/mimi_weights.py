@@ -12,7 +12,7 @@ from typing import Protocol
 
 import mlx.core as mx
 
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.mimi_config import MimiConfig
 
 Shapes = dict[str, tuple[int, ...]]
@@ -51,17 +51,17 @@ def check_published(weights: Mapping[str, Shaped], config: MimiConfig) -> None:
     expected = published_shapes(config)
     missing = [name for name in expected if name not in weights]
     if missing:
-        raise CheckpointError(f"the Mimi weights lack {_some(missing)}")
+        raise CheckpointError(f"the Mimi weights lack {some(missing)}")
     extra = [name for name in weights if name not in expected]
     if extra:
-        raise CheckpointError(f"the Mimi weights hold {_some(extra)}, which the config has no place for")
+        raise CheckpointError(f"the Mimi weights hold {some(extra)}, which the config has no place for")
     wrong = [
         f"{name} with shape {tuple(weights[name].shape)} instead of {shape}"
         for name, shape in expected.items()
         if tuple(weights[name].shape) != shape
     ]
     if wrong:
-        raise CheckpointError(f"the Mimi weights hold {_some(wrong)}")
+        raise CheckpointError(f"the Mimi weights hold {some(wrong)}")
 
 
 def from_published(weights: Mapping[str, mx.array], config: MimiConfig, codebooks: int) -> dict[str, mx.array]:
@@ -98,11 +98,6 @@ def lay_out(name: str, array: mx.array) -> mx.array:
     if name.endswith(("conv.weight", "put_proj.weight")):
         return mx.contiguous(array.transpose(0, 2, 1).reshape(len(array), -1))  # (out, in, k) -> (out, k * in)
     return array
-
-
-def _some(names: list[str], shown: int = 3) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
 
 
 def _seanet_shapes(config: MimiConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
