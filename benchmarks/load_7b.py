@@ -1,9 +1,10 @@
 """Load time and peak memory at the full Moshi 7B shape, with random weights (no download).
 
-    python benchmarks/load_7b.py FOLDER [--scheme q4|q8] [--steps N] [--json]
+    python benchmarks/load_7b.py FOLDER [--scheme q4|q8] [--steps N]
 
 Writes the checkpoint into FOLDER unless it is there (4.8 GB for q4), then loads it in a fresh process.
-`peak / parameters` is what MLX held at most over what the model needs; RSS counts the whole process.
+`peak_over_parameters` is what MLX held at most over what the model needs, until all is loaded and laid out as
+conversations use it; RSS counts the whole process. Prints one line of JSON.
 """
 
 import argparse
@@ -27,6 +28,7 @@ def load(folder: Path, steps: int) -> None:
     start = time.perf_counter()
     checkpoint = Checkpoint.resolve(str(folder))
     lm = checkpoint.load_lm(progress=False)
+    lm.fuse()
     seconds = time.perf_counter() - start
     parameters = parameter_bytes(lm)
     result = {

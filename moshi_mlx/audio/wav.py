@@ -103,8 +103,11 @@ class WavWriter:
             return sys.stdout.buffer
         try:
             final = Path(path).resolve()  # a link keeps pointing at its target
-        except RuntimeError as error:  # what Python before 3.13 makes of links that go in circles
-            raise AudioFileError(f"cannot write {path}: its links go in circles") from error
+            circle = final.is_symlink()  # Python 3.13 gives up at a link
+        except RuntimeError:  # and those before it raise
+            circle = True
+        if circle:
+            raise AudioFileError(f"cannot write {path}: its links go in circles")
         if final.is_dir():
             raise AudioFileError(f"cannot write {path}: it is a folder")
         if not final.parent.is_dir():
