@@ -101,12 +101,8 @@ class WavWriter:
             if sys.stdout.isatty():
                 raise AudioFileError("standard output is a terminal: pipe the audio somewhere, or name a file")
             return sys.stdout.buffer
-        try:
-            final = Path(path).resolve()  # a link keeps pointing at its target
-            circle = final.is_symlink()  # Python 3.13 gives up at a link
-        except RuntimeError:  # and those before it raise
-            circle = True
-        if circle:
+        final = Path(os.path.realpath(path))  # a link keeps pointing at its target
+        if final.is_symlink():
             raise AudioFileError(f"cannot write {path}: its links go in circles")
         if final.is_dir():
             raise AudioFileError(f"cannot write {path}: it is a folder")
