@@ -40,10 +40,9 @@ def load(folder: Path, steps: int) -> None:
         "mlx": version("mlx"),
     }
     if steps:
-        from moshi_mlx.codec import load_codec
         from moshi_mlx.moshi import Moshi
 
-        codec = load_codec(checkpoint.mimi_weights, checkpoint.mimi_config, lm.config.codebooks, "mlx")
+        codec = checkpoint.load_codec("mlx")
         session = Moshi(lm, codec, checkpoint.load_tokenizer()).session(seed=1)
         times = []
         for codes in np.random.RandomState(0).randint(0, 2048, (steps, 8)):

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +21,6 @@ from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.config_reader import ConfigReader
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig
 from moshi_mlx.quantize.scheme import Scheme, check_against_request
-from moshi_mlx.safetensors_file import read_header
 from moshi_mlx.sampling import SamplingConfig
 from moshi_mlx.text import TextTokenizer
 
@@ -133,7 +133,11 @@ class Checkpoint:
         return self.weights.load(dtype, progress)
 
     def load_tokenizer(self) -> TextTokenizer:
-        """The text tokenizer. Raises CheckpointError if its vocabulary is not the model's."""
+        """The text tokenizer, read once. Raises CheckpointError if its vocabulary is not the model's."""
+        return self._text_tokenizer
+
+    @cached_property
+    def _text_tokenizer(self) -> TextTokenizer:
         config = self.lm_config
         tokenizer = TextTokenizer(self.tokenizer, silent=(config.text_padding_id, config.text_end_padding_id))
         if tokenizer.size != config.text_card:
@@ -286,13 +290,9 @@ def _usual_lm_file(place: Place, name: str) -> Path:
 
 
 def _check_mimi(path: Path, config: MimiConfig, lm_config: LmConfig) -> None:
-    from moshi_mlx.models.mimi_weights import check_published
+    from moshi_mlx.codec import check_file
 
-    header: Any = read_header(path)  # shapes are all that is looked at
-    try:
-        check_published(header, config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    check_file(path, config)
     if config.bins != lm_config.card or config.n_q < lm_config.codebooks:
         raise ConfigError(
             f"the codec {path} has {config.n_q} codebooks of {config.bins} codes, "

@@ -75,11 +75,7 @@ def load_codec(weights: Path, config: MimiConfig, codebooks: int, kind: str = "a
         raise CodecError(f"codec {kind!r}: one of {', '.join(KINDS)} expected")
     if not 1 <= codebooks <= config.n_q:
         raise ConfigError(f"the model needs {codebooks} codebooks, the codec {weights} has {config.n_q}")
-    header = read_header(weights)
-    try:
-        check_published(header, config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{weights}: {error}") from error
+    check_file(weights, config)
     obstacle = _obstacle_to_rust(config)
     if kind == "rust" and obstacle:
         raise CodecError(f"{obstacle}; use --codec mlx")
@@ -88,6 +84,15 @@ def load_codec(weights: Path, config: MimiConfig, codebooks: int, kind: str = "a
     from moshi_mlx.codec_rust import RustCodec
 
     return RustCodec(weights, codebooks)
+
+
+def check_file(weights: Path, config: MimiConfig) -> None:
+    """Raise CheckpointError unless a file holds what its config says; only its header is read."""
+    header = read_header(weights)
+    try:
+        check_published(header, config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{weights}: {error}") from error
 
 
 def _obstacle_to_rust(config: MimiConfig) -> str | None:

@@ -40,6 +40,11 @@ def load(
     Raises CheckpointError, ConfigError, QuantizationError or CodecError.
     """
     checkpoint = Checkpoint.resolve(model, quantization=quantization, offline=offline)
+    return assemble(checkpoint, codec, kv_bits)
+
+
+def assemble(checkpoint: Checkpoint, codec: str = "auto", kv_bits: int | None = None) -> Moshi:
+    """Load all weights of a checkpoint that was found. Arguments as in `load`."""
     loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
     return Moshi(checkpoint.load_lm(), loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits)
 

@@ -8,7 +8,7 @@ Raw step t reads the user's frame t; the audio it completes is frame t - max(del
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -118,8 +118,7 @@ class Batch:
         config, size = self.moshi.lm.config, len(self._rows)
         tokens = np.full((size, 1 + config.n_q, 1), -1, dtype=np.int32)
         draws: list[Draw | None] = [None] * size
-        if any(self._rows[session.row] is not session for session in codes):
-            raise SessionError("this session is closed, or of another batch")
+        self._check_members(codes)
         left_out = sum(1 for other in self._rows if other and other not in codes and other.delays.step)
         if left_out:
             raise SessionError(f"{left_out} session(s) of this batch have begun and got no frame; see Batch.step")
@@ -136,8 +135,7 @@ class Batch:
         (T, n_q - dep_q), what it heard; all as steps would have given and taken them.
         Raises SessionError in company: the others would have a gap as long.
         """
-        if self._rows[session.row] is not session:
-            raise SessionError("this session is closed, or of another batch")
+        self._check_members([session])
         if sum(other is not None for other in self._rows) > 1:
             raise SessionError("only a session that is alone in its batch can be prefilled")
         columns = []
@@ -160,6 +158,10 @@ class Batch:
         """Make the session's row of the model new again."""
         if self._rows[session.row] is session:
             self._forget(session.row)
+
+    def _check_members(self, sessions: Iterable[Session]) -> None:
+        if any(self._rows[session.row] is not session for session in sessions):
+            raise SessionError("this session is closed, or of another batch")
 
     def _forget(self, row: int) -> None:
         alone = all(session is None for other, session in enumerate(self._rows) if other != row)

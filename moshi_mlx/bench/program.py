@@ -18,7 +18,7 @@ from moshi_mlx.bench.talk import wordless
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.lm_weights import parameter_bytes
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.moshi import Moshi
+from moshi_mlx.moshi import Moshi, assemble
 
 DEFAULT_SHAPE = "moshi-7b"
 DEFAULT_KIND = "q4"
@@ -85,12 +85,10 @@ def _checkpoint(
     from moshi_mlx.checkpoint import Checkpoint
 
     checkpoint = Checkpoint.resolve(model, quantization=kind, offline=offline)
-    lm = checkpoint.load_lm()
     if codec == "none":
-        moshi = wordless(lm, kv_bits=kv_bits)
+        moshi = wordless(checkpoint.load_lm(), kv_bits=kv_bits)
     else:
-        tokenizer, loaded = checkpoint.load_tokenizer(), checkpoint.load_codec(codec)
-        moshi = Moshi(lm, loaded, tokenizer, checkpoint.sampling, kv_bits)
+        moshi = assemble(checkpoint, codec, kv_bits)
     return moshi, checkpoint.name, str(checkpoint.scheme or "not quantized")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_unflatten
 
@@ -99,8 +98,3 @@ def _random(name: str, like: mx.array, scheme: Scheme | None, rng: np.random.Gen
         return mx.ones(like.shape, like.dtype)
     reach = (3 / like.shape[-1]) ** 0.5
     return mx.random.uniform(-reach, reach, like.shape, like.dtype)
-
-
-def is_quantized(layer: nn.Module) -> bool:
-    """Does the layer hold packed levels rather than weights?"""
-    return "scales" in layer

@@ -53,14 +53,13 @@ def answer(
 
         from moshi_mlx.checkpoint import Checkpoint
         from moshi_mlx.engine import converse
-        from moshi_mlx.moshi import Moshi
+        from moshi_mlx.moshi import assemble
 
         found = Checkpoint.resolve(**checkpoint)
         if found.note:
             say(f"note: {found.note}")
         chosen = replace(found.sampling, **sampling)
-        loaded = found.load_codec(codec)  # before the language model, which takes longest
-        moshi = Moshi(found.load_lm(), loaded, found.load_tokenizer(), found.sampling, kv_bits)
+        moshi = assemble(found, codec, kv_bits)
         events = JsonLines(sys.stdout) if as_json else None
         transcript = Transcript()
         stats = None  # stays so when Ctrl-C ends the conversation

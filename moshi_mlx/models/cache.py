@@ -81,10 +81,9 @@ class KVCache:
         if in_place:
             self._mark_running(count, rows)
             filled = min(start + count, slots)
-            held, running = _slot_positions(start + count, slots)[:filled], self.running[:, :filled]
+            running = self.running[:, :filled]
         else:
             filled = min(start, slots)
-            held = np.concatenate([_slot_positions(start, slots)[:filled], np.arange(start, start + count)])
             new = np.repeat(
                 np.ones((len(self.running), 1), bool) if rows is None else rows[:, None], count, axis=1
             )
@@ -93,7 +92,10 @@ class KVCache:
         mask = None
         everyone_runs = bool(running.all() if rows is None else running[rows].all())
         if not (count == 1 and self.step == 1 and everyone_runs):
-            age = np.arange(start, start + count)[:, None] - held[None, :]  # (count, keys)
+            pushed = np.arange(start, start + count)
+            held = _slot_positions(start + count if in_place else start, slots)[:filled]
+            held = held if in_place else np.concatenate([held, pushed])
+            age = pushed[:, None] - held[None, :]  # (count, keys)
             allowed = ((age >= 0) & (age < self.context))[None]
             if not everyone_runs:
                 # A row always sees itself: a row that is not running would otherwise divide zero by zero.
@@ -130,11 +132,12 @@ class KVCache:
         """
         shift = (self.position // self.slots - 1) * self.slots
         self.position -= shift
+        if self._config.rope == "none":
+            return
         table = angles(self._config, [-shift])
         for ring in self.rings:
             keys, _ = ring.read_dense(self.slots)
-            if self._config.rope != "none":
-                keys = turn(keys.astype(mx.float32), table, self._config).astype(keys.dtype)
+            keys = turn(keys.astype(mx.float32), table, self._config).astype(keys.dtype)
             ring.write(slice(0, ring.kv_heads), slice(0, self.slots), keys)
             mx.eval(ring.arrays())  # one layer at a time: the copies do not add up
 

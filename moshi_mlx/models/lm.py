@@ -43,7 +43,7 @@ class LmState:
 class Lm(nn.Module):
     """Temporal transformer over sums of embeddings, text head, and depth transformer.
 
-    dtype: of the activations; the embeddings' own type unless given.
+    dtype: of the activations; float32 unless given.
     """
 
     def __init__(self, config: LmConfig, dtype: mx.Dtype | None = None) -> None:
