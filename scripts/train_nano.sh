@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Trains Nano from nothing, or goes on where it was stopped: hours on two CPU cores, alone on the machine.
+# Usage: train_nano.sh VENV. Work files go to build/nano; the model to moshi_mlx/assets/nano.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=$1
+work=build/nano
+model=moshi_mlx/assets/nano
+
+for program in flite espeak-ng text2wave; do
+    command -v "$program" > /dev/null || {
+        echo "$program is missing; on Debian: apt-get install flite espeak-ng festival festvox-kdlpc16k festvox-us-slt-hts"
+        exit 1
+    }
+done
+if [ ! -e "$venv/.installed" ]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install -q -e '.[cpu]' -r training/requirements.txt
+    "$venv/bin/pip" install -q --no-deps moshi==0.2.13
+    touch "$venv/.installed"
+fi
+python=("$venv/bin/python" -W ignore::FutureWarning -u)
+mkdir -p "$work"
+"${python[@]}" -m training.train_codec "$work" codebooks  # half an hour
+"${python[@]}" -m training.train_lm "$work"               # three quarters of an hour
+"${python[@]}" -m training.train_codec "$work" decoder    # as long as you like: it only makes the voice clearer
+"${python[@]}" -m training.export "$work" "$model"
+"${python[@]}" -m training.demo_recording moshi_mlx/assets
+"${python[@]}" -m training.evaluate "$model" training/results/evaluation.json
+"${python[@]}" -m training.plots "$work" training/results
+"${python[@]}" -m training.card training/results/evaluation.json "$model/README.md"

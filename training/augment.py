@@ -1,0 +1,66 @@
+"""What happens to a voice between a mouth and a codec: speed, loudness, noise, a narrow telephone band."""
+
+import numpy as np
+
+from training.voices import SAMPLE_RATE
+
+
+def warped(pcm: np.ndarray, factor: float, length: int, start: float) -> np.ndarray:
+    """`length` samples of `pcm` played `factor` times faster (and higher), from sample `start`."""
+    where = start + factor * np.arange(length)
+    return np.interp(where, np.arange(len(pcm)), pcm, left=0, right=0).astype(np.float32)
+
+
+def noise(rng: np.random.Generator, length: int, tilt: float | None = None) -> np.ndarray:
+    """Noise of RMS 1, white (tilt 0) to brown (tilt 2)."""
+    tilt = rng.uniform(0, 2) if tilt is None else tilt
+    spectrum = np.fft.rfft(rng.standard_normal(length))
+    spectrum *= np.maximum(np.fft.rfftfreq(length, 1 / SAMPLE_RATE), 40) ** (-tilt / 2)
+    shaped = np.fft.irfft(spectrum, length)
+    return (shaped / (np.sqrt(np.mean(shaped**2)) + 1e-12)).astype(np.float32)
+
+
+def bumps(rng: np.random.Generator, length: int) -> np.ndarray:
+    """Sounds that are no speech, peak 1: clicks, knocks, coughs, hums and beeps at random times."""
+    out = np.zeros(length, np.float32)
+    for _ in range(rng.integers(1, 5)):
+        count = int(SAMPLE_RATE * rng.uniform(0.01, 0.5))
+        begin = rng.integers(0, max(1, length - count))
+        time = np.arange(count) / SAMPLE_RATE
+        envelope = np.exp(-time * rng.uniform(5, 60))
+        kind = rng.integers(3)
+        if kind == 0:
+            sound = noise(rng, count)
+        elif kind == 1:
+            sound = np.sin(2 * np.pi * rng.uniform(60, 3000) * time)
+        else:
+            sound = noise(rng, count) * (1 + np.sign(np.sin(2 * np.pi * rng.uniform(4, 12) * time)))
+        end = min(length, begin + count)
+        out[begin:end] += (envelope * sound)[: end - begin] * rng.uniform(0.2, 1)
+    return out / (np.abs(out).max() + 1e-9)
+
+
+def narrow(pcm: np.ndarray, high: float, low: float = 0.0) -> np.ndarray:
+    """Only the band from `low` to `high` Hz is left, as after a recording at a lower rate."""
+    spectrum = np.fft.rfft(pcm)
+    frequencies = np.fft.rfftfreq(len(pcm), 1 / SAMPLE_RATE)
+    spectrum[(frequencies > high) | (frequencies < low)] = 0
+    return np.fft.irfft(spectrum, len(pcm)).astype(np.float32)
+
+
+def spoiled(rng: np.random.Generator, pcm: np.ndarray) -> np.ndarray:
+    """A recording (peak 0.5) as a microphone may hear it: level −14 to +6 dB, often noisy, sometimes narrow."""
+    gain = 10 ** (rng.uniform(-14, 6) / 20)
+    out = pcm
+    if rng.random() < 0.3:
+        out = narrow(out, rng.choice([3_400, 3_900, 5_500, 7_900]), rng.choice([0, 0, 100, 250]))
+    if rng.random() < 0.3:  # another microphone: a gentle slope and a resonance
+        spectrum = np.fft.rfft(out)
+        octave = np.log2(np.maximum(np.fft.rfftfreq(len(out), 1 / SAMPLE_RATE), 60) / 1000)
+        curve = rng.uniform(-2, 2) * octave + rng.uniform(-6, 6) * np.exp(-((octave - rng.uniform(-2, 3)) ** 2))
+        out = np.fft.irfft(spectrum * 10 ** (curve / 20), len(out)).astype(np.float32)
+    out = out * gain
+    if rng.random() < 0.6:
+        level = 10 ** (rng.uniform(-75, -38) / 20)
+        out = out + level * noise(rng, len(out))
+    return np.clip(out, -1, 1)

@@ -1,0 +1,87 @@
+"""Nano's model card, from the figures of its evaluation.
+
+`python -m training.card EVALUATION.json CARD.md`
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from training.dialogue import ANSWERS, STOPS, UNKNOWN_ANSWER
+from training.voices import HELD_OUT_VOICES, TRAINING_VOICES
+
+
+def card(figures: dict) -> str:
+    """The card as Markdown."""
+    held, seen, unknown = figures["held_out"], figures["training_voices"], figures["unknown"]
+    quiet, cuts, voice = figures["quiet"], figures["interruptions"], figures["voice"]
+    nano, original = voice["nano"], voice["original"]
+    voices = "\n".join(f"| {name} | {_percent(share)} |" for name, share in held["by_voice"].items())
+    known = "\n".join(f"- {question} *{answer}*" for question, answer in ANSWERS.items())
+    return f"""# Nano
+
+A Moshi of 9 million parameters with a Mimi of 3 million, trained from nothing on synthetic speech on two CPU cores. It
+exists so that everything around a speech-text model can be tried, tested and shown without a download. It knows
+{len(ANSWERS)} questions, in these words, and nothing else; it is no substitute for Moshi.
+
+## Figures
+
+Measured through moshi_mlx on the CPU (`training/evaluate.py`), greedy, float32 activations. Every turn is drawn anew:
+pace ±15 %, pitch ±10 %, level −12 to +6 dB, noise in half of them, recorded at 8 to 48 kHz.
+
+| what | figure |
+|---|---|
+| voices that training never heard: literally the right words | {_percent(held["right"])} of {held["turns"]} turns |
+| voices that training heard | {_percent(seen["right"])} of {seen["turns"]} |
+| began to speak too early (unheard voices) | {_percent(held["early"])} |
+| unknown sentences that training never saw, answered "{UNKNOWN_ANSWER}" | {_percent(unknown["right"])} of {unknown["turns"]} |
+| silence, noise, knocks and coughs that it leaves unanswered | {quiet["silent"]} of {quiet["recordings"]} |
+| silent within half a second of an interruption (its audio) | {cuts["stopped_in_half_a_second"]} of {cuts["interruptions"]}, median {cuts["median_seconds"]} s, longest {cuts["longest_seconds"]} s |
+| interrupting questions answered | {cuts["answered"]} of {cuts["questions"]} |
+
+| unheard voice | right |
+|---|---|
+{voices}
+
+What pocketsphinx, which knows nothing of Nano, understands of its spoken answers; the middle column is the recordings
+that it learnt from:
+
+| | original | Nano |
+|---|---|---|
+| which answer it was (grammar of all answers) | {_percent(original["sentences"])} | {_percent(nano["sentences"])} |
+| words, bigram model | {_percent(original["words"])} | {_percent(nano["words"])} |
+| STOI, mean (worst) | | {nano["stoi"]} ({nano["worst_stoi"]}) |
+
+## Data and voices
+
+All speech was made by free synthesizers at training time; no recording of a person was used. Nano's own voice is
+flite's `slt`, and its codec's decoder was fitted to that voice alone, on Nano's own sentences: it cannot reproduce other
+speech. {len(TRAINING_VOICES)} voices ask in training ({_names(TRAINING_VOICES[:5])} and espeak-ng's English with many
+variants), with changes of speed, pitch, level, band and noise. Held out: {_names(HELD_OUT_VOICES)}.
+
+Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its `ked`
+diphone voice, free for any use, its HTS voice, BSD-like. None of them is part of this package.
+
+## Limits
+
+It hears phones rather than words, so what merely sounds like a known question may get that answer. Voices unlike
+those above, children's for example, were not tried. Its codec's window is one second, its memory eight.
+
+## What it can be asked
+
+{known}
+
+{", ".join(f'"{stop}"' for stop in STOPS)} end an answer. Everything else gets "{UNKNOWN_ANSWER}"
+"""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _names(voices) -> str:
+    return ", ".join(str(voice).replace(":", " ") for voice in voices)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_text(card(json.loads(Path(sys.argv[1]).read_text())))

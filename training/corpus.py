@@ -1,0 +1,75 @@
+"""The recordings that everything is trained on: every voice says every sentence, at its own pace.
+
+Kept as one array of samples in the work folder; made once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from training.dialogue import FILLERS, KNOWN, UNKNOWN
+from training.voices import LABEL_RATE, MODEL_VOICE, SAMPLE_RATE, TRAINING_VOICES, Utterance, Voice, speak
+
+TAKES = 3  # of every known sentence by every voice
+LABEL_SAMPLES = SAMPLE_RATE // LABEL_RATE
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Utterances end to end. pcm: int16 at 24 kHz; labels: phones, one per 240 samples of the same line."""
+
+    pcm: np.ndarray
+    labels: np.ndarray
+    starts: np.ndarray  # the label at which each utterance begins, and the end of the last one
+    texts: list[str]
+    voices: list[str]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def utterance(self, index: int) -> Utterance:
+        """One recording, its peak at 0.5."""
+        begin, end = self.starts[index], self.starts[index + 1]
+        pcm = self.pcm[begin * LABEL_SAMPLES : end * LABEL_SAMPLES].astype(np.float32) / 32768
+        return Utterance(pcm, self.labels[begin:end])
+
+
+def load(folder: Path) -> Corpus:
+    """Read the corpus, or make it first (a minute or two)."""
+    path = folder / "corpus.npz"
+    if not path.exists():
+        _make(path)
+    with np.load(path) as stored:
+        return Corpus(
+            stored["pcm"], stored["labels"], stored["starts"], stored["texts"].tolist(), stored["voices"].tolist()
+        )
+
+
+def _make(path: Path) -> None:
+    rng = np.random.default_rng(20)
+    said: list[tuple[Voice, str, Utterance]] = []
+    for number, voice in enumerate(TRAINING_VOICES):
+        print(f"corpus: {voice} ({number + 1} of {len(TRAINING_VOICES)})", flush=True)
+        for text in (*KNOWN * TAKES, *UNKNOWN, *FILLERS):
+            speed, pitch = np.exp(rng.uniform(-0.16, 0.16)), np.exp(rng.uniform(-0.2, 0.2))
+            said.append((voice, text, speak(voice, text, float(speed), float(pitch))))
+    lengths = [len(utterance.labels) for *_, utterance in said]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    pcm = np.zeros(starts[-1] * LABEL_SAMPLES, np.int16)
+    for (*_, utterance), start in zip(said, starts[:-1], strict=True):
+        first = start * LABEL_SAMPLES
+        pcm[first : first + len(utterance.pcm)] = np.round(utterance.pcm * 32767)
+    np.savez(
+        path,
+        pcm=pcm,
+        labels=np.concatenate([utterance.labels for *_, utterance in said]),
+        starts=starts,
+        texts=np.array([text for _, text, _ in said]),
+        voices=np.array([str(voice) for voice, *_ in said]),
+    )
+
+
+def model_utterance(text: str) -> Utterance:
+    """`text` in Nano's own voice, at its normal pace: the same samples every time."""
+    return speak(MODEL_VOICE, text)

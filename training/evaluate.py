@@ -1,0 +1,226 @@
+"""What Nano can do, measured through moshi_mlx itself on voices that training never heard.
+
+`python -m training.evaluate MODEL_FOLDER OUT.json [PER_VOICE]`
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from moshi_mlx.audio.file_stream import FileSource
+from moshi_mlx.engine import converse
+from moshi_mlx.moshi import Moshi, load
+from moshi_mlx.session import Reply
+from training import augment
+from training.codec_data import LEAD_FRAMES, answer_streams, trimmed
+from training.dialogue import ANSWERS, KNOWN, STOPS, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT
+from training.intelligibility import measure
+from training.voices import HELD_OUT_VOICES, SAMPLE_RATE, TRAINING_VOICES, Voice, speak
+
+FRAME_SECONDS = 0.08
+LOUD = 10 ** (-45 / 20)  # RMS of a frame that can be heard
+LEAD = 1.0  # seconds of silence before anybody speaks
+
+
+@dataclass
+class Heard:
+    """A sink: Nano's words with their times, and its audio frame by frame, in order of arrival."""
+
+    pieces: list[tuple[float, str]] = field(default_factory=list)
+    frames: list[np.ndarray] = field(default_factory=list)
+
+    def write(self, reply: Reply) -> None:
+        if reply.text:
+            self.pieces.append((reply.time, reply.text))
+        self.frames.append(np.zeros(1920, np.float32) if reply.audio is None else reply.audio)
+
+    @property
+    def text(self) -> str:
+        return "".join(text for _, text in self.pieces).strip()
+
+    @property
+    def loud(self) -> np.ndarray:
+        """Whether each frame can be heard."""
+        return np.array([np.sqrt(np.mean(frame**2)) > LOUD for frame in self.frames])
+
+    @property
+    def pcm(self) -> np.ndarray:
+        return np.concatenate(self.frames)
+
+
+def listen(moshi: Moshi, pcm: np.ndarray, tail: float = 4.0) -> Heard:
+    """What Nano says to a recording that begins after LEAD seconds."""
+    heard = Heard()
+    with moshi.session(seed=0) as session:
+        converse(session, FileSource(pcm, LEAD, tail), heard)
+    return heard
+
+
+def recorded(rng: np.random.Generator, voice: Voice, text: str) -> np.ndarray:
+    """`text` under conditions drawn from `rng`: pace ±15 %, pitch, −12 to +6 dB, light noise, 8 to 48 kHz."""
+    pcm = trimmed(speak(voice, text, float(rng.uniform(0.87, 1.15)), float(rng.uniform(0.9, 1.1))).pcm, 0.01, 240)
+    rate = int(rng.choice([8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000]))
+    if rate != SAMPLE_RATE:
+        pcm = soxr.resample(soxr.resample(pcm, SAMPLE_RATE, rate), rate, SAMPLE_RATE).astype(np.float32)
+    pcm = pcm * 10 ** (rng.uniform(-12, 6) / 20)
+    if rng.random() < 0.5:
+        pcm = pcm + 10 ** (rng.uniform(-65, -42) / 20) * augment.noise(rng, len(pcm))
+    return np.clip(pcm, -1, 1).astype(np.float32)
+
+
+def understanding(moshi: Moshi, voices: Sequence[Voice], texts: Sequence[str], seed: int, say: Callable) -> dict:
+    """Share of turns answered with literally the right words, and of those where Nano spoke too early."""
+    rng = np.random.default_rng(seed)
+    right: dict[str, list[bool]] = {}
+    early, wrong = 0, []
+    for voice in voices:
+        for text in texts:
+            pcm = recorded(rng, voice, text)
+            heard = listen(moshi, pcm)
+            wanted = "" if text in STOPS else ANSWERS.get(text, UNKNOWN_ANSWER)
+            right.setdefault(str(voice), []).append(heard.text == wanted)
+            spoken = LEAD + len(pcm) / SAMPLE_RATE
+            early += any(seconds < spoken - 0.1 for seconds, _ in heard.pieces)
+            if heard.text != wanted:
+                wrong.append([str(voice), text, heard.text])
+        say(f"{voice}: {np.mean(right[str(voice)]):.3f}")
+    turns = sum(map(len, right.values()))
+    return {
+        "turns": turns,
+        "right": round(sum(map(sum, right.values())) / turns, 3),
+        "early": round(early / turns, 3),
+        "by_voice": {voice: round(float(np.mean(values)), 3) for voice, values in right.items()},
+        "wrong": wrong[:60],
+    }
+
+
+def quiet(moshi: Moshi, seconds: float = 8.0) -> dict:
+    """Frames in which Nano says something or can be heard though nobody speaks."""
+    rng = np.random.default_rng(5)
+    count = int(seconds * SAMPLE_RATE)
+    sounds = {
+        "silence": np.zeros(count, np.float32),
+        **{f"noise {level} dBFS": 10 ** (level / 20) * augment.noise(rng, count) for level in (-60, -50, -40)},
+        **{f"bumps {index}": 0.3 * augment.bumps(rng, count) for index in range(6)},
+    }
+    found = {}
+    for name, pcm in sounds.items():
+        heard = listen(moshi, pcm.astype(np.float32), 1.0)
+        found[name] = {"text": heard.text, "loud_frames": int(heard.loud.sum())}
+    clean = sum(not one["text"] and not one["loud_frames"] for one in found.values())
+    return {"recordings": len(found), "silent": clean, "found": found}
+
+
+def interruptions(moshi: Moshi, voices: Sequence[Voice], count: int, say: Callable) -> dict:
+    """How soon Nano falls silent, in its audio, when somebody speaks over it, and whether it answers that."""
+    rng = np.random.default_rng(6)
+    texts = list(ANSWERS)
+    delays, answered, asked = [], 0, 0
+    for index in range(count):
+        voice = voices[index % len(voices)]
+        first, second = texts[rng.integers(len(texts))], texts[rng.integers(len(texts))]
+        if index % 2:
+            second = STOPS[rng.integers(len(STOPS))]
+        one, other = recorded(rng, voice, first), recorded(rng, voice, second)
+        pause = int((0.32 + rng.uniform(0.3, 0.9)) * SAMPLE_RATE)
+        pcm = np.concatenate([one, np.zeros(pause, np.float32), other])
+        heard = listen(moshi, pcm)
+        onset = LEAD + (len(one) + pause) / SAMPLE_RATE
+        # What the n-th step gives is heard when that step is done; the first step is not part of the recording.
+        step = int(onset / FRAME_SECONDS) + 1
+        if not heard.loud[step]:
+            continue  # it was not speaking
+        silent = next((at for at in range(step, len(heard.loud)) if not heard.loud[at : at + 3].any()), None)
+        delays.append(99.0 if silent is None else silent * FRAME_SECONDS - onset)
+        asked += second not in STOPS
+        answered += second not in STOPS and heard.text.endswith(ANSWERS[second])
+    say(f"interruptions: {np.round(sorted(delays), 2)}")
+    return {
+        "interruptions": len(delays),
+        "stopped_in_half_a_second": int(np.sum(np.array(delays) <= 0.5)),
+        "median_seconds": round(float(np.median(delays)), 3),
+        "longest_seconds": round(float(np.max(delays)), 3),
+        "questions": asked,
+        "answered": answered,
+    }
+
+
+def several(moshi: Moshi, voice: Voice) -> dict:
+    """Five questions in one conversation."""
+    rng = np.random.default_rng(7)
+    texts = [list(ANSWERS)[index] for index in rng.choice(len(ANSWERS), 5, replace=False)]
+    parts = []
+    for text in texts:
+        parts += [recorded(rng, voice, text), np.zeros(4 * SAMPLE_RATE, np.float32)]
+    wanted = " ".join(ANSWERS[text] for text in texts)
+    return {"questions": len(texts), "right": listen(moshi, np.concatenate(parts)).text == wanted}
+
+
+def voice_quality(moshi: Moshi, say: Callable) -> dict:
+    """What a recogniser understands of the answers as spoken, beside the recordings that Nano learnt from."""
+    original, spoken = {}, {}
+    streams = answer_streams()
+    wrong = []
+    for question, text in ANSWERS.items():
+        heard = listen(moshi, speak(TRAINING_VOICES[5], question).pcm)
+        if heard.text != text:
+            wrong.append([question, heard.text])
+        begin = next((at for at, loud in enumerate(heard.loud) if loud), None)
+        if begin is None:
+            spoken[text] = np.zeros(24_000, np.float32)
+            original[text] = streams[text]
+            continue
+        stream = streams[text]
+        first = begin - LEAD_FRAMES
+        # The first frame that can be heard may be the first or the second of the answer: take what fits best.
+        choices = []
+        for shift in (0, -1, 1, -2):
+            at = max(0, first + shift) * 1920
+            piece = np.concatenate([heard.pcm[at : at + len(stream)], np.zeros(len(stream), np.float32)])
+            piece = piece[: len(stream)]
+            spectra = [np.abs(np.fft.rfft(x.reshape(-1, 480), axis=1)) ** 0.3 for x in (piece, stream)]
+            choices.append((float(np.abs(spectra[0] - spectra[1]).mean()), piece))
+        spoken[text] = min(choices, key=lambda choice: choice[0])[1]
+        original[text] = stream
+    result = {
+        "original": measure(original).rounded(),
+        "nano": measure(spoken, original).rounded(),
+        "not_the_right_words": wrong,
+    }
+    say(f"voice: {result}")
+    return result
+
+
+def evaluate(model: str, out: Path, per_voice: int | None = None) -> dict:
+    """Measure everything; results go to `out` as JSON."""
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    moshi = load(model, offline=True)
+    moshi.warm_up()
+    began = time.perf_counter()
+    texts = list(KNOWN)[:per_voice]
+    results = {
+        "held_out": understanding(moshi, HELD_OUT_VOICES, texts, 1, say),
+        "training_voices": understanding(moshi, TRAINING_VOICES[:6:2], texts, 2, say),
+        "unknown": understanding(moshi, HELD_OUT_VOICES, UNKNOWN_HELD_OUT[:per_voice], 3, say),
+        "quiet": quiet(moshi),
+        "interruptions": interruptions(moshi, HELD_OUT_VOICES, 24, say),
+        "several": several(moshi, HELD_OUT_VOICES[0]),
+        "voice": voice_quality(moshi, say),
+    }
+    results["minutes"] = round((time.perf_counter() - began) / 60, 1)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+if __name__ == "__main__":
+    evaluate(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))

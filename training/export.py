@@ -1,0 +1,67 @@
+"""Write Nano as Kyutai publishes a model: config.json, weights, codec and tokenizer, in bfloat16.
+
+Beside them lies questions.json, what it can be asked.
+
+`python -m training.export FOLDER MODEL_FOLDER`
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from training import codec, lm, train_codec
+from training.dialogue import ANSWERS
+from training.text import tokenizer_model
+
+LM_NAME, MIMI_NAME, MIMI_CONFIG_NAME = "model.safetensors", "mimi.safetensors", "mimi_config.json"
+TOKENIZER_NAME = "tokenizer.model"
+
+
+def export(folder: Path, target: Path) -> None:
+    """Write the model trained in `folder` to `target`."""
+    target.mkdir(parents=True, exist_ok=True)
+    trained, _ = train_codec.load(folder)
+    mimi = codec.folded(trained).state_dict()
+    save_file(_half(published(mimi)), target / MIMI_NAME, {"format": "pt"})
+    codec.save_config(target / MIMI_CONFIG_NAME)
+    state = torch.load(folder / "lm.pt")["lm"]
+    save_file(_half(published(state)), target / LM_NAME, {"format": "pt"})
+    (target / TOKENIZER_NAME).write_bytes(tokenizer_model())
+    config = {
+        **lm.config(),
+        "model_type": "moshi",
+        "moshi_name": LM_NAME,
+        "mimi_name": MIMI_NAME,
+        "mimi_config_name": MIMI_CONFIG_NAME,
+        "tokenizer_name": TOKENIZER_NAME,
+        "lm_gen_config": {"use_sampling": False},
+    }
+    (target / "questions.json").write_text(json.dumps(ANSWERS, indent=1) + "\n")
+    (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    size = sum(path.stat().st_size for path in target.iterdir() if path.suffix != ".md")
+    print(f"{target}: {size / 1e6:.1f} MB")
+
+
+def published(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The names of published files: the attention projections of all depth steps in one tensor."""
+    out: dict[str, torch.Tensor] = {}
+    parts: dict[str, list[torch.Tensor]] = {}
+    for name, value in state.items():
+        for held, stored in ((".in_projs.", ".in_proj_weight"), (".out_projs.", ".out_proj.weight")):
+            if held in name:
+                parts.setdefault(name.split(held)[0] + stored, []).append(value)
+                break
+        else:
+            out[name] = value
+    return out | {name: torch.cat(values) for name, values in parts.items()}
+
+
+def _half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.to(torch.bfloat16).contiguous() for name, value in state.items()}
+
+
+if __name__ == "__main__":
+    export(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,135 @@
+"""How well a recogniser that knows nothing of Nano (pocketsphinx) understands its answers, and STOI."""
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import soxr
+from pocketsphinx import Config, Decoder, NGramModel
+from pystoi import stoi
+
+from training.dialogue import ANSWERS, UNKNOWN_ANSWER
+from training.voices import SAMPLE_RATE
+
+_RATE = 16_000
+_OWN_WORDS = {"nano": "N AA N OW", "tokyo": "T OW K IY OW", "madrid": "M AH D R IH D", "everest": "EH V ER AH S T"}
+
+
+@dataclass(frozen=True)
+class Intelligibility:
+    """Shares from 0 to 1. sentences: right among all answers (a grammar of them); words: right in free order."""
+
+    sentences: float  # closed grammar: which answer was it
+    grammar_words: float
+    words: float  # with a bigram language model of the answers
+    stoi: float | None
+    worst_stoi: float | None
+
+    def rounded(self) -> dict[str, float | None]:
+        return {key: None if value is None else round(value, 3) for key, value in asdict(self).items()}
+
+
+def plain(text: str) -> list[str]:
+    """Words as the recogniser spells them."""
+    return text.lower().translate(str.maketrans("", "", ".,?")).split()
+
+
+def measure(spoken: Mapping[str, np.ndarray], original: Mapping[str, np.ndarray] | None = None) -> Intelligibility:
+    """Recordings by what is said in them, float32 at 24 kHz; original: the same, sample for sample, for STOI."""
+    closed, free = _closed(), _free()
+    sentences = grammar_errors = errors = total = 0
+    scores = []
+    for text, pcm in spoken.items():
+        wanted = plain(text)
+        chosen = _heard(closed, pcm)
+        sentences += chosen == wanted
+        grammar_errors += distance(chosen, wanted)
+        errors += distance(_heard(free, pcm), wanted)
+        total += len(wanted)
+        if original:
+            count = min(len(pcm), len(original[text]))
+            scores.append(float(stoi(original[text][:count], pcm[:count], SAMPLE_RATE)))
+    return Intelligibility(
+        sentences / len(spoken),
+        1 - grammar_errors / total,
+        1 - errors / total,
+        sum(scores) / len(scores) if scores else None,
+        min(scores) if scores else None,
+    )
+
+
+def distance(one: list[str], other: list[str]) -> int:
+    """Words to insert, delete or replace to make one line the other (Levenshtein)."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        last, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (a != b))
+    return row[-1]
+
+
+def _sentences() -> list[str]:
+    return [" ".join(plain(text)) for text in dict.fromkeys([*ANSWERS.values(), UNKNOWN_ANSWER])]
+
+
+def _heard(decoder: Decoder, pcm: np.ndarray) -> list[str]:
+    pcm = soxr.resample(pcm, SAMPLE_RATE, _RATE)
+    pcm = np.concatenate([np.zeros(4800), pcm, np.zeros(4800)])
+    samples = np.clip(pcm * 32767, -32768, 32767).astype(np.int16)
+    decoder.start_utt()
+    decoder.process_raw(samples.tobytes(), full_utt=True)
+    decoder.end_utt()
+    found = decoder.hyp()
+    return [word.partition("(")[0] for word in found.hypstr.split()] if found else []
+
+
+def _decoder() -> Decoder:
+    decoder = Decoder(Config(lm=None, loglevel="FATAL", samprate=float(_RATE)))
+    for word in dict.fromkeys(word for sentence in _sentences() for word in sentence.split()):
+        if decoder.lookup_word(word) is None:
+            decoder.add_word(word, _OWN_WORDS[word], True)
+    return decoder
+
+
+def _closed() -> Decoder:
+    decoder = _decoder()
+    rule = " | ".join(_sentences())
+    decoder.add_jsgf_string("answers", f"#JSGF V1.0;\ngrammar answers;\npublic <answer> = {rule};\n")
+    decoder.activate_search("answers")
+    return decoder
+
+
+def _free() -> Decoder:
+    decoder = _decoder()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "answers.arpa"
+        path.write_text(_bigrams(_sentences()))
+        decoder.add_lm("bigram", NGramModel(decoder.config, decoder.logmath, str(path)))
+    decoder.activate_search("bigram")
+    return decoder
+
+
+def _bigrams(sentences: list[str], discount: float = 0.5) -> str:
+    """An ARPA bigram model with absolute discounting."""
+    lines = [["<s>", *sentence.split(), "</s>"] for sentence in sentences]
+    single = Counter(word for line in lines for word in line[1:])
+    double = Counter(pair for line in lines for pair in pairwise(line))
+    starts = Counter(first for line in lines for first in line[:-1])
+    followers = Counter(first for first, _ in double)
+    total = sum(single.values())
+    out = ["\\data\\", f"ngram 1={len(single) + 1}", f"ngram 2={len(double)}", "", "\\1-grams:", "-99 <s> 0.0"]
+    for word, count in single.items():
+        left = discount * followers[word] / starts[word] if starts[word] else 1.0
+        seen = sum(single[second] for first, second in double if first == word) / total
+        backoff = left / max(1e-6, 1 - seen)
+        out.append(f"{math.log10(count / total):.5f} {word} {math.log10(backoff):.5f}")
+    out[5] = f"-99 <s> {math.log10(discount * followers['<s>'] / starts['<s>']):.5f}"
+    out += ["", "\\2-grams:"]
+    for (first, second), count in double.items():
+        out.append(f"{math.log10((count - discount) / starts[first]):.5f} {first} {second}")
+    return "\n".join([*out, "", "\\end\\", ""])

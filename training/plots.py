@@ -1,0 +1,52 @@
+"""Curves of a training run as PNG, from its CSV logs.
+
+`python -m training.plots FOLDER RESULTS_FOLDER`
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+_PANELS = {
+    "codec": (("mel",), ("heard",), ("commitment",)),
+    "lm": (("text", "semantic", "acoustic"), ("words", "quiet", "codes")),
+}
+_NAMES = {
+    "mel": "log-mel distance (nepers)", "heard": "phones right (share)", "commitment": "commitment loss",
+    "text": "cross entropy (nats)", "words": "right (share)",
+}  # fmt: skip
+
+
+def plot(folder: Path, results: Path) -> None:
+    """Draw every log that there is."""
+    results.mkdir(parents=True, exist_ok=True)
+    for name, panels in _PANELS.items():
+        path = folder / f"{name}.csv"
+        if not path.exists():
+            continue
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+        steps = [int(row["step"]) for row in rows]
+        figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3), layout="constrained")
+        for axis, keys in zip(axes, panels, strict=True):
+            for key in keys:
+                points = [
+                    (step, float(row[key])) for step, row in zip(steps, rows, strict=True) if float(row[key])
+                ]
+                axis.plot(*zip(*points, strict=True), label=key, linewidth=1)
+            axis.set_xlabel("step")
+            axis.set_ylabel(_NAMES[keys[0]])
+            axis.grid(alpha=0.3)
+            if len(keys) > 1:
+                axis.legend()
+        figure.savefig(results / f"{name}.png", dpi=80)
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    plot(Path(sys.argv[1]), Path(sys.argv[2]))

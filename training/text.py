@@ -1,0 +1,77 @@
+"""Nano's words: a sentencepiece model whose pieces are whole words, and the frame in which each word begins."""
+
+import difflib
+import io
+from functools import cache
+
+from training.dialogue import ANSWERS, UNKNOWN_ANSWER
+from training.voices import MODEL_VOICE, flite_segments
+
+EPAD, PAD = 0, 3  # Moshi's ids: the frame before a word, and every other frame without one
+SPECIAL = 4
+
+
+def words() -> list[str]:
+    """Every word of every answer, with its punctuation, in order of first use."""
+    return list(dict.fromkeys(word for text in (*ANSWERS.values(), UNKNOWN_ANSWER) for word in text.split()))
+
+
+@cache
+def tokenizer_model() -> bytes:
+    """The sentencepiece model, one piece a word."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([*ANSWERS.values(), UNKNOWN_ANSWER]), model_writer=model, model_type="word",
+        vocab_size=SPECIAL + len(words()), unk_id=0, bos_id=1, eos_id=2, pad_id=3, num_threads=1, minloglevel=2,
+        normalization_rule_name="identity", hard_vocab_limit=True,
+    )  # fmt: skip
+    return model.getvalue()
+
+
+@cache
+def token_ids() -> dict[str, int]:
+    """A word to its token."""
+    import sentencepiece
+
+    model = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_model())
+    ids = {word: model.encode(word) for word in words()}
+    assert all(len(pieces) == 1 and pieces[0] >= SPECIAL for pieces in ids.values()), ids
+    return {word: pieces[0] for word, pieces in ids.items()}
+
+
+@cache
+def text_card() -> int:
+    """The size of the text vocabulary."""
+    return SPECIAL + len(words())
+
+
+def word_frames(text: str, offset: float = 0.0) -> list[tuple[int, str]]:
+    """The frame, counted from the answer's first sound, in which each word begins; never two in one.
+
+    flite says when each phone of the sentence ends; the words' own phones, matched to them, say whose they are.
+    """
+    ends = flite_segments(text, MODEL_VOICE.name)
+    spoken = [phone for phone, _ in ends]
+    starts = [0.0, *(end for _, end in ends)]
+    expected, owner = [], []
+    for index, word in enumerate(text.split()):
+        own = [phone for phone, _ in flite_segments(word.strip(".,?"), MODEL_VOICE.name) if phone != "pau"]
+        expected += own
+        owner += [index] * len(own)
+    onset: dict[int, float] = {}
+    matcher = difflib.SequenceMatcher(None, expected, spoken, autojunk=False)
+    for kind, one, one_end, other, other_end in matcher.get_opcodes():
+        if kind in ("equal", "replace"):  # a word said alone sounds a little different: as many phones, other ones
+            for step in range(one_end - one):
+                place = other + step * (other_end - other) // (one_end - one)
+                onset.setdefault(owner[one + step], starts[place])
+    first = onset[0]
+    frames: list[tuple[int, str]] = []
+    for index, word in enumerate(text.split()):
+        frame = int((onset[index] - first + offset) * 12.5)
+        if frames:
+            frame = max(frame, frames[-1][0] + 1)
+        frames.append((frame, word))
+    return frames

@@ -1,0 +1,250 @@
+"""Train Nano's Mimi: autoencoder, then codebooks, then the decoder alone on Nano's own voice.
+
+`python -m training.train_codec FOLDER`; stops and goes on at any time, from FOLDER/codec.pt.
+"""
+
+import csv
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from training import corpus as corpus_file
+from training.codec import FRAME, Codec, Quantized, books, fit_books, vectors
+from training.codec_data import FADE, ahead, answer_streams, model_batch, user_batch
+from training.codec_data import LEAD_FRAMES as LEAD
+from training.phones import IGNORE
+from training.spectral import Distance
+from training.speech_codes import answer_codes
+
+MODEL_CROPS, USER_CROPS, USER_DECODED = 4, 8, 2
+WAVE_WEIGHT = {"autoencoder": 1.0, "codebooks": 1.0, "decoder": 4.0}
+ANSWERS_AT_ONCE, STREAM_FRAMES = 6, 42
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training. rate: learning rate, falling along half a cosine to `last_rate`."""
+
+    name: str
+    steps: int
+    rate: float
+    last_rate: float
+
+
+PHASES = (
+    Phase("autoencoder", 900, 1.5e-3, 1.5e-3),
+    Phase("codebooks", 3_000, 8e-4, 5e-5),
+    Phase("decoder", 4_000, 1e-3, 2e-5),
+)
+SAVE_EVERY = 200
+LOG_EVERY = 25
+
+
+def train(folder: Path, until: str = "decoder") -> None:
+    """Run the phases that are not done yet, up to and with `until`."""
+    torch.manual_seed(1)
+    codec, done = load(folder)
+    corpus = corpus_file.load(folder)
+    streams = answer_streams()
+    distance = Distance()
+    state: dict[str, Any] = {}
+    begin = 0
+    for phase in PHASES:
+        end = begin + phase.steps
+        if done < end:
+            rng = np.random.default_rng(1000 + done)
+            if phase.name == "decoder":
+                part = {key: value for key, value in codec.named_parameters() if _decodes(key)}
+                batches = ahead(_answers(rng, codec, streams))
+            else:
+                part = dict(codec.named_parameters())
+                batches = ahead(
+                    lambda rng=rng: (
+                        model_batch(rng, list(streams.values()), MODEL_CROPS),
+                        user_batch(rng, corpus, USER_CROPS),
+                    )
+                )
+            if phase.name == "codebooks" and done == begin:
+                print(
+                    "books:", [round(share, 4) for share in fit_books(codec, _latents(codec, batches))], flush=True
+                )
+            for key, value in codec.named_parameters():
+                value.requires_grad_(key in part)
+            optimizer = torch.optim.AdamW(part.values(), lr=phase.rate, betas=(0.9, 0.95), weight_decay=1e-3)
+            if done > begin and (folder / "codec.opt.pt").exists():
+                state = torch.load(folder / "codec.opt.pt")
+                if state["phase"] == phase.name:
+                    optimizer.load_state_dict(state["optimizer"])
+            _run(folder, codec, phase, done - begin, begin, batches, optimizer, distance)
+            done = end
+        begin = end
+        if phase.name == until:
+            return
+
+
+def load(folder: Path) -> tuple[Codec, int]:
+    """The codec as far as it is trained, and the number of steps done."""
+    codec = Codec()
+    path = folder / "codec.pt"
+    if not path.exists():
+        return codec, 0
+    state = torch.load(path)
+    codec.load_state_dict(state["codec"])
+    return codec, state["steps"]
+
+
+def _decodes(name: str) -> bool:
+    return name.startswith(("mimi.decoder", "mimi.upsample")) or "output_proj" in name
+
+
+def _run(folder: Path, codec: Codec, phase: Phase, first: int, before: int, batches, optimizer, distance) -> None:
+    log = folder / "codec.csv"
+    new = not log.exists()
+    began, rows = time.time(), []
+    for step in range(first, phase.steps):
+        progress = step / phase.steps
+        rate = phase.last_rate + (phase.rate - phase.last_rate) * 0.5 * (1 + np.cos(np.pi * progress))
+        for group in optimizer.param_groups:
+            group["lr"] = float(rate) * min(1.0, (step - first + 1) / 50)
+        losses = _losses(codec, phase, next(batches), distance, progress)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        parameters = [value for group in optimizer.param_groups for value in group["params"]]
+        losses["gradient"] = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
+        optimizer.step()
+        rows.append({key: float(value.detach()) for key, value in losses.items()})
+        if (step + 1) % LOG_EVERY == 0:
+            mean = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in rows[0]}
+            line = {
+                "phase": phase.name,
+                "step": before + step + 1,
+                "seconds": round(time.time() - began, 1),
+                **mean,
+            }
+            print(line, flush=True)
+            with log.open("a", newline="") as file:
+                writer = csv.DictWriter(
+                    file,
+                    [
+                        "phase",
+                        "step",
+                        "seconds",
+                        "loss",
+                        "mel",
+                        "wave",
+                        "phones",
+                        "heard",
+                        "commitment",
+                        "gradient",
+                    ],
+                )
+                if new:
+                    writer.writeheader()
+                    new = False
+                writer.writerow(line)
+            rows = []
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == phase.steps:
+            _save(folder, codec, before + step + 1, phase, optimizer)
+
+
+def _save(folder: Path, codec: Codec, steps: int, phase: Phase, optimizer) -> None:
+    for name, state in (
+        ("codec.pt", {"codec": codec.state_dict(), "steps": steps}),
+        ("codec.opt.pt", {"phase": phase.name, "optimizer": optimizer.state_dict()}),
+    ):
+        torch.save(state, folder / f"{name}.part")
+        (folder / f"{name}.part").rename(folder / name)
+
+
+def _losses(codec: Codec, phase: Phase, batch, distance: Distance, progress: float) -> dict[str, torch.Tensor]:
+    zero = torch.zeros(())
+    if phase.name == "decoder":
+        pcm, latent = batch
+        with torch.autocast("cpu", torch.bfloat16):
+            made = codec.decode(_quantized_again(codec, latent))[:, 0]
+        mel, wave = distance(made[:, LEAD * FRAME // 2 :], pcm[:, LEAD * FRAME // 2 :])
+        loss = mel + WAVE_WEIGHT[phase.name] * wave
+        return {"loss": loss, "mel": mel, "wave": wave, "phones": zero, "heard": zero, "commitment": zero}
+    own, said = batch
+    pcm = torch.cat([own, said.pcm])
+    with torch.autocast("cpu", torch.bfloat16):
+        latent = codec.encode(pcm[:, None])
+    with torch.autocast("cpu", torch.bfloat16, enabled=phase.name == "autoencoder"):
+        quantized = _through(codec, phase, latent.float(), progress)
+    logits = codec.hear(quantized.semantic.float())[MODEL_CROPS:]
+    phones = functional.cross_entropy(logits.flatten(0, 2), said.phones.flatten(), ignore_index=IGNORE)
+    count = MODEL_CROPS + USER_DECODED
+    with torch.autocast("cpu", torch.bfloat16):
+        made = codec.decode(quantized.latent[:count])[:, 0]
+    mel, wave = distance(made, pcm[:count])
+    loss = mel + WAVE_WEIGHT[phase.name] * wave + phones + quantized.commitment
+    spoken = (said.phones != IGNORE) & (said.phones != 0)
+    heard = (logits.argmax(-1) == said.phones)[spoken].float().mean()
+    return {
+        "loss": loss, "mel": mel, "wave": wave, "phones": phones, "heard": heard,
+        "commitment": quantized.commitment,
+    }  # fmt: skip
+
+
+def _through(codec: Codec, phase: Phase, latent: torch.Tensor, progress: float) -> Quantized:
+    if phase.name == "autoencoder":
+        return codec.pass_through(latent)
+    levels = int(torch.randint(1, 9, ())) if torch.rand(()) < 0.15 else 8
+    return codec.quantize(latent, levels, update=0.98 if progress < 0.5 else 0.99)
+
+
+@torch.no_grad()
+def _latents(codec: Codec, batches, rounds: int = 70) -> torch.Tensor:
+    out = []
+    for _ in range(rounds):
+        own, said = next(batches)
+        latent = codec.encode(torch.cat([own, own.flip(0), said.pcm])[:, None])
+        out.append(latent.transpose(1, 2).flatten(0, 1))
+    return torch.cat(out)
+
+
+def _answers(rng: np.random.Generator, codec: Codec, streams: dict[str, np.ndarray], size: int = ANSWERS_AT_ONCE):
+    """Whole answers as the language model will send them, every fourth one cut short: samples and codes."""
+    silence, own = answer_codes(codec.eval())
+    codec.train()
+    order: list[str] = []
+
+    def make() -> tuple[torch.Tensor, torch.Tensor]:
+        pcm = np.zeros((size, STREAM_FRAMES * FRAME), np.float32)
+        codes = np.repeat(silence[None, :, None], size, 0).repeat(STREAM_FRAMES, 2).astype(np.int64)
+        for row in range(size):
+            if not order:
+                order.extend(rng.permutation(list(streams)).tolist())
+            text = order.pop()
+            said = own[text]
+            frames = said.shape[1]
+            begin = int(rng.integers(LEAD, STREAM_FRAMES - frames + 1))
+            kept = int(rng.integers(1, frames)) if rng.random() < 0.25 else frames
+            codes[row, :, begin : begin + kept] = said[:, :kept]
+            sound = streams[text][LEAD * FRAME : (LEAD + frames) * FRAME].copy()
+            if kept < frames:
+                sound[kept * FRAME :][:FADE] *= np.linspace(1, 0, FADE, dtype=np.float32)
+                sound[kept * FRAME + FADE :] = 0
+            pcm[row, begin * FRAME : (begin + frames) * FRAME] = sound
+        return torch.from_numpy(pcm), torch.from_numpy(codes)
+
+    return make
+
+
+def _quantized_again(codec: Codec, codes: torch.Tensor) -> torch.Tensor:
+    """Codes [B, 8, T] to latents [B, 128, T], with gradients for the output projections."""
+    first, rest = codec.mimi.quantizer.rvq_first, codec.mimi.quantizer.rvq_rest
+    tables = [vectors(book) for book in books(codec.mimi)]
+    semantic = tables[0][codes[:, 0]].transpose(1, 2)
+    acoustic = torch.stack([table[codes[:, level]] for level, table in enumerate(tables) if level]).sum(0)
+    return first.output_proj(semantic) + rest.output_proj(acoustic.transpose(1, 2))
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), *sys.argv[2:])

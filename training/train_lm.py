@@ -1,0 +1,143 @@
+"""Train Nano's language model on conversations made of codes.
+
+`python -m training.train_lm FOLDER [STEPS]`; stops and goes on at any time, from FOLDER/lm.pt.
+"""
+
+import csv
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from moshi.models.lm_utils import _delay_sequence
+from torch.nn import functional
+
+from training import speech_codes, train_codec
+from training.codec_data import ahead
+from training.lm import build
+from training.text import PAD
+from training.turns import OWN, TEXT, USER, Turns, Window
+
+STEPS = 1_800
+BATCH, FRAMES = 16, 200
+RATE, LAST_RATE = 2e-3, 5e-5
+PAD_WEIGHT = 0.3  # of the loss of text padding
+SEMANTIC_WEIGHT, ACOUSTIC_WEIGHT = 0.67, 2.0
+QUIET_SHARE = 0.08  # of Nano's silent frames that the depth transformer trains on
+ZERO = -1  # a code that is not there
+SAVE_EVERY, LOG_EVERY = 100, 20
+
+
+def train(folder: Path, steps: int = STEPS) -> None:
+    """Train up to `steps` steps in all."""
+    torch.manual_seed(2)
+    codec, _ = train_codec.load(folder)
+    codes = speech_codes.load(folder, codec.eval())
+    model = build()
+    groups = [
+        {"params": [value for value in model.parameters() if value.dim() > 1], "weight_decay": 0.05},
+        {"params": [value for value in model.parameters() if value.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95))
+    first = 0
+    if (folder / "lm.pt").exists():
+        state = torch.load(folder / "lm.pt")
+        model.load_state_dict(state["lm"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = state["steps"]
+    rng = np.random.default_rng(3000 + first)
+    turns = Turns(codes, rng)
+    batches = ahead(lambda: _batch(turns, rng))
+    began, rows = time.time(), []
+    for step in range(first, steps):
+        rate = LAST_RATE + (RATE - LAST_RATE) * 0.5 * (1 + np.cos(np.pi * step / steps))
+        for group in optimizer.param_groups:
+            group["lr"] = float(rate) * min(1.0, (step + 1) / 60)
+        wanted, heard, speaking = next(batches)
+        losses = _losses(model, wanted, heard, speaking)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        losses["gradient"] = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        rows.append({key: float(value.detach()) for key, value in losses.items()})
+        if (step + 1) % LOG_EVERY == 0:
+            mean = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in rows[0]}
+            _log(folder, {"step": step + 1, "seconds": round(time.time() - began, 1), **mean})
+            rows = []
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            state = {"lm": model.state_dict(), "optimizer": optimizer.state_dict(), "steps": step + 1}
+            torch.save(state, folder / "lm.pt.part")
+            (folder / "lm.pt.part").rename(folder / "lm.pt")
+
+
+def _log(folder: Path, line: dict[str, float]) -> None:
+    print(line, flush=True)
+    path = folder / "lm.csv"
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(line))
+        if new:
+            writer.writeheader()
+        writer.writerow(line)
+
+
+def _batch(turns: Turns, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Conversations [B, 17, T], the same as the model hears them, and where Nano speaks [B, T]."""
+    windows: list[Window] = [turns.window(FRAMES) for _ in range(BATCH)]
+    wanted = np.stack([window.codes for window in windows])
+    heard = wanted.copy()
+    for row in range(BATCH):
+        chance = rng.random()
+        if chance < 0.45:  # what is said, not who says it: the acoustic codes of people are often withheld
+            heard[row, 10:17] = ZERO
+        elif chance < 0.7:
+            heard[row, int(rng.integers(11, 16)) : 17] = ZERO
+        if rng.random() < 0.5:
+            wrong = rng.random(heard[row, USER].shape) < rng.uniform(0, 0.1)
+            heard[row, USER][wrong] = rng.integers(0, 512, int(wrong.sum()))
+    speaking = np.stack([window.speaking for window in windows])
+    return torch.from_numpy(wanted), torch.from_numpy(heard), torch.from_numpy(speaking)
+
+
+def _losses(model, wanted: torch.Tensor, heard: torch.Tensor, speaking: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The paper's: text with its padding weighed less, the semantic code, the acoustic codes."""
+    initial = model._get_initial_token().expand(len(wanted), -1, -1)
+    line = torch.cat([initial, _delay_sequence(model.delays, heard, initial)], dim=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden, text_logits = model.forward_text(line[:, :, :-1])
+    text_logits = text_logits[:, 0].float()
+    target = wanted[:, TEXT]
+    weight = torch.where(target == PAD, PAD_WEIGHT, 1.0)
+    text = functional.cross_entropy(text_logits.flatten(0, 1), target.flatten(), reduction="none")
+    text = (text * weight.flatten()).sum() / weight.sum()
+
+    # The depth transformer runs where Nano speaks, also one frame later (delays), and on a few silent frames.
+    later = torch.zeros_like(speaking)
+    later[:, 1:] = speaking[:, :-1]
+    chosen = speaking | later | (torch.rand(speaking.shape) < QUIET_SHARE)
+    following = line[:, :, 1:].transpose(1, 2)[chosen]  # [N, 17]
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model.forward_depformer_training(following.T[None].contiguous(), hidden[chosen][None])
+    logits = logits[0].float()  # [8, N, card]
+    goal = _delay_sequence(model.delays, wanted, initial)[:, OWN].transpose(1, 2)[chosen].T  # [8, N]
+    present = goal < model.card  # not before the stream began
+    losses = torch.stack(
+        [
+            functional.cross_entropy(logits[level][present[level]], goal[level][present[level]])
+            for level in range(8)
+        ]
+    )
+    semantic, acoustic = losses[0], losses[1:].mean()
+    words = target > PAD
+    right = text_logits.argmax(-1) == target
+    return {
+        "loss": text + SEMANTIC_WEIGHT * semantic + ACOUSTIC_WEIGHT * acoustic,
+        "text": text, "semantic": semantic, "acoustic": acoustic,
+        "words": right[words].float().mean(), "quiet": right[~words].float().mean(),
+        "codes": (logits.argmax(-1) == goal)[present].float().mean(),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), *map(int, sys.argv[2:]))

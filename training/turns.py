@@ -1,0 +1,140 @@
+"""Conversations made of codes: who speaks when, who interrupts whom, and what Nano's three streams are then.
+
+Streams as in Moshi: row 0 text, rows 1-8 Nano's codes, rows 9-16 the user's. Nothing is delayed here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.dialogue import ANSWERS, STOPS, UNKNOWN_ANSWER
+from training.speech_codes import FORGET_FRAMES, Answer, Said, SpeechCodes
+from training.text import EPAD, PAD, token_ids
+
+GAP = 4  # frames between the end of a question and the answer
+REACTION = 3  # frames between the beginning of an interruption and silence
+TEXT, OWN, USER = 0, slice(1, 9), slice(9, 17)
+
+
+@dataclass(frozen=True)
+class Window:
+    """codes: [17, frames]; speaking: [frames], where Nano's audio is not silence."""
+
+    codes: np.ndarray
+    speaking: np.ndarray
+
+
+class Turns:
+    """Endless conversations."""
+
+    def __init__(self, codes: SpeechCodes, rng: np.random.Generator) -> None:
+        self.codes, self.rng = codes, rng
+        by_text: dict[str, list[Said]] = {}  # so that each sentence is said equally often
+        for said in codes.said:
+            by_text.setdefault(said.text, []).append(said)
+        self.questions = [said for text, said in by_text.items() if text in ANSWERS]
+        self.stops = [said for text, said in by_text.items() if text in STOPS]
+        self.unknown = [said for text, said in by_text.items() if text not in ANSWERS and text not in STOPS]
+
+    def window(self, frames: int) -> Window:
+        """One conversation of `frames` frames, from the very first."""
+        rng = self.rng
+        length = frames + 80  # turns may reach over the end
+        codes = np.zeros((17, length), np.int64)
+        codes[TEXT] = PAD
+        codes[OWN] = self.codes.silence[:, None]
+        codes[USER] = self._room(length)
+        speaking = np.zeros(length, bool)
+        time = int(rng.integers(0, 14))
+        while time < frames - 10:
+            time = self._turn(codes, speaking, time) + self._pause()
+        return Window(codes[:, :frames], speaking[:frames])
+
+    def _pause(self) -> int:
+        return int(self.rng.integers(25, 70) if self.rng.random() < 0.1 else self.rng.integers(2, 20))
+
+    def _room(self, length: int) -> np.ndarray:
+        """The same room for a whole conversation, [8, length], half of them from its very start."""
+        room = self.codes.rooms[self.rng.integers(len(self.codes.rooms))]
+        frames = np.arange(length)
+        if self.rng.random() < 0.5:
+            frames = frames + self.rng.integers(FORGET_FRAMES, room.shape[1])
+        settled = FORGET_FRAMES + (frames - FORGET_FRAMES) % (room.shape[1] - FORGET_FRAMES)
+        return room[:, np.where(frames < room.shape[1], frames, settled)]
+
+    def _turn(self, codes: np.ndarray, speaking: np.ndarray, time: int) -> int:
+        """Let something happen at frame `time`; returns the frame at which all is quiet again."""
+        chance = self.rng.random()
+        if chance < 0.10:
+            return self._hear(codes, self._one(self.codes.bumps), time)[1]
+        if chance < 0.15:
+            return self._hear(codes, self._said(self.stops), time)[1]
+        said = self._said(self.questions if chance < 0.85 else self.unknown)
+        return self._asked(codes, speaking, said, time, deep=0)
+
+    def _asked(self, codes: np.ndarray, speaking: np.ndarray, said: Said, time: int, deep: int) -> int:
+        """A question at `time`, its answer, and perhaps what interrupts that."""
+        _, end = self._hear(codes, said, time)
+        text = ANSWERS.get(said.text, UNKNOWN_ANSWER)
+        answer = self.codes.answers[text]
+        begin = end + GAP
+        last = begin + answer.codes.shape[1]
+        chance = self.rng.random()
+        if chance < 0.3 and deep < 2:
+            onset = int(self.rng.integers(begin + 1, last))
+            stop = min(onset + REACTION, last)
+            self._answer(codes, speaking, answer, begin, stop)
+            return self._interrupted(codes, speaking, onset, last, deep)
+        self._answer(codes, speaking, answer, begin, last)
+        if chance < 0.4:  # a noise that is no interruption
+            self._hear(codes, self._one(self.codes.bumps), int(self.rng.integers(begin, last)))
+        elif chance < 0.55:  # the microphone hears the loudspeaker
+            echo = self._one(self.codes.echoes[text])
+            self._put(codes, begin + int(self.rng.integers(0, 3)), echo[:, : last - begin])
+        return last
+
+    def _interrupted(self, codes: np.ndarray, speaking: np.ndarray, onset: int, last: int, deep: int) -> int:
+        """Somebody speaks over Nano from frame `onset`."""
+        chance = self.rng.random()
+        if chance < 0.5:
+            said = self._said(self.stops)
+        else:
+            said = self._said(self.questions if chance < 0.9 else self.unknown)
+        time = onset - said.begin
+        if said.text in STOPS:
+            return max(self._hear(codes, said, time)[1], last)
+        return self._asked(codes, speaking, said, time, deep + 1)
+
+    def _hear(self, codes: np.ndarray, said: Said, time: int) -> tuple[int, int]:
+        """Put a recording into the user's stream; the frames at which its speech begins and has ended."""
+        self._put(codes, time, said.codes)
+        return time + said.begin, time + said.end
+
+    @staticmethod
+    def _put(codes: np.ndarray, time: int, piece: np.ndarray) -> None:
+        piece = piece[:, max(0, -time) :]
+        time = max(0, time)
+        count = max(0, min(piece.shape[1], codes.shape[1] - time))
+        codes[USER, time : time + count] = piece[:, :count]
+
+    @staticmethod
+    def _answer(codes: np.ndarray, speaking: np.ndarray, answer: Answer, begin: int, stop: int) -> None:
+        """Put an answer into Nano's streams, up to frame `stop`."""
+        stop = min(stop, codes.shape[1])
+        count = stop - begin
+        if count <= 0:
+            return
+        codes[OWN, begin:stop] = answer.codes[:, :count]
+        speaking[begin:stop] = True
+        ids = token_ids()
+        for frame, word in answer.words:
+            if begin + frame < stop:
+                codes[TEXT, begin + frame] = ids[word]
+                if codes[TEXT, begin + frame - 1] == PAD:
+                    codes[TEXT, begin + frame - 1] = EPAD
+
+    def _said(self, sentences: list[list[Said]]) -> Said:
+        return self._one(self._one(sentences))
+
+    def _one(self, things: list):
+        return things[self.rng.integers(len(things))]

@@ -1,0 +1,176 @@
+"""Synthesizers: flite, espeak-ng and festival as one function, `speak`, with the time of every phone."""
+
+import ctypes
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from training import phones
+
+SAMPLE_RATE = 24_000
+LABEL_RATE = 100  # phone labels per second
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker. engine: "flite", "espeak" or "festival"; name: as that program calls it."""
+
+    engine: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.engine}:{self.name}"
+
+
+MODEL_VOICE = Voice("flite", "slt")
+"""Nano's own."""
+
+TRAINING_VOICES = tuple(
+    [Voice("flite", name) for name in ("rms", "awb", "kal", "kal16", "slt")]
+    + [
+        Voice("espeak", name)
+        for name in (
+            "en-us", "en-us+f1", "en-us+f2", "en-us+f3", "en-us+f5", "en-us+m1", "en-us+m2", "en-us+m3", "en-us+m4",
+            "en-us+m6", "en-us+m7", "en-us+m8", "en-us+klatt", "en-us+klatt3", "en-us+Andrea", "en-us+adam",
+            "en-us+anika", "en-us+belinda", "en-us+Michael", "en-us+linda", "en-us+steph", "en-us+john",
+            "en", "en+f2", "en+m3", "en+klatt2", "en-gb-x-rp", "en-gb-x-rp+f3", "en-gb-scotland",
+            "en-gb-scotland+f1", "en-029+m2", "en-us-nyc", "en-us-nyc+f5", "en-us-nyc+m6",
+        )
+    ]
+)  # fmt: skip
+
+HELD_OUT_VOICES = (
+    Voice("festival", "ked_diphone"),  # a synthesizer and a speaker that training never heard
+    Voice("festival", "cmu_us_slt_arctic_hts"),  # a synthesizer that training never heard, a speaker it did
+    Voice("espeak", "en-us+f4"),
+    Voice("espeak", "en-gb-x-gbcwmd+m5"),
+)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Speech. pcm: float32 at 24 kHz, peak 0.5; labels: uint8 phone indices, 100 a second."""
+
+    pcm: np.ndarray
+    labels: np.ndarray
+
+
+def speak(voice: Voice, text: str, speed: float = 1.0, pitch: float = 1.0) -> Utterance:
+    """Say `text`. speed and pitch: factors of the voice's own. Festival's phones are not known: all IGNORE.
+
+    Raises RuntimeError if the synthesizer is missing or says nothing.
+    """
+    engine = {"flite": _flite, "espeak": _espeak, "festival": _festival}[voice.engine]
+    pcm, rate, segments = engine(voice.name, text, speed, pitch)
+    if len(pcm) < rate // 20 or not np.any(pcm):
+        raise RuntimeError(f"{voice} says nothing for {text!r}")
+    pcm = soxr.resample(pcm, rate, SAMPLE_RATE).astype(np.float32)
+    labels = np.full(-(-len(pcm) * LABEL_RATE // SAMPLE_RATE), phones.IGNORE, np.uint8)
+    for phone, start, end in segments:
+        labels[round(start * LABEL_RATE) : round(end * LABEL_RATE)] = phone
+    return Utterance(0.5 * pcm / np.abs(pcm).max(), labels)
+
+
+def flite_segments(text: str, name: str, speed: float = 1.0) -> list[tuple[str, float]]:
+    """flite's phones of `text` and the second at which each ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _run_flite(name, text, speed, 1.0, Path(folder) / "a.wav")
+
+
+def _run_flite(name: str, text: str, speed: float, pitch: float, path: Path) -> list[tuple[str, float]]:
+    options = ["-voice", name, "--setf", f"duration_stretch={1 / speed:.4f}"]
+    if pitch != 1.0:
+        options += ["--setf", f"int_f0_target_mean={_FLITE_PITCH.get(name, 110) * pitch:.1f}"]
+    out = subprocess.run(
+        ["flite", *options, "-psdur", "-t", text, "-o", str(path)], check=True, capture_output=True, text=True
+    ).stdout
+    pairs = (item.rsplit(":", 1) for item in out.split())
+    return [(phone, float(end)) for phone, end in pairs]
+
+
+_FLITE_PITCH = {"rms": 95, "awb": 110, "slt": 170, "kal": 95, "kal16": 95}
+
+
+def _flite(name: str, text: str, speed: float, pitch: float):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.wav"
+        ends = _run_flite(name, text, speed, pitch, path)
+        pcm, rate = soundfile.read(path, dtype="float32")
+    starts = [0.0, *(end for _, end in ends)]
+    return pcm, rate, [(phones.from_flite(phone), starts[i], end) for i, (phone, end) in enumerate(ends)]
+
+
+def _festival(name: str, text: str, speed: float, pitch: float):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.wav"
+        script = [f"(voice_{name})", f"(Parameter.set 'Duration_Stretch {1 / speed:.4f})"]
+        subprocess.run(
+            ["text2wave", "-o", str(path), *(part for line in script for part in ("-eval", line))],
+            input=text, text=True, check=True, capture_output=True,
+        )  # fmt: skip
+        pcm, rate = soundfile.read(path, dtype="float32")
+    if pitch != 1.0:  # festival has no common setting for it: resampled, which moves the formants as well
+        pcm, rate = soxr.resample(pcm, pitch, 1.0).astype(np.float32), rate
+    return pcm, rate, []
+
+
+class _Event(ctypes.Structure):
+    class _Id(ctypes.Union):
+        _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
+
+    _fields_ = [
+        ("type", ctypes.c_int), ("unique_identifier", ctypes.c_uint), ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int), ("audio_position", ctypes.c_int), ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p), ("id", _Id),
+    ]  # fmt: skip
+
+
+_SYNCHRONOUS, _PHONEME_EVENTS = 2, 1  # espeak_AUDIO_OUTPUT and the options of espeak_Initialize, speak_lib.h
+_END_OF_LIST, _PHONEME = 0, 7
+_RATE_PARAMETER, _PITCH_PARAMETER = 1, 3
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+@cache
+def _library():
+    try:
+        library = ctypes.CDLL("libespeak-ng.so.1")
+    except OSError as error:
+        raise RuntimeError("espeak-ng is not installed") from error
+    return library, library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS)
+
+
+def _espeak(name: str, text: str, speed: float, pitch: float):
+    library, rate = _library()
+    blocks: list[np.ndarray] = []
+    onsets: list[tuple[str, float]] = []
+
+    def callback(samples, count, events) -> int:
+        if samples and count:
+            blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        index = 0
+        while events[index].type != _END_OF_LIST:
+            if events[index].type == _PHONEME:
+                onsets.append((bytes(events[index].id.string).decode(), events[index].sample / rate))
+            index += 1
+        return 0
+
+    kept = _CALLBACK(callback)
+    library.espeak_SetSynthCallback(kept)
+    if library.espeak_SetVoiceByName(name.encode()):
+        raise RuntimeError(f"espeak-ng has no voice {name}")
+    library.espeak_SetParameter(_RATE_PARAMETER, round(165 * speed), 0)
+    library.espeak_SetParameter(_PITCH_PARAMETER, round(50 * pitch), 0)
+    spoken = text.encode()
+    library.espeak_Synth(spoken, len(spoken) + 1, 0, 1, 0, 1, None, None)
+    library.espeak_Synchronize()
+    pcm = np.concatenate(blocks).astype(np.float32) / 32768
+    ends = [time for _, time in onsets[1:]] + [len(pcm) / rate]
+    segments = [(phones.from_espeak(phone), start, end) for (phone, start), end in zip(onsets, ends, strict=True)]
+    return pcm, rate, segments
