@@ -54,13 +54,15 @@ class Sink(Protocol):
         ...
 
 
-def converse(session: Session, source: Source, sink: Sink) -> Stats:
+def converse(session: Session, source: Source, sink: Sink, stats: Stats | None = None) -> Stats:
     """Feed every frame of `source` through `session` and give every reply to `sink`.
+
+    stats: where to count, for whoever wants to watch; returned as well.
 
     Returns when the source ends. The calling thread runs the language model. An error in any stage stops all
     of them and is raised here; the source is closed in every case, the sink belongs to the caller.
     """
-    stats = Stats()
+    stats = stats or Stats()
 
     def encode(frame: np.ndarray | Control) -> np.ndarray | Control:
         if isinstance(frame, Control):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,13 +12,19 @@ import numpy as np
 
 from moshi_mlx.audio.frames import FRAME_RATE, FRAME_SECONDS
 
+Observer = Callable[[float, float], None]
+
 WINDOW = 4096  # frames whose times are kept for percentiles, about 5½ minutes: memory stays bounded
 
 
 class StageTimes:
-    """Times of one stage, in seconds."""
+    """Times of one stage, in seconds.
 
-    def __init__(self) -> None:
+    observer: told of every pass, `(start, seconds)` by `time.perf_counter`, on the stage's own thread.
+    """
+
+    def __init__(self, observer: Observer | None = None) -> None:
+        self.observer = observer
         self.count = 0
         self.total = 0.0
         self.first = 0.0
@@ -30,7 +36,10 @@ class StageTimes:
         """Time one pass through the stage."""
         start = time.perf_counter()
         yield
-        self.add(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        self.add(seconds)
+        if self.observer:
+            self.observer(start, seconds)
 
     def add(self, seconds: float) -> None:
         if not self.count:

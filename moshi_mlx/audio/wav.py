@@ -43,7 +43,7 @@ class WavWriter:
         self._file: BinaryIO | None = None
         with self._refusals():
             self._file = self._open(path)
-            self._file.write(_header(_UNKNOWN))
+            self._file.write(header(_UNKNOWN))
 
     @property
     def seconds(self) -> float:
@@ -57,9 +57,8 @@ class WavWriter:
             raise AudioFileError(f"{self.name} would grow past 4 GiB, more than a WAV file can hold")
         pcm = np.nan_to_num(np.asarray(pcm, dtype=np.float32), nan=0.0)
         self.clipped += int(np.count_nonzero(np.abs(pcm) > 1.0))
-        scaled = np.clip(np.round(pcm * 32768.0), -32768, 32767).astype("<i2")
         with self._refusals():
-            self._file.write(scaled.tobytes())
+            self._file.write(pcm16(pcm).tobytes())
         self.samples += len(pcm)
 
     def finish(self) -> None:
@@ -71,7 +70,7 @@ class WavWriter:
                 self._file.flush()
             else:
                 self._file.seek(0)
-                self._file.write(_header(self.samples * _BYTES))
+                self._file.write(header(self.samples * _BYTES))
                 self._file.flush()
                 os.fsync(self._file.fileno())  # a full disk may show only here
                 self._file.close()
@@ -134,8 +133,14 @@ class WavWriter:
             raise AudioFileError(f"cannot write {self.name}: {error.strerror or error}") from error
 
 
-def _header(data_bytes: int) -> bytes:
-    """The 44 bytes in front of the samples."""
+def pcm16(pcm: np.ndarray) -> np.ndarray:
+    """Samples as a WAV holds them. pcm: (samples,) float, 1.0 = full scale; NaN becomes silence."""
+    return np.clip(np.round(np.nan_to_num(pcm, nan=0.0) * 32768.0), -32768, 32767).astype("<i2")
+
+
+def header(data_bytes: int, channels: int = 1) -> bytes:
+    """The 44 bytes in front of 16-bit samples at 24 kHz."""
     riff = _UNKNOWN if data_bytes == _UNKNOWN else data_bytes + 36
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, SAMPLE_RATE, SAMPLE_RATE * _BYTES, _BYTES, 8 * _BYTES)
+    size = channels * _BYTES
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, SAMPLE_RATE, SAMPLE_RATE * size, size, 8 * _BYTES)
     return struct.pack("<4sI4s", b"RIFF", riff, b"WAVE") + form + struct.pack("<4sI", b"data", data_bytes)

@@ -1,0 +1,146 @@
+"""Keeping a live conversation on disk while it lasts: both voices, their mix, the words, what it was made with.
+
+Everything is written out once a second of audio, headers included, so that a folder is readable after any end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
+
+import numpy as np
+
+from moshi_mlx.audio.frames import FRAME_RATE, FRAME_SAMPLES
+from moshi_mlx.audio.wav import header, pcm16
+from moshi_mlx.errors import AudioFileError
+
+if TYPE_CHECKING:
+    from moshi_mlx.session import Reply
+
+T = TypeVar("T")
+
+FLUSH_FRAMES = round(FRAME_RATE)
+_MAX_BYTES = 0xFFFF_FFFF - 36  # a RIFF size is 32 bits: 24 hours of mono
+
+
+class Recorder:
+    """user.wav, moshi.wav, mix.wav (left: user, right: Moshi), transcript.jsonl and session.json in a new folder.
+
+    The n-th frame of each file is the n-th of the conversation: what Moshi says there is played when it has heard
+    the user's n-th frame. Give it the source's frames through `heard` and use it as a sink.
+    Raises AudioFileError where the system refuses, also if the folder already holds a conversation.
+    """
+
+    def __init__(self, folder: str | Path, about: dict[str, Any]) -> None:
+        self.folder = Path(folder)
+        self._about = dict(about)
+        self._frames = 0
+        self._said: deque[np.ndarray] = deque()  # user frames whose reply has not come yet
+        self._lock = threading.Lock()  # frames and replies come from different threads
+        self._open: list[GrowingWav] = []
+        self._words: TextIO | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if (self.folder / "session.json").exists():
+                raise AudioFileError(f"{self.folder} already holds a conversation; choose another folder")
+            for name, channels in (("user", 1), ("moshi", 1), ("mix", 2)):
+                self._open.append(GrowingWav(self.folder / f"{name}.wav", channels))
+            self._words = (self.folder / "transcript.jsonl").open("w", encoding="utf-8")
+            self._write_about()
+        except OSError as error:
+            self._refused(error)
+
+    def heard(self, frames: Iterator[T]) -> Iterator[T]:
+        """The same frames (or controls, which leave no trace), remembered on their way."""
+        for frame in frames:
+            if isinstance(frame, np.ndarray):
+                with self._lock:
+                    self._said.append(frame)
+            yield frame
+
+    def write(self, reply: Reply) -> None:
+        """Add one reply and the user's frame that belongs to it."""
+        silence = np.zeros(FRAME_SAMPLES, np.float32)
+        with self._lock:
+            user = self._said.popleft() if self._said else silence
+        moshi = silence if reply.audio is None else reply.audio
+        try:
+            for file, pcm in zip(self._open, (user, moshi, np.stack([user, moshi], 1).ravel()), strict=True):
+                file.write(pcm)
+            if reply.text and self._words:
+                print(json.dumps({"t": round(reply.time, 3), "text": reply.text}), file=self._words)
+            self._frames += 1
+            if self._frames % FLUSH_FRAMES == 0:
+                self._flush()
+        except OSError as error:
+            self._refused(error)
+
+    def forget_pending(self) -> None:
+        """The user's frames that still wait for a reply will get none: the conversation was started anew."""
+        with self._lock:
+            self._said.clear()
+
+    def close(self, **about: Any) -> None:
+        """Write what is left. about: what is known only now, for session.json."""
+        self._about |= about
+        try:
+            self._flush()
+            self._write_about()
+        except OSError as error:
+            self._refused(error)
+        self._release()
+
+    def _flush(self) -> None:
+        for file in self._open:
+            file.flush()
+        if self._words:
+            self._words.flush()
+
+    def _write_about(self) -> None:
+        about = {**self._about, "frames": self._frames}
+        part = self.folder / ".session.json.part"
+        part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        part.replace(self.folder / "session.json")
+
+    def _release(self) -> None:
+        for file in (*self._open, self._words):
+            if file is not None:
+                with contextlib.suppress(OSError):  # the disk may refuse what is still buffered
+                    file.close()
+
+    def _refused(self, error: OSError) -> None:
+        self._release()
+        raise AudioFileError(f"cannot write to {self.folder}: {error.strerror or error}") from error
+
+
+class GrowingWav:
+    """A 16-bit WAV at 24 kHz whose header is right after every flush. Raises OSError as files do."""
+
+    def __init__(self, path: Path, channels: int) -> None:
+        self._file: BinaryIO = path.open("wb")
+        self._channels = channels
+        self._bytes = 0
+        self.flush()
+
+    def write(self, pcm: np.ndarray) -> None:
+        """Add (samples,) float32, channels interleaved; past 4 GiB, which WAV cannot say, nothing more is kept."""
+        data = pcm16(pcm).tobytes()
+        if self._bytes + len(data) <= _MAX_BYTES:
+            self._file.write(data)
+            self._bytes += len(data)
+
+    def flush(self) -> None:
+        """Give everything to the system, header first."""
+        self._file.seek(0)
+        self._file.write(header(self._bytes, self._channels))
+        self._file.seek(0, 2)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close it as it is: flush first."""
+        self._file.close()

@@ -1,0 +1,118 @@
+"""A conversation on disk is whole, aligned, and readable at every moment."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from moshi_mlx.audio.recorder import FLUSH_FRAMES, GrowingWav, Recorder
+from moshi_mlx.engine import RESET
+from moshi_mlx.errors import AudioFileError
+from moshi_mlx.session import Reply
+
+
+def frame(level: float) -> np.ndarray:
+    return np.full(1920, level, np.float32)
+
+
+def talk(recorder: Recorder, frames: int, start: int = 0) -> None:
+    """User frame n is n / 1000 loud, Moshi's answer to it -n / 1000; nothing comes with the first two."""
+    for index, _ in enumerate(recorder.heard(iter([frame((start + n) / 1000) for n in range(frames)]))):
+        number = start + index
+        audio = frame(-number / 1000) if number > 1 else None
+        recorder.write(Reply(audio, f" word{number}" if number % 3 == 0 else "", number * 0.08))
+
+
+def test_what_was_said_together_lies_together(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "talk", {"seed": 7})
+    talk(recorder, 20)
+    recorder.close(drops=3)
+    user, rate = soundfile.read(tmp_path / "talk" / "user.wav")
+    moshi, _ = soundfile.read(tmp_path / "talk" / "moshi.wav")
+    mix, _ = soundfile.read(tmp_path / "talk" / "mix.wav")
+    assert rate == 24_000
+    assert len(user) == len(moshi) == len(mix) == 20 * 1920
+    np.testing.assert_allclose(user[::1920], np.arange(20) / 1000, atol=1 / 32768)
+    np.testing.assert_allclose(moshi[::1920], -np.arange(20) / 1000 * (np.arange(20) > 1), atol=1 / 32768)
+    np.testing.assert_array_equal(mix, np.stack([user, moshi], 1))
+    words = [json.loads(line) for line in (tmp_path / "talk" / "transcript.jsonl").read_text().splitlines()]
+    assert words[1] == {"t": 0.24, "text": " word3"}
+    assert len(words) == 7
+    assert json.loads((tmp_path / "talk" / "session.json").read_text()) == {"seed": 7, "drops": 3, "frames": 20}
+
+
+def test_replies_lag_behind_frames_as_in_the_loop(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "talk", {})
+    frames = recorder.heard(iter([frame(0.1), frame(0.2), frame(0.3)]))
+    next(frames), next(frames)  # two were heard before the first reply comes
+    recorder.write(Reply(frame(-0.1), "", 0.0))
+    recorder.write(Reply(frame(-0.2), "", 0.08))
+    recorder.close()
+    mix, _ = soundfile.read(tmp_path / "talk" / "mix.wav")
+    np.testing.assert_allclose(mix[::1920], [[0.1, -0.1], [0.2, -0.2]], atol=1 / 32768)
+
+
+def test_a_new_conversation_does_not_inherit_waiting_frames(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "talk", {})
+    heard = list(recorder.heard(iter([frame(0.1), RESET, frame(0.2)])))
+    assert heard[1] is RESET
+    recorder.forget_pending()
+    list(recorder.heard(iter([frame(0.4)])))
+    recorder.write(Reply(None, "", 0.0))
+    recorder.close()
+    assert soundfile.read(tmp_path / "talk" / "user.wav")[0][0] == pytest.approx(0.4, abs=1e-4)
+
+
+def test_a_killed_program_leaves_readable_files(tmp_path: Path) -> None:
+    program = textwrap.dedent(f"""
+        import time
+        from pathlib import Path
+        from moshi_mlx.audio.recorder import Recorder
+        from tests.audio.test_recorder import talk
+        recorder = Recorder(Path({str(tmp_path / "talk")!r}), {{"seed": 1}})
+        talk(recorder, {3 * FLUSH_FRAMES})
+        print("ready", flush=True)
+        time.sleep(60)
+    """)
+    root = Path(__file__).parents[2]
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=root)
+    assert child.stdout
+    assert child.stdout.readline() == "ready\n"
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    for name, channels in (("user", 1), ("moshi", 1), ("mix", 2)):
+        info = soundfile.info(tmp_path / "talk" / f"{name}.wav")
+        assert (info.frames, info.channels) == (3 * FLUSH_FRAMES * 1920, channels)
+    assert json.loads((tmp_path / "talk" / "session.json").read_text())["seed"] == 1
+    assert len((tmp_path / "talk" / "transcript.jsonl").read_text().splitlines()) == FLUSH_FRAMES
+
+
+def test_a_folder_is_never_written_over(tmp_path: Path) -> None:
+    Recorder(tmp_path / "talk", {}).close()
+    with pytest.raises(AudioFileError, match=r"talk already holds a conversation; choose another folder"):
+        Recorder(tmp_path / "talk", {})
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AudioFileError, match=r"cannot write to .*file/talk: Not a directory$"):
+        Recorder(tmp_path / "file" / "talk", {})
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(tmp_path / "talk", {})
+
+    def full(self: GrowingWav) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(GrowingWav, "flush", full)
+    with pytest.raises(AudioFileError, match=r"cannot write to .*talk: No space left on device"):
+        talk(recorder, FLUSH_FRAMES)
