@@ -21,7 +21,10 @@ def test_pieces_of_words_are_put_together() -> None:
 
 def test_twice_is_no_loop_and_neither_is_a_short_phrase() -> None:
     assert first_alarm([SENTENCE] * 2 + [" and then we went home again", " it was late and dark there"]) is None
-    assert first_alarm([" you know what", " one thing", " you know what", " two", " you know what", " three"] * 2) is None
+    assert (
+        first_alarm([" you know what", " one thing", " you know what", " two", " you know what", " three"] * 2)
+        is None
+    )
 
 
 def test_one_word_again_and_again_is_a_loop() -> None:

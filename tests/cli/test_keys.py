@@ -52,7 +52,7 @@ def test_a_pipe_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_terminal_is_restored_after_an_error(terminal) -> None:
     _, stdin = terminal
     before = termios.tcgetattr(stdin)
-    with pytest.raises(KeyError), Keys(lambda key: None):
-        assert termios.tcgetattr(stdin) != before
-        raise KeyError
+    keys = Keys(lambda key: None)
+    with pytest.raises(KeyError), keys:
+        raise KeyError(termios.tcgetattr(stdin) != before)
     assert termios.tcgetattr(stdin) == before
