@@ -80,11 +80,6 @@ class Recorder:
         except OSError as error:
             self._refused(error)
 
-    def forget_pending(self) -> None:
-        """The user's frames that still wait for a reply will get none: the conversation was started anew."""
-        with self._lock:
-            self._said.clear()
-
     def close(self, **about: Any) -> None:
         """Write what is left. about: what is known only now, for session.json."""
         self._about |= about

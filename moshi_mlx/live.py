@@ -1,0 +1,111 @@
+"""A live conversation: what surrounds the one loop while a person talks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from moshi_mlx.audio.file_stream import Tee
+from moshi_mlx.engine import RESET, Control, Sink, converse
+from moshi_mlx.loops import LoopDetector
+from moshi_mlx.stats import Stats
+
+if TYPE_CHECKING:
+    from moshi_mlx.audio.recorder import Recorder
+    from moshi_mlx.session import Reply, Session
+    from moshi_mlx.trace import Trace
+
+
+class LiveAudio(Protocol):
+    """Microphone and speaker, as `audio.duplex.Duplex`."""
+
+    muted: bool
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+    def write(self, reply: Reply) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Live:
+    """One person talking with one session until `quit`; other threads may steer it.
+
+    sinks: what else gets every reply, after the speaker. on_reset: called when a new conversation begins.
+    on_loop: called when the model says the same words for the third time. frames: how many there may be.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        audio: LiveAudio,
+        sinks: Sequence[Sink] = (),
+        recorder: Recorder | None = None,
+        trace: Trace | None = None,
+        on_reset: Callable[[], None] | None = None,
+        on_loop: Callable[[], None] | None = None,
+        frames: int | None = None,
+    ) -> None:
+        self.stats = Stats()
+        self._frames = frames
+        self._session, self._audio, self._recorder = session, audio, recorder
+        self._sinks: list[Sink] = [audio, *sinks, *([recorder] if recorder else []), _Loops(on_loop)]
+        self._reset = threading.Event()
+        self._on_reset = on_reset or (lambda: None)
+        self._push_to_talk = False
+        if trace:
+            trace.watch(self.stats)
+
+    def run(self) -> Stats:
+        """Talk. The calling thread runs the model; an error in the audio is raised here."""
+        return converse(self._session, self, Tee(*self._sinks), self.stats)
+
+    def __iter__(self) -> Iterator[np.ndarray | Control]:
+        """The microphone's frames, with RESET where a new conversation was asked for."""
+        frames = islice(self._audio, self._frames)
+        for frame in self._recorder.heard(frames) if self._recorder else frames:
+            if self._reset.is_set():
+                self._reset.clear()
+                yield RESET
+                self._on_reset()
+            yield frame
+
+    def close(self) -> None:
+        """End the conversation; from any thread."""
+        self._audio.close()
+
+    quit = close
+
+    def reset(self) -> None:
+        """Forget the conversation with the next frame and begin a new one."""
+        self._reset.set()
+
+    def toggle_mute(self) -> bool:
+        """Close the model's ear, or open it; whether it is closed now."""
+        self._push_to_talk = False
+        self._audio.muted = not self._audio.muted
+        return self._audio.muted
+
+    def push_to_talk(self) -> bool:
+        """The first push mutes all but what is said between pushes; whether one may speak now.
+
+        A terminal does not tell when a key is let go, so every push turns it round.
+        """
+        self._audio.muted = not self._audio.muted if self._push_to_talk else True
+        self._push_to_talk = True
+        return not self._audio.muted
+
+
+class _Loops:
+    """A sink that listens for loops."""
+
+    def __init__(self, on_loop: Callable[[], None] | None) -> None:
+        self._detector, self._tell = LoopDetector(), on_loop
+
+    def write(self, reply: Reply) -> None:
+        if self._tell and reply.text and self._detector.add(reply.text):
+            self._tell()

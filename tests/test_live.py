@@ -1,0 +1,168 @@
+"""A live conversation with a scripted microphone: resets, mute, push-to-talk, recording, loops, the end."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from moshi_mlx.audio.recorder import Recorder
+from moshi_mlx.errors import AudioDeviceError
+from moshi_mlx.live import Live
+from moshi_mlx.moshi import Moshi
+from moshi_mlx.session import Reply
+from moshi_mlx.trace import Trace
+
+
+class Audio:
+    """Microphone and speaker: `frames` of noise, then the end; `at` runs something before a frame."""
+
+    def __init__(self, frames: int = 12) -> None:
+        rng = np.random.default_rng(3)
+        self.pcm = (0.1 * rng.standard_normal((frames, 1920))).astype(np.float32)
+        self.at: dict[int, object] = {}
+        self.muted = False
+        self.replies: list[Reply] = []
+        self.closed = threading.Event()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for index, frame in enumerate(self.pcm):
+            if action := self.at.get(index):
+                action()  # pyright: ignore[reportCallIssue]
+            if self.closed.is_set():
+                return
+            yield np.zeros_like(frame) if self.muted else frame
+
+    def write(self, reply: Reply) -> None:
+        self.replies.append(reply)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def plain(moshi: Moshi, frames: np.ndarray) -> list[Reply]:
+    """What a session alone makes of frames."""
+    with moshi.session(seed=5) as session:
+        return [session.step(frame) for frame in frames]
+
+
+def same(one: list[Reply], other: list[Reply]) -> bool:
+    return len(one) == len(other) and all(
+        a.text == b.text
+        and (a.audio is None) == (b.audio is None)
+        and (a.audio is None or b.audio is None or np.array_equal(a.audio, b.audio))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_every_frame_gets_the_reply_of_a_session(tiny_moshi: Moshi) -> None:
+    audio = Audio()
+    with tiny_moshi.session(seed=5) as session:
+        stats = Live(session, audio).run()
+    assert stats.frames == 12
+    assert same(audio.replies, plain(tiny_moshi, audio.pcm))
+    assert audio.closed.is_set()
+
+
+def test_reset_begins_a_new_conversation_with_the_next_frame(tiny_moshi: Moshi) -> None:
+    audio, told = Audio(), []
+    with tiny_moshi.session(seed=5) as session:
+        live = Live(session, audio, on_reset=lambda: told.append(len(audio.replies)))
+        audio.at[7] = live.reset
+        live.run()
+    expected = plain(tiny_moshi, audio.pcm[:7]) + plain(tiny_moshi, audio.pcm[7:])
+    assert same(audio.replies, expected)
+    assert len(told) == 1
+
+
+def test_quit_ends_it(tiny_moshi: Moshi) -> None:
+    audio = Audio()
+    with tiny_moshi.session(seed=5) as session:
+        live = Live(session, audio)
+        audio.at[4] = live.quit
+        assert live.run().frames == 4
+
+
+def test_it_ends_after_as_many_frames_as_wanted(tiny_moshi: Moshi) -> None:
+    audio = Audio()
+    with tiny_moshi.session(seed=5) as session:
+        assert Live(session, audio, frames=3).run().frames == 3
+
+
+def test_mute_and_push_to_talk(tiny_moshi: Moshi) -> None:
+    audio = Audio()
+    with tiny_moshi.session(seed=5) as session:
+        live = Live(session, audio)
+        assert live.toggle_mute() is audio.muted is True
+        assert live.toggle_mute() is audio.muted is False
+        assert live.push_to_talk() is False, "the first push mutes: from here on only pushes open the ear"
+        assert live.push_to_talk() is True
+        assert audio.muted is False
+        assert live.push_to_talk() is False
+        assert live.toggle_mute() is False, "m ends push-to-talk"
+        assert audio.muted is False
+
+
+def test_the_recorder_keeps_what_was_heard_and_said_across_a_reset(tiny_moshi: Moshi, tmp_path: Path) -> None:
+    audio, recorder = Audio(), Recorder(tmp_path / "talk", {"seed": 5})
+    with tiny_moshi.session(seed=5) as session:
+        live = Live(session, audio, recorder=recorder)
+        audio.at[6] = live.reset
+        live.run()
+    recorder.close()
+    user, _ = soundfile.read(tmp_path / "talk" / "user.wav", dtype="float32")
+    moshi, _ = soundfile.read(tmp_path / "talk" / "moshi.wav", dtype="float32")
+    np.testing.assert_allclose(user, audio.pcm.ravel().clip(-1, 1), atol=1 / 32768)
+    silence = np.zeros(1920, np.float32)
+    said = np.concatenate([silence if reply.audio is None else reply.audio for reply in audio.replies])
+    np.testing.assert_allclose(moshi, said.clip(-1, 1), atol=1 / 32768)
+    assert json.loads((tmp_path / "talk" / "session.json").read_text())["frames"] == 12
+
+
+def test_the_trace_has_a_pass_of_every_stage_for_every_frame(tiny_moshi: Moshi, tmp_path: Path) -> None:
+    trace = Trace(tmp_path / "t.json")
+    with tiny_moshi.session(seed=5) as session:
+        Live(session, Audio(), trace=trace).run()
+    trace.close()
+    names = [event.get("name") for event in json.loads((tmp_path / "t.json").read_text())]
+    assert {name: names.count(name) for name in ("encode", "generate", "decode")} == {
+        "encode": 12, "generate": 12, "decode": 12,
+    }  # fmt: skip
+
+
+def test_a_loop_is_told(tiny_moshi: Moshi) -> None:
+    told: list[bool] = []
+    audio = Audio()
+
+    class Parrot:
+        """A session that says one sentence for ever."""
+
+        def __init__(self, session) -> None:
+            self._session = session
+            self.batch = session.batch
+
+        def __getattr__(self, name: str):
+            return getattr(self._session, name)
+
+        def decode(self, generated) -> Reply:
+            reply = self._session.decode(generated)
+            return Reply(reply.audio, " so I said to him that", reply.time)
+
+    with tiny_moshi.session(seed=5) as session:
+        Live(Parrot(session), audio, on_loop=lambda: told.append(True)).run()  # pyright: ignore[reportArgumentType]
+    assert len(told) == 12 // 3
+
+
+def test_an_error_of_the_microphone_is_raised(tiny_moshi: Moshi) -> None:
+    audio = Audio()
+
+    def gone() -> None:
+        raise AudioDeviceError("the microphone has gone")
+
+    audio.at[3] = gone
+    with tiny_moshi.session(seed=5) as session, pytest.raises(AudioDeviceError, match="has gone"):
+        Live(session, audio).run()
+    assert audio.closed.is_set()
