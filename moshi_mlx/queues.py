@@ -34,9 +34,9 @@ class BoundedQueue(Generic[T]):
     def put(self, item: T) -> None:
         """Add an item. Raises QueueClosed if the queue was closed."""
         with self._changed:
-            if self._drop_oldest and len(self._items) >= self._size:
-                self._items.popleft()
+            if not self._make_room(item):
                 self.dropped += 1
+                return
             self._changed.wait_for(lambda: self._closed or len(self._items) < self._size)
             if self._closed:
                 raise QueueClosed
@@ -60,12 +60,29 @@ class BoundedQueue(Generic[T]):
         """Items as they come, until the queue is closed and empty."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._items)
+                self._changed.wait_for(lambda: self._closed or self._ready())
                 if not self._items:
                     return
-                item = self._items.popleft()
+                item = self._take()
                 self._changed.notify_all()
             yield item
 
     def __len__(self) -> int:
         return len(self._items)
+
+    # What a special queue may do its own way; called with the condition held.
+
+    def _make_room(self, item: T) -> bool:
+        """Drop what has to give way to `item`. Returns False if the item itself does."""
+        if self._drop_oldest and len(self._items) >= self._size:
+            self._items.popleft()
+            self.dropped += 1
+        return True
+
+    def _ready(self) -> bool:
+        """Whether the reader may have an item now."""
+        return bool(self._items)
+
+    def _take(self) -> T:
+        """The item for the reader."""
+        return self._items.popleft()

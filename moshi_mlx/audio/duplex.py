@@ -1,0 +1,206 @@
+"""Microphone and speaker as the two ends of a live conversation.
+
+microphone ─► ring ─┐                                                  callbacks only copy;
+                    ├─► pairs ─► echo canceller ─► queue ─► frames     one thread listens,
+what was played ────┘                                                  one looks after the devices
+replies ─► cushion ─► speaker
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from moshi_mlx.audio.frame_queue import FrameQueue
+from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, silence
+from moshi_mlx.audio.lag import LAG_LIMIT, HeardFrame, LagGovernor, is_silent, level
+from moshi_mlx.audio.pairing import EchoPairs
+from moshi_mlx.audio.ports import Microphone, Speaker
+from moshi_mlx.audio.sample_ring import Doorbell
+from moshi_mlx.audio.watchdog import DeviceEvent, Port, Watchdog
+from moshi_mlx.queues import QueueClosed
+
+if TYPE_CHECKING:  # at run time this module needs no model
+    from moshi_mlx.session import Reply
+
+PERMISSION_SECONDS = 2.0  # of digital silence from the start: a microphone that may not be heard
+DEAD_SECONDS = 5.0  # of digital silence later: a device may have lost its source; opening it again helps or tells
+_SLOW_DROPS = 3  # frames dropped before the model is called slow; the first may be a hiccup
+
+
+class EchoCanceller(Protocol):
+    """Takes the speaker's sound out of the microphone's."""
+
+    def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+        """near, far: (1920,) float32 at 24 kHz, heard and played at the same time. Returns (1920,) float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class DuplexStatus:
+    """How the conversation's audio is doing, for a display."""
+
+    input_level: float  # dBFS of the last frame, after the echo canceller
+    output_level: float  # dBFS of what the speaker played meanwhile
+    lag: float  # seconds from mouth to ear of the last reply, without the model's own delay of one frame
+    cushion: float  # seconds a reply may be late
+    pace: float  # seconds the model takes for a frame, at the moment
+    dropped: int  # frames of the microphone that were never heard by the model
+    underruns: int  # times the speaker had nothing to play
+    overrun: float  # seconds of replies that were never played
+    lost: list[str]  # "microphone", "speaker": those whose device has gone
+    muted: bool
+
+
+class Duplex:
+    """Source and sink of `engine.converse`: frames from a microphone, replies to a speaker.
+
+    >>> duplex = Duplex()
+    >>> converse(session, duplex, duplex)
+
+    Both devices are open from the construction on, so construct it when the model is ready; what was heard before
+    the first frame is asked for is thrown away. Every frame must be answered with one `write`. A device that
+    fails is opened again when it is back; meanwhile there are no frames, or what is written is not heard.
+    `muted` may be set at any time: frames go on, silent.
+
+    input, output: index or part of a name, None for the system's default. echo: takes the echo out of every frame,
+    also of those that are dropped. on_event: called with what a person should know, on other threads, so it should
+    be quick. Raises AudioDeviceError, here only.
+    """
+
+    def __init__(
+        self,
+        input: str | int | None = None,
+        output: str | int | None = None,
+        echo: EchoCanceller | None = None,
+        on_event: Callable[[DeviceEvent], None] | None = None,
+    ) -> None:
+        self.muted = False
+        self._echo = echo
+        self._tell = on_event or (lambda event: None)
+        self._doorbell = Doorbell()
+        self._microphone, self._speaker = Microphone(self._doorbell), Speaker(self._doorbell)
+        self._governor = LagGovernor()
+        self._queue = FrameQueue(self._governor)
+        self._pairs = EchoPairs()
+        self._lag = 0.0
+        self._input_level = self._output_level = level(silence())
+        self._warned_of_permission = self._warned_of_slowness = self._tried_again = False
+        self._closing = False
+        self._error: BaseException | None = None
+        # The microphone first: opening it can change the rate of a headset's speaker.
+        self._ports = Port("input", input, self._microphone), Port("output", output, self._speaker)
+        self._watchdog = Watchdog(self._ports, self._tell)
+        self._watchdog.open()
+        self._thread = threading.Thread(target=self._listen, name="moshi-microphone", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Frames as they come, (1920,) float32, until `close`."""
+        self._queue.clear()
+        for frame in self._queue:
+            yield silence() if self.muted else frame.pcm
+        if self._error:
+            raise self._error
+
+    def write(self, reply: Reply) -> None:
+        """Play a reply; one without audio is silence. Never waits."""
+        waited = self._queue.answered()
+        fixed = FRAME_SECONDS + self._device_latency()
+        self._lag = waited + fixed + self._speaker.delay
+        self._speaker.limit(LAG_LIMIT - waited - fixed)
+        self._speaker.write(silence() if reply.audio is None else reply.audio)
+        self._governor.overhead = fixed + self._speaker.cushion
+        if self._queue.dropped >= _SLOW_DROPS and not self._warned_of_slowness:
+            self._warned_of_slowness = True
+            self._tell(DeviceEvent("slow", self._slow_message()))
+
+    def close(self) -> None:
+        """Stop at once, within two seconds whatever has become of the devices. Callable from any thread."""
+        self._closing = True
+        self._queue.abandon()
+        self._doorbell.ring()
+        self._watchdog.close()
+
+    def status(self) -> DuplexStatus:
+        """The state of things now."""
+        return DuplexStatus(
+            input_level=self._input_level,
+            output_level=self._output_level,
+            lag=self._lag,
+            cushion=self._speaker.cushion,
+            pace=self._governor.pace,
+            dropped=self._queue.dropped,
+            underruns=self._speaker.underruns,
+            overrun=self._speaker.overrun,
+            lost=self._watchdog.lost,
+            muted=self.muted,
+        )
+
+    def describe(self) -> list[str]:
+        """A line about each device: its name and how it was opened."""
+        return [
+            f"{port.name}: {stream.device.name}, {stream.rate} Hz, {1000 * stream.latency:.0f} ms"
+            for port in self._ports
+            if (stream := port.stream) is not None
+        ]
+
+    def _listen(self) -> None:
+        """The thread between the callbacks and the queue."""
+        try:
+            while self._doorbell.wait() and not self._closing:
+                near = self._microphone.read()
+                now = time.perf_counter()
+                self._check_silence()
+                for heard, played in self._pairs.add(near, self._speaker.played()):
+                    captured = now - (self._pairs.waiting - FRAME_SAMPLES) / SAMPLE_RATE
+                    pcm = self._echo.process(heard, played) if self._echo else heard
+                    self._input_level, self._output_level = level(pcm), level(played)
+                    self._queue.put(HeardFrame(pcm, captured, is_silent(pcm)))
+        except QueueClosed:
+            pass  # closed while a frame was under way
+        except BaseException as error:  # carried to the thread that iterates
+            self._error = error
+        finally:
+            self._queue.close()
+
+    def _check_silence(self) -> None:
+        dead = self._microphone.dead_seconds
+        if not self._microphone.heard:
+            if dead >= PERMISSION_SECONDS and not self._warned_of_permission:
+                self._warned_of_permission = True
+                self._tell(DeviceEvent("permission", permission_message()))
+        elif dead < DEAD_SECONDS:
+            self._tried_again = False
+        elif not self._tried_again:
+            self._tried_again = True
+            self._watchdog.reopen(self._ports[0])
+
+    def _device_latency(self) -> float:
+        return sum(stream.latency for port in self._ports if (stream := port.stream) is not None)
+
+    def _slow_message(self) -> str:
+        return (
+            f"the model takes {1000 * self._governor.pace:.0f} ms for a frame of 80 ms and cannot keep up: parts"
+            " of what you say are left out; close other programs, or choose a smaller model (q4, moshi-mlx doctor)"
+        )
+
+
+def permission_message() -> str:
+    """What to do about a microphone that brings nothing but zeros."""
+    if sys.platform != "darwin":
+        return "the microphone gives nothing but digital silence: is it muted, or is another one meant (--input)?"
+    program = (
+        os.environ.get("TERM_PROGRAM", "your terminal").removesuffix(".app").replace("Apple_Terminal", "Terminal")
+    )
+    return (
+        f"the microphone gives nothing but digital silence: allow {program} to use it in System Settings > "
+        "Privacy & Security > Microphone, then start again; or is it muted?"
+    )

@@ -1,0 +1,126 @@
+"""The buffer before the speaker: replies come when they come, the device takes 20 ms every 20 ms."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moshi_mlx.audio.frames import FRAME_SECONDS
+from moshi_mlx.audio.sample_ring import SampleRing
+
+STEP = 0.02  # seconds, by which the cushion grows and shrinks
+START, LARGEST = 2, 16  # steps: 40 and 320 ms
+CALM = 10.0  # seconds without need of the last step, after which it goes
+LOOK = 1.0  # seconds over which the least that waited is taken
+QUIET = 0.01  # peak below which 20 ms can be left out unheard
+INTERRUPTION = 0.5  # seconds without audio that are no lateness: nobody spoke, or the microphone was gone
+_CAPACITY = 2.0  # seconds
+
+
+class JitterBuffer:
+    """Audio between a writer that is sometimes late and a device that never waits.
+
+    `cushion` is the audio that is still there when a reply comes in time, so a reply may be later by that much. It
+    grows by 20 ms whenever a reply comes too late (`underruns`), and shrinks by 20 ms when for 10 s they were not
+    needed. More than `ceiling` is never kept: the oldest is left out and counted (`overrun` samples). What the
+    cushion has too much is left out in pauses of the speech.
+    One thread writes; `read_into` is for the device's callback. All sizes are samples at `rate`.
+    """
+
+    def __init__(self, rate: int, cushion: float = START * STEP) -> None:
+        """rate: Hz. cushion: seconds to begin with."""
+        self.rate = rate
+        self._step = round(rate * STEP)
+        self._frame = round(rate * FRAME_SECONDS)
+        self._ring = SampleRing(round(rate * _CAPACITY))
+        self.cushion = self._steps(cushion)
+        self.ceiling = LARGEST * self._step
+        self.underruns = 0
+        self._left_out = 0
+        self._gap: int | None = round(rate * INTERRUPTION)  # silence since the audio ended; None while it plays
+        self._before = 0  # silence still to come before the audio that is there
+        self._calm = 0  # samples since the last step was needed
+        self._least = self._looked = 0  # samples: the least that waited, and of how long a time
+        self._most = 0  # samples that waited when a reply came, at most
+        self._spare = 0  # samples to leave out when it is quiet
+
+    @property
+    def overrun(self) -> int:
+        """Samples that were too many and never heard."""
+        return self._left_out + self._ring.lost
+
+    @property
+    def delay(self) -> float:
+        """Seconds until what is written now is heard, without the device's own."""
+        before = self._before if self._gap is None else self._step
+        return (before + self._ring.available) / self.rate
+
+    def limit(self, seconds: float) -> None:
+        """Keep no more than this for a cushion; the writer knows how much delay there is elsewhere."""
+        self.ceiling = self._steps(seconds)
+
+    def write(self, pcm: np.ndarray) -> None:
+        """Add (samples,) float32."""
+        self._most = max(self._most, self._ring.available)
+        self._ring.write(pcm)
+
+    def read_into(self, out: np.ndarray) -> None:
+        """Fill `out`, (samples,) float32, any number of them, with audio or silence."""
+        if self._gap is not None:
+            if not self._ring.available:
+                self._gap += len(out)
+                out[:] = 0
+                return
+            self._resume(self._gap)
+        start = min(self._before, len(out))
+        out[:start] = 0
+        self._before -= start
+        if start == len(out):
+            return
+        self._bound()
+        end = start + self._ring.read_into(out[start:])
+        if end < len(out):
+            out[end:] = 0
+            self._gap = len(out) - end
+        else:
+            self._look(out)
+
+    def _resume(self, gap: int) -> None:
+        """Audio is there again after a gap of so many samples."""
+        late = gap < INTERRUPTION * self.rate
+        self.underruns += late
+        self.cushion = min(self.cushion + late * self._step, self.ceiling)
+        # What came late has shifted the time of all that follows by as much: for now there is cushion enough.
+        self._before = self._step if late else self.cushion
+        self._gap = None
+        self._calm = self._spare = self._looked = self._most = 0
+
+    def _bound(self) -> None:
+        """After a reply there may be a frame more than the cushion, and never more than that."""
+        if self._ring.available > self.ceiling + self._frame:
+            wanted = min(self.cushion, self.ceiling) + self._frame
+            self._left_out += self._ring.skip(self._ring.available - wanted)
+            self._spare = self._looked = self._most = 0
+
+    def _look(self, out: np.ndarray) -> None:
+        """Learn from what is left how much of the cushion is needed."""
+        if self._spare and np.abs(out).max() < QUIET:
+            left_out = self._ring.skip(min(self._spare, self._step))
+            self._left_out += left_out
+            self._spare -= left_out
+            self._looked = 0
+            return
+        self._least = min(self._least, self._ring.available) if self._looked else self._ring.available
+        self._looked += len(out)
+        if self._looked < LOOK * self.rate:
+            return
+        self._looked = 0
+        # A callback takes one step at a time: with no more than that left, the next reply comes just in time.
+        self._calm = self._calm + round(LOOK * self.rate) if self._least > self._step else 0
+        if self._calm >= CALM * self.rate and self.cushion > self._step:
+            self.cushion -= self._step
+            self._calm = 0
+        spare, self._most = self._most - self.cushion, 0
+        self._spare = spare if spare >= self._step else 0
+
+    def _steps(self, seconds: float) -> int:
+        return max(1, min(LARGEST, int(seconds / STEP + 1e-6))) * self._step

@@ -1,0 +1,105 @@
+"""The samples of a microphone and of a speaker, between the device's callback and the rest of the program."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moshi_mlx.audio.frames import SAMPLE_RATE
+from moshi_mlx.audio.jitter import JitterBuffer
+from moshi_mlx.audio.resampling import StreamResampler
+from moshi_mlx.audio.sample_ring import Doorbell, SampleRing
+
+_RING_SECONDS = 2
+_RESAMPLED_CUSHION = 0.08  # seconds to begin with: a resampler holds back up to 40 ms, and not always the same
+
+
+class Microphone:
+    """What a microphone hears. `fill` is for its callback, `read` for one thread, which `doorbell` wakes."""
+
+    def __init__(self, doorbell: Doorbell) -> None:
+        self._doorbell = doorbell
+        self.prepare(SAMPLE_RATE)
+        self.heard = False  # anything but digital silence since the program began
+        self.dead_seconds = 0.0  # of nothing but digital silence, until now
+
+    def prepare(self, rate: int) -> None:
+        """A device of this rate (Hz) comes next."""
+        self._rate = rate
+        self._path = SampleRing(_RING_SECONDS * rate), StreamResampler(rate, SAMPLE_RATE)
+        self.dead_seconds = 0.0
+
+    def fill(self, block: np.ndarray) -> None:
+        """Take (samples, channels) float32 from the device."""
+        self._path[0].write(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
+        self._doorbell.ring()
+
+    def read(self) -> np.ndarray:
+        """What was heard since the last call: (samples,) float32 at 24 kHz."""
+        ring, resample = self._path
+        pcm = ring.read()
+        if pcm.any():
+            self.heard = True
+            self.dead_seconds = 0.0
+        else:
+            self.dead_seconds += len(pcm) / self._rate
+        return resample(pcm)
+
+
+class Speaker:
+    """What a speaker plays. `fill` is for its callback, `write` for one thread and `played` for one, which
+    `doorbell` wakes."""
+
+    def __init__(self, doorbell: Doorbell) -> None:
+        self._doorbell = doorbell
+        self._underruns, self._overrun = 0, 0.0  # of the devices before this one
+        self._buffer = JitterBuffer(SAMPLE_RATE)
+        self.prepare(SAMPLE_RATE)
+
+    def prepare(self, rate: int) -> None:
+        """A device of this rate (Hz) comes next; it starts with the cushion of the last."""
+        cushion, self._underruns, self._overrun = self.cushion, self.underruns, self.overrun
+        if rate != SAMPLE_RATE:
+            cushion = max(cushion, _RESAMPLED_CUSHION)
+        self._buffer = JitterBuffer(rate, cushion)
+        self._to_device = StreamResampler(SAMPLE_RATE, rate)
+        self._path = SampleRing(_RING_SECONDS * rate), StreamResampler(rate, SAMPLE_RATE)
+
+    def fill(self, block: np.ndarray) -> None:
+        """Give (samples, channels) float32 to the device: the same on all channels."""
+        self._buffer.read_into(block[:, 0])
+        block[:, 1:] = block[:, :1]
+        self._path[0].write(block[:, 0])
+        self._doorbell.ring()
+
+    def write(self, pcm: np.ndarray) -> None:
+        """Play (samples,) float32 at 24 kHz after what was written before."""
+        self._buffer.write(self._to_device(pcm))
+
+    def played(self) -> np.ndarray:
+        """What the device was given since the last call, silence included: (samples,) float32 at 24 kHz."""
+        ring, resample = self._path
+        return resample(ring.read())
+
+    def limit(self, seconds: float) -> None:
+        """Keep no more than this as a cushion against late replies."""
+        self._buffer.limit(seconds)
+
+    @property
+    def delay(self) -> float:
+        """Seconds until what is written now reaches the device."""
+        return self._buffer.delay
+
+    @property
+    def cushion(self) -> float:
+        """Seconds a reply may be late."""
+        return self._buffer.cushion / self._buffer.rate
+
+    @property
+    def underruns(self) -> int:
+        """Times the device wanted audio and there was none."""
+        return self._underruns + self._buffer.underruns
+
+    @property
+    def overrun(self) -> float:
+        """Seconds of replies that were never heard, because there was too much of them."""
+        return self._overrun + self._buffer.overrun / self._buffer.rate

@@ -1,0 +1,198 @@
+"""Opens the sound devices, notices when one fails, and opens it again when it is back.
+
+A device that stalls, is unplugged or whose sound server dies raises nothing: its callbacks stop, or bring zeros.
+So the callbacks' heartbeat is watched. One thread makes all calls of PortAudio.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from moshi_mlx.audio.devices import NAMES, Device, Kind, choose, find_again, look_again
+from moshi_mlx.audio.sample_ring import Doorbell
+from moshi_mlx.audio.streams import DeviceStream
+from moshi_mlx.errors import AudioDeviceError
+
+STALL = 0.6  # seconds without a callback, after which a device counts as gone
+STEADY = 0.3  # seconds of callbacks until it counts as back: a stalled speaker still asks for the first blocks
+RETRY, RETRY_MOST = 1.0, 3.0  # seconds between attempts to open it again, growing
+CLOSE_SECONDS = 1.5  # a system call that hangs must not hang the program
+
+
+@dataclass(frozen=True)
+class DeviceEvent:
+    """Something a person should know about a device; `message` is one line for them."""
+
+    kind: Literal["lost", "back", "permission", "slow"]
+    message: str
+
+
+class Samples(Protocol):
+    """Where the samples of a device come from or go to."""
+
+    def prepare(self, rate: int) -> None:
+        """A device of this rate (Hz) comes next."""
+        ...
+
+    def fill(self, block: np.ndarray) -> None:
+        """Take or give one block, (samples, channels) float32; called by the device."""
+        ...
+
+
+class Port:
+    """One direction: the device a person wants for it, and its stream while there is one."""
+
+    def __init__(self, kind: Kind, wanted: str | int | None, samples: Samples) -> None:
+        self.kind: Kind = kind
+        self.name = NAMES[kind]
+        self.stream: DeviceStream | None = None
+        self.device: Device | None = None  # the last one that was opened
+        self.lost = False
+        self.reopen = False  # wanted by another thread
+        self._wanted = wanted
+        self._samples = samples
+        self.started = 0.0
+        self.pause = RETRY  # until the next attempt but one
+        self.next_try = 0.0
+
+    def open(self, ended: Callable[[], None]) -> None:
+        """Raises AudioDeviceError."""
+        if self._wanted is None or self.device is None:
+            device = choose(self.kind, self._wanted)
+        else:
+            device = find_again(self.kind, self.device)
+        stream = DeviceStream(self.kind, device, self._samples.fill, ended)
+        self._samples.prepare(stream.rate)
+        self.started = time.perf_counter()
+        stream.start()
+        self.stream, self.device = stream, device
+
+    def close(self) -> None:
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.close()
+
+    @property
+    def quiet_since(self) -> float:
+        """Time of the last sign of life of the open stream."""
+        return max(self.started, self.stream.beat if self.stream else 0.0)
+
+    @property
+    def steady(self) -> bool:
+        return self.stream is not None and self.stream.beat > self.started + STEADY
+
+
+class Watchdog:
+    """Keeps the ports open until `close`. tell: gets the events, on the thread of the watchdog."""
+
+    def __init__(self, ports: Sequence[Port], tell: Callable[[DeviceEvent], None]) -> None:
+        self._ports = ports
+        self._tell = tell
+        self._doorbell = Doorbell()
+        self._closing = False
+        self._opened = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="moshi-devices", daemon=True)
+
+    def open(self) -> None:
+        """Open all ports. Raises AudioDeviceError; then none is open."""
+        self._thread.start()
+        self._opened.wait()
+        if self._error:
+            raise self._error
+
+    def close(self) -> None:
+        """Close all ports, within 1.5 seconds whatever has become of the devices."""
+        self._closing = True
+        self._doorbell.ring()
+        self._thread.join(CLOSE_SECONDS)
+
+    def reopen(self, port: Port) -> None:
+        """Open a port anew, soon: its device seems dead though it does call."""
+        port.reopen = True
+        self._doorbell.ring()
+
+    @property
+    def lost(self) -> list[str]:
+        """Names of the ports whose device has gone."""
+        return [port.name for port in self._ports if port.lost]
+
+    def _run(self) -> None:
+        try:
+            for port in self._ports:
+                port.open(self._doorbell.ring)
+            self._opened.set()
+            while not self._closing:
+                self._doorbell.wait(self._due() - time.perf_counter())
+                for port in self._ports:
+                    if not self._closing:
+                        self._look_after(port)
+        except BaseException as error:  # carried to the thread that waits in `open`
+            self._error = error
+            if self._opened.is_set():
+                raise
+        finally:
+            for port in self._ports:
+                port.close()
+            self._opened.set()
+
+    def _due(self) -> float:
+        """When there is something to check."""
+        now = time.perf_counter()
+        times = [now + STALL]
+        for port in self._ports:
+            if port.stream is None:
+                times.append(port.next_try)
+            elif port.lost and now < port.started + STEADY:
+                times.append(port.started + STEADY)
+            else:
+                times.append(port.quiet_since + STALL)
+        return min(times) + 0.02  # a callback's time later, so that what is due has happened
+
+    def _look_after(self, port: Port) -> None:
+        now = time.perf_counter()
+        if port.stream is not None and (port.stream.ended or now - port.quiet_since > STALL):
+            port.close()
+            self._mark_lost(port)
+        elif port.reopen:
+            port.close()
+            port.next_try = now
+        elif port.lost and port.steady:
+            port.lost, port.pause = False, RETRY
+            self._tell(DeviceEvent("back", f"the {port.name} is back: {port.device and port.device.name}"))
+        port.reopen = False
+        if port.stream is None and now >= port.next_try:
+            self._try(port)
+
+    def _mark_lost(self, port: Port) -> None:
+        port.next_try = time.perf_counter() + (port.pause if port.lost else 0)
+        port.pause = min(port.pause * 1.5, RETRY_MOST)
+        if not port.lost:
+            port.lost = True
+            name = f" {port.device.name}" if port.device else ""
+            self._tell(DeviceEvent("lost", f"the {port.name}{name} has stopped or gone; waiting until it is back"))
+
+    def _try(self, port: Port) -> None:
+        """Open a port; if it cannot be, have PortAudio look for devices and open all anew."""
+        try:
+            port.open(self._doorbell.ring)
+            return
+        except AudioDeviceError:
+            self._mark_lost(port)
+        for other in self._ports:
+            other.close()
+        try:
+            look_again()
+        except AudioDeviceError:
+            return
+        for other in self._ports:
+            try:
+                other.open(self._doorbell.ring)
+            except AudioDeviceError:
+                self._mark_lost(other)

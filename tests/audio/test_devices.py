@@ -1,0 +1,140 @@
+"""Listing and choosing devices, and saying what is wrong in one line."""
+
+import builtins
+import os
+import sys
+from typing import Any
+
+import pytest
+
+from moshi_mlx.audio import devices
+from moshi_mlx.audio.devices import Device, choose, hushed, list_devices, opening_rates, portaudio, reason
+from moshi_mlx.errors import AudioDeviceError
+from tests.sound_card import SoundCard
+
+
+def device(index: int, name: str, inputs: int, outputs: int, default: str = "") -> Device:
+    return Device(index, name, "Core Audio", inputs, outputs, 48_000, "in" in default, "out" in default)
+
+
+MAC = [
+    device(0, "AirPods", 1, 0),
+    device(1, "AirPods", 0, 2, "out"),
+    device(2, "MacBook Pro Microphone", 1, 0, "in"),
+    device(3, "MacBook Pro Speakers", 0, 2),
+    device(4, "USB Audio", 2, 2),
+    device(5, "USB Audio 2", 2, 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "index"),
+    [
+        ("input", None, 2),
+        ("output", None, 1),
+        ("input", 4, 4),
+        ("input", "4", 4),
+        ("input", "airpods", 0),
+        ("output", "airpods", 1),
+        ("output", " macbook", 3),
+        ("input", "USB Audio", 4),  # the whole name of one, though part of another's
+        ("input", "audio 2", 5),
+    ],
+)
+def test_a_device_is_chosen_by_number_name_or_part_of_it(kind: Any, wanted: str | int | None, index: int) -> None:
+    assert choose(kind, wanted, MAC).index == index
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "named"),
+    [
+        ("input", "headset", ["'headset'", "0 AirPods", "2 MacBook Pro Microphone", "5 USB Audio 2"]),
+        ("input", 3, ["no microphone 3", "4 USB Audio"]),
+        ("output", "99", ["no speaker '99'", "3 MacBook Pro Speakers"]),
+        ("output", "usb", ["fits 2 speakers", "4 USB Audio, 5 USB Audio 2"]),
+    ],
+)
+def test_a_choice_that_fits_none_or_several_names_what_there_is(kind: Any, wanted: Any, named: list[str]) -> None:
+    with pytest.raises(AudioDeviceError) as raised:
+        choose(kind, wanted, MAC)
+    message = str(raised.value)
+    assert all(part in message for part in named), message
+    assert "\n" not in message
+
+
+def test_without_a_default_the_first_usable_device_is_taken() -> None:
+    assert choose("input", None, [MAC[1], MAC[4], MAC[5]]).index == 4
+
+
+@pytest.mark.parametrize("there", [[], [MAC[1]]])
+def test_a_machine_without_a_microphone_is_told_so(there: list[Device]) -> None:
+    with pytest.raises(AudioDeviceError, match="no microphone on this machine: connect one"):
+        choose("input", None, there)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("Error opening InputStream: Device unavailable", -9985), "in use by another program"),
+        (("Error opening InputStream: Invalid sample rate", -9997), "none of the usual sample rates"),
+        (("Error opening OutputStream: Invalid device", -9996), "connect it again"),
+        (("x: Unanticipated host error", -9999, (0, -5, "Input/output error")), "Input/output error"),
+        (("Error opening InputStream: Internal\nPortAudio error", -9986), "Internal PortAudio error"),
+        (("Error querying device -1",), "Error querying device -1"),
+    ],
+)
+def test_every_error_of_portaudio_becomes_one_line_with_a_remedy(args: tuple, says: str) -> None:
+    message = reason(Exception(*args))
+    assert says in message
+    assert "\n" not in message
+    assert ";" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [(ImportError("no"), "pip install sounddevice"), (OSError("no"), "apt install libportaudio2")],
+)
+def test_a_missing_library_is_named_with_its_remedy(
+    error: Exception, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: Any) -> Any:
+        if name == "sounddevice":
+            raise error
+        return real(name, *rest)
+
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(AudioDeviceError, match=remedy):
+        portaudio()
+
+
+def test_what_libraries_print_to_stderr_is_kept_away_and_only_for_that_time(capfd: pytest.CaptureFixture) -> None:
+    with hushed():
+        os.write(2, b"ALSA lib says\n")
+        with hushed():
+            os.write(2, b"three lines\n")
+        os.write(2, b"for nothing\n")
+    os.write(2, b"of use\n")
+    assert capfd.readouterr().err == "of use\n"
+
+
+def test_the_devices_of_a_sound_card_are_listed_with_the_rates_that_open(sound_card: SoundCard) -> None:
+    listed = {device.name: device for device in list_devices()}
+    assert {"virtmic", "virtspk"} <= listed.keys()
+    assert [device.index for device in listed.values()] == list(range(len(listed)))
+    assert sum(device.default_input for device in listed.values()) == 1
+    assert 24_000 in opening_rates(listed["virtmic"], "input")
+    assert 24_000 in opening_rates(listed["virtspk"], "output")
+    sound_card.unload("mic")
+    assert opening_rates(listed["virtmic"], "input") == []
+
+
+def test_devices_that_went_are_noticed_by_looking_again(sound_card: SoundCard) -> None:
+    known = choose("input", "virtmic")
+    assert devices.find_again("input", known) == known
+    sound_card.kill()
+    devices.look_again()
+    with pytest.raises(AudioDeviceError, match="virtmic has gone"):
+        devices.find_again("input", known)

@@ -1,0 +1,78 @@
+"""Near and far end side by side: one constant delay between them, through jitter, stops and drift."""
+
+import numpy as np
+
+from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshi_mlx.audio.pairing import MARGIN, EchoPairs
+
+BLOCK = SAMPLE_RATE // 50
+SIGNAL = np.arange(1, 40 * SAMPLE_RATE, dtype=np.float32)  # each sample says when it was
+
+
+def far_delay(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[int]:
+    """How many samples the far end lies behind the near end in each pair; only pairs without silence."""
+    assert all(len(near) == len(far) == FRAME_SAMPLES for near, far in pairs)
+    delays = []
+    for near, far in pairs:
+        if far.all():
+            assert (np.diff(far) == 1).all()
+            delays.append(int(near[0] - far[0]))
+    return delays
+
+
+def feed(pairs: EchoPairs, order: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Callbacks of 20 ms in the given order, n near end, f far end."""
+    at = {"n": 0, "f": 0}
+    made = []
+    empty = np.zeros(0, dtype=np.float32)
+    for end in order:
+        block = SIGNAL[at[end] : at[end] + BLOCK]
+        at[end] += BLOCK
+        made += pairs.add(block, empty) if end == "n" else pairs.add(empty, block)
+    near = np.concatenate([near for near, _ in made])
+    np.testing.assert_array_equal(near, SIGNAL[: len(near)])  # the microphone loses nothing, whatever happens
+    return made
+
+
+def test_the_delay_is_the_same_for_all_frames_though_callbacks_come_in_bursts() -> None:
+    pairs = EchoPairs()
+    order = "nf" * 20 + "nnnfff" * 20 + "fnnf" * 20 + "ffnn" * 20 + "nnff" * 20
+    delays = far_delay(feed(pairs, order))
+    assert len(delays) > 45
+    assert len(set(delays)) == 1
+    assert MARGIN <= delays[0] <= 2 * MARGIN
+    assert pairs.realigned == 0
+
+
+def test_without_a_speaker_the_far_end_is_silence_and_frames_keep_coming() -> None:
+    made = feed(EchoPairs(), "n" * 100)
+    assert len(made) >= 24
+    assert not any(far.any() for _, far in made)
+
+
+def test_a_speaker_that_stops_is_silence_and_aligned_anew_when_it_is_back() -> None:
+    pairs = EchoPairs()
+    made = feed(pairs, "nf" * 50 + "n" * 50 + "nf" * 50)
+    assert not made[22][1].any()
+    assert len(made) >= 36
+    later = far_delay(made[28:])
+    assert len(set(later)) == 1
+    assert 50 * BLOCK < later[0] <= 52 * BLOCK  # the far end has lost 50 blocks of time
+    assert pairs.realigned > 0
+
+
+def test_a_microphone_that_stops_is_aligned_with_what_plays_now() -> None:
+    pairs = EchoPairs()
+    made = feed(pairs, "nf" * 50 + "f" * 30 + "nf" * 50)
+    later = far_delay(made[15:])
+    assert len(set(later)) == 1
+    assert MARGIN <= later[0] + 30 * BLOCK <= 2 * MARGIN
+
+
+def test_clocks_that_drift_are_aligned_anew_from_time_to_time() -> None:
+    pairs = EchoPairs()
+    made = feed(pairs, ("nf" * 99 + "f") * 8)
+    delays = far_delay(made)
+    true = [-BLOCK * (index * 4 // 99) for index in range(len(delays))]
+    assert pairs.realigned > 0
+    assert max(abs(delay - now) for delay, now in zip(delays, true, strict=True)) <= 5 * BLOCK
