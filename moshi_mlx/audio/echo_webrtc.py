@@ -1,0 +1,44 @@
+"""WebRTC's echo canceller, from the optional package pywebrtc-audio."""
+
+import numpy as np
+
+from moshi_mlx.audio.frames import SAMPLE_RATE
+from moshi_mlx.errors import ConfigError
+
+FRAME = SAMPLE_RATE // 100  # AEC3 works on 10 ms
+
+
+class WebrtcEchoCanceller:
+    """AEC3 behind the interface of `LinearEchoCanceller`.
+
+    It takes away more echo than the linear filter, also from loud loudspeakers and with clocks that drift fast.
+    But what is left it suppresses: while the model speaks much of the user is lost, as if only one could talk at a
+    time. Raises ConfigError where pywebrtc-audio is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from pywebrtc_audio import AudioProcessor  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise ConfigError(
+                "--echo webrtc needs the package pywebrtc-audio, which is not installed; "
+                "run `pip install 'moshi-mlx[aec]'` or use --echo linear"
+            ) from error
+        self.resets = 0  # it recovers by itself and does not tell
+        self._processor = AudioProcessor(sample_rate=SAMPLE_RATE, echo_cancellation=True)
+
+    def reset(self) -> None:
+        """Start over."""
+        self._processor.reset()
+
+    def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+        """Take the echo out of what the microphone heard.
+
+        near, far: (n,) float32, n a multiple of 240. Returns (n,) float32, 9 ms later than `near`.
+        """
+        # A last frame that is not whole would be filled up with silence, in the middle of the stream.
+        assert near.shape == far.shape == (len(near) // FRAME * FRAME,), (near.shape, far.shape)
+        out = self._processor.process(
+            np.ascontiguousarray(near, np.float32), np.ascontiguousarray(far, np.float32)
+        )
+        return np.asarray(out, np.float32)
