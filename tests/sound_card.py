@@ -130,6 +130,12 @@ class SoundCard:
         """Plug a device in again."""
         self._pactl("load-module", *self._module(name).split())
 
+    def streams(self) -> list[str]:
+        """What is open at its devices."""
+        kinds = ("source-outputs", "sink-inputs")
+        lines = [line for kind in kinds for line in self._pactl("list", "short", kind).splitlines()]
+        return [line for line in lines if "module-remap-source" not in line]
+
     def speak(self, pcm: np.ndarray, rate: int = 24_000) -> subprocess.Popen:
         """Play (samples,) float audio into the microphone; returns at once."""
         path = self.folder / f"speech{len(self._helpers)}.wav"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # at run time this module needs no model
 
 PERMISSION_SECONDS = 2.0  # of digital silence from the start: a microphone that may not be heard
 DEAD_SECONDS = 5.0  # of digital silence later: a device may have lost its source; opening it again helps or tells
+DEVICE_BUDGET = 0.1  # seconds of the devices' own delay that count for the limit; a wireless headset has more
 _SLOW_DROPS = 3  # frames dropped before the model is called slow; the first may be a hiccup
 
 
@@ -113,8 +114,9 @@ class Duplex:
     def write(self, reply: Reply) -> None:
         """Play a reply; one without audio is silence. Never waits."""
         waited = self._queue.answered()
-        fixed = FRAME_SECONDS + self._device_latency()
-        self._lag = waited + fixed + self._speaker.delay
+        latency = self._device_latency()
+        fixed = FRAME_SECONDS + min(latency, DEVICE_BUDGET)
+        self._lag = waited + FRAME_SECONDS + latency + self._speaker.delay
         self._speaker.limit(LAG_LIMIT - waited - fixed)
         self._speaker.write(silence() if reply.audio is None else reply.audio)
         self._governor.overhead = fixed + self._speaker.cushion

@@ -6,6 +6,7 @@ So the callbacks' heartbeat is watched. One thread makes all calls of PortAudio.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from moshi_mlx.errors import AudioDeviceError
 STALL = 0.6  # seconds without a callback, after which a device counts as gone
 STEADY = 0.3  # seconds of callbacks until it counts as back: a stalled speaker still asks for the first blocks
 RETRY, RETRY_MOST = 1.0, 3.0  # seconds between attempts to open it again, growing
+SLEEP = 3.0  # seconds the clock on the wall went on without us: the machine slept, and streams may be stale
 CLOSE_SECONDS = 1.5  # a system call that hangs must not hang the program
 
 
@@ -105,6 +107,7 @@ class Watchdog:
         self._thread.start()
         self._opened.wait()
         if self._error:
+            self._thread.join(CLOSE_SECONDS)
             raise self._error
 
     def close(self) -> None:
@@ -128,8 +131,12 @@ class Watchdog:
             for port in self._ports:
                 port.open(self._doorbell.ring)
             self._opened.set()
+            ahead = _wall_ahead()
             while not self._closing:
                 self._doorbell.wait(self._due() - time.perf_counter())
+                before, ahead = ahead, _wall_ahead()
+                if ahead - before > SLEEP:
+                    self._open_anew()
                 for port in self._ports:
                     if not self._closing:
                         self._look_after(port)
@@ -185,14 +192,21 @@ class Watchdog:
             return
         except AudioDeviceError:
             self._mark_lost(port)
-        for other in self._ports:
-            other.close()
-        try:
+        self._open_anew()
+
+    def _open_anew(self) -> None:
+        """Have PortAudio look which devices there are, and open all ports."""
+        for port in self._ports:
+            port.close()
+        with contextlib.suppress(AudioDeviceError):  # then there are none, as is found out below
             look_again()
-        except AudioDeviceError:
-            return
-        for other in self._ports:
+        for port in self._ports:
             try:
-                other.open(self._doorbell.ring)
+                port.open(self._doorbell.ring)
             except AudioDeviceError:
-                self._mark_lost(other)
+                self._mark_lost(port)
+
+
+def _wall_ahead() -> float:
+    """Seconds by which the clock on the wall is ahead of the one that stands still while a Mac sleeps."""
+    return time.time() - time.perf_counter()

@@ -144,7 +144,9 @@ def test_the_canceller_sees_an_echo_after_what_was_played_and_always_at_the_same
     ]
     assert len(delays) >= 4
     assert 0 < np.median(delays) < 0.3 * SAMPLE_RATE  # what a canceller's filter can span
-    assert np.mean(np.abs(np.array(delays) - np.median(delays)) <= 2) > 0.5  # the card may stumble, not the alignment
+    assert (
+        np.mean(np.abs(np.array(delays) - np.median(delays)) <= 2) > 0.5
+    )  # the card may stumble, not the alignment
 
 
 def test_a_microphone_that_stalls_is_noticed_and_comes_back(sound_card: SoundCard) -> None:
@@ -190,6 +192,25 @@ def test_a_sound_server_that_dies_is_noticed_and_both_devices_come_back(sound_ca
         sound_card.speak(voice(1.0)).wait()
         talking.wait(5)
     assert clear_share(voice(1.0), np.concatenate(talking.echo.near)) > SOME
+
+
+def test_after_the_machine_slept_the_devices_are_opened_anew(
+    sound_card: SoundCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = threading.Event()
+    look_again = watchdog.look_again
+
+    def look() -> None:
+        look_again()
+        looked.set()
+
+    monkeypatch.setattr(watchdog, "look_again", look)
+    with talk() as talking:
+        talking.wait(2)
+        monkeypatch.setattr(watchdog, "_wall_ahead", lambda: 1e12)
+        assert looked.wait(PATIENCE)
+        talking.wait(3)
+        assert talking.events.empty()
 
 
 def test_a_microphone_that_is_unplugged_is_noticed_though_its_callbacks_go_on(
@@ -279,11 +300,15 @@ def test_a_muted_microphone_gives_silent_frames(sound_card: SoundCard) -> None:
     assert not muted.any()
 
 
-def test_a_device_that_cannot_be_opened_is_one_line_and_leaves_nothing_open(sound_card: SoundCard) -> None:
-    sound_card.unload("mic")
-    with pytest.raises(AudioDeviceError, match="the microphone virtmic cannot be opened: the system refused"):
+@pytest.mark.parametrize(("gone", "name"), [("mic", "microphone virtmic"), ("spk", "speaker virtspk")])
+def test_a_device_that_cannot_be_opened_is_one_line_and_leaves_nothing_open(
+    sound_card: SoundCard, gone: str, name: str
+) -> None:
+    sound_card.unload(gone)
+    with pytest.raises(AudioDeviceError, match=f"the {name} cannot be opened: the system refused"):
         Duplex("virtmic", "virtspk")
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("moshi-")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name == "moshi-microphone"]
+    assert sound_card.streams() == []
 
 
 def test_an_error_of_the_echo_canceller_reaches_who_asks_for_frames(sound_card: SoundCard) -> None:
