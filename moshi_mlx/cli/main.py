@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from moshi_mlx.cli.bench import bench
+from moshi_mlx.cli.devices import devices
 from moshi_mlx.cli.doctor import doctor
 from moshi_mlx.cli.run import run
 from moshi_mlx.errors import MoshiError
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(bench)
+app.command()(devices)
 app.command()(doctor)
 
 
