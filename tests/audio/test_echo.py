@@ -126,7 +126,7 @@ def test_an_echo_out_of_control_is_called_lost(mode: str, monkeypatch: pytest.Mo
     control = EchoControl(mode)
     canceller = control.canceller
     assert isinstance(canceller, Useless)
-    starts = canceller.starts
+    starts = canceller.starts + 1  # one more when the echo is heard first
     _, states = watch(control, make_scene(model(), user()))
     assert changes(states) == ["learning", "lost"]
     assert canceller.starts > starts, "it was told to start over"
@@ -171,11 +171,12 @@ def test_a_broken_driver_does_no_lasting_harm() -> None:
     assert states[-1] == "cancelling"
 
 
-def test_a_muted_microphone_is_no_loss() -> None:
+def test_a_muted_microphone_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ECHO_MODES, "auto", Useless)
     scene = make_scene(model())
     scene.near[seconds(6, 18)] = 0
     _, states = watch(EchoControl(), scene)
-    assert changes(states) == ["learning", "cancelling"]
+    assert set(states) == {"learning"}
 
 
 def test_an_unknown_mode_is_refused() -> None:

@@ -83,12 +83,12 @@ def test_the_user_keeps_the_level_while_the_model_hums_along() -> None:
     assert abs(decibels(heard[part]) - decibels(scene.near[part])) < 0.5
 
 
-@pytest.mark.parametrize("ppm", [20, -20, 50, -50])
+@pytest.mark.parametrize("ppm", [20, -20, 50, -100])
 def test_two_clocks_may_drift_apart(ppm: float) -> None:
-    # 120 ms are three blocks: the loudest part of the response wanders from one partition into the next.
+    # 120 ms are three blocks: the loudest part of the response wanders from one partition into the one before.
     scene = make_scene(model(), drift_ppm=ppm)
     canceller = LinearEchoCanceller()
-    assert erle(scene, run(canceller, scene), 8, 14) > 22
+    assert erle(scene, run(canceller, scene), 8, 14) > 24
     assert canceller.drift_ppm == pytest.approx(ppm, abs=5)
 
 
