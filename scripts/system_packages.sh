@@ -31,7 +31,8 @@ if command -v apt-get > /dev/null; then
         exit 0
     fi
     echo "installing ${missing[*]}"
-    install=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends)
+    # --no-remove: where PipeWire plays, pulseaudio would take its place
+    install=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends --no-remove)
     "${install[@]}" "${missing[@]}" > /dev/null 2>&1 && exit 0
     "${root[@]}" apt-get update -qq > /dev/null || true  # a new machine has no package lists, an old one stale ones
     "${install[@]}" "${missing[@]}" > /dev/null || echo "could not install ${missing[*]}; the tests that use them are skipped"

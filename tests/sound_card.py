@@ -28,7 +28,7 @@ SERVER = [
     "-n",
     "--daemonize=no",
     "--use-pid-file=no",
-    "--exit-idle-time=-1",
+    "--exit-idle-time=60",  # seconds without a client: should a test be killed, it ends by itself
     "--disable-shm=yes",
     "--realtime=no",
     "--high-priority=no",

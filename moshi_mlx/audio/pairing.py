@@ -7,7 +7,9 @@ import numpy as np
 from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
 
 _EMPTY = np.zeros(0, dtype=np.float32)
-MARGIN = SAMPLE_RATE // 50  # samples by which the far end is held back: one callback may come late without harm
+MARGIN = (
+    SAMPLE_RATE // 100
+)  # samples by which the far end is held back: its callbacks may be late; less than any echo
 PATIENCE = SAMPLE_RATE // 25  # samples of near end that wait for a late far end, before it counts as stopped
 DRIFT = 3 * SAMPLE_RATE // 50  # samples of far end too many, before the two are aligned anew
 

@@ -40,7 +40,7 @@ def test_the_delay_is_the_same_for_all_frames_though_callbacks_come_in_bursts() 
     delays = far_delay(feed(pairs, order))
     assert len(delays) > 45
     assert len(set(delays)) == 1
-    assert MARGIN <= delays[0] <= 2 * MARGIN
+    assert MARGIN <= delays[0] <= MARGIN + BLOCK
     assert pairs.realigned == 0
 
 
@@ -66,7 +66,7 @@ def test_a_microphone_that_stops_is_aligned_with_what_plays_now() -> None:
     made = feed(pairs, "nf" * 50 + "f" * 30 + "nf" * 50)
     later = far_delay(made[15:])
     assert len(set(later)) == 1
-    assert MARGIN <= later[0] + 30 * BLOCK <= 2 * MARGIN
+    assert MARGIN <= later[0] + 30 * BLOCK <= MARGIN + BLOCK
 
 
 def test_clocks_that_drift_are_aligned_anew_from_time_to_time() -> None:
