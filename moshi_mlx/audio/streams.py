@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from moshi_mlx.audio.devices import (
+    HOST_ERROR,
     INVALID_CHANNELS,
     INVALID_DEVICE,
     NAMES,
@@ -45,7 +46,10 @@ class DeviceStream:
         self._open = portaudio().InputStream if kind == "input" else portaudio().OutputStream
         with hushed():
             self._stream = self._opened(kind)
-        self.rate = int(self._stream.samplerate)
+        self.rate = round(self._stream.samplerate)
+        if self.rate < 1:  # ALSA may call a device open that has just gone
+            self.close()
+            raise refused(kind, device, portaudio().PortAudioError("it has no sample rate", HOST_ERROR))
         self.channels: int = self._stream.channels
         self.latency: float = self._stream.latency  # seconds, as the system reports it
 
