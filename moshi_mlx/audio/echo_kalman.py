@@ -57,11 +57,12 @@ class LinearEchoCanceller:
 
     The echo path is cut into partitions of a block each (overlap-save, FFTs of two blocks). Whatever the
     microphone hears beside the echo is measurement noise, bin by bin: that keeps the filter from unlearning while
-    the user talks. Two clocks that drift apart are followed by moving the whole response.
+    the user talks. Two clocks that drift apart are followed by moving the whole response, a volume that goes up by
+    scaling it.
 
     Source: Enzner and Vary, "Frequency-domain adaptive Kalman filter for acoustic echo control in hands-free
     telephones", Signal Processing 86(6), 2006; Kuech, Mabande and Enzner, "State-space architecture of the
-    partitioned-block-based acoustic echo controller", ICASSP 2014. The tracking of drift is our own.
+    partitioned-block-based acoustic echo controller", ICASSP 2014. What follows drift and volume is our own.
     """
 
     def __init__(self) -> None:
