@@ -12,7 +12,7 @@ def devices(
     """List microphones and speakers, with their numbers, and the sample rates at which they open.
 
     A number or a part of a name is what --input and --output of other commands take. A star marks the system's
-    default. A device without rates is in use by another program or has gone.
+    default. A device that does not open is in use by another program or has gone.
     """
     from moshi_mlx.audio.devices import Kind, list_devices, opening_rates
 
