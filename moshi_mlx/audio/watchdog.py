@@ -11,18 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
-import numpy as np
-
-from moshi_mlx.audio.devices import NAMES, Device, Kind, choose, find_again, look_again
-from moshi_mlx.audio.sample_ring import Doorbell
-from moshi_mlx.audio.streams import DeviceStream
+from moshi_mlx.audio.devices import look_again
+from moshi_mlx.audio.doorbell import Doorbell
+from moshi_mlx.audio.port import RETRY, STEADY, Port
 from moshi_mlx.errors import AudioDeviceError
 
 STALL = 0.6  # seconds without a callback, after which a device counts as gone
-STEADY = 0.3  # seconds of callbacks until it counts as back: a stalled speaker still asks for the first blocks
-RETRY, RETRY_MOST = 1.0, 3.0  # seconds between attempts to open it again, growing
+RETRY_MOST = 3.0  # seconds between attempts to open a device again, at last
 SLEEP = 3.0  # seconds the clock on the wall went on without us: the machine slept, and streams may be stale
 CLOSE_SECONDS = 1.5  # a system call that hangs must not hang the program
 
@@ -33,61 +30,6 @@ class DeviceEvent:
 
     kind: Literal["lost", "back", "permission", "slow"]
     message: str
-
-
-class Samples(Protocol):
-    """Where the samples of a device come from or go to."""
-
-    def prepare(self, rate: int) -> None:
-        """A device of this rate (Hz) comes next."""
-        ...
-
-    def fill(self, block: np.ndarray) -> None:
-        """Take or give one block, (samples, channels) float32; called by the device."""
-        ...
-
-
-class Port:
-    """One direction: the device a person wants for it, and its stream while there is one."""
-
-    def __init__(self, kind: Kind, wanted: str | int | None, samples: Samples) -> None:
-        self.kind: Kind = kind
-        self.name = NAMES[kind]
-        self.stream: DeviceStream | None = None
-        self.device: Device | None = None  # the last one that was opened
-        self.lost = False
-        self.reopen = False  # wanted by another thread
-        self._wanted = wanted
-        self._samples = samples
-        self.started = 0.0
-        self.pause = RETRY  # until the next attempt but one
-        self.next_try = 0.0
-
-    def open(self, ended: Callable[[], None]) -> None:
-        """Raises AudioDeviceError."""
-        if self._wanted is None or self.device is None:
-            device = choose(self.kind, self._wanted)
-        else:
-            device = find_again(self.kind, self.device)
-        stream = DeviceStream(self.kind, device, self._samples.fill, ended)
-        self._samples.prepare(stream.rate)
-        self.started = time.perf_counter()
-        stream.start()
-        self.stream, self.device = stream, device
-
-    def close(self) -> None:
-        stream, self.stream = self.stream, None
-        if stream is not None:
-            stream.close()
-
-    @property
-    def quiet_since(self) -> float:
-        """Time of the last sign of life of the open stream."""
-        return max(self.started, self.stream.beat if self.stream else 0.0)
-
-    @property
-    def steady(self) -> bool:
-        return self.stream is not None and self.stream.beat > self.started + STEADY
 
 
 class Watchdog:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio import duplex as duplex_module
-from moshi_mlx.audio import streams, watchdog
+from moshi_mlx.audio import port, streams, watchdog
 from moshi_mlx.audio.devices import portaudio
 from moshi_mlx.audio.duplex import Duplex, permission_message
 from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
@@ -19,7 +19,7 @@ from moshi_mlx.session import Reply
 from tests.sound_card import SoundCard
 
 PATIENCE = 10.0  # seconds; much more than anything here takes, for a machine that is busy
-SOME = 0.1  # of the sound came through as it was: a busy machine interrupts, chance gives none; see test_ports.py
+SOME = 0.1  # of the sound came through as it was: a busy machine interrupts it, but nothing comes by chance
 
 
 class Recorder:
@@ -80,6 +80,7 @@ def talk() -> Iterator[Talk]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts to reopen a device follow each other sooner than in life."""
+    monkeypatch.setattr(port, "RETRY", 0.2)
     monkeypatch.setattr(watchdog, "RETRY", 0.2)
     monkeypatch.setattr(watchdog, "RETRY_MOST", 0.2)
 

@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from moshi_mlx.audio.doorbell import Doorbell
 from moshi_mlx.audio.frames import FRAME_SECONDS, SAMPLE_RATE
-from moshi_mlx.audio.ports import Microphone, Speaker
-from moshi_mlx.audio.sample_ring import Doorbell
+from moshi_mlx.audio.microphone import Microphone
+from moshi_mlx.audio.speaker import Speaker
 
 BLOCKS = [480, 1, 7, 333, 1023, 960, 2, 4096]
 
