@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # at run time this module needs no model
 PERMISSION_SECONDS = 2.0  # of digital silence from the start: a microphone that may not be heard
 DEAD_SECONDS = 5.0  # of digital silence later: a device may have lost its source; opening it again helps or tells
 DEVICE_BUDGET = 0.1  # seconds of the devices' own delay that count for the limit; a wireless headset has more
-_SLOW_DROPS = 3  # frames dropped before the model is called slow; the first may be a hiccup
+_SLOW = 10  # frames in a row that took longer than they last, before the model is called slow
 
 
 class EchoCanceller(Protocol):
@@ -95,6 +95,7 @@ class Duplex:
         self._pairs = EchoPairs()
         self._lag = 0.0
         self._input_level = self._output_level = level(silence())
+        self._slow = 0
         self._warned_of_permission = self._warned_of_slowness = self._tried_again = False
         self._closing = False
         self._error: BaseException | None = None
@@ -122,7 +123,8 @@ class Duplex:
         self._speaker.limit(LAG_LIMIT - waited - fixed)
         self._speaker.write(silence() if reply.audio is None else reply.audio)
         self._governor.overhead = fixed + self._speaker.cushion
-        if self._queue.dropped >= _SLOW_DROPS and not self._warned_of_slowness:
+        self._slow = self._slow + 1 if self._governor.pace > FRAME_SECONDS else 0
+        if self._slow >= _SLOW and self._queue.dropped and not self._warned_of_slowness:
             self._warned_of_slowness = True
             self._tell(DeviceEvent("slow", self._slow_message()))
 

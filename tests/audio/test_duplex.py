@@ -19,7 +19,7 @@ from moshi_mlx.session import Reply
 from tests.sound_card import SoundCard
 
 PATIENCE = 10.0  # seconds; much more than anything here takes, for a machine that is busy
-SOME = 0.1  # of the sound came through as it was: a busy machine interrupts it, but nothing comes by chance
+SOME = 0.3  # of the sound came through as it was: a busy machine interrupts it, but nothing comes by chance
 
 
 class Recorder:
@@ -85,10 +85,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "RETRY_MOST", 0.2)
 
 
-def voice(seconds: float, top: float = 7_000.0, level: float = 0.1) -> np.ndarray:
-    """Noise up to `top` Hz, (samples,) float32 at 24 kHz."""
+def voice(seconds: float, level: float = 0.1) -> np.ndarray:
+    """Noise, (samples,) float32 at 24 kHz; up to 2 kHz, for the card may shift it by half a sample."""
     spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(round(seconds * SAMPLE_RATE)))
-    spectrum[np.fft.rfftfreq(round(seconds * SAMPLE_RATE), 1 / SAMPLE_RATE) > top] = 0
+    spectrum[np.fft.rfftfreq(round(seconds * SAMPLE_RATE), 1 / SAMPLE_RATE) > 2_000] = 0
     pcm = np.fft.irfft(spectrum)
     return (level * pcm / pcm.std()).astype(np.float32)
 
@@ -271,9 +271,9 @@ def test_a_device_that_opens_only_at_its_own_rate_is_resampled(
     with talk() as talking:
         assert all(f"{sound_card.rate} Hz" in line for line in talking.duplex.describe())
         with sound_card.listen() as heard:
-            sound_card.speak(voice(1.5, top=5_000)).wait()
+            sound_card.speak(voice(1.5)).wait()
             talking.wait(10)
-    said = voice(1.5, top=5_000)
+    said = voice(1.5)
     assert clear_share(said, np.concatenate(talking.echo.near)) > SOME
     assert clear_share(said, np.concatenate(talking.echo.far)) > SOME
     assert clear_share(said, heard[0]) > SOME
@@ -327,9 +327,9 @@ def test_a_model_that_cannot_keep_up_is_said_once(sound_card: SoundCard) -> None
     events: queue.Queue[watchdog.DeviceEvent] = queue.Queue()
     duplex = Duplex("virtmic", "virtspk", on_event=events.put)
     for number, frame in enumerate(duplex):
-        threading.Event().wait(0.2)
+        threading.Event().wait(0.15)
         duplex.write(Reply(frame, "", 0.0))
-        if number == 8:
+        if number == 16:
             duplex.close()
     status = duplex.status()
     assert status.dropped >= 3
