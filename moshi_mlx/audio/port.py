@@ -44,7 +44,10 @@ class Port:
         self.next_try = 0.0
 
     def open(self, ended: Callable[[], None]) -> None:
-        """Raises AudioDeviceError."""
+        """Open the device a person named, or the system's default of now; `ended` as for `DeviceStream`.
+
+        Raises AudioDeviceError.
+        """
         if self._wanted is None or self.device is None:
             device = choose(self.kind, self._wanted)
         else:
@@ -56,6 +59,7 @@ class Port:
         self.stream, self.device = stream, device
 
     def close(self) -> None:
+        """Give the device back; does nothing if none is open."""
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.close()
@@ -67,4 +71,5 @@ class Port:
 
     @property
     def steady(self) -> bool:
+        """Whether the open stream has proved to work."""
         return self.stream is not None and self.stream.beat > self.started + STEADY
