@@ -45,6 +45,10 @@ class EchoCanceller(Protocol):
         """near, far: (1920,) float32 at 24 kHz, heard and played at the same time. Returns (1920,) float32."""
         ...
 
+    def reset(self) -> None:
+        """The devices have changed: forget what was learnt. Called on the thread of `process`."""
+        ...
+
 
 @dataclass(frozen=True)
 class DuplexStatus:
@@ -88,6 +92,7 @@ class Duplex:
         self.muted = False
         self._echo = echo
         self._tell = on_event or (lambda event: None)
+        self._new_room = False  # a device came back: its echo may be another one
         self._doorbell = Doorbell()
         self._microphone, self._speaker = Microphone(self._doorbell), Speaker(self._doorbell)
         self._governor = LagGovernor()
@@ -101,7 +106,7 @@ class Duplex:
         self._error: BaseException | None = None
         # The microphone first: opening it can change the rate of a headset's speaker.
         self._ports = Port("input", input, self._microphone), Port("output", output, self._speaker)
-        self._watchdog = Watchdog(self._ports, self._tell)
+        self._watchdog = Watchdog(self._ports, self._device_event)
         self._watchdog.open()
         self._thread = threading.Thread(target=self._listen, name="moshi-microphone", daemon=True)
         self._thread.start()
@@ -167,7 +172,7 @@ class Duplex:
                 self._check_silence()
                 for heard, played in self._pairs.add(near, self._speaker.played()):
                     captured = now - (self._pairs.waiting - FRAME_SAMPLES) / SAMPLE_RATE
-                    pcm = self._echo.process(heard, played) if self._echo else heard
+                    pcm = self._cancelled(heard, played)
                     self._input_level, self._output_level = level(pcm), level(played)
                     self._queue.put(HeardFrame(pcm, captured, is_silent(pcm)))
         except QueueClosed:
@@ -176,6 +181,19 @@ class Duplex:
             self._error = error
         finally:
             self._queue.close()
+
+    def _device_event(self, event: DeviceEvent) -> None:
+        if event.kind == "back":
+            self._new_room = True
+        self._tell(event)
+
+    def _cancelled(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+        if self._echo is None:
+            return near
+        if self._new_room:
+            self._new_room = False
+            self._echo.reset()
+        return self._echo.process(near, far)
 
     def _check_silence(self) -> None:
         dead = self._microphone.dead_seconds

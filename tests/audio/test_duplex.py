@@ -28,6 +28,10 @@ class Recorder:
     def __init__(self) -> None:
         self.near: list[np.ndarray] = []
         self.far: list[np.ndarray] = []
+        self.resets = 0
+
+    def reset(self) -> None:
+        self.resets += 1
 
     def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
         self.near.append(near)
@@ -161,6 +165,7 @@ def test_a_microphone_that_stalls_is_noticed_and_comes_back(sound_card: SoundCar
         talking.wait(3)
         assert talking.duplex.status().lost == []
         assert talking.events.empty()  # said once
+        assert talking.echo.resets == 1, "what was learnt of another room is forgotten"
 
 
 def test_closing_while_the_microphone_is_stalled_does_not_hang(sound_card: SoundCard) -> None:
@@ -314,6 +319,8 @@ def test_a_device_that_cannot_be_opened_is_one_line_and_leaves_nothing_open(
 
 def test_an_error_of_the_echo_canceller_reaches_who_asks_for_frames(sound_card: SoundCard) -> None:
     class Broken:
+        def reset(self) -> None: ...
+
         def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
             raise ArithmeticError("no echo")
 

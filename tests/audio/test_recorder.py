@@ -61,7 +61,9 @@ def test_replies_lag_behind_frames_as_in_the_loop(tmp_path: Path) -> None:
 
 def test_controls_pass_and_leave_no_trace(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "talk", {})
-    assert list(recorder.heard(iter([RESET, frame(0.4)])))[0] is RESET
+    control, heard = recorder.heard(iter([RESET, frame(0.4)]))
+    assert control is RESET
+    assert isinstance(heard, np.ndarray)
     recorder.write(Reply(None, "", 0.0))
     recorder.close()
     assert soundfile.read(tmp_path / "talk" / "user.wav")[0][0] == pytest.approx(0.4, abs=1e-4)
