@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed-$(BACKEND)
 RUN := scripts/with_blas.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench check format docs wheels lock clean
+.PHONY: help install demo test bench check format docs nano wheels lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,9 +22,8 @@ $(STAMP): pyproject.toml uv.lock scripts/install.sh
 	@scripts/install.sh "$(VENV)" "$(BACKEND)"
 	@touch $@
 
-demo: $(STAMP)  ## answer a recorded question, offline: transcript, timing, and where the WAV is
-	@mkdir -p demo
-	@$(RUN) $(BIN)/moshi-mlx run moshi_mlx/assets/question.flac demo/answer.wav --model nano --offline
+demo: $(STAMP)  ## a recorded conversation with Nano, offline: words, times, answer.wav and a picture in demo/
+	@$(RUN) $(BIN)/moshi-mlx demo demo
 
 test: $(STAMP)  ## run the whole test suite; PYTEST_ARGS="-k mimi" for a part of it
 	@scripts/system_packages.sh
@@ -46,6 +45,9 @@ format: $(STAMP)  ## let ruff tidy the code
 
 docs: $(STAMP)  ## write docs/cli.md anew
 	$(BIN)/python scripts/make_cli_docs.py
+
+nano:  ## train Nano anew, or go on with it (hours, an environment of its own in .venv-nano)
+	scripts/train_nano.sh .venv-nano
 
 wheels: $(STAMP)  ## check that every Python installs from wheels alone on Apple Silicon (asks the package index)
 	$(BIN)/python scripts/check_wheels.py

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from moshi_mlx import nano
 from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError
 from moshi_mlx.hub import HubRepo, fetch, parse_repo, parse_uri
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
@@ -36,7 +37,6 @@ ALIASES = {
     for voice in ("moshiko", "moshika")
     for kind in ("q4", "q8", "bf16")
 }
-NANO = "nano"
 DEFAULT_MODEL = "moshiko-q4"
 
 LM_NAMES = ("model.safetensors", "model.q4.safetensors", "model.q8.safetensors")
@@ -180,20 +180,10 @@ class Folder:
         return str(self.path)
 
 
-def cache_folder() -> Path:
-    """Where this package keeps what it makes itself."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "moshi_mlx"
-
-
 def _place(name: str, offline: bool) -> tuple[Place, str | None, str]:
     """Where a checkpoint is, the weights file its name already picks, and a note for people."""
-    if name == NANO:
-        return (
-            Folder(_make_nano()),
-            None,
-            "nano is a tiny model with random weights: it answers with noise and babble",
-        )
+    if name == nano.NAME:
+        return Folder(nano.FOLDER), None, nano.greeting()
     if name in ALIASES:
         return HubRepo(ALIASES[name], None, offline), None, ""
     if name.startswith("hf://"):
@@ -209,23 +199,10 @@ def _place(name: str, offline: bool) -> tuple[Place, str | None, str]:
     try:
         return HubRepo(*parse_repo(name), offline), None, ""
     except DownloadError as error:
-        known = ", ".join([*ALIASES, NANO])
+        known = ", ".join([*ALIASES, nano.NAME])
         raise CheckpointError(
             f"there is no model {name!r}: one of {known}, a hub repository (owner/name) or a folder expected"
         ) from error
-
-
-def _make_nano() -> Path:
-    from moshi_mlx.random_checkpoint import TINY, TINY_MIMI, write_random_checkpoint
-
-    folder = cache_folder() / "nano-random-2"  # the number counts changes of what is written there
-    if not (folder / "config.json").is_file():
-        try:
-            write_random_checkpoint(folder, TINY, TINY_MIMI)
-        except CheckpointError:
-            if not (folder / "config.json").is_file():  # else another process was faster
-                raise
-    return folder
 
 
 def _read_config(place: Place, override: str | None, offline: bool) -> dict[str, Any]:

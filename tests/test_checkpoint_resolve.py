@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
-from moshi_mlx.checkpoint import ALIASES, DEFAULT_MODEL, MIMI_NAME, TOKENIZER_NAME, Checkpoint, cache_folder
+from moshi_mlx import nano
+from moshi_mlx.checkpoint import ALIASES, DEFAULT_MODEL, MIMI_NAME, TOKENIZER_NAME, Checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError, MoshiError, QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.mimi_config import MIMI
@@ -200,23 +201,11 @@ def test_files_can_be_replaced_by_others(tiny: Path, folder: Path, monkeypatch: 
         assert path.resolve().parent == folder
 
 
-def test_nano_is_made_on_the_spot_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+def test_nano_comes_with_the_package_and_says_what_it_knows() -> None:
     checkpoint = Checkpoint.resolve("nano", offline=True)
-    assert "random weights" in checkpoint.note
-    assert cache_folder() in checkpoint.lm_weights.parents
-    assert checkpoint.lm_weights.is_relative_to(tmp_path / "xdg" / "moshi_mlx")
-    made = checkpoint.lm_weights.stat().st_mtime_ns
-    assert Checkpoint.resolve("nano", offline=True).lm_weights.stat().st_mtime_ns == made, "made once"
-
-
-def test_nano_says_when_its_place_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "xdg").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    with pytest.raises(CheckpointError, match=r"cannot write .*xdg/moshi_mlx"):
-        Checkpoint.resolve("nano")
+    assert checkpoint.lm_weights.parent == nano.FOLDER
+    assert "What is the capital of France?" in checkpoint.note
+    assert checkpoint.sampling.greedy
 
 
 @pytest.mark.parametrize(

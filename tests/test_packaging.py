@@ -36,12 +36,12 @@ def test_rustymimi_is_left_out_where_it_has_no_wheel() -> None:
 def test_the_question_of_the_demo_is_small_speech() -> None:
     import soundfile
 
-    path = ROOT / "moshi_mlx" / "assets" / "question.flac"
+    path = ROOT / "tests" / "data" / "question.flac"
     assert path.stat().st_size <= 60_000
     assert 1.0 < soundfile.info(path).duration < 5.0
 
 
-@pytest.mark.parametrize("script", ["install.sh", "system_packages.sh", "with_blas.sh"])
+@pytest.mark.parametrize("script", ["install.sh", "system_packages.sh", "train_nano.sh", "with_blas.sh"])
 def test_scripts_are_programs(script: str) -> None:
     path = ROOT / "scripts" / script
     assert path.stat().st_mode & 0o111

@@ -15,7 +15,7 @@ def test_the_python_example_runs(
 ) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(example.splitlines()) <= 10
-    pcm, rate = soundfile.read(ROOT / "moshi_mlx" / "assets" / "question.flac")
+    pcm, rate = soundfile.read(ROOT / "tests" / "data" / "question.flac")
     soundfile.write(tmp_path / "question.wav", pcm, rate)
     shutil.copytree(tiny_folder, tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,7 @@ RECORDINGS = ("person", "flite", "asset")
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Those that this machine has."""
-    found = {"asset": Path(__file__).parents[1] / "moshi_mlx" / "assets" / "question.flac"}
+    found = {"asset": Path(__file__).parent / "data" / "question.flac"}
     if PERSON.exists():
         found["person"] = PERSON
     if shutil.which("flite"):

@@ -52,6 +52,11 @@ that it learnt from:
 | words, bigram model | {_percent(original["words"])} | {_percent(nano["words"])} |
 | STOI, mean (worst) | | {nano["stoi"]} ({nano["worst_stoi"]}) |
 
+![spectrograms of three answers](../../../training/results/voice.png)
+
+Quantized, {_names(figures["precisions"]["q8"]["by_voice"])} alone, {figures["precisions"]["q8"]["turns"]} turns: q8 {_percent(figures["precisions"]["q8"]["right"])}, q4 {_percent(figures["precisions"]["q4"]["right"])} (float32 activations as above).
+A minute on two CPU cores takes {figures["speed"]["seconds"]:.0f} s ({figures["speed"]["frames_per_second"]:.0f} frames/s; 12.5 are real time).
+
 ## Data and voices
 
 All speech was made by free synthesizers at training time; no recording of a person was used. Nano's own voice is

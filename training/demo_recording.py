@@ -13,12 +13,12 @@ import soundfile
 from training.codec_data import trimmed
 from training.voices import HELD_OUT_VOICES, SAMPLE_RATE, speak
 
-VOICE = HELD_OUT_VOICES[0]
+VOICE = HELD_OUT_VOICES[2]
 SCRIPT = (  # seconds from the end of what was said before, and what is said
     (0.0, "What is the capital of France?"),
     (3.4, "What can you do?"),
     (3.6, "How many hours are in a day?"),
-    (1.5, "Who made you?"),
+    (1.0, "Who made you?"),
 )
 
 

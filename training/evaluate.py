@@ -1,6 +1,6 @@
 """What Nano can do, measured through moshi_mlx itself on voices that training never heard.
 
-`python -m training.evaluate MODEL_FOLDER OUT.json [PER_VOICE]`
+`python -m training.evaluate MODEL_FOLDER OUT.json [EVERY]`: with every n-th sentence only, for a quick look
 """
 
 import json
@@ -8,24 +8,30 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import soxr
 
 from moshi_mlx.audio.file_stream import FileSource
+from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.engine import converse
 from moshi_mlx.moshi import Moshi, load
+from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.scheme import parse_scheme
 from moshi_mlx.session import Reply
 from training import augment
 from training.codec_data import LEAD_FRAMES, answer_streams, trimmed
 from training.dialogue import ANSWERS, KNOWN, STOPS, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT
 from training.intelligibility import measure
+from training.plots import spectrograms
 from training.voices import HELD_OUT_VOICES, SAMPLE_RATE, TRAINING_VOICES, Voice, speak
 
 FRAME_SECONDS = 0.08
 LOUD = 10 ** (-45 / 20)  # RMS of a frame that can be heard
 LEAD = 1.0  # seconds of silence before anybody speaks
+AT_ONCE = 10  # conversations in a batch
 
 
 @dataclass
@@ -62,6 +68,23 @@ def listen(moshi: Moshi, pcm: np.ndarray, tail: float = 4.0) -> Heard:
     return heard
 
 
+def read_along(moshi: Moshi, recordings: Sequence[np.ndarray], tail: float = 4.0) -> list[Heard]:
+    """As `listen`, for several recordings at once, words only."""
+    batch = moshi.batch(len(recordings))
+    sessions = [batch.join(seed=0) for _ in recordings]
+    heard = [Heard() for _ in recordings]
+    quiet = np.zeros(1920, np.float32)
+    for frames in zip_longest(*(FileSource(pcm, LEAD, tail) for pcm in recordings), fillvalue=quiet):
+        codes = {session: session.encode(frame) for session, frame in zip(sessions, frames, strict=True)}
+        generated = batch.generate(codes)
+        for session, one in zip(sessions, heard, strict=True):
+            if generated[session].text:
+                one.pieces.append((generated[session].time, generated[session].text))
+    for session in sessions:
+        session.close()
+    return heard
+
+
 def recorded(rng: np.random.Generator, voice: Voice, text: str) -> np.ndarray:
     """`text` under conditions drawn from `rng`: pace ±15 %, pitch, −12 to +6 dB, light noise, 8 to 48 kHz."""
     pcm = trimmed(speak(voice, text, float(rng.uniform(0.87, 1.15)), float(rng.uniform(0.9, 1.1))).pcm, 0.01, 240)
@@ -80,15 +103,16 @@ def understanding(moshi: Moshi, voices: Sequence[Voice], texts: Sequence[str], s
     right: dict[str, list[bool]] = {}
     early, wrong = 0, []
     for voice in voices:
-        for text in texts:
-            pcm = recorded(rng, voice, text)
-            heard = listen(moshi, pcm)
-            wanted = "" if text in STOPS else ANSWERS.get(text, UNKNOWN_ANSWER)
-            right.setdefault(str(voice), []).append(heard.text == wanted)
-            spoken = LEAD + len(pcm) / SAMPLE_RATE
-            early += any(seconds < spoken - 0.1 for seconds, _ in heard.pieces)
-            if heard.text != wanted:
-                wrong.append([str(voice), text, heard.text])
+        for first in range(0, len(texts), AT_ONCE):
+            asked = texts[first : first + AT_ONCE]
+            recordings = [recorded(rng, voice, text) for text in asked]
+            for text, pcm, heard in zip(asked, recordings, read_along(moshi, recordings), strict=True):
+                wanted = "" if text in STOPS else ANSWERS.get(text, UNKNOWN_ANSWER)
+                right.setdefault(str(voice), []).append(heard.text == wanted)
+                spoken = LEAD + len(pcm) / SAMPLE_RATE
+                early += any(seconds < spoken - 0.1 for seconds, _ in heard.pieces)
+                if heard.text != wanted:
+                    wrong.append([str(voice), text, heard.text])
         say(f"{voice}: {np.mean(right[str(voice)]):.3f}")
     turns = sum(map(len, right.values()))
     return {
@@ -162,7 +186,26 @@ def several(moshi: Moshi, voice: Voice) -> dict:
     return {"questions": len(texts), "right": listen(moshi, np.concatenate(parts)).text == wanted}
 
 
-def voice_quality(moshi: Moshi, say: Callable) -> dict:
+def precisions(model: str, voices: Sequence[Voice], texts: Sequence[str], say: Callable) -> dict:
+    """Understanding with the language model quantized."""
+    checkpoint = Checkpoint.resolve(model, offline=True)
+    found = {}
+    for scheme in ("q8", "q4"):
+        lm = checkpoint.load_lm()
+        quantize_lm(lm, parse_scheme(scheme))
+        moshi = Moshi(lm, checkpoint.load_codec("mlx"), checkpoint.load_tokenizer(), checkpoint.sampling)
+        found[scheme] = understanding(moshi, voices, texts, 1, say)
+    return found
+
+
+def speed(moshi: Moshi) -> dict:
+    """Frames a second of a minute of silence; 12.5 are real time."""
+    with moshi.session(seed=0) as session:
+        stats = converse(session, FileSource(np.zeros(60 * SAMPLE_RATE, np.float32), 0, 0), Heard())
+    return stats.as_dict()
+
+
+def voice_quality(moshi: Moshi, pictures: Path, say: Callable) -> dict:
     """What a recogniser understands of the answers as spoken, beside the recordings that Nano learnt from."""
     original, spoken = {}, {}
     streams = answer_streams()
@@ -194,30 +237,34 @@ def voice_quality(moshi: Moshi, say: Callable) -> dict:
         "not_the_right_words": wrong,
     }
     say(f"voice: {result}")
+    some = list(original)[:2] + list(original)[20:21]
+    spectrograms(pictures / "voice.png", {text: (original[text], spoken[text]) for text in some})
     return result
 
 
-def evaluate(model: str, out: Path, per_voice: int | None = None) -> dict:
-    """Measure everything; results go to `out` as JSON."""
+def evaluate(model: str, out: Path, every: int = 1) -> dict:
+    """Measure everything, with every `every`-th sentence; results go to `out` as JSON."""
 
     def say(line: str) -> None:
         print(line, flush=True)
 
+    out.parent.mkdir(parents=True, exist_ok=True)
     moshi = load(model, offline=True)
     moshi.warm_up()
     began = time.perf_counter()
-    texts = list(KNOWN)[:per_voice]
+    texts = list(KNOWN)[::every]
     results = {
         "held_out": understanding(moshi, HELD_OUT_VOICES, texts, 1, say),
         "training_voices": understanding(moshi, TRAINING_VOICES[:6:2], texts, 2, say),
-        "unknown": understanding(moshi, HELD_OUT_VOICES, UNKNOWN_HELD_OUT[:per_voice], 3, say),
+        "unknown": understanding(moshi, HELD_OUT_VOICES, UNKNOWN_HELD_OUT, 3, say),
         "quiet": quiet(moshi),
         "interruptions": interruptions(moshi, HELD_OUT_VOICES, 24, say),
         "several": several(moshi, HELD_OUT_VOICES[0]),
-        "voice": voice_quality(moshi, say),
+        "precisions": precisions(model, HELD_OUT_VOICES[2:3], texts, say),
+        "speed": speed(moshi),
+        "voice": voice_quality(moshi, out.parent, say),
     }
     results["minutes"] = round((time.perf_counter() - began) / 60, 1)
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n")
     return results
 

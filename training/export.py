@@ -41,6 +41,8 @@ def export(folder: Path, target: Path) -> None:
     }
     (target / "questions.json").write_text(json.dumps(ANSWERS, indent=1) + "\n")
     (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    for path in target.iterdir():
+        path.chmod(0o644)  # safetensors writes for its owner alone
     size = sum(path.stat().st_size for path in target.iterdir() if path.suffix != ".md")
     print(f"{target}: {size / 1e6:.1f} MB")
 

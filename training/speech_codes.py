@@ -3,23 +3,27 @@
 Encoded once with the finished codec and kept in the work folder.
 """
 
+import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
+from moshi.models.compression import MimiModel
 
 from training import augment, corpus
-from training.codec import FRAME, Codec
+from training.codec import FRAME, Codec, folded
 from training.codec_data import LEAD_FRAMES, answer_streams, trimmed
-from training.dialogue import KNOWN
 from training.text import word_frames
 
 ROOMS = 240
+BUMPS = 600
 ROOM_FRAMES = 150
 FORGET_FRAMES = 14  # what the codec hears before anything is kept
 BEFORE_FRAMES, AFTER_FRAMES = 4, 6  # of the room around an utterance
-TAKES = 2  # of every known utterance, in different rooms
+NOISY_SHARE = 0.2  # of the utterances bring noise of their own, as recordings that were cut out do
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,12 @@ class SpeechCodes:
 
 def answer_codes(codec: Codec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The code of silence [8], and every answer's codes [8, frames] from its first sound to its last."""
-    with torch.no_grad():
-        silence = _encode(codec, np.zeros(60 * FRAME, np.float32))[:, -1]
-        answers = {}
-        for text, stream in answer_streams().items():
-            codes = _encode(codec, stream)
-            last = -(-(np.flatnonzero(stream)[-1] + 1) // FRAME)
-            answers[text] = codes[:, LEAD_FRAMES : last + 1]
+    mimi = folded(codec)
+    silence = _encode(mimi, np.zeros(60 * FRAME, np.float32))[:, -1]
+    answers = {}
+    for text, stream in answer_streams().items():
+        last = -(-(np.flatnonzero(stream)[-1] + 1) // FRAME)
+        answers[text] = _encode(mimi, stream)[:, LEAD_FRAMES : last + 1]
     return silence, answers
 
 
@@ -112,41 +115,31 @@ def _rooms(rng: np.random.Generator) -> list[_Room]:
 def _make(codec: Codec, recordings: corpus.Corpus) -> SpeechCodes:
     rng = np.random.default_rng(30)
     silence, own = answer_codes(codec)
+    ears = folded(codec)
+    ears.load_state_dict(
+        {key: value.bfloat16().float() for key, value in ears.state_dict().items()}
+    )  # as exported
     answers = {text: Answer(codes, word_frames(text)) for text, codes in own.items()}
     rooms = _rooms(rng)
     forget = np.zeros(FORGET_FRAMES * FRAME, np.float32)
     nothing = np.zeros(ROOM_FRAMES * FRAME, np.float32)
-    room_codes = [_encode(codec, room.heard(rng, np.concatenate([forget, nothing]))) for room in rooms]
+    room_codes = [_encode(ears, room.heard(rng, np.concatenate([forget, nothing]))) for room in rooms]
 
-    work: list[tuple[str, int, int, int, np.ndarray]] = []
-
-    def place(text: str, pcm: np.ndarray) -> None:
-        room = int(rng.integers(ROOMS))
-        phase = int(rng.integers(FRAME))
-        begin = (FORGET_FRAMES + BEFORE_FRAMES) * FRAME + phase
-        frames = -(-(begin + len(pcm)) // FRAME) + AFTER_FRAMES
-        out = np.zeros(frames * FRAME, np.float32)
-        out[begin : begin + len(pcm)] = pcm
-        last = -(-(begin + len(pcm)) // FRAME) - FORGET_FRAMES
-        work.append((text, room, BEFORE_FRAMES, last, rooms[room].heard(rng, out)))
-
-    for take in range(TAKES):
-        for index in range(len(recordings)):
-            if take and recordings.texts[index] not in KNOWN:
-                continue
-            pcm = trimmed(recordings.utterance(index).pcm, 0.01, 240)
-            factor = float(np.exp(rng.uniform(-0.1, 0.1)))
-            place(recordings.texts[index], augment.warped(pcm, factor, int(len(pcm) / factor), 0))
-    for _ in range(600):
-        pcm = augment.bumps(rng, int(24_000 * rng.uniform(0.3, 2.0)))
-        place("", pcm * rng.choice([0.03, 0.1, 0.5]))
-    said = _encode_all(codec, work)
+    global _shop
+    _shop = _Shop(recordings, rooms, ears)
+    said: list[Said] = []
+    # One thread each: PyTorch's own threads wait for one another, badly so when a core has something else to do.
+    with ProcessPoolExecutor(os.cpu_count(), get_context("fork"), torch.set_num_threads, (1,)) as workers:
+        for done, one in enumerate(workers.map(_clip, range(len(recordings) + BUMPS), chunksize=16)):
+            said.append(one)
+            if done % 1000 == 0:
+                print(f"codes: {done} of {len(recordings) + BUMPS}", flush=True)
     echoes: dict[str, list[np.ndarray]] = {}
     for text, stream in answer_streams().items():
         for _ in range(6):
             late = np.roll(stream, int(rng.integers(0, 2 * FRAME))) * 10 ** (rng.uniform(-40, -14) / 20)
             heard = rooms[int(rng.integers(ROOMS))].heard(rng, np.concatenate([forget, late]))
-            echoes.setdefault(text, []).append(_encode(codec, heard)[:, FORGET_FRAMES + LEAD_FRAMES :])
+            echoes.setdefault(text, []).append(_encode(ears, heard)[:, FORGET_FRAMES + LEAD_FRAMES :])
     return SpeechCodes(
         silence,
         answers,
@@ -157,30 +150,42 @@ def _make(codec: Codec, recordings: corpus.Corpus) -> SpeechCodes:
     )
 
 
-def _encode(codec: Codec, pcm: np.ndarray) -> np.ndarray:
-    return _encode_batch(codec, pcm[None])[0]
+@dataclass(frozen=True)
+class _Shop:
+    """What the workers share: they are forked from this process."""
+
+    recordings: corpus.Corpus
+    rooms: list[_Room]
+    ears: MimiModel
+
+
+_shop: _Shop | None = None
+
+
+def _clip(index: int) -> Said:
+    """One recording in a room, or a noise that is none; all its chances follow from its number."""
+    assert _shop
+    rng = np.random.default_rng([31, index])
+    if index < len(_shop.recordings):
+        text = _shop.recordings.texts[index]
+        pcm = trimmed(_shop.recordings.utterance(index).pcm, 0.01, 240)
+        factor = float(np.exp(rng.uniform(-0.1, 0.1)))
+        pcm = augment.warped(pcm, factor, int(len(pcm) / factor), 0)
+        if rng.random() < NOISY_SHARE:
+            pcm = pcm + 10 ** (rng.uniform(-65, -38) / 20) * augment.noise(rng, len(pcm))
+    else:
+        text = ""
+        pcm = augment.bumps(rng, int(24_000 * rng.uniform(0.3, 2.0))) * rng.choice([0.03, 0.1, 0.5])
+    room = int(rng.integers(ROOMS))
+    begin = (FORGET_FRAMES + BEFORE_FRAMES) * FRAME + int(rng.integers(FRAME))
+    last = -(-(begin + len(pcm)) // FRAME)
+    out = np.zeros((last + AFTER_FRAMES) * FRAME, np.float32)
+    out[begin : begin + len(pcm)] = pcm
+    codes = _encode(_shop.ears, _shop.rooms[room].heard(rng, out))[:, FORGET_FRAMES:]
+    return Said(text, room, BEFORE_FRAMES, last - FORGET_FRAMES, codes)
 
 
 @torch.no_grad()
-def _encode_batch(codec: Codec, pcm: np.ndarray) -> np.ndarray:
-    codes = codec.quantize(codec.encode(torch.from_numpy(np.ascontiguousarray(pcm))[:, None]).float()).codes
-    assert codes is not None
-    return codes.numpy().astype(np.int16)
-
-
-def _encode_all(codec: Codec, work: list[tuple[str, int, int, int, np.ndarray]], size: int = 16) -> list[Said]:
-    """Encode recordings of like lengths together."""
-    order = sorted(range(len(work)), key=lambda index: len(work[index][-1]))
-    out = []
-    for first in range(0, len(order), size):
-        group = [work[index] for index in order[first : first + size]]
-        pcm = np.zeros((len(group), max(len(item[-1]) for item in group)), np.float32)
-        for row, item in enumerate(group):
-            pcm[row, : len(item[-1])] = item[-1]
-        with torch.autocast("cpu", torch.bfloat16):
-            codes = _encode_batch(codec, pcm)
-        for row, (text, room, begin, end, samples) in enumerate(group):
-            out.append(Said(text, room, begin, end, codes[row, :, FORGET_FRAMES : len(samples) // FRAME]))
-        if first // size % 50 == 0:
-            print(f"codes: {first} of {len(order)}", flush=True)
-    return out
+def _encode(mimi: MimiModel, pcm: np.ndarray) -> np.ndarray:
+    """In float32: coarser activations give other codes, above all in silence."""
+    return mimi.encode(torch.from_numpy(pcm.astype(np.float32))[None, None])[0].numpy().astype(np.int16)

@@ -13,7 +13,7 @@ import torch
 from moshi.models.lm_utils import _delay_sequence
 from torch.nn import functional
 
-from training import speech_codes, train_codec
+from training import corpus, speech_codes, train_codec
 from training.codec_data import ahead
 from training.lm import build
 from training.text import PAD
@@ -44,10 +44,11 @@ def train(folder: Path, steps: int = STEPS) -> None:
     if (folder / "lm.pt").exists():
         state = torch.load(folder / "lm.pt")
         model.load_state_dict(state["lm"])
-        optimizer.load_state_dict(state["optimizer"])
+        if "optimizer" in state:
+            optimizer.load_state_dict(state["optimizer"])
         first = state["steps"]
     rng = np.random.default_rng(3000 + first)
-    turns = Turns(codes, rng)
+    turns = Turns(codes, corpus.load(folder).voices, rng)
     batches = ahead(lambda: _batch(turns, rng))
     began, rows = time.time(), []
     for step in range(first, steps):

@@ -3,6 +3,7 @@
 Streams as in Moshi: row 0 text, rows 1-8 Nano's codes, rows 9-16 the user's. Nothing is delayed here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +28,13 @@ class Window:
 class Turns:
     """Endless conversations."""
 
-    def __init__(self, codes: SpeechCodes, rng: np.random.Generator) -> None:
+    def __init__(self, codes: SpeechCodes, voices: Sequence[str], rng: np.random.Generator) -> None:
+        """voices: whose each of `codes.said` is."""
         self.codes, self.rng = codes, rng
-        by_text: dict[str, list[Said]] = {}  # so that each sentence is said equally often
-        for said in codes.said:
-            by_text.setdefault(said.text, []).append(said)
+        by_text: dict[str, list[list[Said]]] = {}  # so that each sentence is said equally often
+        for said, voice in zip(codes.said, voices, strict=True):
+            kinds = by_text.setdefault(said.text, [[], []])
+            kinds[voice.startswith("espeak")].append(said)  # and half of the time by the few that sound more human
         self.questions = [said for text, said in by_text.items() if text in ANSWERS]
         self.stops = [said for text, said in by_text.items() if text in STOPS]
         self.unknown = [said for text, said in by_text.items() if text not in ANSWERS and text not in STOPS]
@@ -133,8 +136,8 @@ class Turns:
                 if codes[TEXT, begin + frame - 1] == PAD:
                     codes[TEXT, begin + frame - 1] = EPAD
 
-    def _said(self, sentences: list[list[Said]]) -> Said:
-        return self._one(self._one(sentences))
+    def _said(self, sentences: list[list[list[Said]]]) -> Said:
+        return self._one(self._one(self._one(sentences)))
 
     def _one(self, things: list):
         return things[self.rng.integers(len(things))]

@@ -224,7 +224,7 @@ def _advice(facts: Facts, plan: Plan) -> list[Finding]:
         text = f"no model both fits and keeps real time over its window; closest is {closest.model}"
         found.append(("warn", "time", text))
     if not best:
-        text = "--model nano, tiny and random, shows that everything works; recordings need no real time"
+        text = "--model nano, tiny and part of the package, knows 44 questions; recordings need no real time"
         found.append(("note", "try", text))
     if plan.entries and not any(entry.fits for entry in plan.entries):
         text = "no model fits: 70 % of the memory should hold model, codec and 1 GB to work in"

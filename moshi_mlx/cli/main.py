@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from moshi_mlx.cli.bench import bench
+from moshi_mlx.cli.chat import chat
+from moshi_mlx.cli.demo import demo
 from moshi_mlx.cli.devices import devices
 from moshi_mlx.cli.doctor import doctor
 from moshi_mlx.cli.run import run
@@ -20,7 +22,9 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,  # plain help: the same text on every terminal, in docs/cli.md and in a pipe
 )
+app.command()(chat)
 app.command()(run)
+app.command()(demo)
 app.command()(bench)
 app.command()(devices)
 app.command()(doctor)

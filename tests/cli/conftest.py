@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-QUESTION = Path(__file__).parents[2] / "moshi_mlx" / "assets" / "question.flac"
+QUESTION = Path(__file__).parents[1] / "data" / "question.flac"
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,5 @@ def moshi_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 @pytest.fixture
 def question() -> Path:
-    """The recorded question of `make demo`."""
+    """A recorded question."""
     return QUESTION

@@ -1,0 +1,22 @@
+"""Nano: the tiny trained Moshi that comes with the package, and what it can be asked.
+
+How it was made: `training/` in the repository; what it can and cannot do: README.md in its folder.
+"""
+
+import json
+from pathlib import Path
+
+NAME = "nano"
+FOLDER = Path(__file__).parent / "assets" / "nano"
+
+
+def questions() -> dict[str, str]:
+    """Everything Nano understands, with its answer."""
+    return json.loads((FOLDER / "questions.json").read_text(encoding="utf-8"))
+
+
+def greeting() -> str:
+    """One line for a person who is about to talk to it."""
+    known = questions()
+    some = [question for question in known if question.endswith("?")][::12]
+    return f"nano is a tiny model that knows {len(known)} questions, in English: {' '.join(some)} ..."

@@ -1,0 +1,170 @@
+"""`moshi-mlx chat` as a person uses it: a program of its own between a real microphone and a real speaker.
+
+Both are made of software (tests/sound_card.py); the model is Nano, who answers.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from moshi_mlx.audio.files import read_audio
+from moshi_mlx.cli.demo import CAPTIONS, RECORDING
+from tests.cli.conftest import Done
+from tests.sound_card import SoundCard, sound_card
+
+__all__ = ["sound_card"]
+PATIENCE = 120  # seconds for what takes a few: the machine may be busy
+
+
+class Chat:
+    """A running `moshi-mlx chat --json` and the events it printed so far."""
+
+    def __init__(self, *words: object, module: str = "moshi_mlx", command: str = "chat") -> None:
+        program = [sys.executable, "-m", module, *([command] if command else []), *map(str, words)]
+        self.process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.events: list[dict] = []
+        self.errors = ""
+        self._changed = threading.Condition()
+        self._threads = [threading.Thread(target=self._read), threading.Thread(target=self._read_errors)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for(self, wanted: Callable[[list[dict]], object]) -> None:
+        """Until the events so far are as wanted."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: wanted(self.events), PATIENCE), (self.events, self.errors)
+
+    @property
+    def text(self) -> str:
+        return "".join(event["text"] for event in self.events if event["event"] == "text").strip()
+
+    def end(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and wait; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        for thread in self._threads:
+            thread.join()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe
+            pipe.close()
+        return code
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            with self._changed:
+                self.events.append(json.loads(line))
+                self._changed.notify_all()
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.errors += line
+
+
+def is_ready(events: list[dict]) -> bool:
+    return {"event": "state", "state": "ready"} in events
+
+
+@pytest.fixture
+def question() -> np.ndarray:
+    """The first question of the demo."""
+    first = json.loads(CAPTIONS.read_text())[0]
+    pcm = read_audio(RECORDING).pcm
+    return pcm[int(first["begin"] * 24_000) : int(first["end"] * 24_000)]
+
+
+@pytest.fixture
+def chat(sound_card: SoundCard) -> Iterator[Callable[..., Chat]]:
+    """Starts chats that hear and speak through the software sound card."""
+    started: list[Chat] = []
+
+    def start(*words: object, **how: str) -> Chat:
+        started.append(Chat(*words, **how))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.end(signal.SIGKILL)
+
+
+def test_a_spoken_question_is_answered_through_the_speaker(
+    chat: Callable[..., Chat], sound_card: SoundCard, question: np.ndarray, tmp_path: Path
+) -> None:
+    talk = chat(
+        "--model", "nano", "--json", "--input", "virtmic", "--output", "virtspk", "--save", tmp_path / "talk",
+        "--trace", tmp_path / "trace.json", "--seed", 3,
+    )  # fmt: skip
+    talk.wait_for(is_ready)
+    with sound_card.listen() as heard:
+        sound_card.speak(np.concatenate([np.zeros(12_000, np.float32), question]))
+        talk.wait_for(lambda events: any("Paris." in event.get("text", "") for event in events))
+        threading.Event().wait(1.5)  # the last word is being said
+    assert talk.end() == 130
+    assert talk.text == "The capital of France is Paris."
+    end = talk.events[-1]
+    assert (end["event"], end["text"], end["interrupted"], end["seed"]) == ("end", talk.text, True, 3)
+    loud = np.sqrt(np.mean(heard[0][: len(heard[0]) // 1920 * 1920].reshape(-1, 1920) ** 2, axis=1)) > 0.01
+    assert 8 <= loud.sum() <= 40, "about two seconds of speech"
+
+    user, _ = soundfile.read(tmp_path / "talk" / "user.wav", dtype="float32")
+    moshi, _ = soundfile.read(tmp_path / "talk" / "moshi.wav", dtype="float32")
+    assert len(user) == len(moshi) == 1920 * json.loads((tmp_path / "talk" / "session.json").read_text())["frames"]
+    correlation = np.correlate(user, question[:24_000], mode="valid")
+    assert correlation.max() > 0.5 * np.sum(question[:24_000] ** 2)
+    said = [json.loads(line) for line in (tmp_path / "talk" / "transcript.jsonl").read_text().splitlines()]
+    assert "".join(one["text"] for one in said).strip() == talk.text
+    spans = json.loads((tmp_path / "trace.json").read_text())
+    assert sum(event.get("name") == "generate" for event in spans) == end["frames"]
+
+
+def test_the_known_front_door_talks_too(chat: Callable[..., Chat], tmp_path: Path) -> None:
+    talk = chat("--hf-repo", "nano", "--steps", 10, module="moshi_mlx.local", command="")
+    assert talk.process.wait(PATIENCE) == 0
+    talk.end()
+    assert re.search(r"speak now\n", talk.errors)
+    assert re.search(r"^10 frames in", talk.errors, re.MULTILINE)
+
+
+def test_a_device_that_is_not_there_is_one_line(sound_card: SoundCard, chat: Callable[..., Chat]) -> None:
+    talk = chat("--model", "nano", "--input", "no such thing")
+    assert talk.process.wait(PATIENCE) == 1
+    talk.end()
+    assert talk.errors.startswith("error: ")
+    assert "no such thing" in talk.errors
+    assert talk.errors.count("\n") == 1
+
+
+def test_no_model_and_no_network_suggests_nano(moshi_cli: Callable[..., Done], sound_card: SoundCard) -> None:
+    done = moshi_cli("chat", "--model", "moshiko-q8", "--offline")
+    assert done.code == 1
+    assert re.fullmatch(r"error: .*; --model nano is part of the package and can be tried meanwhile\n", done.err)
+
+
+def test_a_folder_with_a_conversation_is_not_written_over(chat: Callable[..., Chat], tmp_path: Path) -> None:
+    (tmp_path / "session.json").write_text("{}")
+    talk = chat("--model", "nano", "--save", tmp_path)
+    assert talk.process.wait(PATIENCE) == 1
+    talk.end()
+    assert talk.errors.endswith("already holds a conversation; choose another folder\n")
+
+
+def test_killed_it_leaves_what_was_said(chat: Callable[..., Chat], tmp_path: Path) -> None:
+    talk = chat("--model", "nano", "--json", "--save", tmp_path / "talk")
+    talk.wait_for(is_ready)
+    threading.Event().wait(2.5)
+    os.kill(talk.process.pid, signal.SIGKILL)
+    talk.end()
+    assert soundfile.info(tmp_path / "talk" / "mix.wav").frames >= 12 * 1920
