@@ -32,7 +32,7 @@ pace ±15 %, pitch ±10 %, level −12 to +6 dB, noise in half of them, recorded
 | what | figure |
 |---|---|
 | voices that training never heard: literally the right words | {_percent(held["right"])} of {held["turns"]} turns |
-| voices that training heard | {_percent(seen["right"])} of {seen["turns"]} |
+| voices that training heard ({_names(seen["by_voice"])}) | {_percent(seen["right"])} of {seen["turns"]} |
 | began to speak too early (unheard voices) | {_percent(held["early"])} |
 | unknown sentences that training never saw, answered "{UNKNOWN_ANSWER}" | {_percent(unknown["right"])} of {unknown["turns"]} |
 | silence, noise, knocks and coughs that it leaves unanswered | {quiet["silent"]} of {quiet["recordings"]} |
@@ -52,6 +52,8 @@ that it learnt from:
 | words, bigram model | {_percent(original["words"])} | {_percent(nano["words"])} |
 | STOI, mean (worst) | | {nano["stoi"]} ({nano["worst_stoi"]}) |
 
+It sounds like flite's `slt`, a little rougher, with a faint tone at 6 kHz while it is silent.
+
 ![spectrograms of three answers](../../../training/results/voice.png)
 
 Quantized, {_names(figures["precisions"]["q8"]["by_voice"])} alone, {figures["precisions"]["q8"]["turns"]} turns: q8 {_percent(figures["precisions"]["q8"]["right"])}, q4 {_percent(figures["precisions"]["q4"]["right"])} (float32 activations as above).
@@ -69,7 +71,9 @@ diphone voice, free for any use, its HTS voice, BSD-like. None of them is part o
 
 ## Limits
 
-It hears phones rather than words, so what merely sounds like a known question may get that answer. Voices unlike
+Of espeak-ng's voices it understands nearly everything, of flite's and festival's about six turns in ten; then it mostly
+says that it does not know. It hears phones rather than words, so what merely sounds like a known question may get that
+answer. Voices unlike
 those above, children's for example, were not tried. Its codec's window is one second, its memory eight.
 
 ## What it can be asked
