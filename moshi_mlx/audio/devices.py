@@ -118,6 +118,13 @@ def opening_rates(device: Device, kind: Kind) -> list[int]:
     return rates
 
 
+def leave_to_the_system() -> None:
+    """A call of PortAudio hangs: when the program ends, do not wait for it once more."""
+    import atexit
+
+    atexit.unregister(portaudio()._exit_handler)
+
+
 def look_again() -> None:
     """Let PortAudio notice devices that came or went; it lists them only when it starts.
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from moshi_mlx.audio.devices import look_again
+from moshi_mlx.audio.devices import leave_to_the_system, look_again
 from moshi_mlx.audio.doorbell import Doorbell
 from moshi_mlx.audio.port import RETRY, STEADY, Port
 from moshi_mlx.errors import AudioDeviceError
@@ -57,6 +57,8 @@ class Watchdog:
         self._closing = True
         self._doorbell.ring()
         self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            leave_to_the_system()
 
     def reopen(self, port: Port) -> None:
         """Open a port anew, soon: its device seems dead though it does call."""
