@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from moshi_mlx.engine import converse
 from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.scheme import parse_scheme
-from moshi_mlx.session import Reply
+from training.heard import Heard
 
 ASKED = {
     "What is the capital of France?": "The capital of France is Paris.",
@@ -28,28 +27,6 @@ ASKED = {
     "Good night.": "Good night, sleep well.",
     "How old is the king?": "I do not know.",
 }
-LOUD = 10 ** (-45 / 20)  # RMS of a frame that can be heard
-
-
-@dataclass
-class Heard:
-    """A sink: the words with their times, and one frame of audio per step."""
-
-    pieces: list[tuple[float, str]] = field(default_factory=list)
-    frames: list[np.ndarray] = field(default_factory=list)
-
-    def write(self, reply: Reply) -> None:
-        if reply.text:
-            self.pieces.append((reply.time, reply.text))
-        self.frames.append(np.zeros(1920, np.float32) if reply.audio is None else reply.audio)
-
-    @property
-    def text(self) -> str:
-        return "".join(text for _, text in self.pieces).strip()
-
-    @property
-    def loud(self) -> np.ndarray:
-        return np.array([np.sqrt(np.mean(frame**2)) > LOUD for frame in self.frames])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
@@ -15,49 +14,22 @@ import numpy as np
 import soxr
 
 from moshi_mlx.audio.file_stream import FileSource
+from moshi_mlx.audio.frames import FRAME_SECONDS
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.engine import converse
 from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.scheme import parse_scheme
-from moshi_mlx.session import Reply
 from training import augment
 from training.codec_data import LEAD_FRAMES, answer_streams, trimmed
 from training.dialogue import ANSWERS, KNOWN, STOPS, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT
+from training.heard import Heard
 from training.intelligibility import measure
 from training.plots import spectrograms
 from training.voices import HELD_OUT_VOICES, SAMPLE_RATE, TRAINING_VOICES, Voice, speak
 
-FRAME_SECONDS = 0.08
-LOUD = 10 ** (-45 / 20)  # RMS of a frame that can be heard
 LEAD = 1.0  # seconds of silence before anybody speaks
 AT_ONCE = 10  # conversations in a batch
-
-
-@dataclass
-class Heard:
-    """A sink: Nano's words with their times, and its audio frame by frame, in order of arrival."""
-
-    pieces: list[tuple[float, str]] = field(default_factory=list)
-    frames: list[np.ndarray] = field(default_factory=list)
-
-    def write(self, reply: Reply) -> None:
-        if reply.text:
-            self.pieces.append((reply.time, reply.text))
-        self.frames.append(np.zeros(1920, np.float32) if reply.audio is None else reply.audio)
-
-    @property
-    def text(self) -> str:
-        return "".join(text for _, text in self.pieces).strip()
-
-    @property
-    def loud(self) -> np.ndarray:
-        """Whether each frame can be heard."""
-        return np.array([np.sqrt(np.mean(frame**2)) > LOUD for frame in self.frames])
-
-    @property
-    def pcm(self) -> np.ndarray:
-        return np.concatenate(self.frames)
 
 
 def listen(moshi: Moshi, pcm: np.ndarray, tail: float = 4.0) -> Heard:

@@ -55,7 +55,7 @@ class WavWriter:
             raise AudioFileError(f"{self.name} is already closed")
         if (self.samples + len(pcm)) * _BYTES > _MAX_DATA:
             raise AudioFileError(f"{self.name} would grow past 4 GiB, more than a WAV file can hold")
-        pcm = np.nan_to_num(np.asarray(pcm, dtype=np.float32), nan=0.0)
+        pcm = np.asarray(pcm, dtype=np.float32)
         self.clipped += int(np.count_nonzero(np.abs(pcm) > 1.0))
         with self._refusals():
             self._file.write(pcm16(pcm).tobytes())

@@ -52,7 +52,7 @@ def talk(
 
     choose("input", devices.get("input"))
     choose("output", devices.get("output"))
-    control = EchoControl(echo) if echo != "off" else None
+    control = EchoControl(echo)
     found = _resolve(checkpoint)
     screen = Screen(as_json, quiet)
     if found.note:
@@ -95,7 +95,7 @@ def talk(
         raise typer.Exit(INTERRUPTED)
 
 
-def _converse(live: Live, screen: Screen, duplex: Duplex, control: EchoControl | None) -> bool:
+def _converse(live: Live, screen: Screen, duplex: Duplex, control: EchoControl) -> bool:
     """Run the conversation with its keys and its display; whether Ctrl-C ended it."""
     with screen.shown(lambda: status(live, duplex, control), live):
         screen.state("ready")
@@ -131,16 +131,13 @@ def _about(model: str, seed: int, sampling: SamplingConfig, duplex: Duplex) -> d
     }
 
 
-def status(live: Live, duplex: Duplex, control: EchoControl | None) -> Status:
+def status(live: Live, duplex: Duplex, control: EchoControl) -> Status:
     """The figures of this moment."""
     from moshi_mlx.cli.dashboard import Status
 
     audio = duplex.status()
-    echo = ""
-    if control is not None:
-        erle = f" {control.erle:.0f} dB" if control.state == "cancelling" else ""
-        echo = f"{control.state}{erle}"
-    advice = control.advice if control is not None else None
+    state = control.state
+    erle = f" {control.erle:.0f} dB" if state == "cancelling" else ""
     return Status(
         input_db=audio.input_level,
         output_db=audio.output_level,
@@ -148,9 +145,9 @@ def status(live: Live, duplex: Duplex, control: EchoControl | None) -> Status:
         lag_ms=1000 * audio.lag,
         drops=audio.dropped,
         underruns=audio.underruns,
-        echo=echo,
+        echo="" if state == "off" else f"{state}{erle}",
         muted=audio.muted,
-        note=f"{' and '.join(audio.lost)} lost, waiting for it" if audio.lost else advice or "",
+        note=f"{' and '.join(audio.lost)} lost, waiting for it" if audio.lost else control.advice or "",
     )
 
 
