@@ -22,9 +22,14 @@ class Scheme:
     mode: str = "affine"  # or "mxfp4", "nvfp4", "mxfp8"
 
     def __str__(self) -> str:
-        name = next((name for name, scheme in SCHEMES.items() if scheme == self), None)
-        exact = f"{self.bits} bits, group {self.group_size}" + ("" if self.mode == "affine" else f", {self.mode}")
-        return f"{name} ({exact})" if name else exact
+        name = next((name for name, scheme in NAMED.items() if scheme == self), None)
+        exact = f"{self.bits} bits, group {self.group_size}"
+        return f"{name} ({exact})" if name else exact + ("" if self.mode == "affine" else f", {self.mode}")
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Scales and biases included: 16 bits each for affine groups, 8 bits a scale for the others."""
+        return self.bits + (32 if self.mode == "affine" else 8) / self.group_size
 
     def block(self) -> dict[str, Any]:
         """What a config.json says of it."""
@@ -34,19 +39,63 @@ class Scheme:
 SCHEMES = {"q4": Scheme(4, 32), "q8": Scheme(8, 64)}
 """Kyutai's published quantizations, embeddings included."""
 
-_FLOAT_MODES = {(4, 32): "mxfp4", (4, 16): "nvfp4", (8, 32): "mxfp8"}
+NAMED = {
+    **SCHEMES,
+    "q6": Scheme(6, 64),
+    "q5": Scheme(5, 64),
+    "q4-g64": Scheme(4, 64),
+    "mxfp4": Scheme(4, 32, "mxfp4"),
+    "mxfp8": Scheme(8, 32, "mxfp8"),
+    "nvfp4": Scheme(4, 16, "nvfp4"),
+}
+"""Every quantization that has a name."""
+
+_FLOAT_MODES = {(scheme.bits, scheme.group_size): mode for mode, scheme in NAMED.items() if scheme.mode == mode}
 _BITS = (2, 3, 4, 5, 6, 8)
 _GROUPS = (32, 64, 128)
 
 
 def parse_scheme(name: str | int | Scheme) -> Scheme:
-    """The scheme a person means by "q4", "q8", "4" or 8. Raises QuantizationError for others."""
+    """The scheme a person means by "q4", "mxfp4", "4" or 8. Raises QuantizationError for others."""
     if isinstance(name, Scheme):
         return name
     key = str(name).lower()
-    if (key if key.startswith("q") else f"q{key}") not in SCHEMES:
-        raise QuantizationError(f"quantization {name!r} is unknown; one of {', '.join(SCHEMES)} expected")
-    return SCHEMES[key if key.startswith("q") else f"q{key}"]
+    found = NAMED.get(key) or NAMED.get(f"q{key}")
+    if not found:
+        raise QuantizationError(f"quantization {name!r} is unknown; one of {', '.join(NAMED)} expected")
+    return found
+
+
+def make_scheme(
+    bits: int | None = None, group_size: int | None = None, mode: str | None = None, where: str = ""
+) -> Scheme:
+    """The scheme of which some or all numbers are given; the others are those of the named one next to it.
+
+    where: what the numbers stand in, ahead of the message. Raises QuantizationError for what MLX does not have.
+    """
+    if mode in (None, "affine"):
+        bits = 4 if bits is None else bits
+        if group_size is None:
+            group_size = next((scheme.group_size for scheme in NAMED.values() if scheme.bits == bits), 64)
+        if type(bits) is int and type(group_size) is int and bits in _BITS and group_size in _GROUPS:
+            return Scheme(bits, group_size)
+        raise QuantizationError(
+            f"{where}MLX has no {bits!r} bits in groups of {group_size!r}: "
+            f"{_either(_BITS)} bits in groups of {_either(_GROUPS)} expected"
+        )
+    if mode not in _FLOAT_MODES.values():
+        known = ", ".join(["affine", *_FLOAT_MODES.values()])
+        raise QuantizationError(f"{where}mode {mode!r} is unknown: one of {known} expected")
+    scheme = NAMED[mode]
+    if bits not in (None, scheme.bits) or group_size not in (None, scheme.group_size):
+        raise QuantizationError(
+            f"{where}{mode} is always {scheme.bits} bits in groups of {scheme.group_size}: leave both out"
+        )
+    return scheme
+
+
+def _either(numbers: tuple[int, ...]) -> str:
+    return f"{', '.join(map(str, numbers[:-1]))} or {numbers[-1]}"
 
 
 def schemes_from_shapes(tensors: Mapping[str, TensorInfo], widths: Mapping[str, int]) -> dict[str, Scheme]:
