@@ -18,6 +18,7 @@ from moshi_mlx.safetensors_file import read_header, same_bytes
 from moshi_mlx.weights import Source, detect_layout, is_unused, mlx_source, torch_source
 
 PIECE = 1 << 28  # bytes evaluated at once: enough to keep the disk busy, little enough to show progress
+WIDEN_BELOW = 1 << 30  # bytes: twice as many are no burden to a machine that runs such a model on its CPU
 _DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 
 
@@ -132,6 +133,23 @@ class LmWeights:
         config = self.config
         transformer = config.transformer
         return f"{transformer.num_layers} layers of {transformer.dim}, n_q {config.n_q}, dep_q {config.dep_q}"
+
+
+def widen_on_cpu(lm: Lm) -> None:
+    """Hold a small model's half-precision arrays in float32 where MLX runs on the CPU; elsewhere change nothing.
+
+    MLX's CPU backend converts such an operand anew whenever it is used: half of a small model's frame.
+    Models of more than WIDEN_BELOW bytes stay as they are.
+    """
+    if mx.default_device() == mx.gpu or parameter_bytes(lm) > WIDEN_BELOW:
+        return
+    held = parameters(lm)
+    wide = {
+        id(array): array.astype(mx.float32) for array in held.values() if array.dtype in (mx.bfloat16, mx.float16)
+    }
+    lm.update(tree_unflatten([(name, wide.get(id(array), array)) for name, array in held.items()]))
+    lm.activation_dtype = mx.float32
+    mx.eval(lm.parameters())
 
 
 def parameters(module: nn.Module) -> dict[str, mx.array]:

@@ -13,6 +13,7 @@ from moshi_mlx.audio.frames import silence
 from moshi_mlx.checkpoint import DEFAULT_MODEL, Checkpoint
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frame_step import FrameStep
+from moshi_mlx.lm_weights import widen_on_cpu
 from moshi_mlx.sampling import SamplingConfig
 from moshi_mlx.session import Batch, Session
 
@@ -46,7 +47,9 @@ def load(
 def assemble(checkpoint: Checkpoint, codec: str = "auto", kv_bits: int | None = None) -> Moshi:
     """Load all weights of a checkpoint that was found. Arguments as in `load`."""
     loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
-    return Moshi(checkpoint.load_lm(), loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits)
+    lm = checkpoint.load_lm()
+    widen_on_cpu(lm)
+    return Moshi(lm, loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits)
 
 
 class Moshi:

@@ -10,7 +10,7 @@ import pytest
 
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.lm_weights import LmWeights, parameter_bytes, parameters
+from moshi_mlx.lm_weights import LmWeights, parameter_bytes, parameters, widen_on_cpu
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.convert import quantize_lm
@@ -242,3 +242,25 @@ def test_the_config_decides_what_the_shapes_must_be(tmp_path: Path) -> None:
     del settings["quantization"]
     (folder / "config.json").write_text(json.dumps(settings))
     assert Checkpoint.resolve(str(folder)).scheme == SCHEMES["q4"]
+
+
+@pytest.mark.skipif(mx.default_device() == mx.gpu, reason="on a GPU nothing is widened")
+@pytest.mark.parametrize(("scheme", "dtype"), [("q4", None), (None, "bfloat16")])
+def test_a_small_model_is_held_in_float32_on_a_cpu_and_says_the_same(
+    tmp_path: Path, scheme: str | None, dtype: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = golden_config("scheduled") if dtype else TINY  # there steps share weights; this can be quantized
+    lm = weights_of(write_lm(tmp_path / "model", config, layout="mlx", scheme=scheme, dtype=dtype)).load()
+    before, stored = logits_of(lm), parameter_bytes(lm)
+    monkeypatch.setattr("moshi_mlx.lm_weights.WIDEN_BELOW", stored - 1)
+    widen_on_cpu(lm)
+    assert parameter_bytes(lm) == stored, "too large to be widened"
+    monkeypatch.setattr("moshi_mlx.lm_weights.WIDEN_BELOW", stored)
+    widen_on_cpu(lm)
+    types = {array.dtype for array in parameters(lm).values()}
+    assert types == ({mx.uint32, mx.float32} if scheme else {mx.float32})
+    assert stored < parameter_bytes(lm) <= 2 * stored, "what steps share is still held once"
+    assert lm.activation_dtype == mx.float32
+    for wanted, found in zip(before, logits_of(lm), strict=True):
+        # What was half as wide was rounded on its way: rows of tables, and scales.
+        assert np.abs(found - wanted).mean() < 0.01 * np.abs(wanted).mean()

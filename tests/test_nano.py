@@ -15,6 +15,7 @@ from moshi_mlx.audio.files import read_audio
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.cli.demo import CAPTIONS, LEAD, RECORDING, TAIL
 from moshi_mlx.engine import converse
+from moshi_mlx.lm_weights import widen_on_cpu
 from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.scheme import parse_scheme
@@ -111,6 +112,7 @@ def test_quantized_it_still_answers(scheme: str, spoken: Callable[[str], np.ndar
     checkpoint = Checkpoint.resolve("nano", offline=True)
     lm = checkpoint.load_lm()
     quantize_lm(lm, parse_scheme(scheme))
+    widen_on_cpu(lm)
     model = Moshi(lm, checkpoint.load_codec("mlx"), checkpoint.load_tokenizer(), checkpoint.sampling)
     right = [listen(model, spoken(question)).text == answer for question, answer in ASKED.items()]
     assert sum(right) >= 4

@@ -83,10 +83,13 @@ def _checkpoint(
     model: str, kind: str | None, codec: str, kv_bits: int | None, offline: bool
 ) -> tuple[Moshi, str, str]:
     from moshi_mlx.checkpoint import Checkpoint
+    from moshi_mlx.lm_weights import widen_on_cpu
 
     checkpoint = Checkpoint.resolve(model, quantization=kind, offline=offline)
     if codec == "none":
-        moshi = wordless(checkpoint.load_lm(), kv_bits=kv_bits)
+        lm = checkpoint.load_lm()
+        widen_on_cpu(lm)
+        moshi = wordless(lm, kv_bits=kv_bits)
     else:
         moshi = assemble(checkpoint, codec, kv_bits)
     return moshi, checkpoint.name, str(checkpoint.scheme or "not quantized")
