@@ -17,6 +17,7 @@ from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.audio.frames import FRAME_SECONDS
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.engine import converse
+from moshi_mlx.lm_weights import widen_on_cpu
 from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.scheme import parse_scheme
@@ -165,6 +166,7 @@ def precisions(model: str, voices: Sequence[Voice], texts: Sequence[str], say: C
     for scheme in ("q8", "q4"):
         lm = checkpoint.load_lm()
         quantize_lm(lm, parse_scheme(scheme))
+        widen_on_cpu(lm)
         moshi = Moshi(lm, checkpoint.load_codec("mlx"), checkpoint.load_tokenizer(), checkpoint.sampling)
         found[scheme] = understanding(moshi, voices, texts, 1, say)
     return found
@@ -183,7 +185,7 @@ def voice_quality(moshi: Moshi, pictures: Path, say: Callable) -> dict:
     streams = answer_streams()
     wrong = []
     for question, text in ANSWERS.items():
-        heard = listen(moshi, speak(TRAINING_VOICES[5], question).pcm)
+        heard = listen(moshi, speak(Voice("espeak", "en-us"), question).pcm)
         if heard.text != text:
             wrong.append([question, heard.text])
         begin = next((at for at, loud in enumerate(heard.loud) if loud), None)
@@ -227,7 +229,7 @@ def evaluate(model: str, out: Path, every: int = 1) -> dict:
     texts = list(KNOWN)[::every]
     results = {
         "held_out": understanding(moshi, HELD_OUT_VOICES, texts, 1, say),
-        "training_voices": understanding(moshi, TRAINING_VOICES[:6:2], texts, 2, say),
+        "training_voices": understanding(moshi, TRAINING_VOICES[:8], texts, 2, say),
         "unknown": understanding(moshi, HELD_OUT_VOICES, UNKNOWN_HELD_OUT, 3, say),
         "quiet": quiet(moshi),
         "interruptions": interruptions(moshi, HELD_OUT_VOICES, 24, say),

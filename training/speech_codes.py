@@ -169,7 +169,8 @@ def _clip(index: int) -> Said:
     if index < len(_shop.recordings):
         text = _shop.recordings.texts[index]
         pcm = trimmed(_shop.recordings.utterance(index).pcm, 0.01, 240)
-        factor = float(np.exp(rng.uniform(-0.1, 0.1)))
+        spread = 0.1 if _shop.recordings.voices[index].startswith("espeak") else 0.16
+        factor = float(np.exp(rng.uniform(-spread, spread)))  # of a larger or a smaller person
         pcm = augment.warped(pcm, factor, int(len(pcm) / factor), 0)
         if rng.random() < NOISY_SHARE:
             pcm = pcm + 10 ** (rng.uniform(-65, -38) / 20) * augment.noise(rng, len(pcm))

@@ -13,7 +13,7 @@ from training.speech_codes import FORGET_FRAMES, Answer, Said, SpeechCodes
 from training.text import EPAD, PAD, token_ids
 
 GAP = 4  # frames between the end of a question and the answer
-REACTION = 3  # frames between the beginning of an interruption and silence
+REACTION = 2  # frames between the beginning of an interruption and silence
 TEXT, OWN, USER = 0, slice(1, 9), slice(9, 17)
 
 

@@ -1,4 +1,4 @@
-"""Synthesizers: flite, espeak-ng and festival as one function, `speak`, with the time of every phone."""
+"""Synthesizers: flite, espeak-ng, festival and pico as one function, `speak`, with the time of every phone."""
 
 import ctypes
 import subprocess
@@ -19,7 +19,7 @@ LABEL_RATE = 100  # phone labels per second
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker. engine: "flite", "espeak" or "festival"; name: as that program calls it."""
+    """A speaker. engine: "flite", "espeak", "festival" or "pico"; name: as that program calls it."""
 
     engine: str
     name: str
@@ -33,6 +33,7 @@ MODEL_VOICE = Voice("flite", "slt")
 
 TRAINING_VOICES = tuple(
     [Voice("flite", name) for name in ("rms", "awb", "kal", "kal16", "slt")]
+    + [Voice("festival", "kal_diphone"), Voice("pico", "en-US"), Voice("pico", "en-GB")]
     + [
         Voice("espeak", name)
         for name in (
@@ -62,11 +63,13 @@ class Utterance:
 
 
 def speak(voice: Voice, text: str, speed: float = 1.0, pitch: float = 1.0) -> Utterance:
-    """Say `text`. speed and pitch: factors of the voice's own. Festival's phones are not known: all IGNORE.
+    """Say `text`. speed and pitch: factors of the voice's own.
+
+    The phones of festival and pico are not known: all IGNORE.
 
     Raises RuntimeError if the synthesizer is missing or says nothing.
     """
-    engine = {"flite": _flite, "espeak": _espeak, "festival": _festival}[voice.engine]
+    engine = {"flite": _flite, "espeak": _espeak, "festival": _festival, "pico": _pico}[voice.engine]
     pcm, rate, segments = engine(voice.name, text, speed, pitch)
     if len(pcm) < rate // 20 or not np.any(pcm):
         raise RuntimeError(f"{voice} says nothing for {text!r}")
@@ -117,6 +120,15 @@ def _festival(name: str, text: str, speed: float, pitch: float):
         pcm, rate = soundfile.read(path, dtype="float32")
     if pitch != 1.0:  # festival has no common setting for it: resampled, which moves the formants as well
         pcm, rate = soxr.resample(pcm, pitch, 1.0).astype(np.float32), rate
+    return pcm, rate, []
+
+
+def _pico(name: str, text: str, speed: float, pitch: float):
+    marked = f'<pitch level="{100 * pitch:.0f}"><speed level="{100 * speed:.0f}">{text}</speed></pitch>'
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.wav"
+        subprocess.run(["pico2wave", "-l", name, "-w", str(path), marked], check=True, capture_output=True)
+        pcm, rate = soundfile.read(path, dtype="float32")
     return pcm, rate, []
 
 
