@@ -1,0 +1,84 @@
+/** The last seconds of both voices, one above the line and one below. */
+
+const BLOCKS = 3; // of 20 ms in a column
+const PITCH = 4; // pixels from one column to the next
+const RANGE = 50; // dB from the smallest bar to full scale
+
+export class Waveform {
+  #columns = []; // [you, moshi] peaks
+  #blocks = 0;
+  #drawing = false;
+
+  constructor(canvas) {
+    this.canvas = canvas;
+    new ResizeObserver(() => this.#draw()).observe(canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
+  }
+
+  clear() {
+    this.#columns = [];
+    this.#draw();
+  }
+
+  /** 20 ms of either voice. */
+  add(microphone, speaker) {
+    if (this.#blocks++ % BLOCKS === 0) {
+      this.#columns.push([0, 0]);
+      if (this.#columns.length > 1000) this.#columns.splice(0, 500);
+    }
+    const column = this.#columns[this.#columns.length - 1];
+    column[0] = Math.max(column[0], peak(microphone));
+    column[1] = Math.max(column[1], peak(speaker));
+    this.#draw();
+  }
+
+  #draw() {
+    if (this.#drawing) return;
+    this.#drawing = true;
+    requestAnimationFrame(() => {
+      this.#drawing = false;
+      this.#paint();
+    });
+  }
+
+  #paint() {
+    const { canvas } = this;
+    const scale = devicePixelRatio;
+    const { clientWidth: width, clientHeight: height } = canvas;
+    if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
+      canvas.width = Math.round(width * scale);
+      canvas.height = Math.round(height * scale);
+    }
+    const colours = getComputedStyle(canvas);
+    const pen = canvas.getContext("2d");
+    pen.setTransform(scale, 0, 0, scale, 0, 0);
+    pen.clearRect(0, 0, width, height);
+    const middle = height / 2;
+    pen.fillStyle = colours.getPropertyValue("--line");
+    pen.fillRect(0, middle - 0.5, width, 1);
+    const shown = this.#columns.slice(-Math.floor(width / PITCH));
+    for (const side of [0, 1]) {
+      pen.fillStyle = colours.getPropertyValue(side === 0 ? "--you" : "--moshi");
+      shown.forEach((column, index) => {
+        const bar = share(column[side]) * (middle - 4);
+        if (bar < 0.5) return;
+        const x = width - (shown.length - index) * PITCH;
+        pen.globalAlpha = Math.min(1, x / (width * 0.25) + 0.05); // the past fades
+        pen.beginPath();
+        pen.roundRect(x, side === 0 ? middle - 2 - bar : middle + 2, PITCH - 1.5, bar, 1.25);
+        pen.fill();
+      });
+    }
+    pen.globalAlpha = 1;
+  }
+}
+
+export function peak(samples) {
+  let most = 0;
+  for (const sample of samples) most = Math.max(most, Math.abs(sample));
+  return most;
+}
+
+function share(level) {
+  return Math.max(0, 1 + (20 * Math.log10(level + 1e-9)) / RANGE);
+}
