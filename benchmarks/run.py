@@ -9,18 +9,24 @@ need a machine that does nothing else. All of it goes to a JSON file, and as a t
 import argparse
 import json
 import os
+import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
 from mimi_vs_peer import mimi_vs_peer
 from peer_environment import peer_python
 from step_vs_peer import step_vs_peer
 
 from moshi_mlx.bench.counts import count
-from moshi_mlx.bench.gates import COUNT_GATES, MIMI_GATES, SPEED_GATES, missed
+from moshi_mlx.bench.gates import BATCH_GATES, COUNT_GATES, LIVE_GATES, MIMI_GATES, SPEED_GATES, missed
+from moshi_mlx.bench.measure import Plan, measure
 from moshi_mlx.bench.report import table
 from moshi_mlx.bench.scene import scene
-from moshi_mlx.models.config import MOSHI_7B
+from moshi_mlx.bench.shapes import random_lm, shape
+from moshi_mlx.bench.talk import wordless
+from moshi_mlx.bench.traffic import traffic
+from moshi_mlx.models.config import MOSHI_7B, LmConfig
 
 QUIET = 1.5  # load average above which timings are doubtful
 
@@ -41,6 +47,7 @@ def main() -> None:
         "dense": step_vs_peer(peer, 64, "dense", options.rounds, 25),
         "q4": step_vs_peer(peer, 128, "q4", options.rounds, 15),
     }
+    first_frame = first_over_median(options.rounds)
     mimi = {} if options.skip_mimi else mimi_vs_peer(peer, options.rounds, 10)
     counts = count("moshi-7b", MOSHI_7B, "q4").as_dict()
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +57,8 @@ def main() -> None:
         "steps": steps,
         "mimi": mimi,
         "counts": counts,
+        "first_frame": first_frame,
+        "bytes": batch_bytes(),
     }
     options.out.write_text(json.dumps(report, indent=1))
 
@@ -72,19 +81,54 @@ def main() -> None:
         )
     )
     ratios = {name: row["speed_up"] for name, row in timed.items()}
+    ratios["host"] = steps["dense"]["host"]["speed_up"]
+    others = {"first_frame": first_frame["median"], "batch_bytes": report["bytes"]["4 over 1"]["0"]}
     gates = [
         (COUNT_GATES, counts),
         (SPEED_GATES, ratios),
+        (LIVE_GATES, others),
+        (BATCH_GATES, others),
         *([] if options.skip_mimi else [(MIMI_GATES, ratios)]),
     ]
     rows = [
-        (gate.name, figures[gate.key], gate.bar, gate.stretch, "ok" if gate.holds(figures[gate.key]) else "MISSED")
+        (
+            gate.name,
+            figures[gate.key],
+            gate.bar,
+            gate.stretch or "",
+            "ok" if gate.holds(figures[gate.key]) else "MISSED",
+        )
         for group, figures in gates
         for gate in group
     ]
     print("\n" + table(rows, ("gate", "now", "bar", "stretch", "")))
     if failures := [line for group, figures in gates for line in missed(figures, group)]:
         sys.exit("error: " + "; ".join(failures))
+
+
+def first_over_median(rounds: int) -> dict[str, Any]:
+    """How much longer the first frame of a conversation takes than its median frame."""
+    ratios = []
+    for _ in range(rounds):
+        moshi = wordless(random_lm(LmConfig.from_dict(shape("moshi-tiny")), "q4"))
+        run = measure(moshi, Plan(frames=60))
+        ratios.append(run["first_frame_ms"] / run["stages"]["generate"]["p50_ms"])
+    return {
+        "median": round(statistics.median(ratios), 2),
+        "range": [round(min(ratios), 2), round(max(ratios), 2)],
+    }
+
+
+def batch_bytes() -> dict[str, Any]:
+    """Gigabytes read per frame at Moshi 7B's shape, q4, by conversations in a step and past positions."""
+    config = LmConfig.from_dict(MOSHI_7B)
+    read = {
+        str(context): {
+            str(batch): round(traffic(config, "q4", context, batch).total / 1e9, 3) for batch in (1, 4, 16)
+        }
+        for context in (0, 750, 1500, 3000)
+    }
+    return {"GB": read, "4 over 1": {context: round(row["4"] / row["1"], 2) for context, row in read.items()}}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ from moshi_mlx.bench.scene import scene
 def step_vs_peer(
     peer: str, width: int, kind: str, rounds: int, frames: int, text_card: int = 256, card: int = 128
 ) -> dict[str, Any]:
-    """Times of a step and their ratio. kind: "dense" (float32) or "q4"."""
+    """Times of a step and their ratio; the same of its host part, in which Python does not wait for MLX.
+
+    kind: "dense" (float32) or "q4".
+    """
     shape = (width, kind, text_card, card)
     workers = {
         "ours": Worker(sys.executable, "worker_ours.py", *shape),
@@ -31,6 +34,7 @@ def step_vs_peer(
     return {
         "what": f"step, width {width} {kind}, vocabularies {text_card}/{card}",
         **speed_up(medians["ours"]["step"], medians["peer"]["step"]),
+        "host": speed_up(medians["ours"]["host"], medians["peer"]["host"]),
         "rounds": rounds,
         "frames": frames,
     }

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from waits import Waits
 
 from moshi_mlx import load
 from moshi_mlx.bench.shapes import narrowed
@@ -32,13 +33,15 @@ def main() -> None:
         )
         session = load(str(path), codec="mlx").session(seed=1)
     random = np.random.RandomState(0)
+    waits = Waits()
     for line in sys.stdin:
-        times = []
+        times, host = [], []
         for codes in random.randint(0, card, (int(line), 8)):
-            start = time.perf_counter()
+            start, before = time.perf_counter(), waits.seconds
             session.generate(codes)
             times.append(1000 * (time.perf_counter() - start))
-        print(json.dumps({"step": times}), flush=True)
+            host.append(times[-1] - 1000 * (waits.seconds - before))
+        print(json.dumps({"step": times, "host": host}), flush=True)
 
 
 main()

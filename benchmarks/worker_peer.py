@@ -11,6 +11,7 @@ import time
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from waits import Waits
 
 from moshi_mlx import models, utils
 
@@ -39,18 +40,21 @@ def main() -> None:
         model=model, max_steps=4000, text_sampler=utils.Sampler(), audio_sampler=utils.Sampler(), check=False
     )
     random = np.random.RandomState(0)
+    waits = Waits()
     for line in sys.stdin:
-        times = []
+        times, host = [], []
         for codes in random.randint(0, card, (int(line), 8)):
-            start = time.perf_counter()
+            start, before = time.perf_counter(), waits.seconds
             # What the peer's live loop does with a frame (local.py): step, then read text and audio tokens.
             text = generator.step(mx.array(codes, dtype=mx.int32)[None])
             text[0].item()
             audio = generator.last_audio_tokens()
             if audio is not None:
+                mx.eval(audio)
                 np.array(audio)
             times.append(1000 * (time.perf_counter() - start))
-        print(json.dumps({"step": times}), flush=True)
+            host.append(times[-1] - 1000 * (waits.seconds - before))
+        print(json.dumps({"step": times, "host": host}), flush=True)
 
 
 main()

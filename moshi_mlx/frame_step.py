@@ -39,6 +39,7 @@ class FrameStep:
         self._embed = compiled(lm.embed)
         self._heads: dict[tuple[Features, Features], Callable[..., list[mx.array]]] = {}
         self._settings: tuple[list[SamplingConfig], RowSettings, RowSettings] | None = None
+        self.watch: Callable[[mx.array], None] | None = None  # is given the temporal transformer's output
 
     def __call__(
         self,
@@ -60,6 +61,8 @@ class FrameStep:
         if condition is not None:
             x = x + condition.astype(x.dtype)
         x = lm.transformer(x, state.temporal, None if running.all() else running)
+        if self.watch:
+            self.watch(x)
         text, audio = self._row_settings([draw.config for draw in rows])
         keys = mx.array(frame_keys([(draw.seed, draw.frame) for draw in rows]))
         recent, penalty = _recent(rows)

@@ -38,8 +38,15 @@ COUNT_GATES = (
 SPEED_GATES = (
     Gate("speed against moshi_mlx 0.3.0, 64 wide, dense f32", "dense", least=2.2, stretch=2.8),
     Gate("speed against moshi_mlx 0.3.0, 128 wide, q4", "q4", least=1.6, stretch=2.0),
+    Gate("host part of its frame over ours, 64 wide, dense f32", "host", least=3, stretch=4),
 )
 """All layers and streams of Moshi 7B, on the CPU with a fast BLAS, alternating in one run."""
+
+LIVE_GATES = (Gate("first live frame over the median", "first_frame", most=1.5),)
+"""moshi-tiny, q4, after the warm-up that every conversation has; the median of several conversations."""
+
+BATCH_GATES = (Gate("bytes read by 4 conversations over those of 1, window empty", "batch_bytes", most=1.5),)
+"""At Moshi 7B's shape, q4: where a step is bound by bandwidth, its time follows the bytes."""
 
 MIMI_GATES = (
     Gate("Mimi decode against moshi_mlx 0.3.0's in MLX", "decode_peer", least=4, stretch=8),

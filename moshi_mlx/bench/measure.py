@@ -13,6 +13,8 @@ import numpy as np
 
 from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.bench.graph import replacing
+from moshi_mlx.bench.parts import measure_parts
+from moshi_mlx.bench.report import PARTS
 from moshi_mlx.bench.scene import resident_peak
 from moshi_mlx.bench.traffic import weight_bytes
 from moshi_mlx.engine import converse
@@ -23,6 +25,7 @@ from moshi_mlx.session import Batch, Generated, Reply, Session
 WARM_UP = 10  # live frames before those that count: delays are filled
 MINUTE = round(60 / FRAME_SECONDS)  # frames
 STAGES = ("encode", "generate", "decode", "host")
+PARTS_FRAMES = 30  # at most: they cost extra
 
 
 @dataclass
@@ -49,12 +52,16 @@ class Times:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure. context: past positions to start from. batch: conversations in a step."""
+    """What to measure. context: past positions to start from. batch: conversations in a step.
+
+    keep: report the time of every frame.
+    """
 
     frames: int = 100
     context: int = 0
     batch: int = 1
     paced: bool = False
+    keep: bool = False
 
 
 def measure(moshi: Moshi, plan: Plan, bandwidth: float | None = None) -> dict[str, Any]:
@@ -82,11 +89,15 @@ def measure(moshi: Moshi, plan: Plan, bandwidth: float | None = None) -> dict[st
         times = _run(sessions, plan.frames, plan.paced)
         reach = np.minimum(start + 1 + np.arange(plan.frames), window)
         position = sum(array.nbytes for array in batch._state.temporal.arrays()) / batch._state.temporal.slots
+        memory = _memory()
+        parts = measure_parts(sessions, min(plan.frames, PARTS_FRAMES))
     finally:
         for session in sessions:
             session.close()
     keys_values = position * float(reach.mean())
-    return _figures(moshi, plan, times, first, warm_up, weight_bytes(moshi.lm, plan.batch), keys_values, bandwidth)
+    weights = weight_bytes(moshi.lm, plan.batch)
+    figures = _figures(moshi, plan, times, first, warm_up, weights, keys_values, bandwidth)
+    return {**figures, "parts": {name: percentiles(getattr(parts, name)) for name in PARTS}, **memory}
 
 
 def fill(batch: Batch, positions: int) -> None:
@@ -252,6 +263,12 @@ def _figures(
         "achieved_GB_per_s": round(achieved, 2),
         "share_of_bandwidth": round(achieved / bandwidth, 3) if bandwidth else None,
         "series": _series(frame),
+        "frame_ms": [_ms(seconds) for seconds in frame] if plan.keep else None,
+    }
+
+
+def _memory() -> dict[str, int]:
+    return {
         "mlx_peak_bytes": mx.get_peak_memory(),
         "mlx_active_bytes": mx.get_active_memory(),
         "resident_peak_bytes": resident_peak(),

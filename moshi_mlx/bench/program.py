@@ -41,13 +41,14 @@ def times_report(
     kv_bits: int | None = None,
     paced: bool = False,
     sustained: float | None = None,
+    keep: bool = False,
     offline: bool = False,
 ) -> dict[str, Any]:
     """Measure a checkpoint, or random weights of a shape; burst, and paced too if asked.
 
     kind: of random weights, see `shapes.KINDS`; of a checkpoint it is only checked.
     codec: "rust", "mlx", "auto" or "none" (default: none for random weights). kv_bits: as for `Moshi`.
-    sustained: seconds of one paced run, in place of all others.
+    sustained: seconds of one paced run, in place of all others. keep: report the time of every frame.
     """
     where = scene()  # before the load of the measurement itself shows in the load average
     start = time.perf_counter()
@@ -60,7 +61,7 @@ def times_report(
     modes = (False, True) if paced else (False,)
     if sustained:
         frames, modes = max(1, round(sustained / FRAME_SECONDS)), (True,)
-    plans = [Plan(frames, context, batch, mode) for context in contexts for mode in modes]
+    plans = [Plan(frames, context, batch, mode, keep) for context in contexts for mode in modes]
     runs = [measure(moshi, plan, where["bandwidth_GB_per_s"]) for plan in plans]
     return {
         "schema": SCHEMA,

@@ -9,6 +9,7 @@ from typing import Any
 
 from moshi_mlx.errors import ConfigError
 
+PARTS = ("temporal", "depth", "sampling")
 SCHEMA = 1  # of the JSON reports; counts changes that break readers
 
 COMPARED = (  # path in a run, heading, is more better
@@ -17,6 +18,8 @@ COMPARED = (  # path in a run, heading, is more better
     (("frame", "p99_ms"), "frame p99 ms", False),
     (("stages", "encode", "p50_ms"), "encode p50 ms", False),
     (("stages", "generate", "p50_ms"), "generate p50 ms", False),
+    (("parts", "temporal", "p50_ms"), "temporal p50 ms", False),
+    (("parts", "depth", "p50_ms"), "depth p50 ms", False),
     (("stages", "decode", "p50_ms"), "decode p50 ms", False),
     (("stages", "host", "p50_ms"), "host p50 ms", False),
     (("first_frame_ms",), "first frame ms", False),
@@ -79,6 +82,8 @@ def run_text(report: Mapping[str, Any]) -> str:
     for stage in ("encode", "generate", "host", "decode"):
         label = "  of which host" if stage == "host" else stage
         rows.append((f"{label} ms, p50 / p95 / p99 / max", *_spreads(report, "stages", stage)))
+        if stage == "host":
+            rows += [(f"  {part} ms *", *_spreads(report, "parts", part)) for part in PARTS]
     rows += [
         ("frame ms", *_spreads(report, "frame")),
         ("latency ms", *_spreads(report, "latency")),
@@ -101,6 +106,7 @@ def run_text(report: Mapping[str, Any]) -> str:
             f"ready in {model['ready_seconds']} s; batch {first['batch']}, codec {first['codec']}, "
             f"{first['frames']} frames after {first['frames_before']} that do not count",
             table(rows, ("", *headings)),
+            "* each waited for, in further frames; depth is with its draws, sampling the draws alone",
             *_minutes(report["runs"]),
         ]
     )
@@ -132,7 +138,7 @@ def compare_text(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     for old, new in both:
         rows = []
         for path, heading, more_is_better in COMPARED:
-            a, b = _at(old, path), _at(new, path)
+            a, b = _found(old, path), _found(new, path)
             ratio = (b / a if more_is_better else a / b) if a and b else None
             rows.append((heading, a, b, "" if ratio is None else f"{ratio:.2f}x"))
         title = f"{old['mode']} @{old['context']}, batch {old['batch']}, codec {old['codec']}"
@@ -168,6 +174,14 @@ def _each(report: Mapping[str, Any], name: str) -> list[Any]:
 
 def _spreads(report: Mapping[str, Any], *path: str) -> list[str]:
     return [" / ".join(f"{value:.1f}" for value in _at(run, path).values()) for run in report["runs"]]
+
+
+def _found(run: Mapping[str, Any], path: Iterable[str]) -> Any:
+    """As `_at`; None where a report of an earlier version has no such figure."""
+    try:
+        return _at(run, path)
+    except KeyError:
+        return None
 
 
 def _at(run: Mapping[str, Any], path: Iterable[str]) -> Any:

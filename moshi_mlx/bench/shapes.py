@@ -26,8 +26,16 @@ SHAPES: dict[str, dict[str, Any]] = {
     "hibiki-1b": MOSHI_7B
     | {"dim": 2048, "num_heads": 16, "num_layers": 16, "text_card": 48_000, "context": 500}
     | {"max_period": 100_000, "delays": _HIBIKI_DELAYS},
-}
-"""Published shapes by name, as config.json fields. Hibiki's conditioner adds one vector and is left out."""
+    "helium-2b": {
+        "dim": 2560, "num_heads": 20, "num_layers": 24, "hidden_scale": 4.125, "context": 4096,
+        "text_card": 48_000, "n_q": 0, "dep_q": 0, "delays": [0], "max_period": 100_000,
+        "gating": "silu", "norm": "rms_norm_f32", "positional_embedding": "rope",
+    },
+}  # fmt: skip
+"""Published shapes by name, as config.json fields.
+
+Hibiki's conditioner adds one vector and is left out. helium-2b is a text model: a "frame" of it is one text token.
+"""
 
 KINDS: dict[str, Scheme | None] = {"bf16": None, "f32": None, **SCHEMES, "mxfp4": Scheme(4, 32, "mxfp4")}
 """What weights can be measured as; None: not quantized."""

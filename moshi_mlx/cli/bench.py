@@ -19,7 +19,8 @@ def bench(
     shape: Annotated[
         str | None,
         typer.Option(
-            help="Published shape for random weights: moshi-7b, hibiki-1b, moshi-tiny.", show_default="moshi-7b"
+            help="Published shape for random weights: moshi-7b, hibiki-1b, helium-2b, moshi-tiny.",
+            show_default="moshi-7b",
         ),
     ] = None,
     random: Annotated[
@@ -67,6 +68,10 @@ def bench(
         tuple[Path, Path] | None,
         typer.Option(metavar="A.json B.json", help="Compare two reports that --json printed."),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the time of every frame; needs the extra `plots`."),
+    ] = None,
     offline: options.OfflineOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -91,6 +96,11 @@ def bench(
         report = counts_report(shape or DEFAULT_SHAPE, quantized or DEFAULT_KIND, frames or 200)
         _show(report, counts_text(report["counts"]), as_json)
         return
+    from moshi_mlx.bench.plot import check_plot
+    from moshi_mlx.bench.plot import plot as draw
+
+    if plot:
+        check_plot(plot)
     if not as_json:
         print(f"measuring {model or 'random weights'}: a minute or two", file=sys.stderr)
     report = times_report(
@@ -101,8 +111,11 @@ def bench(
         batch=batch,
         paced=paced,
         sustained=_seconds(sustained) if sustained else None,
+        keep=plot is not None,
         offline=offline,
     )
+    if plot:
+        draw(report, plot)
     _show(report, run_text(report), as_json)
 
 

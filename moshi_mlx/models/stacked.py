@@ -15,17 +15,16 @@ ROWS = ("weight", "scales", "biases")  # what has a row per output, or per entry
 
 
 def stack_rows(layers: Sequence[M]) -> M | None:
-    """One layer or table with the rows of all; None if they are not of one kind (or have children of their own).
+    """One layer or table with the rows of all; None if there are none, or of several kinds, or with children.
 
     The layers' own arrays become views of the stacked ones, so that nothing is held twice.
     """
-    first = layers[0]
-    if any(layer.children() or set(layer) - set(ROWS) for layer in layers):
+    if not layers or any(layer.children() or set(layer) - set(ROWS) for layer in layers):
         return None
     if len({_kind(layer) for layer in layers}) > 1:
         return None
-    stacked = copy(first)
-    for name in set(first):
+    stacked = copy(layers[0])
+    for name in set(layers[0]):
         counts = [layer[name].shape[0] for layer in layers]
         rows = mx.concatenate([layer[name] for layer in layers])
         mx.eval(rows)

@@ -4,6 +4,7 @@ import pytest
 
 from moshi_mlx.bench.counts import Counts, count
 from moshi_mlx.bench.gates import COUNT_GATES, missed
+from moshi_mlx.bench.shapes import SHAPES
 from moshi_mlx.models.config import MOSHI_7B
 
 
@@ -30,3 +31,11 @@ def test_compiled_code_was_traced_and_then_never_again(counts: Counts) -> None:
 def test_bytes_come_with_the_counts(counts: Counts) -> None:
     assert counts.traffic[0].total / 1e9 == pytest.approx(4.610, abs=0.001)
     assert counts.traffic[3000].keys_values == 3000 * 512 * 1024
+
+
+def test_a_text_model_has_a_temporal_transformer_alone() -> None:
+    counts = count("helium-2b", SHAPES["helium-2b"], "q4", frames=24, contexts=(0,))
+    assert counts.kinds["QuantizedMatmul"] == 24 * 4 + 1
+    # 24 layers of (3 + 1) x 2560^2 and 3 x 2560 x 7040, and the head, at 5 bits a weight with scale and bias
+    weights = 24 * (4 * 2560**2 + 3 * 2560 * 7040) + 48_000 * 2560
+    assert counts.traffic[0].weights == pytest.approx(weights * 5 / 8, rel=0.001)

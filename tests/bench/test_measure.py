@@ -1,9 +1,13 @@
 """Measuring: the right frames are run and timed. No test looks at how long they took."""
 
+from contextlib import ExitStack
+
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from moshi_mlx.bench.measure import Plan, Times, _series, fill, measure
+from moshi_mlx.bench.parts import measure_parts
 from moshi_mlx.bench.shapes import narrowed, random_lm
 from moshi_mlx.bench.talk import wordless
 from moshi_mlx.errors import ConfigError
@@ -25,6 +29,36 @@ def test_every_frame_is_measured_in_every_stage(moshi: Moshi, batch: int) -> Non
     assert run["frames_per_second"] == pytest.approx(7 * batch / run["seconds"], rel=0.05)  # seconds are rounded
     assert run["tokens_per_second"] == pytest.approx(9 * run["frames_per_second"], rel=0.05)
     assert 0 < run["stages"]["host"]["p50_ms"] <= run["stages"]["generate"]["max_ms"] <= run["frame"]["max_ms"]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_generate_is_measured_in_parts(moshi: Moshi, batch: int) -> None:
+    with ExitStack() as stack:
+        together = moshi.batch(batch)
+        sessions = [stack.enter_context(together.join(seed=row)) for row in range(batch)]
+        parts = measure_parts(sessions, 4)
+        assert [session.delays.step for session in sessions] == [4] * batch
+    assert {len(parts.temporal), len(parts.depth), len(parts.sampling)} == {4}
+    assert all(seconds > 0 for times in (parts.temporal, parts.depth, parts.sampling) for seconds in times)
+    assert moshi.step.watch is None, "nobody waits afterwards"
+
+
+def test_waiting_for_parts_does_not_change_what_is_said(moshi: Moshi) -> None:
+    codes = np.random.RandomState(3).randint(0, moshi.lm.config.card, (6, 8))
+    said = []
+    for watch in (None, mx.eval):
+        moshi.step.watch = watch
+        with moshi.session(seed=1) as session:
+            said.append([session.generate(frame).text_id for frame in codes])
+    moshi.step.watch = None
+    assert said[0] == said[1]
+
+
+def test_the_time_of_every_frame_is_kept_when_asked_for(moshi: Moshi) -> None:
+    assert measure(moshi, Plan(frames=5))["frame_ms"] is None
+    run = measure(moshi, Plan(frames=5, keep=True))
+    assert len(run["frame_ms"]) == 5
+    assert max(run["frame_ms"]) == run["frame"]["max_ms"]
 
 
 def test_a_paced_run_takes_the_time_of_its_frames(moshi: Moshi) -> None:

@@ -2,16 +2,18 @@
 
 import copy
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from moshi_mlx.bench.gates import COUNT_GATES, SPEED_GATES, missed
+from moshi_mlx.bench.plot import check_plot, plot
 from moshi_mlx.bench.program import times_report
 from moshi_mlx.bench.report import compare_text, read_report, run_text, table
 from moshi_mlx.bench.scene import scene
-from moshi_mlx.errors import ConfigError
+from moshi_mlx.errors import ConfigError, MoshiError
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,7 @@ def test_the_report_has_a_row_for_all_that_was_measured(report: dict[str, Any]) 
         "1 text + 8 audio",
         "generate ms",
         "of which host",
+        "temporal ms *",
         "GB/s achieved",
         "PASS",
         "burst @0",
@@ -40,6 +43,27 @@ def test_a_sustained_run_is_paced_for_its_time() -> None:
     run = report["runs"][0]
     run["series"] = [run["frame"]] * 2
     assert run_text(report).splitlines()[-3].split()[:2] == ["minute", "p50"]
+
+
+def test_a_run_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = times_report(shape_name="moshi-tiny", kind="f32", frames=3, contexts=[0, 5], keep=True)
+    check_plot(tmp_path / "run.svg")
+    plot(report, tmp_path / "run.svg")
+    picture = (tmp_path / "run.svg").read_text()
+    assert picture.count("<use ") >= 2 * 3, "a point for each frame"
+    for wrong, problem in ((tmp_path / "run.txt", ".png"), (tmp_path / "no" / "run.png", "there is no folder")):
+        with pytest.raises(ConfigError, match=problem):
+            check_plot(wrong)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MoshiError, match=r"moshi-mlx\[plots\]"):
+        check_plot(tmp_path / "run.png")
+
+
+def test_reports_of_an_earlier_version_can_be_compared(report: dict[str, Any]) -> None:
+    older = copy.deepcopy(report)
+    del older["runs"][0]["parts"]
+    line = next(line for line in compare_text(older, report).splitlines() if line.startswith("temporal"))
+    assert line.split()[3] == "None"
 
 
 def test_the_scene_names_machine_versions_and_commit(report: dict[str, Any]) -> None:

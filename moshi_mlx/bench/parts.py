@@ -1,0 +1,88 @@
+"""What `generate` is made of, waited for part by part; the frames of a measurement itself wait only once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import numpy as np
+
+from moshi_mlx.models.compiled import compiled
+from moshi_mlx.moshi import Moshi
+from moshi_mlx.sampling import RowSettings, frame_keys, gumbel, sample
+from moshi_mlx.session import Session
+
+
+@dataclass
+class Parts:
+    """Seconds per frame, one entry a frame.
+
+    temporal: embedding and temporal transformer. depth: heads, depth transformer and all draws, after it.
+    sampling: the draws alone, from logits that are there.
+    """
+
+    temporal: list[float] = field(default_factory=list)
+    depth: list[float] = field(default_factory=list)
+    sampling: list[float] = field(default_factory=list)
+
+
+def measure_parts(sessions: list[Session], frames: int) -> Parts:
+    """Run `frames` more frames of all sessions of a batch, and wait after each part."""
+    batch = sessions[0].batch
+    moshi, parts = batch.moshi, Parts()
+    config = moshi.lm.config
+    random = np.random.RandomState(0)
+    draw = _draws(moshi, len(sessions))
+    draw()  # compiles
+    done = [0.0]
+
+    def wait(hidden: mx.array) -> None:
+        mx.eval(hidden)
+        done[0] = time.perf_counter()
+
+    moshi.step.watch = wait
+    try:
+        for _ in range(frames):
+            codes = {session: random.randint(0, config.card, config.input_codebooks) for session in sessions}
+            start = time.perf_counter()
+            batch.generate(codes)
+            end = time.perf_counter()
+            parts.temporal.append(done[0] - start)
+            parts.depth.append(end - done[0])
+            draw()
+            parts.sampling.append(time.perf_counter() - end)
+    finally:
+        moshi.step.watch = None
+    return parts
+
+
+def _draws(moshi: Moshi, rows: int) -> Callable[[], None]:
+    """All draws of one frame, from logits that mean nothing."""
+    config = moshi.lm.config
+    text = RowSettings([moshi.sampling] * rows, "text", config.text_card)
+    audio = RowSettings([moshi.sampling] * rows, "audio", config.card)
+    text_logits = mx.random.normal((rows, config.text_card))
+    audio_logits = mx.random.normal((rows, config.card))
+    keys = mx.array(frame_keys([(row, 0) for row in range(rows)]))
+
+    def draw(
+        text_logits: mx.array,
+        audio_logits: mx.array,
+        keys: mx.array,
+        text_values: mx.array,
+        audio_values: mx.array,
+    ) -> mx.array:
+        noise = gumbel(keys, config.text_card + config.dep_q * config.card)
+        tokens = [sample(text_logits, noise[:, : config.text_card], text.features, text_values)]
+        for start in range(config.text_card, noise.shape[1], config.card):
+            tokens.append(
+                sample(audio_logits, noise[:, start : start + config.card], audio.features, audio_values)
+            )
+        return mx.stack(tokens)
+
+    run = compiled(draw)
+    arguments = text_logits, audio_logits, keys, mx.array(text.values), mx.array(audio.values)
+    mx.eval(arguments)
+    return lambda: mx.eval(run(*arguments))
