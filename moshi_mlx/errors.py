@@ -9,7 +9,8 @@ MoshiError
 ├── AudioDeviceError       a microphone or speaker cannot be opened or has gone
 ├── CodecError             the audio codec failed or died
 ├── SessionError           a session was used against its contract (wrong frame, closed, full batch)
-└── ProtocolError          a peer on the wire broke the protocol
+├── ProtocolError          a peer on the wire broke the protocol
+└── ServerError            the web server cannot start
 
 A message is one line: what happened, with the value, and what to do about it.
 The command line catches `MoshiError` once, prints the message and exits with 1.
@@ -56,6 +57,10 @@ class SessionError(MoshiError):
 
 class ProtocolError(MoshiError):
     """A peer on the wire broke the protocol."""
+
+
+class ServerError(MoshiError):
+    """The web server cannot start: its port, its certificate."""
 
 
 def some(names: Iterable[str], most: int = 3) -> str:

@@ -19,14 +19,15 @@ class BoundedQueue(Generic[T]):
 
     When it is full, `put` waits (a file can wait) or, with `drop_oldest`, makes room and counts what it dropped
     (a microphone cannot wait). Closing is a flag, not an item: what is queued is still delivered, and closing a
-    full queue loses nothing.
+    full queue loses nothing. changed: a condition of the reader's own, who waits for several queues at once and
+    takes with `take_now`.
     """
 
-    def __init__(self, size: int, drop_oldest: bool = False) -> None:
+    def __init__(self, size: int, drop_oldest: bool = False, changed: threading.Condition | None = None) -> None:
         self._items: deque[T] = deque()
         self._size = size
         self._drop_oldest = drop_oldest
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._closed = False
         self.dropped = 0
         self.deepest = 0  # the most items that ever waited
@@ -66,6 +67,15 @@ class BoundedQueue(Generic[T]):
                 item = self._take()
                 self._changed.notify_all()
             yield item
+
+    def take_now(self) -> T | None:
+        """The next item, None while there is none that the reader may have."""
+        with self._changed:
+            if not self._items or not self._ready():
+                return None
+            item = self._take()
+            self._changed.notify_all()
+            return item
 
     def __len__(self) -> int:
         return len(self._items)

@@ -75,6 +75,15 @@ class Stats:
     queue_depths: dict[str, int] = field(default_factory=dict)  # the deepest each queue got
     seconds: float = 0.0  # wall-clock time of the whole run
 
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Time the run, also one that is interrupted."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds = time.perf_counter() - start
+
     @property
     def frames(self) -> int:
         return self.generate.count

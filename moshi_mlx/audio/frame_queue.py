@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,13 +15,24 @@ _SIZE = 25  # frames, 2 seconds; the governor drops long before
 class FrameQueue(BoundedQueue[HeardFrame]):
     """Frames for a model that must not fall behind: `governor` decides which ones it gets.
 
-    `answered` has to be called for every frame that was taken. clock: seconds.
+    `answered` has to be called for every frame that was taken. clock: seconds. changed: as in `BoundedQueue`.
     """
 
-    def __init__(self, governor: LagGovernor, clock: Callable[[], float] = time.perf_counter) -> None:
-        super().__init__(_SIZE, drop_oldest=True)
+    def __init__(
+        self,
+        governor: LagGovernor,
+        clock: Callable[[], float] = time.perf_counter,
+        changed: threading.Condition | None = None,
+    ) -> None:
+        super().__init__(_SIZE, drop_oldest=True, changed=changed)
         self._governor = governor
         self._clock = clock
+
+    @property
+    def next_captured(self) -> float | None:
+        """When the frame was captured that can be taken now; None if none can."""
+        with self._changed:
+            return self._items[0].captured if self._ready() else None
 
     def answered(self) -> float:
         """The oldest frame that was taken has its answer. Returns the seconds since it was captured."""

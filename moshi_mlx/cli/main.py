@@ -11,6 +11,7 @@ from moshi_mlx.cli.demo import demo
 from moshi_mlx.cli.devices import devices
 from moshi_mlx.cli.doctor import doctor
 from moshi_mlx.cli.run import run
+from moshi_mlx.cli.serve import serve
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.version import __version__
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: the same text on every terminal, in docs/cli.md and in a pipe
 )
 app.command()(chat)
+app.command()(serve)
 app.command()(run)
 app.command()(demo)
 app.command()(bench)

@@ -1,0 +1,62 @@
+"""Who may use a server: pages of its own only, and only with the token where other machines can reach it."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+COOKIE = "moshi_token"
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+_OPEN = "/health"  # says nothing worth hiding, and is asked by programs without a token
+
+
+class Access:
+    """Checks requests.
+
+    names: hosts under which the server may be addressed; any port. A page of another site can make a browser
+    connect here (and by its own DNS even under its own name), so others are refused. token: None for no token.
+    """
+
+    def __init__(self, names: Iterable[str] = LOCAL_NAMES, token: str | None = None) -> None:
+        self.token = token
+        self._names = {name.lower().rstrip(".") for name in names}
+
+    def check(self, request: web.Request) -> None:
+        """Raises HTTPForbidden or HTTPUnauthorized."""
+        host = request.headers.get("Host", "")
+        if _host(f"//{host}") not in self._names:
+            raise web.HTTPForbidden(text=f"this server is not {host[:100]!r}; see --allow-host\n")
+        origin = request.headers.get("Origin")
+        if origin is not None and _place(origin) != _place(f"//{host}"):
+            raise web.HTTPForbidden(text=f"pages of {origin[:100]!r} may not use this server\n")
+        if self.token is not None and request.path != _OPEN and not self._has_token(request):
+            raise web.HTTPUnauthorized(text="this server wants its token: open the address that it printed\n")
+
+    def _has_token(self, request: web.Request) -> bool:
+        assert self.token is not None
+        given = request.query.get("token") or request.cookies.get(COOKIE) or ""
+        return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
+
+    def remember(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Let a page that came with the token load what belongs to it."""
+        if self.token is not None and request.query.get("token") == self.token:
+            response.set_cookie(COOKIE, self.token, httponly=True, samesite="Strict", secure=request.secure)
+
+
+def _host(address: str) -> str:
+    try:
+        return (urlsplit(address).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _place(address: str) -> tuple[str, int | None]:
+    """Host and port of an address, whose scheme a proxy may have changed."""
+    try:
+        parts = urlsplit(address)
+        return (parts.hostname or "").rstrip("."), parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return "", None

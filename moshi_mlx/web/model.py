@@ -1,0 +1,122 @@
+"""The model that a server talks with: loaded and stepped on a thread of its own, which owns MLX."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from moshi_mlx.company import Company
+from moshi_mlx.stats import Stats
+
+if TYPE_CHECKING:
+    from moshi_mlx.moshi import Moshi
+
+Progress = Callable[[float | None], None]
+"""Told how much is loaded, 0 to 1, None where that is not known."""
+
+
+class Phase(Enum):
+    """What a model is doing."""
+
+    LOADING = "loading"
+    READY = "ready"
+    ENDED = "ended"
+
+
+class Model:
+    """All but the work itself happens on the event loop that `start` was called on.
+
+    load: gives the Moshi, called on the model's thread. size: how many conversations there may be at once.
+    """
+
+    def __init__(self, load: Callable[[Progress], Moshi], size: int) -> None:
+        self.phase = Phase.LOADING
+        self.progress: float | None = None
+        self.stats = Stats()
+        self._load, self._size = load, size
+        self._moshi: Moshi | None = None
+        self._company: Company | None = None
+        self._watchers: set[Callable[[], None]] = set()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="moshi-model", daemon=True)
+
+    def start(self) -> None:
+        """Begin to load."""
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._ready = asyncio.Event()
+        self._thread.start()
+
+    @property
+    def moshi(self) -> Moshi:
+        assert self._moshi, "asked before it was ready"
+        return self._moshi
+
+    @property
+    def company(self) -> Company:
+        assert self._company, "asked before it was ready"
+        return self._company
+
+    async def ready(self, watch: Callable[[], None]) -> None:
+        """Wait for the model; `watch` is called whenever `progress` changes."""
+        self._watchers.add(watch)
+        try:
+            await self._ready.wait()
+        finally:
+            self._watchers.discard(watch)
+
+    async def ended(self) -> None:
+        """Wait for the end of the thread; raises what ended it."""
+        await asyncio.shield(self._ended)
+
+    def close(self) -> None:
+        """End all conversations after the frame at hand."""
+        self._closing.set()
+        if self._company:
+            self._company.close()
+
+    # On the model's thread.
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._moshi = self._load(self._progressed)
+            if not self._closing.is_set():
+                self._moshi.warm_up(self._size, self._moshi.sampling)
+                self._company = Company(self._moshi.batch(self._size), self.stats)
+                self._tell(self._is_ready)
+                if self._closing.is_set():  # it was set while there was no company to close
+                    self._company.close()
+                self._company.run()
+        except BaseException as caught:  # carried to the event loop, whatever it is
+            error = caught
+        self._tell(self._has_ended, error)
+
+    def _progressed(self, progress: float | None) -> None:
+        self._tell(self._set_progress, progress)
+
+    def _tell(self, function: Callable[..., None], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # On the event loop.
+
+    def _set_progress(self, progress: float | None) -> None:
+        self.progress = progress
+        for watch in list(self._watchers):
+            watch()
+
+    def _is_ready(self) -> None:
+        self.phase = Phase.READY
+        self._ready.set()
+
+    def _has_ended(self, error: BaseException | None) -> None:
+        self.phase = Phase.ENDED
+        if error:
+            self._ended.set_exception(error)
+        else:
+            self._ended.set_result(None)

@@ -1,0 +1,154 @@
+"""The server: the page, the conversations, and what programs ask about both."""
+
+from __future__ import annotations
+
+import mimetypes
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import WSCloseCode, web
+
+from moshi_mlx.errors import MoshiError, ServerError
+from moshi_mlx.sampling import SamplingConfig
+from moshi_mlx.version import __version__
+from moshi_mlx.web.access import Access
+from moshi_mlx.web.client import Client, Limits
+from moshi_mlx.web.events import event
+from moshi_mlx.web.model import Model, Phase, Progress
+from moshi_mlx.web.seats import Seats
+from moshi_mlx.web.settings import describe, read_query
+
+if TYPE_CHECKING:
+    from moshi_mlx.moshi import Moshi
+
+PAGE = Path(__file__).parent / "page"
+ROOM = 4 * 1024 * 1024  # bytes: longer messages end the connection before they can be answered with an error
+STOP_SECONDS = 1.0  # for clients and the model to finish
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """One model, its clients, its page; all methods on one event loop.
+
+    load: gives the Moshi, on the model's thread. about: what clients are told of the model: its name, and what it
+    can be asked. page: the folder of the page, None for none.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[Progress], Moshi],
+        about: dict[str, Any],
+        max_sessions: int = 1,
+        access: Access | None = None,
+        page: Path | None = PAGE,
+        limits: Limits | None = None,
+    ) -> None:
+        self.model = Model(load, max_sessions)
+        self.clients: set[Client] = set()
+        self._about, self._access, self._page = about, access or Access(), page
+        self._limits = limits or Limits()
+        self._max_sessions = max_sessions
+        self._stopping = False
+        app = web.Application(middlewares=[self._guard])
+        app.router.add_get("/api/chat", self._chat)
+        app.router.add_get("/api/info", self._info)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/{name:.*}", self._file)
+        self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=STOP_SECONDS)
+
+    async def start(self, host: str = "localhost", port: int = 8998, tls: ssl.SSLContext | None = None) -> int:
+        """Listen, begin to load the model, and return the port. Raises ServerError if the port cannot be had."""
+        self._seats = Seats(self._max_sessions)
+        self.model.start()
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
+        except (OSError, OverflowError) as error:
+            await self.stop()
+            reason = getattr(error, "strerror", None) or error
+            raise ServerError(f"cannot listen on {host}:{port}: {reason}; choose another with --port") from error
+        return self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Finish the frame at hand, end all conversations, close all sockets."""
+        self._stopping = True
+        for client in list(self.clients):
+            client.end(code=WSCloseCode.GOING_AWAY)
+        self.model.close()
+        await self._runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._access.check(request)
+        return await handler(request)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        try:
+            read_query(request.query, SamplingConfig())
+        except MoshiError as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from error
+        if self._stopping or self._seats.waiting >= self._limits.waiting:
+            raise web.HTTPServiceUnavailable(text="too many are waiting for a place; try again later\n")
+        socket = web.WebSocketResponse(
+            compress=False,
+            max_msg_size=ROOM,
+            heartbeat=self._limits.heartbeat,
+            timeout=self._limits.goodbye,
+        )
+        await socket.prepare(request)
+        client = Client(request, socket, self.model, self._seats, self._limits, self._describe)
+        self.clients.add(client)
+        event("connected", client.name, remote=request.remote, query=request.query_string[:200] or None)
+        try:
+            await client.talk()
+        finally:
+            self.clients.discard(client)
+            if request.transport:
+                request.transport.abort()  # what a client does not read must not wait here
+        return socket
+
+    async def _info(self, request: web.Request) -> web.Response:
+        ready = self.model.phase is Phase.READY
+        sampling = self.model.moshi.sampling if ready else SamplingConfig()
+        return web.json_response(
+            {
+                "model": self._about["model"],
+                "version": __version__,
+                "state": self.model.phase.value,
+                "sampling": describe(sampling),
+                "max_sessions": self._max_sessions,
+            }
+        )
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "status": "ok" if self.model.phase is Phase.READY else self.model.phase.value,
+                "sessions": self._seats.taken,
+                "waiting": self._seats.waiting,
+            },
+            status=200 if self.model.phase is Phase.READY else 503,
+        )
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        """A file of the page: one of those that are in its folder, so no name can lead out of it."""
+        files = (
+            {p.relative_to(self._page).as_posix(): p for p in self._page.rglob("*") if p.is_file()}
+            if self._page
+            else {}
+        )
+        path = files.get(request.match_info["name"] or "index.html")
+        if path is None:
+            raise web.HTTPNotFound(text="there is nothing here\n")
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        response = web.Response(
+            body=path.read_bytes(), content_type=kind, charset="utf-8" if kind.startswith("text/") else None
+        )
+        self._access.remember(request, response)
+        return response
+
+    def _describe(self) -> dict[str, Any]:
+        return self._about
