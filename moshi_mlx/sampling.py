@@ -124,7 +124,12 @@ def sample(logits: mx.array, noise: mx.array | None, features: Features, values:
     if not features.sampled:
         return mx.argmax(logits, axis=-1).astype(mx.int32)
     assert noise is not None
-    rate, loudness, top_k, top_p, log_min_p = values
+    return mx.argmax(drawable(logits, features, values) + noise * values[1], axis=-1).astype(mx.int32)
+
+
+def drawable(logits: mx.array, features: Features, values: mx.array) -> mx.array:
+    """The logits that tokens are drawn by, at their temperature and -inf where nothing is drawn; as in `sample`."""
+    rate, _, top_k, top_p, log_min_p = values
     logits = logits.astype(mx.float32) * rate
     if features.top_k:
         best = _best(logits, features.top_k)  # (B, top_k) ascending
@@ -134,7 +139,7 @@ def sample(logits: mx.array, noise: mx.array | None, features: Features, values:
         logits = _drop_below(logits, _nucleus_edge(logits, top_p))
     if features.min_p:
         logits = _drop_below(logits, mx.max(logits, axis=-1, keepdims=True) + log_min_p)
-    return mx.argmax(logits + noise * loudness, axis=-1).astype(mx.int32)
+    return logits
 
 
 def penalise(logits: mx.array, recent: mx.array, penalty: mx.array) -> mx.array:

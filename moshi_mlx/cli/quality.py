@@ -1,0 +1,97 @@
+"""`moshi-mlx quality`: does a change leave what a model says as it was?"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moshi_mlx.cli import options
+
+
+def quality(
+    reference: Annotated[
+        str,
+        typer.Argument(metavar="REFERENCE", help="The model to compare with: an alias, hub repository or folder."),
+    ],
+    candidates: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CANDIDATE...",
+            help="Checkpoints, recipes (q4, mine.json), or kv8, codec=, activations=, top_p= and other settings "
+            "of the sampler; + joins them: q4+kv8.",
+        ),
+    ],
+    audio: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A recording to have a conversation with; may be given more than once.", show_default="questions"
+        ),
+    ] = None,
+    codec: options.CodecOption = "auto",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the reference's draws.")] = 0,
+    offline: options.OfflineOption = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw KL against bytes per frame, one dot a candidate.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Measure how far CANDIDATE is from REFERENCE, on the same tokens.
+
+    REFERENCE has a conversation with each recording (four questions, unless --audio is given). All models then
+    read the tokens of these conversations, and their predictions of every next token are compared: KL divergence,
+    same likeliest token, perplexity, for the text and each codebook, with confidence intervals. A recipe is
+    applied to REFERENCE's own weights, in memory. No network is needed for: moshi-mlx quality nano q8 q4 kv8
+    """
+    from moshi_mlx.quantize.quality_report import check_plot, draw, quality_text
+
+    if plot:
+        check_plot(plot)
+    from moshi_mlx.audio.files import read_audio
+    from moshi_mlx.bench.scene import scene
+    from moshi_mlx.checkpoint import Checkpoint
+    from moshi_mlx.quantize.candidates import find_candidate, parse_candidate
+    from moshi_mlx.quantize.conversations import RECORDING
+    from moshi_mlx.quantize.quality import Judge, steps_to_judge
+
+    wanted = [parse_candidate(text) for text in candidates]
+    recordings = [read_audio(path).pcm for path in audio or [RECORDING]]
+    checkpoint = Checkpoint.resolve(reference, offline=offline)
+    for candidate in wanted:
+        find_candidate(candidate, checkpoint, offline)
+    with bar("comparing", steps_to_judge(recordings, wanted), quiet) as advance:
+        judge = Judge(checkpoint, recordings, seed, codec=codec, advance=advance)
+        qualities = [judge.judge(candidate, offline) for candidate in wanted]
+    if plot:
+        draw(plot, reference, qualities)
+    if as_json:
+        report = {
+            "reference": reference,
+            "conversations": len(recordings),
+            "candidates": [one.as_dict() for one in qualities],
+            "scene": scene(),
+        }
+        print(json.dumps(report))
+    else:
+        print(quality_text(reference, len(recordings), qualities))
+    if plot and not quiet:
+        print(f"picture in {plot}", file=sys.stderr)
+
+
+@contextmanager
+def bar(title: str, steps: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar on the terminal at stderr, if it is one; gives what advances it by some steps."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(title, total=steps)
+        yield lambda done: shown.advance(task, done)

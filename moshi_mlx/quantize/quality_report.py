@@ -1,0 +1,112 @@
+"""Qualities for people: tables and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from moshi_mlx.bench.report import table
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.quantize.metrics import Estimate
+from moshi_mlx.quantize.quality import Quality
+
+CHIPS = ("M1", "M2", "M3", "M4", "M5", "M1 Pro", "M2 Pro", "M3 Pro", "M4 Pro", "M4 Max")
+"""Whose frame times are shown; JSON has them all."""
+
+HEADINGS = ("", "MB", "MB/frame", "KL", "text", "audio", "top-1 text", "top-1 audio", "changed", "hidden")
+
+
+def quality_text(reference: str, conversations: int, qualities: Sequence[Quality]) -> str:
+    """One line per candidate; the streams too where there is only one."""
+    first = qualities[0]
+    parts = [
+        f"{reference} and what it said in {conversations} conversation{'s' * (conversations != 1)}, "
+        f"{first.steps} steps; KL in nats a step, 95 % intervals",
+        table(map(_row, qualities), HEADINGS),
+        "",
+        "text and audio: the parts of KL. top-1: steps with the same likeliest token. changed: draws that must come "
+        "out different.",
+        "hidden: relative error of the temporal transformer's output.",
+    ]
+    if len(qualities) == 1:
+        parts += ["", _streams(first)]
+    for one in qualities:
+        if one.same_codes is not None:
+            parts.append(f"{one.candidate}: {one.same_codes:.1%} of the user's codes are the same")
+    chips = [(one.candidate, *(f"{one.frame_ms[chip]:.1f}" for chip in CHIPS)) for one in qualities]
+    parts += ["", "predicted ms a frame, full window", table(chips, ("", *CHIPS))]
+    return "\n".join(parts)
+
+
+def check_plot(path: Path) -> None:
+    """Raise ConfigError if no picture could be drawn later."""
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--plot {path}: a name that ends in .png, .svg or .pdf expected")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"--plot {path}: there is no folder {path.absolute().parent}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "--plot needs matplotlib, which is not installed: pip install 'moshi-mlx[plots]'"
+        ) from None
+
+
+def draw(path: Path, reference: str, qualities: Sequence[Quality]) -> None:
+    """KL against bytes per frame, one dot a candidate with its interval. Raises ConfigError where it cannot go."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot(xlabel="MB read per frame", ylabel="KL, nats a step", title=f"against {reference}")
+    floor = min((one.kl.value for one in qualities if one.kl.value > 0), default=1e-9) / 3
+    for one in qualities:
+        # On a logarithmic axis zero has no place: a candidate that changes nothing sits on the lower edge.
+        low, value, high = (max(each, floor) for each in (one.kl.low, one.kl.value, one.kl.high))
+        megabytes = one.bytes_per_frame / 1e6
+        axes.errorbar(megabytes, value, yerr=[[value - low], [max(high - value, 0)]], fmt="o", capsize=3)
+        axes.annotate(one.candidate, (megabytes, value), xytext=(6, 4), textcoords="offset points")
+    axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _row(one: Quality) -> tuple[object, ...]:
+    return (
+        one.candidate,
+        f"{one.bytes / 1e6:,.1f}",
+        f"{one.bytes_per_frame / 1e6:,.1f}",
+        _nats(one.kl),
+        f"{one.kl_text.value:.2g}",
+        f"{one.kl_audio.value:.2g}",
+        _percent(one.top1_text),
+        _percent(one.top1_audio),
+        f"{one.changed.value:.2%}",
+        f"{one.hidden_error.value:.2%}",
+    )
+
+
+def _streams(one: Quality) -> str:
+    rows = [
+        (
+            stream.stream,
+            _nats(stream.kl),
+            _percent(stream.top1),
+            f"{stream.reference_perplexity:.3f}",
+            f"{stream.perplexity_delta.value:+.2g} ({stream.perplexity_delta.low:+.1g} to "
+            f"{stream.perplexity_delta.high:+.1g})",
+            _percent(stream.changed),
+        )
+        for stream in one.streams
+    ]
+    return table(rows, ("stream", "KL", "top-1", "perplexity", "change of it", "changed draws"))
+
+
+def _nats(estimate: Estimate) -> str:
+    return f"{estimate.value:.2g} ({estimate.low:.1g} to {estimate.high:.1g})"
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{estimate.value:.2%} ({estimate.low:.1%} to {estimate.high:.1%})"

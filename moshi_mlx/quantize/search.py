@@ -1,0 +1,204 @@
+"""Finding a recipe by what it costs: the least divergence that a number of bytes can buy.
+
+What the quantization of each group of layers costs is measured on its own, as divergence from the dense model.
+Such costs add up as long as they are small, so the best choice for all groups together is the one that pays the
+same for a byte everywhere: the lower convex hull of every group's choices, taken in order of nats saved per byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from moshi_mlx.errors import QuantizationError
+from moshi_mlx.lm_weights import parameter_bytes
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.quantize.conversations import Conversation
+from moshi_mlx.quantize.quality import Measured
+from moshi_mlx.quantize.recipes import Recipe
+from moshi_mlx.quantize.scheme import Scheme
+
+LADDER = (
+    Scheme(2, 64), Scheme(2, 32), Scheme(3, 128), Scheme(3, 64), Scheme(3, 32), Scheme(4, 128), Scheme(4, 64),
+    Scheme(4, 32), Scheme(5, 64), Scheme(6, 64), Scheme(8, 64),
+)  # fmt: skip
+"""What a layer may become, besides staying as it is."""
+
+PROBES = (Scheme(3, 64), Scheme(4, 64), Scheme(4, 32))
+"""What is measured of every group: coarse enough to stand out of float32's rounding, fine enough to add up."""
+
+TOGETHER = re.compile(r"(audio_embs|extra_heads)\.\d+|depformer\.slices\.\d+\.(emb|linear_in)")
+"""Layers that get one scheme for all: `Lm.fuse` lays them side by side, which it can only where they are alike."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Layers that get one scheme. arrays: their weights, one that several depth steps share listed once."""
+
+    paths: tuple[str, ...]
+    arrays: tuple[mx.array, ...]
+
+    def bytes(self, scheme: Scheme | None) -> int:
+        """What the weights take; None: as they are."""
+        if scheme is None:
+            return sum(array.nbytes for array in self.arrays)
+        total = 0
+        for array in self.arrays:
+            scales = array.size // scheme.group_size
+            # Affine scales and biases have the type of the weights; those of the other modes are 8 bits.
+            cell = 2 * array.itemsize if scheme.mode == "affine" else 1
+            total += array.size * scheme.bits // 8 + scales * cell
+        return total
+
+    def fits(self, scheme: Scheme) -> bool:
+        return all(array.shape[-1] % scheme.group_size == 0 for array in self.arrays)
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one choice for a group costs."""
+
+    scheme: Scheme | None  # None: dense
+    bytes: int
+    kl: float  # nats a step, measured with all else dense
+
+
+def search(
+    lm: Lm,
+    conversations: Sequence[Conversation],
+    budget: int,
+    name: str = "mixed",
+    advance: Callable[[int], None] = lambda steps: None,
+) -> Recipe:
+    """The recipe of at most `budget` bytes that keeps closest to a dense model on these conversations.
+
+    lm: dense; it is changed while this runs and left as it was. advance: told of the steps read;
+    `steps_to_search` says how many there will be.
+    Raises QuantizationError where no recipe is that small.
+    """
+    return allocate(prices(lm, conversations, advance), parameter_bytes(lm), budget, name)
+
+
+def steps_to_search(lm: Lm, conversations: Sequence[Conversation]) -> int:
+    """How many steps `search` will read."""
+    return sum(map(len, conversations)) * sum(group.fits(probe) for group in groups(lm) for probe in PROBES)
+
+
+def prices(
+    lm: Lm, conversations: Sequence[Conversation], advance: Callable[[int], None] = lambda steps: None
+) -> dict[Group, list[Price]]:
+    """What every choice for every group of layers costs, the dense one first.
+
+    The divergence is measured at the probes only. For small errors it grows with their square, so what a group's
+    other choices cost follows from how much more they change its weights; and with one constant a group, from all
+    probes together, the luck of a single rounding on a few hundred steps counts less.
+    lm: as for `search`. Raises QuantizationError for a model that is quantized already.
+    """
+    dtype, lm.activation_dtype = lm.activation_dtype, mx.float32
+    try:
+        measured = Measured(lm, conversations, advance)
+        layers = dict(lm.named_modules())
+        return {group: _prices(lm, layers, group, measured) for group in groups(lm)}
+    finally:
+        lm.activation_dtype = dtype
+
+
+def _prices(lm: Lm, layers: Mapping[str, nn.Module], group: Group, measured: Measured) -> list[Price]:
+    kept = {path: layers[path].weight for path in group.paths}
+    curvatures, errors = [], {}
+    for scheme in filter(group.fits, LADDER):
+        rounded = {id(array): rounded_weights(array, scheme) for array in group.arrays}
+        errors[scheme] = sum(mx.sum(mx.square(rounded[id(array)] - array)).item() for array in group.arrays)
+        if scheme in PROBES and errors[scheme]:
+            for path, weight in kept.items():
+                layers[path].weight = rounded[id(weight)]
+            curvatures.append(measured.kl(lm) / errors[scheme])
+            for path, weight in kept.items():
+                layers[path].weight = weight
+    curvature = sum(curvatures) / len(curvatures) if curvatures else 0.0
+    choices = [Price(scheme, group.bytes(scheme), curvature * error) for scheme, error in errors.items()]
+    return [Price(None, group.bytes(None), 0.0), *choices]
+
+
+def allocate(found: Mapping[Group, Sequence[Price]], size: int, budget: int, name: str = "mixed") -> Recipe:
+    """The choices of least total divergence within a budget. size: bytes of the whole model, dense."""
+    hulls = {group: hull(choices) for group, choices in found.items()}
+    chosen = dict.fromkeys(hulls, 0)  # index into the hull
+    left = budget - size + sum(group.bytes(None) - hulls[group][0].bytes for group in hulls)
+    if left < 0:
+        raise QuantizationError(
+            f"a budget of {budget / 1e6:,.1f} MB: the smallest recipe needs {(budget - left) / 1e6:,.1f} MB"
+        )
+    while True:
+        steps = [
+            (hulls[group][index], hulls[group][index + 1], group)
+            for group, index in chosen.items()
+            if index + 1 < len(hulls[group])
+        ]
+        steps = [step for step in steps if step[1].bytes - step[0].bytes <= left]
+        if not steps:
+            break
+        below, above, group = max(steps, key=lambda step: _worth(step[0], step[1]))
+        left -= above.bytes - below.bytes
+        chosen[group] += 1
+    return _recipe(name, {group: hulls[group][index].scheme for group, index in chosen.items()})
+
+
+def hull(choices: Iterable[Price]) -> list[Price]:
+    """The lower convex hull of bytes and divergence, smallest first: no other choice is worth its bytes."""
+    lower: list[Price] = []
+    for price in sorted(choices, key=lambda price: (price.bytes, price.kl)):
+        if lower and price.kl >= lower[-1].kl:
+            continue
+        while len(lower) > 1 and _worth(lower[-2], lower[-1]) <= _worth(lower[-1], price):
+            lower.pop()
+        lower.append(price)
+    return lower
+
+
+def groups(lm: Lm) -> list[Group]:
+    """The layers that can be quantized, in groups that get one scheme."""
+    members: dict[object, list[tuple[str, mx.array]]] = {}
+    for path, layer in lm.named_modules():
+        if isinstance(layer, nn.QuantizedLinear) or hasattr(layer, "scales"):
+            raise QuantizationError("this model is already quantized; a recipe is searched on the bf16 checkpoint")
+        if hasattr(layer, "to_quantized"):
+            kind = re.sub(r"\d+", "*", path) if TOGETHER.fullmatch(path) else id(layer.weight)
+            members.setdefault(kind, []).append((path, layer.weight))
+    return [
+        Group(tuple(path for path, _ in found), tuple({id(array): array for _, array in found}.values()))
+        for found in members.values()
+    ]
+
+
+def rounded_weights(weight: mx.array, scheme: Scheme) -> mx.array:
+    """What quantized weights stand for, float32: the values that a quantized layer computes with."""
+    packed, scales, *biases = mx.quantize(weight, scheme.group_size, scheme.bits, scheme.mode)
+    if scheme.mode == "affine":
+        scales, biases = scales.astype(mx.float32), [biases[0].astype(mx.float32)]
+    back = mx.dequantize(packed, scales, *biases, group_size=scheme.group_size, bits=scheme.bits, mode=scheme.mode)
+    return back.astype(mx.float32)
+
+
+def _worth(below: Price, above: Price) -> float:
+    """Nats saved per byte spent."""
+    return (below.kl - above.kl) / (above.bytes - below.bytes)
+
+
+def _recipe(name: str, chosen: Mapping[Group, Scheme | None]) -> Recipe:
+    """The recipe that says so in the fewest words: most layers by default, the others one by one."""
+    counts: dict[Scheme | None, int] = {}
+    for group, scheme in chosen.items():
+        counts[scheme] = counts.get(scheme, 0) + len(group.paths)
+    default = max((scheme for scheme in counts if scheme), key=lambda scheme: counts[scheme], default=None)
+    layers = {
+        path: scheme.block() if scheme else False
+        for group, scheme in chosen.items()
+        if scheme != default
+        for path in group.paths
+    }
+    return Recipe(name, default, layers)
