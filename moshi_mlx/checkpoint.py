@@ -23,6 +23,7 @@ from moshi_mlx.models.config_reader import ConfigReader
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig
 from moshi_mlx.quantize.scheme import Scheme, check_against_request
 from moshi_mlx.sampling import SamplingConfig
+from moshi_mlx.shards import shard_names
 from moshi_mlx.text import TextTokenizer
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ ALIASES = {
 }
 DEFAULT_MODEL = "moshiko-q4"
 
-LM_NAMES = ("model.safetensors", "model.q4.safetensors", "model.q8.safetensors")
+FINE_TUNED = "consolidated.safetensors"  # what moshi-finetune calls a model that it has merged
+LM_NAMES = (
+    *("model.safetensors", "model.q4.safetensors", "model.q8.safetensors"),
+    *("model.safetensors.index.json", FINE_TUNED),
+)
 MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
 TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
 
@@ -49,6 +54,7 @@ class Checkpoint:
     """Everything that belongs to one model, found and checked; no weights are loaded yet.
 
     note: what a person should know before using it, "" for nothing.
+    settings: what its config.json says, file names included; Moshi 7B's where it has none.
     """
 
     name: str
@@ -60,6 +66,8 @@ class Checkpoint:
     sampling: SamplingConfig  # what the checkpoint's authors recommend
     note: str
     weights: LmWeights
+    settings: Mapping[str, Any]
+    mimi_config_file: Path | None
 
     @classmethod
     def resolve(
@@ -85,29 +93,37 @@ class Checkpoint:
         from moshi_mlx.lm_weights import LmWeights
 
         name = os.fspath(name)
-        place, own_file, note = _place(name, offline)
-        settings = _read_config(place, config, offline)
-        lm_config = LmConfig.from_dict(settings)
+        place, own_file, note = find_place(name, offline)
         here = Folder(Path())  # what a person names lies where the person is
-        own_file = own_file or settings.get("moshi_name")
-        if lm_weights:
-            lm_path = _locate(here, lm_weights, offline)
-        else:
-            lm_path = _locate(place, own_file, offline) if own_file else _usual_lm_file(place, name)
+        settings = _read_config(place, config, offline)
+        own_file = lm_weights or own_file or settings.get("moshi_name")
+        if not lm_weights and _is_fine_tuned(place, own_file):
+            # The rest of the config is that of the base model: its file name, and the adapter that is merged now.
+            own_file, settings = FINE_TUNED, {**settings, "lora": False, "lora_name": None}
+        if settings.get("lora"):
+            raise CheckpointError(
+                f"{place} is a LoRA adapter: merge it into its base, "
+                f"`moshi-mlx quantize BASE FOLDER --recipe bf16 --lora {name}`"
+            )
+        lm_config = LmConfig.from_dict(settings)
+        lm_place = here if lm_weights else place
+        file = own_file or _usual_lm_file(place, name)
+        lm_path = locate(lm_place, file, offline)
+        for shard in shard_names(lm_path):
+            locate(lm_place, file.removesuffix(lm_path.name) + shard, offline)
         weights = LmWeights(lm_path, lm_config, settings.get("quantization"))
         check_against_request(weights.scheme, quantization, name)
         if tokenizer:
-            tokenizer_path = _locate(here, tokenizer, offline)
+            tokenizer_path = locate(here, tokenizer, offline)
         else:
-            tokenizer_path = _locate(place, settings.get("tokenizer_name") or TOKENIZER_NAME, offline)
+            tokenizer_path = locate(place, settings.get("tokenizer_name") or TOKENIZER_NAME, offline)
         mimi_config_name = settings.get("mimi_config_name")
-        mimi_config = MIMI
-        if mimi_config_name:
-            mimi_config = MimiConfig.from_dict(_read_json(_locate(place, mimi_config_name, offline)))
+        mimi_config_file = locate(place, mimi_config_name, offline) if mimi_config_name else None
+        mimi_config = MimiConfig.from_dict(read_json(mimi_config_file)) if mimi_config_file else MIMI
         if mimi_weights:
-            mimi_path = _locate(here, mimi_weights, offline)
+            mimi_path = locate(here, mimi_weights, offline)
         else:
-            mimi_path = _locate(place, settings.get("mimi_name") or MIMI_NAME, offline)
+            mimi_path = locate(place, settings.get("mimi_name") or MIMI_NAME, offline)
         _check_mimi(mimi_path, mimi_config, lm_config)
         checkpoint = cls(
             name=name,
@@ -119,6 +135,8 @@ class Checkpoint:
             sampling=_sampling(settings.get("lm_gen_config") or {}),
             note=note,
             weights=weights,
+            settings=settings,
+            mimi_config_file=mimi_config_file,
         )
         checkpoint.load_tokenizer()  # now, not after minutes of loading weights, is the time to complain
         return checkpoint
@@ -180,7 +198,7 @@ class Folder:
         return str(self.path)
 
 
-def _place(name: str, offline: bool) -> tuple[Place, str | None, str]:
+def find_place(name: str, offline: bool) -> tuple[Place, str | None, str]:
     """Where a checkpoint is, the weights file its name already picks, and a note for people."""
     if name == nano.NAME:
         return Folder(nano.FOLDER), None, nano.greeting()
@@ -208,13 +226,13 @@ def _place(name: str, offline: bool) -> tuple[Place, str | None, str]:
 def _read_config(place: Place, override: str | None, offline: bool) -> dict[str, Any]:
     """The settings in config.json; those of Moshi 7B where a checkpoint has none."""
     try:
-        path = _locate(Folder(Path()), override, offline) if override else place.find("config.json")
+        path = locate(Folder(Path()), override, offline) if override else place.find("config.json")
     except DownloadError:
         # Kyutai's first repositories have no config.json, and a cache filled by another program does not say so.
         if override or not (isinstance(place, HubRepo) and place.repo in ALIASES.values()):
             raise
         path = None
-    settings = _read_json(path) if path else dict(MOSHI_7B)
+    settings = read_json(path) if path else dict(MOSHI_7B)
     if settings.get("quantize"):
         raise CheckpointError(
             f"{place} holds int8 weights of bitsandbytes (config: quantize), which MLX cannot use; "
@@ -229,7 +247,8 @@ def _read_config(place: Place, override: str | None, offline: bool) -> dict[str,
     return settings
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A config file. Raises CheckpointError."""
     try:
         settings = json.loads(path.read_bytes())
     except OSError as error:
@@ -243,7 +262,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _locate(place: Place, name: str, offline: bool) -> Path:
+def locate(place: Place, name: str, offline: bool) -> Path:
     """The file a config names: "hf://owner/name/file", "file://path", an absolute path, or one of the place's."""
     if name.startswith("hf://"):
         repo, revision, file = parse_uri(name)
@@ -256,14 +275,21 @@ def _locate(place: Place, name: str, offline: bool) -> Path:
     return place.fetch(name)
 
 
-def _usual_lm_file(place: Place, name: str) -> Path:
+def _usual_lm_file(place: Place, name: str) -> str:
     """The weights of a checkpoint whose config does not name them: what its name ends in, then the others."""
     suffix = next((kind for kind in ("q4", "q8") if name.partition("@")[0].rstrip("/").endswith(kind)), "")
     names = sorted(LM_NAMES, key=lambda file: f".{suffix}." not in file) if suffix else LM_NAMES
     for file in names:
-        if path := place.find(file):
-            return path
+        if place.find(file):
+            return file
     raise CheckpointError(f"{place} has none of {', '.join(names)}; is it a Moshi model?")
+
+
+def _is_fine_tuned(place: Place, own_file: str | None) -> bool:
+    """Whether the weights are what moshi-finetune merged: of that name, and not beside what the config names."""
+    if own_file == FINE_TUNED or not isinstance(place, Folder) or not place.find(FINE_TUNED):
+        return own_file == FINE_TUNED
+    return not any(place.find(file) for file in ([own_file] if own_file else LM_NAMES[:-1]))
 
 
 def _check_mimi(path: Path, config: MimiConfig, lm_config: LmConfig) -> None:

@@ -1,4 +1,4 @@
-"""Files on the Hugging Face hub: cache first, network second, and one line when it fails."""
+"""Files on the Hugging Face hub: from there, cache first, and to there; one line when it fails."""
 
 import errno
 import re
@@ -71,6 +71,25 @@ class HubRepo:
 
     def __str__(self) -> str:
         return _described(self.repo, self.revision)
+
+
+def upload(folder: Path, repo: str) -> str:
+    """Put a folder's files into a model repository, made if it is not there; return its address.
+
+    Raises DownloadError, with what to do about it.
+    """
+    from huggingface_hub import HfApi, errors
+
+    try:
+        address = HfApi().create_repo(repo, exist_ok=True)
+        HfApi().upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload with moshi-mlx quantize")
+    except (OSError, RuntimeError, ValueError, errors.HTTPError) as error:
+        advice = "log in with `hf auth login`" if _status(error) in (401, 403) else "try again"
+        raise DownloadError(
+            f"{folder} is made, but the hub did not take it ({_reason(error)}); "
+            f"{advice}: `hf upload {repo} {folder}`"
+        ) from error
+    return str(address)
 
 
 class MissingFileError(DownloadError):

@@ -50,10 +50,9 @@ from dataclasses import replace
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.models.mimi_config import MIMI
 from moshi_mlx.planner import size_of
-from moshi_mlx.safetensors_file import read_header
 found = Checkpoint.resolve(sys.argv[1], offline=True)
 size = size_of(found.lm_config)
-stored = sum(tensor.end - tensor.begin for tensor in read_header(found.lm_weights).values())
+stored = sum(tensor.end - tensor.begin for tensor in found.weights.tensors.values())
 published = replace(found.mimi_config, n_q=MIMI.n_q) == MIMI
 print(json.dumps({"size": vars(size), "bits": 8 * stored / size.stored, "published_codec": published}))
 """

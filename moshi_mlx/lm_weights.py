@@ -1,8 +1,6 @@
-"""One file of language-model weights: checked against its config from the header alone, then loaded."""
+"""Language-model weights, one file or shards: checked against its config from the header alone, then loaded."""
 
-import sys
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,10 @@ from mlx.utils import tree_flatten, tree_unflatten
 from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
+from moshi_mlx.progress import byte_bar
 from moshi_mlx.quantize.scheme import Scheme, check_against_block, main_scheme, schemes_from_shapes
-from moshi_mlx.safetensors_file import read_header, same_bytes
+from moshi_mlx.safetensors_file import same_bytes
+from moshi_mlx.shards import read_tensors
 from moshi_mlx.weights import Source, detect_layout, is_unused, mlx_source, torch_source
 
 PIECE = 1 << 28  # bytes evaluated at once: enough to keep the disk busy, little enough to show progress
@@ -23,7 +23,7 @@ _DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 
 
 class LmWeights:
-    """A weights file that fits its config; nothing but its header has been read yet.
+    """A weights file (or index of shards) that fits its config; nothing but its header has been read yet.
 
     layout: "mlx" or "torch". schemes: path -> how that layer is quantized.
     Raises CheckpointError or QuantizationError, with the file, the key, what was expected and what was found.
@@ -31,7 +31,7 @@ class LmWeights:
 
     def __init__(self, path: Path, config: LmConfig, block: Mapping[str, Any] | None = None) -> None:
         self.path, self.config = path, config
-        self.tensors = read_header(path)
+        self.tensors = read_tensors(path)
         self.layout = detect_layout(self.tensors, path)
         self.schemes = self._read_schemes()
         check_against_block(self.schemes, block)
@@ -62,7 +62,9 @@ class LmWeights:
         lm = self._skeleton()
         lm.activation_dtype = dtype or self.default_dtype
         sources = self._sources(parameters(lm))
-        file: dict[str, mx.array] = mx.load(str(self.path))  # type: ignore[assignment]  # lazy: nothing is read yet
+        file: dict[str, mx.array] = {}
+        for path in dict.fromkeys(tensor.path for tensor in self.tensors.values()):
+            file |= mx.load(str(path))  # type: ignore[arg-type]  # lazy: nothing is read yet
         arrays = {source: _take(file[source.key], source) for source in dict.fromkeys(sources.values())}
         lm.update(tree_unflatten([(name, arrays[source]) for name, source in sources.items()]))
         try:
@@ -88,24 +90,27 @@ class LmWeights:
         widths = {path: layer["weight"].shape[-1] for path, layer in layers if hasattr(layer, "to_quantized")}
         return schemes_from_shapes(self.tensors, widths)
 
+    def stored(self, name: str) -> Source:
+        """Where the file keeps the parameter with an MLX name."""
+        return torch_source(name, self.config, self.tensors) if self.layout == "torch" else Source(name)
+
     def _sources(self, names: Iterable[str]) -> dict[str, Source]:
         if self.layout == "torch":
-            return {name: torch_source(name, self.config, self.tensors) for name in names}
+            return {name: self.stored(name) for name in names}
         return {name: self._mlx_source(name) for name in names}
 
     def _mlx_source(self, name: str) -> Source:
         """Steps share an array only where the file's copies are equal: somebody may have trained them apart."""
         own, source = Source(name), mlx_source(name, self.config)
         tensors = self.tensors
-        if source == own or same_bytes(self.path, tensors[own.key], tensors[source.key]):
+        if source == own or same_bytes(tensors[own.key], tensors[source.key]):
             return source
         return own
 
     def _check(self) -> None:
         """Raise CheckpointError for missing keys, keys too many, wrong shapes and types that are no weights."""
         expected = parameters(self._skeleton())
-        place = torch_source if self.layout == "torch" else lambda name, *_: Source(name)
-        sources = {name: place(name, self.config, self.tensors) for name in expected}
+        sources = {name: self.stored(name) for name in expected}
         used = {source.key for source in sources.values()}
         if missing := sorted(used - self.tensors.keys()):
             raise CheckpointError(
@@ -173,7 +178,7 @@ def _take(array: mx.array, source: Source) -> mx.array:
 
 
 def _evaluate(arrays: Iterable[mx.array], title: str, progress: bool | None) -> None:
-    with _bar(title, sum(array.nbytes for array in arrays), progress) as advance:
+    with byte_bar(title, sum(array.nbytes for array in arrays), progress) as advance:
         piece, size = [], 0
         for array in arrays:
             piece.append(array)
@@ -184,18 +189,3 @@ def _evaluate(arrays: Iterable[mx.array], title: str, progress: bool | None) -> 
                 piece, size = [], 0
         mx.eval(piece)
         advance(size)
-
-
-@contextmanager
-def _bar(title: str, total: int, wanted: bool | None):
-    """A progress bar in bytes on stderr; gives the function that advances it."""
-    if not (sys.stderr.isatty() if wanted is None else wanted):
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    with Progress(*columns, console=Console(stderr=True, force_terminal=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda size: bar.advance(task, size)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from moshi_mlx.bfloat16 import to_bits
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig
@@ -87,14 +88,14 @@ def write_random_checkpoint(
     """Write config.json, weights, codec and tokenizer into `folder`; it appears only when it is whole.
 
     config: as in a config.json. mimi_config: None for Kyutai's full Mimi. layout: "torch" or "mlx".
-    scheme: "q4" or "q8" quantizes every layer, embeddings included (MLX layout only).
+    scheme: "q4", "q8" or another affine one quantizes every layer, embeddings included (MLX layout only).
     dtype: "float32" or "bfloat16"; unless given, bfloat16 when quantized (as published), else float32.
     Returns the folder. Raises CheckpointError if it exists or cannot be written.
     """
     lm_config = LmConfig.from_dict(config)
     chosen = parse_scheme(scheme) if scheme else None
-    if chosen and layout != "mlx":
-        raise QuantizationError("only the MLX layout can be quantized")
+    if chosen and (layout != "mlx" or chosen.mode != "affine"):
+        raise QuantizationError("only the MLX layout can be quantized, and only with scales and biases")
     if (dtype or "float32") not in _DTYPES or layout not in ("torch", "mlx"):
         raise ConfigError(f"no dtype {dtype!r} or no layout {layout!r}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -246,11 +247,8 @@ def _quantized(
 
 
 def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
-    """float32 to the bits of a stored type; bfloat16, which numpy lacks, rounds to nearest even."""
-    if dtype == "F32":
-        return array
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    """float32 to the bits of a stored type."""
+    return array if dtype == "F32" else to_bits(array)
 
 
 def _write_mimi(path: Path, config: MimiConfig, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""A safetensors file: its header read and checked before anything is loaded, and a writer that streams.
+"""A safetensors file: its header read and checked before anything is loaded, a reader and a writer that stream.
 
 The header is read here and not left to the loader because it answers cheaply, for a 16 GB file too, what
 people get wrong: a web page saved as weights, a download cut short, another format under the right name.
@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,26 @@ ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
     "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
+_NUMPY = {
+    "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "F8_E4M3": np.uint8, "F8_E5M2": np.uint8, "F8_E8M0": np.uint8,
+    "U16": np.uint16, "I16": np.int16, "F16": np.float16, "BF16": np.uint16, "U32": np.uint32, "I32": np.int32,
+    "F32": np.float32, "U64": np.uint64, "I64": np.int64, "F64": np.float64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a header says of one tensor. `begin` and `end` are byte positions in the file."""
+    """What a header says of one tensor. `begin` and `end` are byte positions in the file at `path`."""
 
     dtype: str  # "F32", "BF16", "U32", ...
     shape: tuple[int, ...]
     begin: int = 0
     end: int = 0
+    path: Path = field(default=Path(), compare=False)
+
+    @property
+    def nbytes(self) -> int:
+        return ITEM_BYTES[self.dtype] * math.prod(self.shape)
 
     def __str__(self) -> str:
         return f"{list(self.shape)} {self.dtype}"
@@ -55,7 +65,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     try:
         entries = json.loads(body)
         entries.pop("__metadata__", None)
-        tensors = {name: _tensor(entry, 8 + length) for name, entry in entries.items()}
+        tensors = {name: _tensor(entry, 8 + length, path) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is not a safetensors file: its header is damaged; fetch it again"
@@ -68,11 +78,33 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     return tensors
 
 
-def same_bytes(path: Path, first: TensorInfo, second: TensorInfo, piece: int = 1 << 22) -> bool:
-    """Whether two tensors of a file hold the same values, read piece by piece."""
+def read_rows(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Rows [start, stop) of a tensor, all of them unless given; types that numpy lacks come as their bits.
+
+    Raises CheckpointError if the file cannot be read that far.
+    """
+    stop = tensor.shape[0] if stop is None else stop
+    rows = np.empty((stop - start, *tensor.shape[1:]), _NUMPY[tensor.dtype])
+    width = ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape[1:])
+    try:
+        with tensor.path.open("rb", buffering=0) as file:
+            file.seek(tensor.begin + start * width)
+            left = rows.data.cast("B")
+            while left:
+                count = file.readinto(left)
+                if not count:
+                    raise CheckpointError(f"{tensor.path} ended while it was read; is something changing it?")
+                left = left[count:]
+    except OSError as error:
+        raise CheckpointError(f"cannot read {tensor.path}: {error.strerror or error}") from error
+    return rows
+
+
+def same_bytes(first: TensorInfo, second: TensorInfo, piece: int = 1 << 22) -> bool:
+    """Whether two tensors hold the same values, read piece by piece."""
     if (first.dtype, first.shape) != (second.dtype, second.shape):
         return False
-    with path.open("rb") as one, path.open("rb") as two:
+    with first.path.open("rb") as one, second.path.open("rb") as two:
         one.seek(first.begin)
         two.seek(second.begin)
         left = first.end - first.begin
@@ -102,6 +134,8 @@ def write(
                 assert array.shape == tensor.shape, (name, array.shape, tensor.shape)
                 assert array.itemsize == ITEM_BYTES[tensor.dtype], (name, array.dtype, tensor.dtype)
                 file.write(np.ascontiguousarray(array).data)
+            file.flush()
+            os.fsync(file.fileno())  # some file systems say only now that they are full
         part.replace(path)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
@@ -114,7 +148,7 @@ def header_bytes(layout: Mapping[str, TensorInfo], metadata: Mapping[str, str]) 
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     position = 0
     for name, tensor in layout.items():
-        end = position + ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape)
+        end = position + tensor.nbytes
         entries[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [position, end]}
         position = end
     text = json.dumps(entries, separators=(",", ":")).encode()
@@ -122,12 +156,12 @@ def header_bytes(layout: Mapping[str, TensorInfo], metadata: Mapping[str, str]) 
     return len(text).to_bytes(8, "little") + text
 
 
-def _tensor(entry: Mapping[str, Any], offset: int) -> TensorInfo:
+def _tensor(entry: Mapping[str, Any], offset: int, path: Path) -> TensorInfo:
     begin, end = entry["data_offsets"]
     dtype, shape = entry["dtype"], tuple(map(int, entry["shape"]))
     if end - begin != ITEM_BYTES[dtype] * math.prod(shape) or begin < 0:
         raise ValueError(f"{shape} {dtype} does not fill {end - begin} bytes")
-    return TensorInfo(dtype, shape, begin + offset, end + offset)
+    return TensorInfo(dtype, shape, begin + offset, end + offset, path)
 
 
 def _what_it_is(path: Path, size: int) -> str:

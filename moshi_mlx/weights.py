@@ -126,7 +126,10 @@ def detect_layout(names: Iterable[str], path: Path) -> str:
             "use an MLX checkpoint such as kyutai/moshiko-mlx-q8"
         )
     if any_has("lora_A"):
-        raise CheckpointError(f"{path} is a LoRA adapter, not a model; merge it into its base model first")
+        raise CheckpointError(
+            f"{path} is a LoRA adapter, not a model: merge it into its base, "
+            f"`moshi-mlx quantize BASE FOLDER --recipe bf16 --lora {path}`"
+        )
     if any_has("encoder.model.0.", "decoder.model.0."):
         raise CheckpointError(f"{path} holds the Mimi codec, not the language model; give the model's file")
     if any_has("audio_embs.", "depformer.slices."):

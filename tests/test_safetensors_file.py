@@ -1,6 +1,7 @@
 """Reading headers of good and bad files; writing tensor by tensor."""
 
 import json
+import os
 from pathlib import Path
 
 import mlx.core as mx
@@ -9,7 +10,7 @@ import pytest
 from safetensors import safe_open
 
 from moshi_mlx.errors import CheckpointError
-from moshi_mlx.safetensors_file import TensorInfo, read_header, same_bytes, write
+from moshi_mlx.safetensors_file import TensorInfo, read_header, read_rows, same_bytes, write
 
 
 @pytest.fixture
@@ -35,13 +36,30 @@ def test_positions_point_at_the_values(path: Path) -> None:
     assert np.frombuffer(path.read_bytes()[tensor.begin : tensor.end], np.int32).tolist() == list(range(12))
 
 
+def test_rows_are_read_where_they_are(path: Path) -> None:
+    tensors = read_header(path)
+    assert read_rows(tensors["a"]).tolist() == np.arange(12).reshape(3, 4).tolist()
+    assert read_rows(tensors["a"], 1, 3).tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
+    assert read_rows(tensors["b"], 4).tolist() == [0x3F80]  # bfloat16 as its bits
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_noticed(path: Path) -> None:
+    tensor = read_header(path)["f"]
+    os.truncate(path, tensor.end - 1)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors ended while it was read"):
+        read_rows(tensor)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"cannot read .*: No such file"):
+        read_rows(tensor)
+
+
 def test_equal_and_different_tensors_are_told_apart_also_piece_by_piece(path: Path) -> None:
     tensors = read_header(path)
     for piece in (1, 7, 1 << 20):
-        assert same_bytes(path, tensors["a"], tensors["d"], piece)
-        assert not same_bytes(path, tensors["a"], tensors["e"], piece)
-    assert not same_bytes(path, tensors["a"], tensors["b"])
-    assert not same_bytes(path, tensors["a"], tensors["f"]), "the same bytes in another shape"
+        assert same_bytes(tensors["a"], tensors["d"], piece)
+        assert not same_bytes(tensors["a"], tensors["e"], piece)
+    assert not same_bytes(tensors["a"], tensors["b"])
+    assert not same_bytes(tensors["a"], tensors["f"]), "the same bytes in another shape"
 
 
 def test_mlx_and_safetensors_read_what_is_written(tmp_path: Path) -> None:

@@ -18,11 +18,12 @@ def quantize_lm(lm: Lm, scheme: Scheme, predicate: Predicate | None = None) -> d
     """Quantize every linear layer and embedding in place; return the config's `quantization` block.
 
     Layers whose width is no multiple of the group stay as they are, as do those `predicate` refuses.
-    Arrays that several depth steps share stay shared. Nothing is evaluated.
+    Arrays that several depth steps share stay shared where the steps are treated alike. Nothing is evaluated.
     """
     # This is mlx_lm.utils.quantize_model's convention, not a call of it: that one prints to stdout, which is for
     # data here, counts shared arrays once per user, and brings transformers along.
     block = scheme.block()
+    chosen: dict[str, Any] = {}
 
     def choose(path: str, layer: nn.Module) -> bool | dict[str, Any]:
         if not hasattr(layer, "to_quantized"):
@@ -34,6 +35,7 @@ def quantize_lm(lm: Lm, scheme: Scheme, predicate: Predicate | None = None) -> d
             return False
         if how != scheme.block():
             block[path] = how
+        chosen[path] = how
         return how
 
     sharing = _layers_by_weight(lm)
@@ -42,8 +44,10 @@ def quantize_lm(lm: Lm, scheme: Scheme, predicate: Predicate | None = None) -> d
     except ValueError as error:
         raise QuantizationError(f"MLX cannot quantize with {scheme}: {error}") from error
     layers = dict(lm.named_modules())
-    for first, *others in sharing:
-        for path in others:
+    for paths in sharing:
+        firsts: dict[str, str] = {}  # of those that were treated alike
+        for path in paths:
+            first = firsts.setdefault(str(chosen.get(path)), path)
             for name, array in layers[first].items():
                 if isinstance(array, mx.array) and name in layers[path]:
                     layers[path][name] = array

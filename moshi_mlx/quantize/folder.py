@@ -1,0 +1,234 @@
+"""Making a model folder from a checkpoint: its weights by a recipe, and all that belongs to them.
+
+The folder is made under another name beside its place and renamed when it is whole and was found good; whatever
+ends the making early leaves nothing under the name asked for.
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.errors import CheckpointError, QuantizationError
+from moshi_mlx.progress import byte_bar
+from moshi_mlx.quantize import card
+from moshi_mlx.quantize.lora import Lora
+from moshi_mlx.quantize.recipes import Recipe
+from moshi_mlx.quantize.source import DenseSource
+from moshi_mlx.quantize.stream import Plan, arrays, plan
+from moshi_mlx.shards import write_tensors
+
+CONFIG = "config.json"
+_DROPPED = ("lora", "lora_rank", "lora_scaling", "lora_name", "quantization", "quantization_config")
+_MARGIN = 1 << 20  # bytes for config, card and headers
+
+
+@dataclass(frozen=True)
+class Made:
+    """A checkpoint that was made.
+
+    weights: bytes of the language model's tensors. dense: its parameters that are not quantized; undivided: those
+    of them that the recipe would quantize. files: name -> bytes.
+    """
+
+    folder: Path
+    recipe: str
+    schemes: Mapping[str, int]
+    weights: int
+    bits_per_weight: float
+    dense: tuple[str, ...]
+    undivided: tuple[str, ...]
+    files: Mapping[str, int]
+    seconds: float
+
+
+def check_free(folder: Path, force: bool = False) -> None:
+    """Raise CheckpointError if a checkpoint may not be made at a place, so before anything is fetched."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise CheckpointError(f"{folder} exists and is no folder; choose another place")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not force:
+        raise CheckpointError(f"{folder} exists; choose another place, or --force to replace it")
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"{folder} is not a model folder (no {CONFIG}); --force replaces nothing else")
+
+
+def make_checkpoint(
+    checkpoint: Checkpoint,
+    folder: Path,
+    recipe: Recipe,
+    *,
+    lora: Lora | None = None,
+    requantize: bool = False,
+    force: bool = False,
+    shard_bytes: int | None = None,
+    quality: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+    advance: Callable[[int], None] = lambda size: None,
+) -> Made:
+    """Write `checkpoint` in the precision of `recipe` as a model folder.
+
+    lora: an adapter to merge first. requantize: quantize also what is quantized already. force: replace a model
+    folder. shard_bytes: the most one weights file may hold. quality: figures for the model card.
+    progress: draw a bar; unless given, if stderr is a terminal. advance: hears of bytes as they are made.
+    Raises CheckpointError or QuantizationError.
+    """
+    begin = time.monotonic()
+    folder = Path(os.path.abspath(folder))
+    check_free(folder, force)
+    _check_apart(checkpoint, folder)
+    planned = plan(checkpoint.lm_config, recipe)
+    if checkpoint.scheme and planned.schemes and not requantize:
+        raise QuantizationError(
+            f"{checkpoint.name} is already quantized, {checkpoint.scheme}: start from the bfloat16 model, "
+            "or --requantize to lose precision twice"
+        )
+    others = _other_files(checkpoint)
+    total = planned.nbytes + sum(path.stat().st_size for path in others.values())
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
+        _check_space(folder, total)
+        part.mkdir()
+        with byte_bar(f"making {folder.name}", total, progress) as bar:
+
+            def count(size: int) -> None:
+                bar(size)
+                advance(size)
+
+            source = DenseSource(checkpoint.weights, lora)
+            lm_name = write_tensors(part, planned.layout, _counted(arrays(planned, source), count), shard_bytes)
+            names: dict[str, str] = {}
+            for key, path in others.items():
+                names[key] = _free_name(key, path, os.listdir(part))
+                shutil.copyfile(path, part / names[key])
+                count(path.stat().st_size)
+        settings = _settings(checkpoint, planned, lm_name, names)
+        (part / CONFIG).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        made = _described(planned, source, recipe, part, folder)
+        (part / card.NAME).write_text(_card(made, checkpoint, lora, quality), encoding="utf-8")
+        Checkpoint.resolve(part, offline=True)  # what cannot be loaded is not handed over
+        _move(part, folder)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return replace(made, seconds=time.monotonic() - begin)
+
+
+def _other_files(checkpoint: Checkpoint) -> dict[str, Path]:
+    """Key of the config -> file: what a checkpoint needs besides its weights."""
+    files = {"mimi_name": checkpoint.mimi_weights, "tokenizer_name": checkpoint.tokenizer}
+    if checkpoint.mimi_config_file:
+        files["mimi_config_name"] = checkpoint.mimi_config_file
+    return files
+
+
+def _free_name(key: str, path: Path, taken: Container[str]) -> str:
+    return f"{key}-{path.name}" if path.name in taken or path.name in (CONFIG, card.NAME) else path.name
+
+
+def _settings(checkpoint: Checkpoint, planned: Plan, lm_name: str, names: Mapping[str, str]) -> dict[str, Any]:
+    """config.json: the source's, with the files and the quantization that are here."""
+    kept = {key: value for key, value in checkpoint.settings.items() if key not in _DROPPED}
+    settings = {**kept, "mimi_config_name": None, "moshi_name": lm_name, **names}
+    if planned.block:
+        settings["quantization"] = planned.block
+    return {key: value for key, value in settings.items() if value is not None or key in kept}
+
+
+def _described(planned: Plan, source: DenseSource, recipe: Recipe, part: Path, folder: Path) -> Made:
+    count = sum(math.prod(shape) for shape in source.shapes.values())
+    return Made(
+        folder=folder,
+        recipe=recipe.name,
+        schemes=dict(Counter(map(str, planned.schemes.values())).most_common()),
+        weights=planned.nbytes,
+        bits_per_weight=8 * planned.nbytes / count,
+        dense=planned.dense,
+        undivided=planned.undivided,
+        files={path.name: path.stat().st_size for path in sorted(part.iterdir())},
+        seconds=0.0,
+    )
+
+
+def _card(made: Made, checkpoint: Checkpoint, lora: Lora | None, quality: Mapping[str, Any] | None) -> str:
+    facts = card.Facts(
+        base=checkpoint.name,
+        folder=made.folder.name,
+        recipe=made.recipe,
+        bits_per_weight=made.bits_per_weight,
+        files=made.files,
+        schemes=made.schemes,
+        dense=made.dense,
+        lora=lora.path.name if lora else "",
+    )
+    return card.card(facts, quality)
+
+
+def _counted(items: Iterator[np.ndarray], count: Callable[[int], None]) -> Iterator[np.ndarray]:
+    for array in items:
+        yield array
+        count(array.nbytes)
+
+
+def _check_apart(checkpoint: Checkpoint, folder: Path) -> None:
+    place = folder.resolve()
+    for path in (checkpoint.lm_weights, checkpoint.mimi_weights, checkpoint.tokenizer):
+        if place in (path.resolve(), *path.resolve().parents):
+            raise CheckpointError(f"{path} lies in {folder}, which would be replaced; choose another place")
+
+
+def _check_space(folder: Path, need: int) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if free < need + _MARGIN:
+        raise CheckpointError(
+            f"{folder} needs {need / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free there; "
+            "free some, or choose another place"
+        )
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what runs that were killed have left beside the folder."""
+    for path in folder.parent.iterdir():
+        found = re.fullmatch(rf"\.{re.escape(folder.name)}\.(\d+)\.(part|old)", path.name)
+        # Killed while replacing, a run may leave the only copy as "old".
+        if found and not _is_running(int(found[1])) and (found[2] == "part" or folder.exists()):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
+def _move(part: Path, folder: Path) -> None:
+    """Give a folder its name; what has the name now is replaced."""
+    if not folder.exists():
+        part.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    folder.rename(old)
+    try:
+        part.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
