@@ -50,7 +50,8 @@ class PageServer:
         self.queries: list[dict[str, str]] = []
         self.controls: list[int] = []
         self.samples = 0
-        self.counts: list[int] = []  # samples of every audio message
+        self.counts: set[int] = set()  # samples of the audio messages
+        self.loudest = 0.0  # sample
         self._sockets: list[web.WebSocketResponse] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -105,7 +106,7 @@ class PageServer:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
         app = web.Application(middlewares=[_guard])
-        app.router.add_get("/", lambda _: web.FileResponse(PAGE / "index.html"))
+        app.router.add_get("/", self._index)
         app.router.add_get("/api/info", self._info)
         app.router.add_get("/api/chat", self._chat)
         app.router.add_static("/", PAGE)
@@ -117,6 +118,9 @@ class PageServer:
         for ws in list(self._sockets):
             await ws.close(code=1001)
         await runner.cleanup()
+
+    async def _index(self, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(PAGE / "index.html")
 
     async def _info(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(INFO, status=self.status)
@@ -143,7 +147,8 @@ class PageServer:
                 elif kind == 1:
                     pcm = np.frombuffer(content, "<f4")
                     self.samples += len(pcm)
-                    self.counts.append(len(pcm))
+                    self.counts.add(len(pcm))
+                    self.loudest = max(self.loudest, float(np.abs(pcm).max(initial=0)))
                     part = np.concatenate([part, pcm])
                     while self.echo and len(part) >= self.frame:
                         await ws.send_bytes(b"\x01" + part[: self.frame].tobytes())

@@ -12,7 +12,7 @@ const GOING = new Set([1001, 1005, 1006, 1012, 1013, 1014]);
 /**
  * Events: "state" ({name, ...}: see `state`), "ready" (what the server says of itself), "begin" (a new conversation:
  * first, after a reset, after a lost connection), "word" ({text, position}), "stats", "block" (each 20 ms of audio).
- * States: idle, microphone, connecting, loading {progress}, queued {position}, talking, waiting {seconds},
+ * States: idle, microphone, connecting, loading {progress}, queued {position}, talking, waiting {seconds, failure},
  * failed {failure}.
  */
 export class Conversation extends EventTarget {
@@ -122,12 +122,16 @@ export class Conversation extends EventTarget {
     const ended = this.#connection;
     if (!GOING.has(code)) return this.#fail(new Failure("server", said));
     if (!began) {
-      const failure = await refusal(this.#query());
+      const reason = await refusal(this.#query());
       if (this.#connection !== ended || !this.isOn) return;
-      if (failure) return this.#fail(failure);
-    }
+      if (["token", "refused"].includes(reason)) return this.#fail(new Failure(reason));
+      this.#wait(reason);
+    } else this.#wait("unreachable");
+  }
+
+  #wait(reason) {
     const seconds = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#attempt++);
-    this.#become("waiting", { seconds });
+    this.#become("waiting", { seconds, failure: new Failure(reason) });
     this.#timer = setTimeout(() => this.#connect(), 1000 * seconds);
   }
 
@@ -154,16 +158,15 @@ export class Conversation extends EventTarget {
   }
 }
 
-/** Why the server would not talk to this page, null if it is just not there: a socket's failure does not tell. */
+/** Why the server would not talk to this page, the code of a Failure: the end of a socket does not tell. */
 async function refusal(query) {
   try {
     const { status } = await fetch(infoAddress(query), { cache: "no-store" });
-    if (status === 401) return new Failure("token");
-    if (status === 403) return new Failure("refused");
+    return { 200: "full", 401: "token", 403: "refused" }[status] ?? "unreachable";
   } catch (error) {
     if (!(error instanceof TypeError)) throw error; // what fetch raises where nobody answers
+    return "unreachable";
   }
-  return null;
 }
 
 /** The address of /api/info; of the query only the token matters there. */

@@ -64,6 +64,13 @@ const WORDS = {
     remedy: "Is it still running? “moshi-mlx serve” starts it. This page connects again by itself.",
     action: "Try now",
   }),
+  full: () => ({
+    title: "Moshi takes no conversation now",
+    remedy:
+      "It is running, but did not accept this one: too many people may be waiting, or a proxy between here and there " +
+      "lets no web sockets through. This page tries again by itself.",
+    action: "Try now",
+  }),
   token: () => ({
     title: "This address lacks the right token",
     remedy: "Open the whole address that “moshi-mlx serve” printed, up to the end of its token, or scan its code.",

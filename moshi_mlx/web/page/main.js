@@ -53,6 +53,7 @@ function talk() {
   transcript.clear();
   waveform.clear();
   delete document.body.dataset.recorded;
+  field("save").disabled = true;
   mute(false);
   field("main").focus(); // the space bar is for talking now, not for the button that was pressed
   conversation.start();
@@ -65,9 +66,7 @@ function mute(muted) {
 
 conversation.addEventListener("state", ({ detail }) => {
   stage.show(detail);
-  if (detail.name === "waiting") stage.trouble(new Failure("unreachable"));
   if (!conversation.isOn) flush();
-  field("save").disabled = recording.seconds === 0;
   keepAwake(detail.name === "talking");
 });
 
@@ -76,6 +75,7 @@ conversation.addEventListener("begin", () => {
   if (begun) transcript.note("A new conversation", recording.seconds);
   begun = true;
   document.body.dataset.recorded = "";
+  field("save").disabled = false;
 });
 
 conversation.addEventListener("ready", ({ detail: { model, greeting, questions } }) => {
@@ -142,7 +142,7 @@ audio.addEventListener("trouble", ({ detail }) => stage.trouble(detail));
 audio.addEventListener("fine", ({ detail }) => stage.fine(detail));
 stage.pressed = ({ code }) => {
   if (code === "paused") audio.resume();
-  else if (code === "unreachable") conversation.reconnect();
+  else if (conversation.state.name === "waiting") conversation.reconnect();
   else talk();
 };
 window.addEventListener("unhandledrejection", ({ reason }) => stage.trouble(failureOf(reason)));

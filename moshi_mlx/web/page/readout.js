@@ -1,7 +1,7 @@
 /** How late everything is, in numbers. */
 
-const INHERENT_MS = 160; // a frame has to be complete (80 ms), and its sound follows its word by one frame (80 ms)
-const SMOOTHING = 0.05; // of the wait before the speaker, which saws with every message
+const MODEL_MS = 80; // the sound of a frame comes with the next one
+const SMOOTHING = 0.05; // of the wait before the speaker, for every block
 const EVERY = 25; // blocks of 20 ms between two updates
 
 export class Readout {
@@ -31,12 +31,14 @@ export class Readout {
     const { step_ms: step, lag_ms: lag, dropped: there = 0, sessions = 1, waiting = 0 } = this.#stats;
     const devices = 1000 * this.audio.deviceLatency;
     const speaker = 1000 * this.#waiting;
-    const parts = { "the model's frames": INHERENT_MS, server: lag ?? step ?? 0, "waiting to be played": speaker, devices };
+    const parts = { "the model's own": MODEL_MS, "from a frame's first sample to its answer": lag ?? 0 };
+    Object.assign(parts, { "waiting to be played": speaker, "sound card": devices });
     const delay = this.field("delay");
-    delay.textContent = ms(Object.values(parts).reduce((sum, part) => sum + part));
+    delay.textContent = lag === undefined ? "–" : ms(Object.values(parts).reduce((sum, part) => sum + part));
     delay.parentElement.title = Object.entries(parts)
       .map(([name, part]) => `${name}: ${ms(part)}`)
       .join("\n");
+    this.field("lag").parentElement.title = "from a frame's first sample (80 ms before its last) to its answer";
     this.field("step").textContent = step === undefined ? "–" : ms(step);
     this.field("lag").textContent = lag === undefined ? "–" : ms(lag);
     const here = 1000 * dropped + unsent / 24;

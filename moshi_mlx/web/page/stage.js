@@ -36,7 +36,7 @@ export class Stage {
     if (state.name === "waiting") this.#countDown(state.seconds);
     const calm = ["talking", "microphone"].includes(state.name) || (state.name === "idle" && before !== "idle");
     if (calm) this.#notices = [];
-    if (state.name === "failed") this.#notices = [state.failure];
+    if (state.failure) this.#notices = [state.failure];
     this.#notice();
   }
 

@@ -69,11 +69,11 @@ function voice() {
 
 function drawVoice(place, { begin, end, peaks }) {
   const drawing = place.firstChild;
-  const bars = Math.ceil(peaks.length / BLOCKS);
+  const bars = Math.ceil((end - begin) / (BLOCKS * 0.02)); // the silence after it is not drawn
   const width = bars * BAR;
   let path = "";
   for (let bar = 0; bar < bars; bar++) {
-    const peak = Math.max(...peaks.slice(bar * BLOCKS, (bar + 1) * BLOCKS));
+    const peak = Math.max(0, ...peaks.slice(bar * BLOCKS, (bar + 1) * BLOCKS));
     const half = Math.max(0.01, Math.min(1, Math.sqrt(peak)) * (HEIGHT / 2));
     path += `M${bar * BAR + 1} ${(HEIGHT / 2 - half).toFixed(1)}v${(2 * half).toFixed(1)}`;
   }

@@ -40,12 +40,12 @@ export class Duplex {
     const microphone = this.heard.add(heard);
     const speaker = this.played.add(output);
     for (let i = 0; i < speaker.length; i++) {
-      const { read, delay, underruns, dropped, cushion } = this.jitter;
+      const { read, ahead, underruns, dropped, cushion } = this.jitter;
       this.report({
         microphone: microphone[i],
         speaker: speaker[i],
         position: (read * RATE) / this.rate, // of the stream, in samples at 24 kHz
-        waiting: delay / this.rate, // seconds, as are the two below
+        waiting: ahead / this.rate, // seconds that an answer waits; the two below as well
         dropped: dropped / this.rate,
         cushion: cushion / this.rate,
         underruns,

@@ -34,6 +34,7 @@ export class JitterBuffer {
     this.dropped = 0;
     this.playing = false;
     this.wait = 0; // silence still to come before the samples that are there
+    this.ahead = 0; // samples that the last message had before it: so much later it was heard
     this.gap = Infinity; // samples since the audio ended
     this.calm = 0;
     this.spare = 0; // samples to leave out when it is quiet
@@ -48,14 +49,10 @@ export class JitterBuffer {
     return this.written - this.read;
   }
 
-  /** Samples until what is written now is heard. */
-  get delay() {
-    return this.wait + this.available;
-  }
-
   write(samples) {
     if (samples.length > this.ring.length) samples = samples.subarray(samples.length - this.ring.length);
     this.#drop(this.available + samples.length - this.ring.length);
+    this.ahead = this.available + (this.playing ? this.wait : this.cushion);
     this.largest = Math.max(this.largest, samples.length);
     for (let i = 0; i < samples.length; i++) this.ring[(this.written + i) % this.ring.length] = samples[i];
     this.written += samples.length;

@@ -1,0 +1,311 @@
+"""The page in a real browser, against a server that does what it is told. The real one: test_page_talk.py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests import browser
+from tests.page_server import PAGE, PageServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+
+RATE = 24_000  # Hz
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of hum that swells four times, a second of silence, again and again."""
+    import soundfile
+
+    time = np.arange(48_000) / 48_000
+    hum = 0.4 * np.sin(2 * np.pi * 300 * time) * np.sin(4 * np.pi * time) ** 2
+    path = tmp_path_factory.mktemp("voice") / "voice.wav"
+    soundfile.write(path, np.concatenate([hum, 0 * hum]), 48_000)
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium(voice: Path) -> Iterator[Browser]:
+    with browser.browser(voice, loop=True) as started:
+        yield started
+
+
+@pytest.fixture
+def server() -> Iterator[PageServer]:
+    with PageServer() as running:
+        yield running
+
+
+@pytest.fixture
+def page(chromium: Browser, server: PageServer) -> Iterator[Page]:
+    with browser.page(chromium, server.url) as opened:
+        yield opened
+
+
+def state(page: Page, name: str) -> None:
+    """Wait until the page is in this state."""
+    page.wait_for_selector(f"body[data-state={name}]")
+
+
+def status(page: Page, text: str) -> None:
+    page.locator("#status", has_text=text).wait_for()
+
+
+def talk(page: Page) -> None:
+    page.click("#talk")
+    state(page, "talking")
+
+
+def test_every_state_on_the_way_is_shown(page: Page, server: PageServer) -> None:
+    server.welcome = False
+    page.get_by_role("button", name="Talk").click()
+    state(page, "connecting")
+    server.tell(type="state", state="loading", progress=0.42)
+    status(page, "Loading the model, 42 %")
+    assert page.locator("progress").get_attribute("value") == "0.42"
+    server.tell(type="state", state="loading", progress=None)
+    status(page, re.compile("model$"))  # type: ignore[arg-type]
+    server.tell(type="state", state="queued", position=3)
+    status(page, "2 people are before you")
+    server.tell(type="state", state="queued", position=1)
+    status(page, "you are next")
+    assert server.samples == 0  # nothing is sent before the handshake
+    server.say(b"\0")
+    server.tell(type="state", state="ready", model="a model", greeting="Hello.", questions=["Who are you?"])
+    status(page, "Listening")
+    page.get_by_text("Who are you?").wait_for()
+    page.click("#talk")
+    state(page, "idle")
+
+
+def test_words_appear_with_the_voice_that_asked(page: Page, server: PageServer) -> None:
+    talk(page)
+    page.wait_for_selector("#transcript .you svg")
+    for piece in [" I", " am", " a", " page", "."]:
+        server.say(b"\x02" + piece.encode())
+    page.get_by_text("I am a page.").wait_for()
+    row = page.locator("#transcript li.moshi")
+    assert re.fullmatch(r"0:\d\d", row.locator("time").inner_text())
+    assert page.locator("#questions").is_hidden()
+    page.locator("#announcer", has_text="Moshi: I am a page.").wait_for(state="attached")
+
+
+def test_words_wait_for_their_sound(page: Page, server: PageServer) -> None:
+    server.echo = False
+    talk(page)
+    server.say(b"\x02 early")
+    server.say(b"\x01" + np.zeros(1920, "<f4").tobytes())  # belongs to what was before
+    page.wait_for_timeout(400)
+    assert "early" not in page.inner_text("#transcript")
+    server.say(b"\x01" + np.zeros(480, "<f4").tobytes())
+    page.get_by_text("early").wait_for()
+
+
+def test_keys_mute_restart_and_end(page: Page, server: PageServer) -> None:
+    talk(page)
+    page.keyboard.press("m")
+    status(page, "Muted")
+    page.wait_for_timeout(100)
+    server.loudest = 0.0
+    page.wait_for_timeout(1200)
+    assert server.loudest == 0  # the hum comes every two seconds, for one
+    page.keyboard.down(" ")
+    status(page, "Listening")
+    page.keyboard.up(" ")
+    status(page, "Muted")
+    page.keyboard.press("r")
+    page.get_by_text("A new conversation").wait_for()
+    assert server.controls == [3]
+    page.keyboard.press("Escape")
+    state(page, "idle")
+
+
+def test_what_is_saved_has_both_sides_on_one_clock(page: Page, server: PageServer, tmp_path: Path) -> None:
+    import soundfile
+
+    talk(page)
+    server.say(b"\x02 Hello")
+    page.get_by_text("Hello").wait_for()
+    page.wait_for_timeout(2200)
+    downloads: list[Any] = []
+    page.on("download", downloads.append)
+    with page.expect_event("download", lambda download: download.suggested_filename.endswith(".txt")):
+        page.keyboard.press("s")
+    for download in downloads:
+        download.save_as(tmp_path / download.suggested_filename)
+    (wav,) = tmp_path.glob("*.wav")
+    (text,) = tmp_path.glob("*.txt")
+    assert wav.stem == text.stem
+    assert re.search(r"^0:\d\d  Moshi: Hello$", text.read_text(), re.MULTILINE)
+    assert re.search(r"^0:\d\d  You: \(speaks for \d\.\d s\)$", text.read_text(), re.MULTILINE)
+    pcm, rate = soundfile.read(wav)
+    assert rate == RATE
+    left, right = pcm.T
+    correlation = np.fft.irfft(np.fft.rfft(right, 2 * len(right)) * np.conj(np.fft.rfft(left, 2 * len(left))))
+    # What was left out to catch up shifts a part of it: most of the energy is what counts.
+    assert correlation.max() > 0.5 * np.sqrt((left**2).sum() * (right**2).sum())
+    assert 0 < correlation.argmax() < RATE  # the echo comes after the voice
+
+
+def test_a_server_that_comes_back_is_found_again(page: Page, server: PageServer) -> None:
+    talk(page)
+    server.say(b"\x02 Before")
+    page.get_by_text("Before").wait_for()
+    server.stop()
+    state(page, "waiting")
+    page.get_by_text("Moshi cannot be reached").wait_for()
+    server.start()
+    page.get_by_role("button", name="Try now").click()
+    state(page, "talking")
+    page.get_by_text("A new conversation").wait_for()
+    assert page.locator("#notice").is_hidden()
+    assert "Before" in page.inner_text("#transcript")
+
+
+REFUSED = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', '%s') }"
+
+
+@pytest.mark.parametrize(
+    ("script", "title", "remedy"),
+    [
+        (REFUSED % "NotAllowedError", "The microphone is blocked", "Allow it for this page"),
+        (REFUSED % "NotFoundError", "There is no microphone", "Plug one in"),
+        (REFUSED % "NotReadableError", "could not be started", "Another program"),
+        ("Object.defineProperty(window, 'isSecureContext', { value: false })", "keeps the microphone", "http://localhost:"),
+        ("delete window.AudioWorkletNode", "This browser cannot", "Chrome, Edge, Firefox or Safari"),
+    ],
+)
+def test_a_microphone_that_cannot_be_had_is_explained(
+    page: Page, script: str, title: str, remedy: str, server: PageServer
+) -> None:
+    page.add_init_script(script)
+    page.reload()
+    page.click("#talk")
+    state(page, "failed")
+    assert title in page.inner_text("#notice-title")
+    assert remedy in page.inner_text("#notice-remedy")
+    assert server.queries == []
+
+
+def test_a_missing_token_is_explained(page: Page, server: PageServer) -> None:
+    server.status = 401
+    page.click("#talk")
+    page.get_by_text("This address lacks the right token").wait_for()
+    state(page, "failed")
+
+
+def test_what_the_server_says_at_the_end_is_shown(page: Page, server: PageServer) -> None:
+    talk(page)
+    server.say(b"\x05too much at once")
+    server.hang_up(1008)
+    page.get_by_text("too much at once.").wait_for()
+    state(page, "failed")
+    page.get_by_role("button", name="Talk again").click()
+    state(page, "talking")
+
+
+def test_a_microphone_that_is_unplugged_is_replaced(page: Page, server: PageServer) -> None:
+    page.add_init_script(
+        """const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wanted) => (window.stream = await ask(wanted));"""
+    )
+    page.reload()
+    talk(page)
+    page.evaluate("window.stream.getTracks()[0].dispatchEvent(new Event('ended'))")
+    page.get_by_text("another one took its place").wait_for()
+    sent = server.samples
+    page.wait_for_function("document.body.dataset.state === 'talking'")
+    page.wait_for_timeout(200)
+    assert server.samples > sent
+
+
+def test_a_microphone_of_zeros_is_told(page: Page) -> None:
+    page.add_init_script(
+        """navigator.mediaDevices.getUserMedia = async () =>
+          new AudioContext().createMediaStreamDestination().stream;"""
+    )
+    page.reload()
+    talk(page)
+    page.get_by_text("nothing but silence").wait_for()
+
+
+def test_settings_reach_the_server_and_stay(page: Page, server: PageServer) -> None:
+    page.click("#open-settings")
+    page.locator("#text_temperature").fill("0.25")
+    page.locator("#seed").fill("7")
+    page.click("#apply")
+    page.reload()
+    talk(page)
+    assert server.queries == [{"audio": "pcm", "text_temperature": "0.25", "seed": "7"}]
+    page.click("#open-settings")
+    page.click("#defaults")
+    page.click("#apply")
+    page.wait_for_selector("#transcript .divider")  # connected again
+    assert server.queries[1:] == [{"audio": "pcm"}]
+
+
+@pytest.mark.parametrize("mark", ["?", "#"])
+def test_the_token_leaves_the_address_and_is_kept(page: Page, server: PageServer, mark: str) -> None:
+    page.goto(f"{server.url}{mark}token=secret")
+    page.reload()
+    assert "secret" not in page.url
+    talk(page)
+    assert server.queries == [{"audio": "pcm", "token": "secret"}]
+
+
+def test_the_microphone_and_the_speaker_can_be_tested(page: Page, server: PageServer) -> None:
+    page.click("#open-settings")
+    page.click("#test-microphone")
+    page.get_by_text(re.compile(r"Loudest: -\d+ dB. That is fine.$")).wait_for()
+    page.click("#test-speaker")
+    page.get_by_text("If you heard nothing").wait_for()
+    assert page.locator("#speaker option").count() > 1  # devices have names once the microphone was allowed
+    assert server.queries == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_can_be_read(chromium: Browser, server: PageServer, scheme: str) -> None:
+    size: Any = {"width": 360, "height": 640}
+    with browser.page(chromium, server.url, viewport=size, color_scheme=scheme) as page:
+        assert contrast(page, "#status", "--soft") >= 4.5
+        assert contrast(page, "#status", "--ink") >= 7
+        assert contrast(page, "#status", "--you") >= 4.5
+        talk(page)
+        server.say(b"\x02 " + b"Donaudampfschifffahrt" * 4)
+        page.wait_for_selector("#transcript .moshi")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        for button in page.locator("button:visible").all():
+            box = button.bounding_box()
+            assert box
+            assert box["height"] >= 36
+
+
+def contrast(page: Page, place: str, name: str) -> float:
+    """WCAG's contrast of one of the page's colours to its paper."""
+
+    def luminance(variable: str) -> float:
+        colour = page.evaluate(f"getComputedStyle(document.documentElement).getPropertyValue('{variable}')").strip()
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    light, dark = sorted([luminance(name), luminance("--paper")], reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_the_page_asks_nobody_else_for_anything() -> None:
+    for path in PAGE.rglob("*"):
+        if path.suffix in {".html", ".css", ".js"}:
+            text = path.read_text()
+            assert not re.search(r"https?://(?!localhost)", text.replace("http://www.w3.org/2000/svg", "")), path
+            assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=\"|style=\"|javascript:|\beval\(", text), path
+            assert len(text.splitlines()) < 350, path
