@@ -10,6 +10,7 @@ from moshi_mlx.cli.chat import chat
 from moshi_mlx.cli.demo import demo
 from moshi_mlx.cli.devices import devices
 from moshi_mlx.cli.doctor import doctor
+from moshi_mlx.cli.quality import quality
 from moshi_mlx.cli.quantize import quantize
 from moshi_mlx.cli.run import run
 from moshi_mlx.cli.serve import serve
@@ -29,6 +30,7 @@ app.command()(serve)
 app.command()(run)
 app.command()(demo)
 app.command()(quantize)
+app.command()(quality)
 app.command()(bench)
 app.command()(devices)
 app.command()(doctor)
