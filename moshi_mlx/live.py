@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from moshi_mlx.audio.file_stream import Tee
-from moshi_mlx.engine import RESET, Control, Sink, converse
+from moshi_mlx.engine import REFRESH, RESET, Control, Sink, converse
 from moshi_mlx.loops import LoopDetector
 from moshi_mlx.stats import Stats
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.recorder import Recorder
+    from moshi_mlx.refresh import Refresher
     from moshi_mlx.session import Reply, Session
     from moshi_mlx.trace import Trace
 
@@ -33,10 +34,11 @@ class LiveAudio(Protocol):
 
 
 class Live:
-    """One person talking with one session until `quit`; other threads may steer it.
+    """One person talking with one session until `close`; other threads may steer it.
 
     sinks: what else gets every reply, after the speaker. on_reset: called when a new conversation begins.
     on_loop: called when the model says the same words for the third time. frames: how many there may be.
+    refresher: says when the model forgets what is long ago, and then on_refresh is called.
     """
 
     def __init__(
@@ -49,13 +51,18 @@ class Live:
         on_reset: Callable[[], None] | None = None,
         on_loop: Callable[[], None] | None = None,
         frames: int | None = None,
+        refresher: Refresher | None = None,
+        on_refresh: Callable[[], None] | None = None,
     ) -> None:
         self.stats = Stats()
         self._frames = frames
         self._session, self._audio, self._recorder = session, audio, recorder
-        self._sinks: list[Sink] = [audio, *sinks, *([recorder] if recorder else []), _Loops(on_loop)]
+        others: list[Sink] = [sink for sink in (recorder, refresher) if sink]
+        self._sinks: list[Sink] = [audio, *sinks, *others, _Loops(on_loop)]
         self._reset = threading.Event()
+        self._refresher = refresher
         self._on_reset = on_reset or (lambda: None)
+        self._on_refresh = on_refresh or (lambda: None)
         self._push_to_talk = False
         if trace:
             trace.watch(self.stats)
@@ -65,24 +72,32 @@ class Live:
         return converse(self._session, self, Tee(*self._sinks), self.stats)
 
     def __iter__(self) -> Iterator[np.ndarray | Control]:
-        """The microphone's frames, with RESET where a new conversation was asked for."""
+        """The microphone's frames, with RESET where a new conversation was asked for, REFRESH where it is due."""
         frames = islice(self._audio, self._frames)
         for frame in self._recorder.heard(frames) if self._recorder else frames:
             if self._reset.is_set():
                 self._reset.clear()
+                if self._refresher:
+                    self._refresher.restart()
                 yield RESET
                 self._on_reset()
+            if self._refresher and self._refresher.due(frame):
+                yield REFRESH
+                self._on_refresh()
             yield frame
 
     def close(self) -> None:
         """End the conversation; from any thread."""
         self._audio.close()
 
-    quit = close
-
     def reset(self) -> None:
         """Forget the conversation with the next frame and begin a new one."""
         self._reset.set()
+
+    def refresh(self) -> None:
+        """Before the next frame forget all but the latest part of the conversation."""
+        if self._refresher:
+            self._refresher.ask()
 
     def toggle_mute(self) -> bool:
         """Close the model's ear, or open it; whether it is closed now."""

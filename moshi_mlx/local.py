@@ -6,7 +6,7 @@ import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.cli.main import reported
-from moshi_mlx.cli.talk import talk
+from moshi_mlx.cli.talk import Setup, talk
 
 app = typer.Typer(pretty_exceptions_show_locals=False, add_completion=False, rich_markup_mode=None)
 FileOption = Annotated[
@@ -32,12 +32,7 @@ def local(
     kinds = {None: "q4", "4": "q4", "8": "q8"}
     name = hf_repo or f"moshiko-{kinds.get(quantized, 'q4')}"
     files = options.given(lm_weights=moshi_weight, mimi_weights=mimi_weight, tokenizer=tokenizer)
-    talk(
-        checkpoint=options.given(name=name, quantization=quantized, **files),
-        devices={},
-        sampling={},
-        frames=steps,
-    )
+    talk(Setup(options.given(name=name, quantization=quantized, **files)), frames=steps)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ class Batch:
             raise SessionError(f"{left_out} session(s) of this batch have begun and got no frame; see Batch.step")
         for session, user_codes in codes.items():
             draws[session.row] = session.draw()
-            tokens[session.row, :, 0] = session.delays.inputs(user_codes)
+            tokens[session.row, :, 0] = session.inputs(user_codes)
         result = self.moshi.step(tokens, draws, self._state, self._condition)
         return {session: session.take(result[session.row]) for session in codes}
 
@@ -135,12 +135,10 @@ class Batch:
         (T, n_q - dep_q), what it heard; all as steps would have given and taken them.
         Raises SessionError in company: the others would have a gap as long.
         """
-        self._check_members([session])
-        if sum(other is not None for other in self._rows) > 1:
-            raise SessionError("only a session that is alone in its batch can be prefilled")
+        self.check_alone(session)
         columns = []
         for text, made, heard in zip(texts, codes, user_codes, strict=True):
-            columns.append(session.delays.inputs(heard))
+            columns.append(session.inputs(heard))
             session.take(np.array([text, *made], dtype=np.int32))
         lm, running = self.moshi.lm, np.array([other is session for other in self._rows])
         for start in range(0, len(columns), PREFILL_POSITIONS):
@@ -158,6 +156,12 @@ class Batch:
         """Make the session's row of the model new again."""
         if self._rows[session.row] is session:
             self._forget(session.row)
+
+    def check_alone(self, session: Session) -> None:
+        """Raise SessionError unless a session is the only one of this batch."""
+        self._check_members([session])
+        if sum(other is not None for other in self._rows) > 1:
+            raise SessionError("only a session that is alone in its batch can be prefilled")
 
     def _check_members(self, sessions: Iterable[Session]) -> None:
         if any(self._rows[session.row] is not session for session in sessions):
@@ -188,6 +192,7 @@ class Session:
         self.sampling = sampling
         self._stream = batch.moshi.codec.stream()
         self._frames_in = 0
+        self._history: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=0)  # heard and sampled at each step
         self._start_generation()
 
     def step(self, frame: np.ndarray) -> Reply:
@@ -219,18 +224,42 @@ class Session:
         audio = None if generated.codes is None else self._stream.decode(generated.codes)
         return Reply(audio, generated.text, generated.time)
 
+    def inputs(self, user_codes: np.ndarray) -> np.ndarray:
+        """What the model reads at this step: (1 + n_q,) int32. user_codes: (n_q - dep_q,) int."""
+        self._heard = np.array(user_codes, np.int32)
+        return self.delays.inputs(user_codes)
+
     def draw(self) -> Draw:
         """What the sampler needs to know of this row at this step."""
         return Draw(self.sampling, self.seed, self.delays.step, self._recent_text)
 
     def take(self, sampled: np.ndarray) -> Generated:
         """Book what the model sampled for this row at this step. sampled: (1 + dep_q,) int32, [text, codes]."""
-        time = self.delays.step * FRAME_SECONDS
+        time = (self._refreshed + self.delays.step) * FRAME_SECONDS
         text_id = int(sampled[0])
+        self._history.append((self._heard, sampled))
         if text_id not in self._paddings:
             self._recent_text.append(text_id)
         codes = self.delays.accept(text_id, sampled[1:])
         return Generated(codes, self._text.push(text_id), text_id, time)
+
+    def remember(self, frames: int) -> None:
+        """From now on keep the tokens of the latest `frames` steps, for `refresh`."""
+        self._history = deque(self._history, maxlen=frames)
+
+    def refresh(self) -> None:
+        """Forget all but the steps that are remembered: the model goes on as if the conversation had begun there.
+
+        The codec's streams and the time of replies go on. On the thread that owns MLX; takes as long as a prefill.
+        Raises SessionError for a session that is not alone in its batch.
+        """
+        self.batch.check_alone(self)
+        steps, history = self._refreshed + self.delays.step, list(self._history)
+        self.reset_generation()
+        if history:
+            heard, sampled = (np.stack(tokens) for tokens in zip(*history, strict=True))
+            self.batch.prefill(self, sampled[:, 0], sampled[:, 1:], heard)
+        self._refreshed = steps - len(history)
 
     def reset(self) -> None:
         """Forget the conversation, keep the weights and the seed: the next one starts as this one did."""
@@ -269,6 +298,9 @@ class Session:
         self._recent_text: deque[int] = deque(maxlen=self.sampling.repetition_context)
         self._paddings = (config.text_padding_id, config.text_end_padding_id)
         self._text = self.batch.moshi.tokenizer.stream()
+        self._refreshed = 0  # steps that a refresh has made forgotten
+        self._heard = np.zeros(config.input_codebooks, np.int32)
+        self._history.clear()
 
 
 def check_frame(frame: np.ndarray) -> None:

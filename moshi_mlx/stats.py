@@ -49,6 +49,11 @@ class StageTimes:
         self.longest = max(self.longest, seconds)
         self._recent.append(seconds)
 
+    @property
+    def recent(self) -> list[float]:
+        """Times of the most recent frames, in seconds."""
+        return list(self._recent)
+
     def percentile(self, percent: float) -> float:
         """Of the most recent frames, in seconds; 0 when nothing was measured."""
         return float(np.percentile(self._recent, percent)) if self._recent else 0.0

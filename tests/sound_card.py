@@ -3,7 +3,8 @@ one can listen to. No hardware, no services, no root; it lives in a temporary fo
 
 The devices are called "virtmic" and "virtspk"; PortAudio reaches them through ALSA. `speak` plays into the
 microphone, `listen` records what the speaker plays. The faults of real devices can be caused: `suspend` (a stall),
-`unload` and `load` (unplugged and plugged in again), `kill` and `start` (everything gone and back).
+`unload` and `load` (unplugged and plugged in again), `kill` and `start` (everything gone and back), `freeze` (the server
+does not answer any more).
 """
 
 from __future__ import annotations
@@ -106,6 +107,11 @@ class SoundCard:
             self._server.wait()
             self._server = None
         self.socket.unlink(missing_ok=True)
+
+    def freeze(self, on: bool = True) -> None:
+        """Stop the server without ending it: whoever asks it anything waits."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
 
     def close(self) -> None:
         """End everything that was started."""

@@ -13,6 +13,7 @@ from moshi_mlx.audio.recorder import Recorder
 from moshi_mlx.errors import AudioDeviceError
 from moshi_mlx.live import Live
 from moshi_mlx.moshi import Moshi
+from moshi_mlx.refresh import Refresher
 from moshi_mlx.session import Reply
 from moshi_mlx.trace import Trace
 
@@ -82,7 +83,7 @@ def test_quit_ends_it(tiny_moshi: Moshi) -> None:
     audio = Audio()
     with tiny_moshi.session(seed=5) as session:
         live = Live(session, audio)
-        audio.at[4] = live.quit
+        audio.at[4] = live.close
         assert live.run().frames == 4
 
 
@@ -166,3 +167,35 @@ def test_an_error_of_the_microphone_is_raised(tiny_moshi: Moshi) -> None:
     with tiny_moshi.session(seed=5) as session, pytest.raises(AudioDeviceError, match="has gone"):
         Live(session, audio).run()
     assert audio.closed.is_set()
+
+
+def test_a_refresh_comes_with_the_next_frame_and_the_voice_goes_on(tiny_moshi: Moshi) -> None:
+    audio, told = Audio(), []
+    with tiny_moshi.session(seed=5) as session:
+        live = Live(session, audio, refresher=Refresher(session, kept=0.24), on_refresh=lambda: told.append(1))
+        audio.at[7] = live.refresh
+        live.run()
+    with tiny_moshi.session(seed=5) as session:
+        session.remember(3)
+        expected = [session.step(frame) for frame in audio.pcm[:7]]
+        session.refresh()
+        expected += [session.step(frame) for frame in audio.pcm[7:]]
+    assert same(audio.replies, expected)
+    assert not same(audio.replies, plain(tiny_moshi, audio.pcm))
+    assert [reply.time for reply in audio.replies] == pytest.approx(np.arange(12) * 0.08)
+    assert told == [1]
+
+
+def test_a_reset_makes_a_refresh_needless(tiny_moshi: Moshi) -> None:
+    audio, told = Audio(), []
+    with tiny_moshi.session(seed=5) as session:
+        live = Live(session, audio, refresher=Refresher(session), on_refresh=lambda: told.append(1))
+
+        def both() -> None:
+            live.refresh()
+            live.reset()
+
+        audio.at[7] = both
+        live.run()
+    assert same(audio.replies, plain(tiny_moshi, audio.pcm[:7]) + plain(tiny_moshi, audio.pcm[7:]))
+    assert not told

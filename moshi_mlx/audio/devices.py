@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, TextIO
 
 from moshi_mlx.errors import AudioDeviceError, some
 
@@ -18,8 +20,6 @@ RATES = (16_000, 24_000, 44_100, 48_000)  # Hz, worth asking for
 # PortAudio's error numbers (portaudio.h)
 INVALID_RATE, INVALID_CHANNELS, INVALID_DEVICE = -9997, -9998, -9996
 UNAVAILABLE, HOST_ERROR, INTERNAL_ERROR = -9985, -9999, -9986
-
-_HUSH = threading.RLock()  # two threads at once would lose the terminal
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,23 @@ def opening_rates(device: Device, kind: Kind) -> list[int]:
 
 
 def leave_to_the_system() -> None:
-    """A call of PortAudio hangs: when the program ends, do not wait for it once more."""
+    """A call of PortAudio hangs: do not wait for it once more at the end, and let the last words be seen."""
     import atexit
 
     atexit.unregister(portaudio()._exit_handler)
+    _hush.end()  # the call that hangs is hushed
+
+
+@contextmanager
+def own_stderr() -> Iterator[TextIO]:
+    """Standard error for what must be seen even while something else is `hushed`."""
+    try:
+        number = os.dup(sys.stderr.fileno())
+    except (AttributeError, OSError):  # there is none, or no system's file is behind it
+        yield sys.stderr
+        return
+    with open(number, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace") as stream:
+        yield stream
 
 
 def look_again() -> None:
@@ -146,7 +159,21 @@ def portaudio() -> Any:
         raise AudioDeviceError(
             "the PortAudio library is missing; apt install libportaudio2, or brew install portaudio"
         ) from None
+    _silence_alsa()
     return sounddevice
+
+
+@cache
+def _silence_alsa() -> Any:
+    """Keep ALSA from printing, at any time and from its own threads, what `DeviceStream` counts (Linux)."""
+    if not sys.platform.startswith("linux"):
+        return None
+    import ctypes
+
+    handler = ctypes.CFUNCTYPE(None)(lambda: None)  # it gets arguments, and may leave them alone
+    with suppress(OSError, AttributeError):  # another sound system
+        ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(handler)
+    return handler  # kept by the cache: ALSA holds only its address
 
 
 @contextmanager
@@ -174,23 +201,57 @@ def reason(error: Exception) -> str:
     return f"{said}; choose another device, `moshi-mlx devices` lists them"
 
 
+class Hush:
+    """Where file descriptor 2 leads, and how many do not want to see what is written to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._saved: int | None = None  # where it led before
+
+    def enter(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users > 1:
+                return
+            try:
+                self._saved = os.dup(2)
+            except OSError:  # there is no stderr, so nothing to keep clean
+                return
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._restore()
+
+    def end(self) -> None:
+        """Somebody does not come back: from now on all is seen, whoever is still within `hushed`."""
+        with self._lock:
+            self._restore()
+
+    def _restore(self) -> None:
+        if self._saved is not None:
+            os.dup2(self._saved, 2)
+            os.close(self._saved)
+            self._saved = None
+
+
+_hush = Hush()
+
+
 @contextmanager
 def hushed() -> Iterator[None]:
     """Keep what PortAudio and ALSA print themselves, several lines for one error, from the terminal.
 
-    They write to the file descriptor, so for the time of the block it leads nowhere, for other threads too.
+    They write to the file descriptor, so for the time of the block it leads nowhere, for other threads too: what
+    they have to say goes to `own_stderr`.
     """
-    with _HUSH:
-        try:
-            saved = os.dup(2)
-        except OSError:  # there is no stderr, so nothing to keep clean
-            yield
-            return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+    _hush.enter()
+    try:
+        yield
+    finally:
+        _hush.leave()

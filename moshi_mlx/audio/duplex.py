@@ -56,12 +56,16 @@ class DuplexStatus:
 
     input_level: float  # dBFS of the last frame, after the echo canceller
     output_level: float  # dBFS of what the speaker played meanwhile
-    lag: float  # seconds from mouth to ear of the last reply, without the model's own delay of one frame
+    lag: float  # seconds from mouth to ear of the last reply, without the model's own delay of one frame:
+    waited: float  # seconds from the end of its frame to the reply,
+    buffered: float  # seconds of replies before it that are not played yet,
+    devices: tuple[float, float]  # seconds that microphone and speaker take, as the system says; and the frame
     cushion: float  # seconds a reply may be late
     pace: float  # seconds the model takes for a frame, at the moment
     dropped: int  # frames of the microphone that were never heard by the model
     underruns: int  # times the speaker had nothing to play
     overrun: float  # seconds of replies that were never played
+    stumbles: int  # times the system lost samples of microphone or speaker, as it says itself
     lost: list[str]  # "microphone", "speaker": those whose device has gone
     muted: bool
 
@@ -98,7 +102,7 @@ class Duplex:
         self._governor = LagGovernor()
         self._queue = FrameQueue(self._governor)
         self._pairs = EchoPairs()
-        self._lag = 0.0
+        self._lag = self._waited = self._buffered = 0.0
         self._input_level = self._output_level = level(silence())
         self._slow = 0
         self._warned_of_permission = self._warned_of_slowness = self._tried_again = False
@@ -121,10 +125,11 @@ class Duplex:
 
     def write(self, reply: Reply) -> None:
         """Play a reply; one without audio is silence. Never waits."""
-        waited = self._queue.answered()
-        latency = self._device_latency()
+        waited, buffered = self._queue.answered(), self._speaker.delay
+        latency = sum(self._device_latencies())
         fixed = FRAME_SECONDS + min(latency, DEVICE_BUDGET)
-        self._lag = waited + FRAME_SECONDS + latency + self._speaker.delay
+        self._waited, self._buffered = waited, buffered
+        self._lag = waited + FRAME_SECONDS + latency + buffered
         self._speaker.limit(LAG_LIMIT - waited - fixed)
         self._speaker.write(silence() if reply.audio is None else reply.audio)
         self._governor.overhead = fixed + self._speaker.cushion
@@ -146,11 +151,15 @@ class Duplex:
             input_level=self._input_level,
             output_level=self._output_level,
             lag=self._lag,
+            waited=self._waited,
+            buffered=self._buffered,
+            devices=self._device_latencies(),
             cushion=self._speaker.cushion,
             pace=self._governor.pace,
             dropped=self._queue.dropped,
             underruns=self._speaker.underruns,
             overrun=self._speaker.overrun,
+            stumbles=sum(port.stumbles for port in self._ports),
             lost=self._watchdog.lost,
             muted=self.muted,
         )
@@ -207,8 +216,9 @@ class Duplex:
             self._tried_again = True
             self._watchdog.reopen(self._ports[0])
 
-    def _device_latency(self) -> float:
-        return sum(stream.latency for port in self._ports if (stream := port.stream) is not None)
+    def _device_latencies(self) -> tuple[float, float]:
+        heard, played = (stream.latency if (stream := port.stream) else 0.0 for port in self._ports)
+        return heard, played
 
     def _slow_message(self) -> str:
         return (

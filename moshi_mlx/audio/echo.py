@@ -11,7 +11,7 @@ import numpy as np
 
 from moshi_mlx.audio.echo_finder import EchoFinder
 from moshi_mlx.audio.echo_kalman import QUIET, TAIL, LinearEchoCanceller, finite
-from moshi_mlx.audio.echo_webrtc import WebrtcEchoCanceller
+from moshi_mlx.audio.echo_webrtc import DELAY, WebrtcEchoCanceller
 from moshi_mlx.audio.frames import SAMPLE_RATE
 from moshi_mlx.errors import ConfigError
 
@@ -68,6 +68,11 @@ class EchoControl:
             self._start_over()
 
     @property
+    def holds_back(self) -> float:
+        """Seconds by which what comes out is later than what goes in."""
+        return DELAY if self.mode == "webrtc" else 0.0
+
+    @property
     def advice(self) -> str | None:
         """What the user could do about the state, one line, or None when all is well."""
         if self.state != "lost":
@@ -79,8 +84,7 @@ class EchoControl:
         """Take the echo out of what the microphone heard.
 
         near: (n,) float32 at 24 kHz, the microphone; far: (n,) float32, what the output callback played in the
-        same time, silence included; n a multiple of 960. Returns (n,) float32, later than `near` by 9 ms with
-        "webrtc", else not at all.
+        same time, silence included; n a multiple of 960. Returns (n,) float32, later by `holds_back`.
         """
         if self.canceller is None:
             return near

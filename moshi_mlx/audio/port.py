@@ -42,6 +42,7 @@ class Port:
         self.started = 0.0
         self.pause = RETRY  # until the next attempt but one
         self.next_try = 0.0
+        self._stumbles = 0
 
     def open(self, ended: Callable[[], None]) -> None:
         """Open the device a person named, or the system's default of now; `ended` as for `DeviceStream`.
@@ -62,7 +63,13 @@ class Port:
         """Give the device back; does nothing if none is open."""
         stream, self.stream = self.stream, None
         if stream is not None:
+            self._stumbles += stream.stumbles
             stream.close()
+
+    @property
+    def stumbles(self) -> int:
+        """Times the system lost samples, of this stream and those before."""
+        return self._stumbles + (self.stream.stumbles if self.stream else 0)
 
     @property
     def quiet_since(self) -> float:

@@ -41,6 +41,7 @@ class DeviceStream:
         self.device = device
         self.beat = 0.0  # perf_counter of the last callback
         self.ended = False
+        self.stumbles = 0  # times the system lost samples before or after the callback
         self._process = process
         self._tell_ended = ended
         self._open = portaudio().InputStream if kind == "input" else portaudio().OutputStream
@@ -100,6 +101,8 @@ class DeviceStream:
 
     def _callback(self, block: np.ndarray, samples: int, times, status) -> None:
         self.beat = time.perf_counter()
+        if status:
+            self.stumbles += 1
         self._process(block)
 
     def _finished(self) -> None:

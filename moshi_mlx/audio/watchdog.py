@@ -21,7 +21,7 @@ from moshi_mlx.errors import AudioDeviceError
 STALL = 0.6  # seconds without a callback, after which a device counts as gone
 RETRY_MOST = 3.0  # seconds between attempts to open a device again, at last
 SLEEP = 3.0  # seconds the clock on the wall went on without us: the machine slept, and streams may be stale
-CLOSE_SECONDS = 1.5  # a system call that hangs must not hang the program
+CLOSE_SECONDS = 1.0  # a system call that hangs must not hang the program, which should end within 2 s
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Watchdog:
         self._tell = tell
         self._doorbell = Doorbell()
         self._closing = False
+        self._patience = CLOSE_SECONDS  # left for closing: whoever calls `close` again waits no longer for it
         self._opened = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="moshi-devices", daemon=True)
@@ -47,16 +48,22 @@ class Watchdog:
     def open(self) -> None:
         """Open all ports. Raises AudioDeviceError; then none is open."""
         self._thread.start()
-        self._opened.wait()
+        try:
+            self._opened.wait()
+        except BaseException:  # Ctrl-C, while the system opens a device or hangs in it
+            self.close()
+            raise
         if self._error:
             self._thread.join(CLOSE_SECONDS)
             raise self._error
 
     def close(self) -> None:
-        """Close all ports, within 1.5 seconds whatever has become of the devices."""
+        """Close all ports, within a second whatever has become of the devices; calling it twice is fine."""
         self._closing = True
         self._doorbell.ring()
-        self._thread.join(CLOSE_SECONDS)
+        began = time.perf_counter()
+        self._thread.join(self._patience)
+        self._patience = max(0.0, self._patience - (time.perf_counter() - began))
         if self._thread.is_alive():
             leave_to_the_system()
 
@@ -109,8 +116,8 @@ class Watchdog:
     def _look_after(self, port: Port) -> None:
         now = time.perf_counter()
         if port.stream is not None and (port.stream.ended or now - port.quiet_since > STALL):
+            self._mark_lost(port)  # said first: closing what has stalled may take long
             port.close()
-            self._mark_lost(port)
         elif port.reopen:
             port.close()
             port.next_try = now

@@ -42,6 +42,7 @@ def answer(
     from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink, speech_end
     from moshi_mlx.audio.files import read_audio
     from moshi_mlx.audio.frames import FRAME_SECONDS
+    from moshi_mlx.cli.interruption import interruptible
     from moshi_mlx.cli.transcript import JsonLines, Transcript, live
 
     say = _silent if quiet else _say
@@ -54,6 +55,7 @@ def answer(
         from moshi_mlx.checkpoint import Checkpoint
         from moshi_mlx.engine import converse
         from moshi_mlx.moshi import assemble
+        from moshi_mlx.stats import Stats
 
         found = Checkpoint.resolve(**checkpoint)
         if found.note:
@@ -62,22 +64,25 @@ def answer(
         moshi = assemble(found, codec, kv_bits)
         events = JsonLines(sys.stdout) if as_json else None
         transcript = Transcript()
-        stats = None  # stays so when Ctrl-C ends the conversation
+        stats, interrupted = Stats(), True
         with moshi.session(seed, chosen) as session, live(source.frames + 1, quiet) as shown:
             try:
                 sinks = [sink for sink in (wav, transcript, events, shown) if sink]
-                stats = converse(session, source, Tee(*sinks))
-            except KeyboardInterrupt:
+                with interruptible(source.close) as interruption:
+                    converse(session, source, Tee(*sinks), stats)
+                interrupted = interruption.came
+            except KeyboardInterrupt:  # the second one
                 source.close()
     # The answer is complete and has its name from here on.
     delay = transcript.delay_after(source.lead * FRAME_SECONDS + speech_end(audio.pcm))
     if events:
-        events.emit("end", **_end(transcript.text, stats, session.seed, delay, output, wav.file if wav else None))
+        file = wav.file if wav else None
+        events.emit("end", **_end(transcript.text, stats, interrupted, session.seed, delay, output, file))
     elif output != STREAM and not (shown and sys.stdout.isatty() and sys.stderr.isatty()):
         print(transcript.text, flush=True)
-    for line in _summary(stats, session.seed, delay, wav.file if wav else None):
+    for line in _summary(stats, interrupted, session.seed, delay, wav.file if wav else None):
         say(line)
-    if stats is None:
+    if interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
@@ -89,24 +94,32 @@ def _check_output(recording: str, output: str | None, as_json: bool) -> None:
 
 
 def _end(
-    text: str, stats: "Stats | None", seed: int, delay: float | None, output: str | None, file: "WavWriter | None"
+    text: str,
+    stats: "Stats",
+    interrupted: bool,
+    seed: int,
+    delay: float | None,
+    output: str | None,
+    file: "WavWriter | None",
 ) -> dict[str, object]:
     """The last event of --json."""
     return {
         "text": text,
-        "interrupted": stats is None,
+        "interrupted": interrupted,
         "seed": seed,
         "reply_delay": None if delay is None else round(delay, 3),
         "output": output,
         "output_seconds": file.seconds if file else None,
         "clipped_samples": file.clipped if file else None,
-        **(stats.as_dict() if stats else {}),
+        **stats.as_dict(),
     }
 
 
-def _summary(stats: "Stats | None", seed: int, delay: float | None, file: "WavWriter | None") -> list[str]:
+def _summary(
+    stats: "Stats", interrupted: bool, seed: int, delay: float | None, file: "WavWriter | None"
+) -> list[str]:
     """What the person at the terminal is told at the end."""
-    lines = ["interrupted"] if stats is None else [stats.summary()]
+    lines = [*(["interrupted"] if interrupted else []), stats.summary()]
     if delay is not None:
         lines.append(f"reply delay {delay:.2f} s (from the end of the recorded speech to the next word)")
     if file:

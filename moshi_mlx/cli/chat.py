@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from moshi_mlx.cli import options
-from moshi_mlx.cli.talk import talk
+from moshi_mlx.cli.latency import measure_latency
+from moshi_mlx.cli.talk import Setup, talk
 
 InputOption = Annotated[
     str | None,
@@ -49,6 +50,20 @@ def chat(
     trace: Annotated[
         Path | None, typer.Option(help="Write every stage's times here, for ui.perfetto.dev.")
     ] = None,
+    refresh: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            max=3600,
+            metavar="SECONDS",
+            help="When the model's window is full, let it forget at the next pause all but the last SECONDS.",
+            show_default="off",
+        ),
+    ] = None,
+    latency: Annotated[
+        bool,
+        typer.Option("--latency", help="Instead of talking, play ten clicks and show where the milliseconds go."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print events to stdout, one JSON object a line.")
     ] = False,
@@ -57,31 +72,23 @@ def chat(
     """Talk with Moshi: it listens and speaks at the same time, so just talk, and interrupt it as you like.
 
     The microphone opens when the model is loaded and warm. On a terminal: m mutes the microphone, space is
-    push-to-talk (push to speak, push again when done), r begins a new conversation, q quits.
-    `--model nano` needs no download and knows some questions.
+    push-to-talk (push to speak, push again when done), f lets Moshi forget all but the last 20 seconds, r begins
+    a new conversation, q quits. `--model nano` needs no download and knows some questions.
 
     With --json: {"event": "text", "t": seconds, "text": piece}, {"event": "device", "kind": ..., "message": ...},
-    {"event": "state", "state": "ready"} (or muted, listening, reset, loop), and last {"event": "end", ...}.
+    {"event": "state", "state": "ready"} (or muted, listening, refresh, reset, loop), last {"event": "end", ...};
+    with --latency only {"event": "latency", "mouth_to_ear_ms": ..., "rungs": [{"name": ..., "ms": ...}, ...]}.
     """
-    talk(
+    setup = Setup(
         checkpoint=options.given(name=model, quantization=quantized, offline=offline),
         codec=codec,
         kv_bits=kv_bits,
         devices=options.given(input=microphone, output=speaker),
         echo=echo,
         seed=seed,
-        sampling=options.given(
-            text_temperature=text_temperature,
-            text_top_k=text_top_k,
-            audio_temperature=audio_temperature,
-            audio_top_k=audio_top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            repetition_context=repetition_context,
-        ),
-        save=save,
-        trace=trace,
-        as_json=as_json,
-        quiet=quiet,
+        sampling=options.sampling(locals()),
     )
+    if latency:
+        measure_latency(setup, as_json=as_json, quiet=quiet)
+    else:
+        talk(setup, save=save, trace=trace, refresh=refresh, as_json=as_json, quiet=quiet)

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
     from moshi_mlx.session import Reply
 
-KEYS = "m mute   space push-to-talk   r reset   q quit"
+KEYS = "m mute   space push-to-talk   f forget   r reset   q quit"
 FRAME_MS = 80.0
 _BAR = " ▁▂▃▄▅▆▇█"
 _QUIET_DB, _LOUD_DB = -60.0, 0.0
 
 
 @dataclass(frozen=True)
-class Status:
+class Figures:
     """What is shown below the words."""
 
     input_db: float  # level of the microphone, dBFS RMS
     output_db: float
     frame_ms: float  # time of one step of the model, of the 80 there are
-    lag_ms: float  # from the microphone to the speaker beyond what the path always costs
+    lag_ms: float  # from mouth to ear, without the model's own delay
     drops: int  # frames of the microphone that were thrown away to catch up
     underruns: int  # times the speaker had nothing to play
     echo: str  # "" where there is no canceller
@@ -42,21 +42,23 @@ class Dashboard:
 
     LINES = 8  # of words
 
-    def __init__(self, status: Callable[[], Status], console: Console | None = None) -> None:
+    def __init__(self, now: Callable[[], Figures], console: Console | None = None) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self._status = status
+        self._now = now
         self._console = console or Console(stderr=True)
         self._lock = threading.Lock()
-        self._text = ""
+        self._words: list[str] = []  # all of the conversation
+        self._latest = ""  # those that may still be shown; begins where a line begins
         self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=10, transient=True)
 
     def write(self, reply: Reply) -> None:
         """Add the words of one reply."""
         if reply.text:
             with self._lock:
-                self._text += reply.text
+                self._words.append(reply.text)
+                self._latest = (self._latest + reply.text).lstrip()
 
     def say(self, line: str) -> None:
         """Print a line above the display, to stay."""
@@ -65,7 +67,8 @@ class Dashboard:
     def new_conversation(self) -> None:
         """What was said so far moves up and stays; new words begin on a new line."""
         with self._lock:
-            text, self._text = self._text.strip(), ""
+            text = "".join(self._words).strip()
+            self._words, self._latest = [], ""
         if text:
             self.say(text)
 
@@ -84,25 +87,30 @@ class Dashboard:
 
         width = max(20, self._console.width)
         with self._lock:
-            words = self._text.strip()
-        shown = Text(words, overflow="fold").wrap(self._console, width)[-self.LINES :]
-        status = self._status()
-        return Group(*shown, Text(""), Text(figures(status), style="dim"), Text(status.note or KEYS, style="dim"))
+            shown = Text(self._latest, overflow="fold").wrap(self._console, width)
+            if len(shown) > 2 * self.LINES:  # wrapping an hour of words ten times a second would take a core
+                for line in shown[: -self.LINES]:
+                    self._latest = self._latest[len(line.plain.rstrip()) :].lstrip()
+        now = self._now()
+        below = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines(now)]
+        note = Text(now.note or KEYS, style="dim")
+        return Group(*shown[-self.LINES :], Text(""), *below, note)
 
 
-def figures(status: Status) -> str:
-    """One line with everything in it."""
-    parts = [
-        "mic muted" if status.muted else f"mic {meter(status.input_db)}",
-        f"moshi {meter(status.output_db)}",
-        f"frame {time_bar(status.frame_ms)} {status.frame_ms:.0f}/{FRAME_MS:.0f} ms",
-        f"lag {status.lag_ms:.0f} ms",
-    ]
-    if status.drops or status.underruns:
-        parts.append(f"dropped {status.drops}, underruns {status.underruns}")
-    if status.echo:
-        parts.append(f"echo {status.echo}")
-    return "   ".join(parts)
+def lines(figures: Figures) -> list[str]:
+    """The figures as they are shown below the words; 80 columns hold them."""
+    levels = (
+        "mic muted   " if figures.muted else f"mic {meter(figures.input_db)}",
+        f"moshi {meter(figures.output_db)}",
+        f"frame {time_bar(figures.frame_ms)} {figures.frame_ms:2.0f}/{FRAME_MS:.0f} ms",
+        f"lag {figures.lag_ms:3.0f} ms",
+    )
+    trouble = []
+    if figures.drops or figures.underruns:
+        trouble.append(f"dropped {figures.drops}, underruns {figures.underruns}")
+    if figures.echo:
+        trouble.append(f"echo {figures.echo}")
+    return ["   ".join(levels), *(["   ".join(trouble)] if trouble else [])]
 
 
 def meter(db: float, width: int = 8) -> str:

@@ -4,6 +4,7 @@ Defaults live where they are used (`checkpoint.DEFAULT_MODEL`, `sampling.Samplin
 here None means "not given", and a test checks the defaults that the help shows against them.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -76,6 +77,23 @@ RepetitionContextOption = Annotated[
     int | None,
     typer.Option("--repetition-context", help="How many text tokens count as recent.", show_default="64"),
 ]
+
+
+SAMPLING = (  # names of the options above, as commands take them and as `SamplingConfig` has them
+    "text_temperature",
+    "text_top_k",
+    "audio_temperature",
+    "audio_top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "repetition_context",
+)
+
+
+def sampling(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those sampling options of a command that were given, out of its `locals()`."""
+    return given(**{name: options[name] for name in SAMPLING})
 
 
 def given(**values: object) -> dict[str, Any]:

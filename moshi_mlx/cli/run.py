@@ -63,16 +63,7 @@ def run(
         kv_bits=kv_bits,
         silence=options.given(lead=lead, tail=tail),
         seed=seed,
-        sampling=options.given(
-            text_temperature=text_temperature,
-            text_top_k=text_top_k,
-            audio_temperature=audio_temperature,
-            audio_top_k=audio_top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            repetition_context=repetition_context,
-        ),
+        sampling=options.sampling(locals()),
         as_json=as_json,
         quiet=quiet,
     )

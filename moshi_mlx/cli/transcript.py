@@ -43,7 +43,8 @@ class JsonLines:
             self.emit("text", t=round(reply.time, 3), text=reply.text)
 
     def emit(self, event: str, **values: object) -> None:
-        print(json.dumps({"event": event, **values}), file=self._stream, flush=True)
+        self._stream.write(json.dumps({"event": event, **values}) + "\n")  # at once: threads emit, too
+        self._stream.flush()
 
 
 class PlainText:
@@ -63,9 +64,14 @@ class PlainText:
     def __enter__(self) -> PlainText:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
+    def end_line(self) -> None:
+        """Something else will be printed there."""
         if self._started:
             self._stream.write("\n")
+            self._started = False
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.end_line()
 
 
 class Terminal:

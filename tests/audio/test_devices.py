@@ -1,14 +1,25 @@
 """Listing and choosing devices, and saying what is wrong in one line."""
 
 import builtins
+import ctypes
 import os
 import sys
+import threading
 from typing import Any
 
 import pytest
 
 from moshi_mlx.audio import devices
-from moshi_mlx.audio.devices import Device, choose, hushed, list_devices, opening_rates, portaudio, reason
+from moshi_mlx.audio.devices import (
+    Device,
+    choose,
+    hushed,
+    list_devices,
+    opening_rates,
+    own_stderr,
+    portaudio,
+    reason,
+)
 from moshi_mlx.errors import AudioDeviceError
 from tests.sound_card import SoundCard
 
@@ -118,6 +129,50 @@ def test_what_libraries_print_to_stderr_is_kept_away_and_only_for_that_time(capf
         os.write(2, b"for nothing\n")
     os.write(2, b"of use\n")
     assert capfd.readouterr().err == "of use\n"
+
+
+def test_one_thread_that_is_hushed_does_not_wait_for_another(capfd: pytest.CaptureFixture) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with hushed():
+            entered.set()
+            go_on.wait(10)
+
+    other = threading.Thread(target=hang)
+    other.start()
+    assert entered.wait(10)
+    with hushed():
+        os.write(2, b"nothing\n")
+    os.write(2, b"still nothing: the other is within\n")
+    go_on.set()
+    other.join()
+    os.write(2, b"seen\n")
+    assert capfd.readouterr().err == "seen\n"
+
+
+def test_own_words_are_seen_while_libraries_are_hushed(capfd: pytest.CaptureFixture) -> None:
+    with own_stderr() as stream, hushed():
+        print("lost – waiting", file=stream)
+        os.write(2, b"ALSA lib says\n")
+    assert capfd.readouterr().err == "lost – waiting\n"
+
+
+def test_without_a_file_behind_stderr_it_is_used_as_it_is(capsys: pytest.CaptureFixture) -> None:
+    with own_stderr() as stream:
+        assert stream is sys.stderr
+        print("words", file=stream)
+    assert capsys.readouterr().err == "words\n"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ALSA is Linux's")
+def test_alsa_prints_nothing_even_when_nobody_is_hushed(
+    sound_card: SoundCard, capfd: pytest.CaptureFixture
+) -> None:
+    alsa = ctypes.CDLL("libasound.so.2")
+    portaudio()
+    assert alsa.snd_pcm_open(ctypes.byref(ctypes.c_void_p()), b"no such device", 0, 0) < 0
+    assert capfd.readouterr().err == ""
 
 
 def test_the_devices_of_a_sound_card_are_listed_with_the_rates_that_open(sound_card: SoundCard) -> None:

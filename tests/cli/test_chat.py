@@ -18,7 +18,9 @@ import pytest
 import soundfile
 
 from moshi_mlx.audio.files import read_audio
+from moshi_mlx.audio.latency import Ladder, Rung
 from moshi_mlx.cli.demo import CAPTIONS, RECORDING
+from moshi_mlx.cli.latency import ladder_text
 from tests.cli.conftest import Done
 from tests.sound_card import SoundCard, sound_card
 
@@ -35,6 +37,7 @@ class Chat:
         self.process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.events: list[dict] = []
         self.errors = ""
+        self._ended = False
         self._changed = threading.Condition()
         self._threads = [threading.Thread(target=self._read), threading.Thread(target=self._read_errors)]
         for thread in self._threads:
@@ -43,7 +46,8 @@ class Chat:
     def wait_for(self, wanted: Callable[[list[dict]], object]) -> None:
         """Until the events so far are as wanted."""
         with self._changed:
-            assert self._changed.wait_for(lambda: wanted(self.events), PATIENCE), (self.events, self.errors)
+            self._changed.wait_for(lambda: wanted(self.events) or self._ended, PATIENCE)
+            assert wanted(self.events), (self.events, self.errors)
 
     def said(self, word: str, seconds: float) -> bool:
         """Whether Nano says this within some seconds."""
@@ -72,6 +76,9 @@ class Chat:
             with self._changed:
                 self.events.append(json.loads(line))
                 self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def _read_errors(self) -> None:
         assert self.process.stderr
@@ -144,6 +151,52 @@ def test_the_known_front_door_talks_too(chat: Callable[..., Chat], tmp_path: Pat
     talk.end()
     assert re.search(r"speak now\n", talk.errors)
     assert re.search(r"^10 frames in", talk.errors, re.MULTILINE)
+
+
+def test_it_ends_though_the_sound_server_does_not_answer_any_more(
+    sound_card: SoundCard, chat: Callable[..., Chat]
+) -> None:
+    """As it was once seen on a busy machine: the last call of PortAudio never came back."""
+    talk = chat("--model", "nano", "--json")
+    talk.wait_for(is_ready)
+    sound_card.freeze()
+    try:
+        talk.wait_for(lambda events: any(event.get("kind") == "lost" for event in events))
+        assert talk.end() == 130
+    finally:
+        sound_card.freeze(False)
+    assert talk.events[-1]["event"] == "end"
+    assert talk.events[-1]["seconds"] > 0
+    assert re.search(r" has stopped or gone; waiting until it is back\n", talk.errors)
+    assert re.search(r"^\d+ frames in .*\nseed \d+\n$", talk.errors, re.MULTILINE), "the last words are seen"
+    assert "Traceback" not in talk.errors
+
+
+def test_where_the_milliseconds_go(sound_card: SoundCard, chat: Callable[..., Chat]) -> None:
+    talk = chat("--model", "nano", "--latency", "--json", "--input", "loopmic", "--output", "virtspk")
+    assert talk.process.wait(PATIENCE) == 0
+    talk.end()
+    (ladder,) = talk.events
+    assert ladder["event"] == "latency"
+    assert ladder["played"] == 10
+    rungs = {rung["name"]: rung["ms"] for rung in ladder["rungs"]}
+    assert {"a frame fills", "echo canceller", "encode", "generate", "decode"} <= set(rungs)
+    assert ladder["mouth_to_ear_ms"] == pytest.approx(sum(rungs.values()), abs=0.1)
+    assert ladder["mouth_to_ear_ms"] > 160, "a frame and the model's own delay"
+    assert ladder["heard"], (
+        "on a busy machine those are left out that frames were dropped behind, but some are left"
+    )
+    assert "listen to 10 clicks" in talk.errors
+
+
+def test_the_ladder_is_a_table_for_people() -> None:
+    rungs = [Rung("a frame fills", 80.0, None, "fixed"), Rung("generate", 21.5, 30.25, "measured")]
+    lines = ladder_text(Ladder(rungs, 10, 0)).splitlines()
+    assert lines[1].split() == ["a", "frame", "fills", "80.0", "fixed"]
+    assert lines[2].split() == ["generate", "21.5", "30.2", "measured"]
+    assert lines[3].split() == ["mouth", "to", "ear", "101.5"]
+    assert lines[4].startswith("0 of 10 clicks were heard: what the devices take is only what the system says")
+    assert "only" not in ladder_text(Ladder(rungs, 10, 9))
 
 
 def test_a_device_that_is_not_there_is_one_line(sound_card: SoundCard, chat: Callable[..., Chat]) -> None:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from moshi_mlx.cli.dashboard import KEYS, Dashboard, Status, figures, meter, time_bar
+from moshi_mlx.cli.dashboard import KEYS, Dashboard, Figures, lines, meter, time_bar
 from moshi_mlx.session import Reply
 
-CALM = Status(-30.0, -90.0, 20.0, 0.0, 0, 0, "", muted=False)
+CALM = Figures(-30.0, -90.0, 20.0, 0.0, 0, 0, "", muted=False)
 
 
 def reply(text: str) -> Reply:
@@ -33,20 +33,20 @@ def test_words_stand_above_the_figures(console: Console) -> None:
     for word in (" Hello,", " nice", " to", " meet", " you."):
         dashboard.write(reply(word))
     dashboard.write(reply(""))
-    lines = shown(dashboard)
-    assert lines[0] == "Hello, nice to meet you."
-    assert "mic ████····" in " ".join(lines)
-    assert lines[-1] == KEYS
+    seen = shown(dashboard)
+    assert seen[0] == "Hello, nice to meet you."
+    assert "mic ████····" in " ".join(seen)
+    assert seen[-1] == KEYS
 
 
 def test_only_the_latest_lines_of_a_long_talk_are_shown(console: Console) -> None:
     dashboard = Dashboard(lambda: CALM, console)
     for index in range(400):
         dashboard.write(reply(f" word{index}"))
-    lines = shown(dashboard)
-    assert len(lines) <= Dashboard.LINES + 5
-    assert any("word399" in line for line in lines)
-    assert not any("word1 " in line for line in lines)
+    seen = shown(dashboard)
+    assert len(seen) <= Dashboard.LINES + 5
+    assert any("word399" in line for line in seen)
+    assert not any("word1 " in line for line in seen)
 
 
 def test_all_words_stay_when_it_ends(console: Console) -> None:
@@ -76,13 +76,43 @@ def test_a_frame_that_takes_all_its_time_is_a_full_bar() -> None:
 
 
 def test_losses_and_echo_are_shown_when_there_are_any() -> None:
-    assert "dropped" not in figures(CALM)
-    assert "echo" not in figures(CALM)
-    line = figures(replace(CALM, drops=3, underruns=1, echo="cancelling 24 dB", muted=True, lag_ms=160))
-    assert "dropped 3, underruns 1" in line
-    assert "echo cancelling 24 dB" in line
-    assert "mic muted" in line
-    assert "lag 160 ms" in line
+    assert len(lines(CALM)) == 1
+    levels, trouble = lines(replace(CALM, drops=3, underruns=1, echo="cancelling 24 dB", muted=True, lag_ms=160))
+    assert trouble == "dropped 3, underruns 1   echo cancelling 24 dB"
+    assert "mic muted" in levels
+    assert "lag 160 ms" in levels
+
+
+@pytest.mark.parametrize("muted", [False, True])
+def test_every_line_fits_80_columns_and_stays_where_it_is(muted: bool) -> None:
+    worst = Figures(0.0, 0.0, 1234.0, 4321.0, 99_999, 99_999, "cancelling 40 dB", muted)
+    assert max(map(len, lines(worst))) <= 80
+    assert len(lines(worst)[0]) - len(lines(CALM)[0]) <= 3
+    assert lines(CALM)[0].index("moshi") == lines(replace(CALM, muted=True))[0].index("moshi")
+
+
+def test_a_narrow_terminal_cuts_the_figures_and_not_the_words() -> None:
+    narrow = Console(file=io.StringIO(), width=24, force_terminal=True, color_system=None)
+    dashboard = Dashboard(lambda: CALM, narrow)
+    dashboard.write(reply(" All of these words are to be read."))
+    with narrow.capture() as captured:
+        narrow.print(dashboard.render())
+    left = [line.rstrip() for line in captured.get().splitlines()]
+    assert " ".join(left[:2]) == "All of these words are to be read."
+    assert left[3].endswith("…")
+    assert " ".join(left[4:]).split() == KEYS.split(), "the keys are to be read, too"
+
+
+def test_an_hour_of_words_is_not_wrapped_ten_times_a_second(console: Console) -> None:
+    dashboard = Dashboard(lambda: CALM, console)
+    whole = Dashboard(lambda: CALM, console)
+    for index in range(1000):
+        dashboard.write(reply(f" word{index}"))
+        whole.write(reply(f" word{index}"))
+        if index % 20 == 0:
+            shown(dashboard)  # as the screen is redrawn from time to time
+    assert len(dashboard._latest) < 3 * Dashboard.LINES * 60
+    assert shown(dashboard) == shown(whole), "lines break where they would have"
 
 
 def test_a_note_takes_the_place_of_the_keys(console: Console) -> None:

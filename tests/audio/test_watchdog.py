@@ -1,0 +1,122 @@
+"""What becomes of devices whose system calls hang."""
+
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from moshi_mlx.audio import watchdog
+from moshi_mlx.audio.devices import hushed
+from moshi_mlx.audio.watchdog import DeviceEvent, Watchdog
+
+PATIENCE = 10.0
+
+
+class HangingPort:
+    """A port whose stream has ended, and whose device does not come back from being closed, or opened."""
+
+    name = "microphone"
+    device = None
+    lost = reopen = steady = False
+    quiet_since = 0.0
+    pause = next_try = 0.0
+
+    def __init__(self, opens: bool = True) -> None:
+        self.stream: Any = type("Ended", (), {"ended": True})
+        self.entered = threading.Event()
+        self.released = threading.Event()
+        self._opens = opens
+
+    def open(self, ended: object) -> None:
+        if not self._opens:
+            self._hang()
+
+    def close(self) -> None:
+        self._hang()
+
+    def _hang(self) -> None:
+        with hushed():
+            self.entered.set()
+            self.released.wait(PATIENCE)
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """One entry for every time that PortAudio's own end was called off; nothing is really called off."""
+    calls: list[bool] = []
+
+    class Sound:
+        @staticmethod
+        def _exit_handler() -> None: ...
+
+    monkeypatch.setattr("moshi_mlx.audio.devices.portaudio", lambda: Sound)
+    monkeypatch.setattr("atexit.unregister", lambda handler: calls.append(handler is Sound._exit_handler))
+    return calls
+
+
+@pytest.fixture
+def port() -> Iterator[HangingPort]:
+    hanging = HangingPort()
+    yield hanging
+    hanging.released.set()
+
+
+def watched(port: HangingPort, events: queue.Queue[DeviceEvent]) -> Watchdog:
+    dog = Watchdog([port], events.put)  # pyright: ignore[reportArgumentType]
+    dog._doorbell.ring()  # what has ended is looked after at once
+    return dog
+
+
+def test_a_device_that_hangs_is_said_to_be_lost_all_the_same(port: HangingPort, left: list[bool]) -> None:
+    events: queue.Queue[DeviceEvent] = queue.Queue()
+    dog = watched(port, events)
+    dog.open()
+    assert port.entered.wait(PATIENCE)
+    assert events.get_nowait().kind == "lost"
+    port.released.set()
+    dog.close()
+
+
+def test_closing_waits_once_and_leaves_what_hangs_to_the_system(
+    port: HangingPort, left: list[bool], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watchdog, "CLOSE_SECONDS", 0.05)
+    waits: list[float] = []
+    dog = watched(port, queue.Queue())
+    join = dog._thread.join
+    dog._thread.join = lambda timeout=None: (waits.append(timeout or 0.0), join(timeout))[1]
+    dog.open()
+    assert port.entered.wait(PATIENCE)
+    for _ in range(3):
+        dog.close()
+    assert waits == [0.05, 0.0, 0.0]
+    assert left == [True] * 3
+    os.write(2, b"the last words\n")  # though the call that hangs is hushed
+    assert capfd.readouterr().err == "the last words\n"
+    port.released.set()
+    join(PATIENCE)
+    os.write(2, b"and more\n")
+    assert capfd.readouterr().err == "and more\n"
+
+
+def test_ctrl_c_while_a_device_is_being_opened_leaves_it_to_the_system(
+    left: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "CLOSE_SECONDS", 0.05)
+    port = HangingPort(opens=False)
+    dog = watched(port, queue.Queue())
+
+    def interrupted() -> None:
+        assert port.entered.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dog._opened, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dog.open()
+    assert left == [True]
+    port.released.set()
+    dog._thread.join(PATIENCE)
+    assert not dog._thread.is_alive()
