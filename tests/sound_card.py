@@ -3,8 +3,8 @@ one can listen to. No hardware, no services, no root; it lives in a temporary fo
 
 The devices are called "virtmic" and "virtspk"; PortAudio reaches them through ALSA. `speak` plays into the
 microphone, `listen` records what the speaker plays. The faults of real devices can be caused: `suspend` (a stall),
-`unload` and `load` (unplugged and plugged in again), `kill` and `start` (everything gone and back), `freeze` (the server
-does not answer any more).
+`unload` and `load` (unplugged and plugged in again), `kill` and `start` (everything gone and back), `freeze` (the
+server does not answer any more).
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ def tokens(made: Generated) -> tuple[int, list[int] | None]:
 
 def watch(session: Session) -> list[np.ndarray]:
     """What the steps of a session sample, as they sample it."""
-    sampled: list[np.ndarray] = []
+    record: list[np.ndarray] = []
     take = session.take
-    session.take = lambda tokens: (sampled.append(np.array(tokens)), take(tokens))[1]
-    return sampled
+    session.take = lambda sampled: (record.append(np.array(sampled)), take(sampled))[1]
+    return record
 
 
 def talked(moshi: Moshi, kept: int, steps: int = STEPS) -> tuple[Session, np.ndarray]:
@@ -70,6 +70,7 @@ def test_what_was_kept_once_can_be_kept_again(tiny_moshi: Moshi) -> None:
 
 def test_times_go_on(tiny_moshi: Moshi) -> None:
     session, _ = talked(tiny_moshi, 40)
+    times = []
     for _ in range(2):
         session.refresh()
         times = [session.generate(codes).time for codes in heard(5)]

@@ -18,7 +18,7 @@ NOISE = 0.003
 
 
 class Room:
-    """A Duplex whose microphone hears its speaker. deaf: not so. drop_at: frames that others are left out before."""
+    """A Duplex whose microphone hears its speaker, unless `deaf`. drop_at: frames, one is lost before each."""
 
     def __init__(self, deaf: bool = False, drop_at: tuple[int, ...] = ()) -> None:
         self._deaf, self._drop_at = deaf, drop_at

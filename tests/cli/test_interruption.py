@@ -44,10 +44,15 @@ def test_a_lock_that_is_held_here_is_no_deadlock() -> None:
 
 def test_pressed_again_it_is_ctrl_c_as_ever() -> None:
     stops: list[int] = []
-    with pytest.raises(KeyboardInterrupt), interruptible(lambda: stops.append(1)):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        threading.Event().wait(PATIENCE)
+
+    def press_twice() -> None:
+        with interruptible(lambda: stops.append(1)):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(PATIENCE)
+
+    with pytest.raises(KeyboardInterrupt):
+        press_twice()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert len(stops) <= 1
 
