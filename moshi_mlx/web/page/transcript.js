@@ -22,7 +22,7 @@ export class Transcript extends EventTarget {
   say(piece, time) {
     const pause = this.#line ? time - this.#line.end : Infinity;
     const sentence = /[.!?]["”']?\s*$/.test(this.#line?.text ?? "");
-    if (pause > (sentence ? SENTENCE_PAUSE : LINE_PAUSE)) {
+    if (this.#interrupted || pause > (sentence ? SENTENCE_PAUSE : LINE_PAUSE)) {
       this.finish();
       if (!piece.trim()) return;
       this.#line = this.#add({ who: "moshi", begin: time, end: time, text: piece.trimStart() });
@@ -31,6 +31,12 @@ export class Transcript extends EventTarget {
       this.#line.end = time;
       this.#emit("change", this.#line);
     }
+  }
+
+  /** Whether the person has spoken since Moshi's last word: what it says now answers that. */
+  get #interrupted() {
+    const [line, utterance] = [this.#line, this.#utterance];
+    return line !== null && utterance?.begin > line.begin && utterance.end > line.end;
   }
 
   /** The person speaks: an utterance that is new or has grown. */
