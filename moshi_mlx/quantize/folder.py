@@ -20,7 +20,7 @@ import numpy as np
 
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, QuantizationError
-from moshi_mlx.progress import byte_bar
+from moshi_mlx.progress import Progress, byte_bar
 from moshi_mlx.quantize import card
 from moshi_mlx.quantize.lora import Lora
 from moshi_mlx.quantize.recipes import Recipe
@@ -74,14 +74,13 @@ def make_checkpoint(
     force: bool = False,
     shard_bytes: int | None = None,
     quality: Mapping[str, Any] | None = None,
-    progress: bool | None = None,
-    advance: Callable[[int], None] = lambda size: None,
+    progress: Progress = None,
 ) -> Made:
     """Write `checkpoint` in the precision of `recipe` as a model folder.
 
     lora: an adapter to merge first. requantize: quantize also what is quantized already. force: replace a model
     folder. shard_bytes: the most one weights file may hold. quality: figures for the model card.
-    progress: draw a bar; unless given, if stderr is a terminal. advance: hears of bytes as they are made.
+    progress: see `progress.Progress`.
     Raises CheckpointError or QuantizationError.
     """
     begin = time.monotonic()
@@ -102,19 +101,14 @@ def make_checkpoint(
         _remove_abandoned(folder)
         _check_space(folder, total)
         part.mkdir()
-        with byte_bar(f"making {folder.name}", total, progress) as bar:
-
-            def count(size: int) -> None:
-                bar(size)
-                advance(size)
-
+        with byte_bar(f"making {folder.name}", total, progress) as advance:
             source = DenseSource(checkpoint.weights, lora)
-            lm_name = write_tensors(part, planned.layout, _counted(arrays(planned, source), count), shard_bytes)
+            lm_name = write_tensors(part, planned.layout, _counted(arrays(planned, source), advance), shard_bytes)
             names: dict[str, str] = {}
             for key, path in others.items():
                 names[key] = _free_name(key, path, os.listdir(part))
                 shutil.copyfile(path, part / names[key])
-                count(path.stat().st_size)
+                advance(path.stat().st_size)
         settings = _settings(checkpoint, planned, lm_name, names)
         (part / CONFIG).write_text(json.dumps(settings, indent=1), encoding="utf-8")
         made = _described(planned, source, recipe, part, folder)
@@ -178,10 +172,10 @@ def _card(made: Made, checkpoint: Checkpoint, lora: Lora | None, quality: Mappin
     return card.card(facts, quality)
 
 
-def _counted(items: Iterator[np.ndarray], count: Callable[[int], None]) -> Iterator[np.ndarray]:
+def _counted(items: Iterator[np.ndarray], advance: Callable[[int], None]) -> Iterator[np.ndarray]:
     for array in items:
         yield array
-        count(array.nbytes)
+        advance(array.nbytes)
 
 
 def _check_apart(checkpoint: Checkpoint, folder: Path) -> None:

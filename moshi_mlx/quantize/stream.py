@@ -77,7 +77,8 @@ def plan(config: LmConfig, recipe: Recipe) -> Plan:
     layout = {
         name: TensorInfo(_DTYPES.get(array.dtype, "BF16"), array.shape) for name, array in parameters(lm).items()
     }
-    return Plan(layout, schemes, block, tuple(path for path in wanted if path not in schemes))
+    undivided = [path for name in layout if (path := name.rpartition(".")[0]) in wanted and path not in schemes]
+    return Plan(layout, schemes, block, tuple(dict.fromkeys(undivided)))
 
 
 def arrays(plan: Plan, source: DenseSource) -> Iterator[np.ndarray]:
