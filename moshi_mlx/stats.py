@@ -119,8 +119,14 @@ class Stats:
 
     def summary(self) -> str:
         """One line for people."""
-        stages = ", ".join(f"{name} {1000 * stage.percentile(50):.1f} ms" for name, stage in self.stages.items())
         return (
             f"{self.frames} frames in {self.seconds:.2f} s: {self.frames_per_second:.1f} frames/s "
-            f"({FRAME_RATE} needed), real-time factor {self.real_time_factor:.2f}; median {stages}"
+            f"({FRAME_RATE} needed), real-time factor {self.real_time_factor:.2f}; median {self._medians()}"
         )
+
+    def live_summary(self) -> str:
+        """One line for people about a run that could not be faster than the microphone."""
+        return f"{self.frames} frames in {self.seconds:.1f} s; median of the 80 ms of a frame: {self._medians()}"
+
+    def _medians(self) -> str:
+        return ", ".join(f"{name} {1000 * stage.percentile(50):.1f} ms" for name, stage in self.stages.items())

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 import soundfile
@@ -12,8 +13,9 @@ import soundfile
 from moshi_mlx.audio.recorder import Recorder
 from moshi_mlx.errors import AudioDeviceError
 from moshi_mlx.live import Live
-from moshi_mlx.moshi import Moshi
+from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.refresh import Refresher
+from moshi_mlx.sampling import SamplingConfig
 from moshi_mlx.session import Reply
 from moshi_mlx.trace import Trace
 
@@ -79,7 +81,24 @@ def test_reset_begins_a_new_conversation_with_the_next_frame(tiny_moshi: Moshi) 
     assert len(told) == 1
 
 
-def test_quit_ends_it(tiny_moshi: Moshi) -> None:
+def test_after_warming_up_not_even_the_first_frame_compiles_anything(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moshi = load(str(tiny_folder), codec="mlx")
+    sampling = SamplingConfig(text_top_k=7, repetition_penalty=1.1)
+    moshi.warm_up(sampling=sampling)
+    traces: list[int] = []
+    norm = mx.fast.rms_norm  # called by tracing, not by what was traced
+    monkeypatch.setattr(mx.fast, "rms_norm", lambda *a: (traces.append(1), norm(*a))[1])
+    with moshi.session(5, sampling) as session:
+        Live(session, Audio()).run()
+    assert not traces
+    with moshi.session(5, SamplingConfig(min_p=0.5)) as session:
+        Live(session, Audio()).run()
+    assert traces, "what was not warmed up for is compiled: the count works"
+
+
+def test_closing_ends_it(tiny_moshi: Moshi) -> None:
     audio = Audio()
     with tiny_moshi.session(seed=5) as session:
         live = Live(session, audio)

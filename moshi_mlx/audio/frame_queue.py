@@ -42,9 +42,10 @@ class FrameQueue(BoundedQueue[HeardFrame]):
         return since
 
     def clear(self) -> None:
-        """Forget what waits; it does not count as dropped."""
+        """Begin: what came until now, while nobody listened, is forgotten and does not count as dropped."""
         with self._changed:
             self._items.clear()
+            self.dropped = 0
 
     def _make_room(self, item: HeardFrame) -> bool:
         super()._make_room(item)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STATES = {  # what is said of a state
     "ready": "speak now",
+    "reset": "a new conversation",
     "refresh": "Moshi has forgotten all but the last seconds",
     "loop": "Moshi repeats itself: f lets it forget most of the conversation, r begins a new one",
 }
@@ -193,6 +194,11 @@ class Screen:
 
         self._quiet, self._stream = quiet, stream
         self._live_terminal = stream.isatty() and not quiet
+        self._console: Any = None  # words are not cut at the end of a terminal's line
+        if self._live_terminal:
+            from rich.console import Console
+
+            self._console = Console(file=stream)
         self._events = JsonLines(sys.stdout) if as_json else None
         self._transcript = Transcript()
         self._plain = None if quiet or self._live_terminal else PlainText(stream)
@@ -210,12 +216,10 @@ class Screen:
         """The display and the keys, for as long as the block lasts."""
         if not self._live_terminal:
             return self._plain or nullcontext()
-        from rich.console import Console
-
         from moshi_mlx.cli.dashboard import Dashboard
         from moshi_mlx.cli.keys import Keys
 
-        self._dashboard = Dashboard(now, Console(file=self._stream))
+        self._dashboard = Dashboard(now, self._console)
         stack = ExitStack()
         stack.callback(self._no_dashboard)
         stack.enter_context(self._dashboard)
@@ -224,11 +228,10 @@ class Screen:
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        if self._dashboard is not None:
-            self._dashboard.say(line)
-        elif not self._quiet:
-            if self._plain:
-                self._plain.end_line()
+        if self._console is not None:
+            self._console.print(line, markup=False, highlight=False)
+        elif self._plain:
+            self._plain.end_line()
             print(line, file=self._stream, flush=True)
 
     def device_event(self, event) -> None:
@@ -264,7 +267,7 @@ class Screen:
                 **stats.as_dict(),
             )
         lost = f"; {audio.dropped} frames dropped, {audio.underruns} underruns"
-        self.say(stats.summary() + (lost if audio.dropped or audio.underruns else ""))
+        self.say(stats.live_summary() + (lost if audio.dropped or audio.underruns else ""))
         if save:
             self.say(f"conversation in {save}")
         self.say(f"seed {seed}")

@@ -154,6 +154,27 @@ def test_the_canceller_sees_an_echo_after_what_was_played_and_always_at_the_same
     )  # the card may stumble, not the alignment
 
 
+def test_what_was_heard_before_the_first_frame_is_asked_for_is_no_backlog(sound_card: SoundCard) -> None:
+    filled = threading.Event()
+
+    class Counting(Recorder):
+        def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+            if len(self.near) == 4:  # those before are in the queue
+                filled.set()
+            return super().process(near, far)
+
+    counting = Counting()
+    duplex = Duplex("virtmic", "virtspk", counting)
+    assert filled.wait(PATIENCE)
+    old = [id(frame) for frame in counting.near]
+    first = next(iter(duplex))
+    waiting = len(duplex._queue)
+    duplex.close()
+    assert id(first) not in old[:4]
+    assert waiting == 0
+    assert duplex.status().dropped == 0
+
+
 def test_a_microphone_that_stalls_is_noticed_and_comes_back(sound_card: SoundCard) -> None:
     with talk() as talking:
         talking.wait(2)

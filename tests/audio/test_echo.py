@@ -207,7 +207,8 @@ def test_webrtc_cancels_but_takes_the_user_along() -> None:
 def test_webrtc_leaves_a_user_who_talks_alone() -> None:
     pytest.importorskip("pywebrtc_audio", reason="the extra [aec] is not installed")
     scene = make_scene(np.zeros_like(model()), user())
-    out = run(EchoControl("webrtc"), scene)
+    control = EchoControl("webrtc")
+    out = run(control, scene)
     assert decibels(out) == pytest.approx(decibels(scene.near), abs=0.5)
     spectrum = np.fft.rfft(out, 2 * len(out)) * np.fft.rfft(scene.near, 2 * len(out)).conj()
-    assert np.fft.irfft(spectrum).argmax() == pytest.approx(0.009 * 24_000, abs=24)
+    assert np.fft.irfft(spectrum).argmax() == pytest.approx(control.holds_back * 24_000, abs=24)

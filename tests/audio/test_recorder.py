@@ -51,7 +51,8 @@ def test_what_was_said_together_lies_together(tmp_path: Path) -> None:
 def test_replies_lag_behind_frames_as_in_the_loop(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "talk", {})
     frames = recorder.heard(iter([frame(0.1), frame(0.2), frame(0.3)]))
-    next(frames), next(frames)  # two were heard before the first reply comes
+    for _ in range(2):  # two were heard before the first reply comes
+        next(frames)
     recorder.write(Reply(frame(-0.1), "", 0.0))
     recorder.write(Reply(frame(-0.2), "", 0.08))
     recorder.close()
