@@ -1,5 +1,5 @@
 # type: ignore  # moshi_mlx is another package here, the one of Kyutai
-"""Makes tests/assets/peer_file_*.npz: the files that Kyutai's own MLX program writes of a bfloat16 model, and its answers.
+"""Makes tests/assets/peer_file_*.npz: the files that Kyutai's own MLX program writes, and its answers.
 
 Needs Kyutai's moshi-mlx 0.3.0 in an environment of its own (it has our import name):
 
@@ -7,8 +7,8 @@ Needs Kyutai's moshi-mlx 0.3.0 in an environment of its own (it has our import n
 
 Its published files were made so: weights in bfloat16, `mlx.nn.quantize`, `save_weights`. A golden file holds the
 config, per tensor its type, shape and the start of the SHA-256 of its bytes, and teacher-forced logits as in
-make_peer_golden.py; for these, scales, biases and norms are widened to float32 (bfloat16 activations are wrong on a
-CPU), which changes no value.
+make_peer_golden.py; for these, scales, biases and norms are widened to float32 (bfloat16 activations are wrong on
+a CPU), which changes no value.
 """
 
 import hashlib
