@@ -21,6 +21,7 @@ from moshi_mlx.hub import HubRepo, fetch, parse_repo, parse_uri
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.config_reader import ConfigReader
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig
+from moshi_mlx.progress import Progress
 from moshi_mlx.quantize.scheme import Scheme, check_against_request
 from moshi_mlx.sampling import SamplingConfig
 from moshi_mlx.shards import shard_names
@@ -146,7 +147,7 @@ class Checkpoint:
         """How the language model is quantized, None if it is not."""
         return self.weights.scheme
 
-    def load_lm(self, dtype: mx.Dtype | None = None, progress: bool | None = None) -> Lm:
+    def load_lm(self, dtype: mx.Dtype | None = None, progress: Progress = None) -> Lm:
         """The language model, all weights in memory. Arguments as in `LmWeights.load`."""
         return self.weights.load(dtype, progress)
 

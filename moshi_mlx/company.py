@@ -31,7 +31,7 @@ from moshi_mlx.stats import Stats
 
 PATIENCE = 0.5 * FRAME_SECONDS  # seconds that a tick waits for those whose frame is not there yet
 _AHEAD = 2  # ticks on their way through the stages, at most
-_USUAL_WAITING = 2  # frames of one member; more of them is delay that nobody needs
+_BEHIND = 12  # frames, a second, during which one too many waits, before that is taken for lasting
 
 T = TypeVar("T")
 
@@ -41,6 +41,10 @@ class Guest(Protocol):
 
     def joined(self) -> None:
         """The member has its place."""
+        ...
+
+    def align(self) -> None:
+        """A frame of this guest would be taken at once if it ended now, or whole frames later."""
         ...
 
     def write(self, reply: Reply) -> None:
@@ -59,8 +63,12 @@ class Guest(Protocol):
 class PacedGovernor(LagGovernor):
     """For frames that are answered at the pace of the audio, however fast the model is: no queue empties itself.
 
-    So delay that once came up (a network that stalled) stays, unless frames are dropped: silent ones at once.
+    So delay that once came up (a network that stalled) stays, unless frames are dropped: silent ones.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._behind = 0  # frames that came while another waited
 
     def answered(self, now: float) -> float:
         since = super().answered(now)
@@ -73,9 +81,12 @@ class PacedGovernor(LagGovernor):
 
     def drop(self, waiting: Sequence[HeardFrame], now: float) -> int | None:
         too_late = super().drop(waiting, now)
-        if too_late is None and len(waiting) > _USUAL_WAITING:
+        if too_late is not None:
+            return too_late
+        self._behind = self._behind + 1 if len(waiting) > 1 else 0
+        if len(waiting) > 2 or self._behind > _BEHIND:
             return next((index for index, frame in enumerate(waiting) if frame.silent), None)
-        return too_late
+        return None
 
 
 class Member:
@@ -212,12 +223,13 @@ class Company:
 
     def __iter__(self) -> Iterator[Item]:
         while True:
+            item = None
             with self.changed:
                 while not self._closed and (item := self.next_item()) is None:
                     due = self.due()
                     self.changed.wait(None if due is None else max(0.0, due - self.clock()))
-                if self._closed:
-                    return
+            if item is None:
+                return
             yield item
 
     def next_item(self) -> Item | None:
@@ -236,7 +248,8 @@ class Company:
         awaited = any(m.begun and not m.late and m.heard.next_captured is None for m in self.members)
         if not awaited:
             return self._next
-        return max(self._next, max(min(came), self._last) + PATIENCE)
+        # From the time at which everyone's next frame should be there: people speak by clocks of their own.
+        return max(self._next, max(min(came), self._last + FRAME_SECONDS) + PATIENCE)
 
     def _arrange(self, item: Join | Reset | Leave) -> Item:
         member = item.member
@@ -257,6 +270,8 @@ class Company:
         for member in self.members:
             frame = member.heard.take_now()
             if frame is not None:
+                if not member.begun and items:
+                    member.guest.align()  # the first frame is not heard, so none is lost
                 items[member] = frame.pcm
                 answered.append(member)
                 member.begun = True

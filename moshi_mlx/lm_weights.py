@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.progress import byte_bar
+from moshi_mlx.progress import Progress, byte_bar
 from moshi_mlx.quantize.scheme import Scheme, check_against_block, main_scheme, schemes_from_shapes
 from moshi_mlx.safetensors_file import same_bytes
 from moshi_mlx.shards import read_tensors
@@ -53,11 +53,11 @@ class LmWeights:
             return mx.bfloat16 if mx.default_device() == mx.gpu else mx.float32
         return _DTYPES[self.tensors["text_linear.weight"].dtype]
 
-    def load(self, dtype: mx.Dtype | None = None, progress: bool | None = None) -> Lm:
+    def load(self, dtype: mx.Dtype | None = None, progress: Progress = None) -> Lm:
         """The model with all weights in memory, as stored; only activations have `dtype`.
 
         dtype: of the activations; weights of a wider type widen them again.
-        progress: draw a bar on stderr; unless given, if that is a terminal.
+        progress: see `progress.Progress`.
         """
         lm = self._skeleton()
         lm.activation_dtype = dtype or self.default_dtype
@@ -177,7 +177,7 @@ def _take(array: mx.array, source: Source) -> mx.array:
     return array[source.part * rows : (source.part + 1) * rows]  # a view: no copy of the rows
 
 
-def _evaluate(arrays: Iterable[mx.array], title: str, progress: bool | None) -> None:
+def _evaluate(arrays: Iterable[mx.array], title: str, progress: Progress) -> None:
     with byte_bar(title, sum(array.nbytes for array in arrays), progress) as advance:
         piece, size = [], 0
         for array in arrays:

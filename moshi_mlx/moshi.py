@@ -14,6 +14,7 @@ from moshi_mlx.checkpoint import DEFAULT_MODEL, Checkpoint
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frame_step import FrameStep
 from moshi_mlx.lm_weights import widen_on_cpu
+from moshi_mlx.progress import Progress
 from moshi_mlx.sampling import SamplingConfig
 from moshi_mlx.session import Batch, Session
 
@@ -44,10 +45,12 @@ def load(
     return assemble(checkpoint, codec, kv_bits)
 
 
-def assemble(checkpoint: Checkpoint, codec: str = "auto", kv_bits: int | None = None) -> Moshi:
-    """Load all weights of a checkpoint that was found. Arguments as in `load`."""
+def assemble(
+    checkpoint: Checkpoint, codec: str = "auto", kv_bits: int | None = None, progress: Progress = None
+) -> Moshi:
+    """Load all weights of a checkpoint that was found. Arguments as in `load`, and `progress.Progress`."""
     loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
-    lm = checkpoint.load_lm()
+    lm = checkpoint.load_lm(progress=progress)
     widen_on_cpu(lm)
     return Moshi(lm, loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits)
 

@@ -62,7 +62,7 @@ class Client:
         describe: Callable[[], dict[str, Any]],
     ) -> None:
         self.name = secrets.token_hex(4)
-        self.dropped = 0  # frames of audio that the client was too slow for
+        self.unsent = 0  # frames of audio that the client was too slow for
         self.member: Member | None = None
         self._query = request.query
         self._socket, self._model, self._seats, self._limits = socket, model, seats, limits
@@ -81,6 +81,16 @@ class Client:
         self._ended = asyncio.Event()
         self._error: MoshiError | None = None
         self._code: int = WSCloseCode.OK
+
+    @property
+    def dropped(self) -> int:
+        """Frames that the model never heard."""
+        return self.member.heard.dropped if self.member else 0
+
+    @property
+    def silences(self) -> int:
+        """Frames that came too late, so that the model heard silence."""
+        return self.member.silences if self.member else 0
 
     async def talk(self) -> None:
         """Until the client leaves, breaks the protocol, or `end` is called."""
@@ -102,9 +112,9 @@ class Client:
             self.name,
             seconds=time.monotonic() - began,
             frames=self._frames,
-            dropped=self.member.heard.dropped if self.member else None,
-            silences=self.member.silences if self.member else None,
-            unsent=self.dropped or None,
+            dropped=self.dropped,
+            silences=self.silences,
+            unsent=self.unsent,
             reason=reason if isinstance(reason, MoshiError) else None,
         )
 
@@ -232,12 +242,14 @@ class Client:
         self._tell(type="state", state="queued", position=position)
 
     def _stats(self) -> dict[str, Any]:
-        assert self.member
+        member = self.member
+        assert member
         return {
             "step_ms": round(1000 * self._model.stats.generate.percentile(50), 1),
-            "lag_ms": round(1000 * (self.member.lag + FRAME_SECONDS)),
-            "dropped": self.member.heard.dropped,
-            "silences": self.member.silences,
+            "lag_ms": round(1000 * (member.lag + FRAME_SECONDS)),
+            "dropped": self.dropped,
+            "silences": self.silences,
+            "unsent": self.unsent,
             "sessions": self._seats.taken,
             "waiting": self._seats.waiting,
         }
@@ -246,6 +258,9 @@ class Client:
 
     def joined(self) -> None:
         self._on_loop(self._has_joined)
+
+    def align(self) -> None:
+        self._on_loop(self._intake.clear)
 
     def write(self, reply: Reply) -> None:
         self._on_loop(self._has_reply, reply)
@@ -274,7 +289,7 @@ class Client:
             waiting = sum(message[0] == wire.Kind.AUDIO for message in self._outbox)
             payload = self._wire.write(reply.audio)
             if waiting >= self._limits.unsent:
-                self.dropped += 1
+                self.unsent += 1
             elif payload:
                 self._send(bytes([wire.Kind.AUDIO]) + payload)
         if self._steps and self._frames >= self._steps:
@@ -283,4 +298,8 @@ class Client:
 
 def make_wire(pcm: bool) -> wire.AudioWire:
     """How a client's audio is written."""
-    return wire.PcmWire()
+    if pcm:
+        return wire.PcmWire()
+    from moshi_mlx.web.opus import OpusWire
+
+    return OpusWire()

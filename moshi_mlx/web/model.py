@@ -73,6 +73,11 @@ class Model:
         """Wait for the end of the thread; raises what ended it."""
         await asyncio.shield(self._ended)
 
+    @property
+    def working(self) -> bool:
+        """Whether its thread has not ended."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """End all conversations after the frame at hand."""
         self._closing.set()

@@ -3,62 +3,178 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import logging
+import os
+import secrets
 import signal
+import socket
+import ssl
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+import threading
+import webbrowser
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moshi_mlx import nano
 from moshi_mlx.checkpoint import DEFAULT_MODEL
+from moshi_mlx.errors import ServerError
 from moshi_mlx.web.access import LOCAL_NAMES, Access
-from moshi_mlx.web.server import Server
+from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
+from moshi_mlx.web.server import PAGE, STOP_SECONDS, Server
 
 if TYPE_CHECKING:
     from moshi_mlx.moshi import Moshi
     from moshi_mlx.web.model import Progress
 
+DEFAULT_PORT = 8998
+NO_TOKEN = "none"
+_EVERYWHERE = ("0.0.0.0", "::", "")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server listens, and for whom.
+
+    names: hosts under which it may be addressed. token: None for none. tls: None for plain http.
+    """
+
+    host: str
+    port: int
+    names: tuple[str, ...]
+    token: str | None
+    tls: ssl.SSLContext | None
+
+    def url(self, name: str, port: int) -> str:
+        """The page's address under one of its names."""
+        shown = f"[{name}]" if ":" in name else name
+        token = f"/?token={self.token}" if self.token else ""
+        return f"{'https' if self.tls else 'http'}://{shown}:{port}{token}"
+
+
+def choose_place(
+    host: str | None = None,
+    port: int = DEFAULT_PORT,
+    lan: bool = False,
+    tls: tuple[Path, Path] | None = None,
+    token: str | None = None,
+    allow_hosts: Sequence[str] = (),
+) -> Place:
+    """Whom to let in. Where other machines can come, they need a token, a random one unless it is given.
+
+    lan: listen everywhere, with a certificate of our own unless `tls` names files. Raises ServerError.
+    """
+    host = host or ("0.0.0.0" if lan else "localhost")
+    names = [*LOCAL_NAMES, *allow_hosts]
+    if not _is_local(host):
+        own_name = socket.gethostname()
+        names += [*lan_addresses(), own_name, f"{own_name.partition('.')[0]}.local"]
+        names += [] if host in _EVERYWHERE else [host]
+    names = list(dict.fromkeys(names))
+    if token is None and not _is_local(host):
+        token = secrets.token_urlsafe(12)
+    if token is not None and (token == "" or not token.isascii() or not token.isprintable() or " " in token):
+        raise ServerError(f"--token {token!r}: some letters and digits expected, or {NO_TOKEN}")
+    context = load_tls(tls[0], tls[1]) if tls else own_tls(names) if lan else None
+    return Place(host, port, tuple(names), None if token == NO_TOKEN else token, context)
+
 
 def serve(
     *,
     checkpoint: Mapping[str, Any],
+    place: Place,
     codec: str = "auto",
     kv_bits: int | None = None,
-    host: str = "localhost",
-    port: int = 8998,
     max_sessions: int = 1,
+    page: Path | None = PAGE,
     browser: bool = True,
     quiet: bool = False,
-) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    logging.getLogger("moshi_mlx.web").setLevel(logging.WARNING if quiet else logging.INFO)
+) -> bool:
+    """Serve until Ctrl-C or SIGTERM; whether it was Ctrl-C. Raises MoshiError, also of the model's loading."""
+    _log(quiet)
 
     def load(progress: Progress) -> Moshi:
         from moshi_mlx.checkpoint import Checkpoint
         from moshi_mlx.moshi import assemble
 
-        progress(None)
-        return assemble(Checkpoint.resolve(**checkpoint), codec, kv_bits)
+        progress(None)  # a download's share is not known
+        return assemble(Checkpoint.resolve(**checkpoint), codec, kv_bits, progress)
 
     name = str(checkpoint.get("name", DEFAULT_MODEL))
     known = nano.questions() if name == nano.NAME else {}
     about = {"model": name, "greeting": nano.greeting() if known else "", "questions": list(known)}
-    server = Server(load, about, max_sessions, Access([*LOCAL_NAMES, host]))
-    asyncio.run(_serve(server, host, port, browser, quiet))
+    server = Server(load, about, max_sessions, Access(place.names, place.token), page)
+    interrupted = asyncio.run(_serve(server, place, browser, quiet))
+    if server.model.working:
+        # Still loading: a thread inside MLX must not meet the end of the interpreter.
+        sys.stderr.flush()
+        os._exit(130 if interrupted else 0)
+    return interrupted
 
 
-async def _serve(server: Server, host: str, port: int, browser: bool, quiet: bool) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+async def _serve(server: Server, place: Place, browser: bool, quiet: bool) -> bool:
+    stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def stop(number: int) -> None:
+        if not stopped.done():
+            stopped.set_result(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    port = await server.start(host, port)
-    print(f"listening on http://{host}:{port}", file=sys.stderr, flush=True)
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    port = await server.start(place.host, place.port, place.tls)
+    _announce(place, port, browser, quiet)
     ended = asyncio.create_task(server.model.ended())
-    stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
     await server.stop()
-    with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(ended, 1.0)
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(ended, STOP_SECONDS)
+    return stopped.done() and stopped.result() == signal.SIGINT
+
+
+def _announce(place: Place, port: int, browser: bool, quiet: bool) -> None:
+    """Say where the page is, and open it."""
+    own = place.host if place.host not in _EVERYWHERE else "localhost"
+    print(f"listening on {place.url(own, port)}", file=sys.stderr, flush=True)
+    if not _is_local(place.host):
+        others = [name for name in place.names if _is_address(name) and not _is_local(name)]
+        for name in others:
+            print(f"from other machines: {place.url(name, port)}", file=sys.stderr, flush=True)
+        if place.tls is None:
+            print("note: without https browsers there give no microphone; see --lan and --tls", file=sys.stderr)
+        elif others and not quiet:
+            import segno
+
+            segno.make(place.url(others[0], port)).terminal(out=sys.stderr, compact=True)
+    if browser:
+        # On a thread: some systems start a program and wait for it.
+        threading.Thread(target=_open, args=(place.url(own, port),), daemon=True).start()
+
+
+def _open(url: str) -> None:
+    graphical = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if graphical:  # elsewhere a browser would open in the terminal, over what is printed there
+        webbrowser.open(url)
+
+
+def _log(quiet: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("moshi_mlx.web")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def _is_local(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -16,6 +16,7 @@ from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
 from moshi_mlx.web.client import Client, Limits
 from moshi_mlx.web.events import event
+from moshi_mlx.web.metrics import CONTENT_TYPE, Totals, render
 from moshi_mlx.web.model import Model, Phase, Progress
 from moshi_mlx.web.seats import Seats
 from moshi_mlx.web.settings import describe, read_query
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parent / "page"
 ROOM = 4 * 1024 * 1024  # bytes: longer messages end the connection before they can be answered with an error
 STOP_SECONDS = 1.0  # for clients and the model to finish
+
+KINDS = {".js": "text/javascript", ".wasm": "application/wasm", ".webmanifest": "application/manifest+json"}
+"""By suffix, where the system's own table may be wrong: browsers run no module of another kind."""
+
+HEADERS = {
+    # The page loads nothing from elsewhere, and nobody else may frame it.
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # the address may hold the token
+    "Cache-Control": "no-cache",
+}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -48,6 +61,7 @@ class Server:
     ) -> None:
         self.model = Model(load, max_sessions)
         self.clients: set[Client] = set()
+        self._gone = Totals()
         self._about, self._access, self._page = about, access or Access(), page
         self._limits = limits or Limits()
         self._max_sessions = max_sessions
@@ -56,6 +70,7 @@ class Server:
         app.router.add_get("/api/chat", self._chat)
         app.router.add_get("/api/info", self._info)
         app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/{name:.*}", self._file)
         self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=STOP_SECONDS)
 
@@ -101,11 +116,13 @@ class Server:
         await socket.prepare(request)
         client = Client(request, socket, self.model, self._seats, self._limits, self._describe)
         self.clients.add(client)
+        self._gone.connections += 1
         event("connected", client.name, remote=request.remote, query=request.query_string[:200] or None)
         try:
             await client.talk()
         finally:
             self.clients.discard(client)
+            self._gone.add(client)
             if request.transport:
                 request.transport.abort()  # what a client does not read must not wait here
         return socket
@@ -133,20 +150,20 @@ class Server:
             status=200 if self.model.phase is Phase.READY else 503,
         )
 
+    async def _metrics(self, request: web.Request) -> web.Response:
+        text = render(self.model, self._seats, self.clients, self._gone)
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+
     async def _file(self, request: web.Request) -> web.StreamResponse:
         """A file of the page: one of those that are in its folder, so no name can lead out of it."""
-        files = (
-            {p.relative_to(self._page).as_posix(): p for p in self._page.rglob("*") if p.is_file()}
-            if self._page
-            else {}
-        )
+        paths = self._page.rglob("*") if self._page else []
+        files = {path.relative_to(self._page or "").as_posix(): path for path in paths if path.is_file()}
         path = files.get(request.match_info["name"] or "index.html")
         if path is None:
             raise web.HTTPNotFound(text="there is nothing here\n")
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        response = web.Response(
-            body=path.read_bytes(), content_type=kind, charset="utf-8" if kind.startswith("text/") else None
-        )
+        kind = KINDS.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        charset = "utf-8" if kind.startswith("text/") else None
+        response = web.Response(body=path.read_bytes(), content_type=kind, charset=charset, headers=HEADERS)
         self._access.remember(request, response)
         return response
 

@@ -54,7 +54,10 @@ class AudioWire(Protocol):
     name: str
 
     def read(self, payload: bytes) -> np.ndarray:
-        """(n,) float32 at 24 kHz of one message, n may be 0; never raises, whatever the bytes are."""
+        """(n,) float32 at 24 kHz of one message, whatever its bytes are; n may be 0.
+
+        Raises ProtocolError for far too much.
+        """
         ...
 
     def write(self, pcm: np.ndarray) -> bytes:

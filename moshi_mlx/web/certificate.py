@@ -1,0 +1,116 @@
+"""A certificate of our own for a local network: browsers give the microphone to pages over https only.
+
+Nobody vouches for it, so a browser asks once; it is kept, so that it does not ask every time.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from moshi_mlx.errors import ServerError
+
+DAYS = 397  # the longest that browsers accept
+
+
+def load_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS with these two PEM files. Raises ServerError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
+        raise ServerError(f"cannot use the certificate {certificate} with the key {key}: {reason}") from error
+    return context
+
+
+def own_tls(names: Sequence[str], folder: Path | None = None) -> ssl.SSLContext:
+    """TLS with a certificate for these hosts and addresses, made now unless there is one that is still good."""
+    folder = folder or cache_folder()
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    if not _is_good(certificate, names):
+        try:
+            _write(certificate, key, names)
+        except OSError as error:
+            raise ServerError(f"cannot keep a certificate in {folder}: {error.strerror or error}") from error
+    return load_tls(certificate, key)
+
+
+def cache_folder() -> Path:
+    """Where the certificate is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moshi-mlx"
+
+
+def lan_addresses() -> list[str]:
+    """The addresses under which others reach this machine, the likeliest first."""
+    found = []
+    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((target, 9))  # sends nothing: it only asks which way it would go
+                found.append(probe.getsockname()[0])
+            except OSError:
+                continue
+    with suppress(OSError):  # a machine that does not know its own name
+        found += [str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None)]
+    usable = [a.partition("%")[0] for a in found if not ipaddress.ip_address(a.partition("%")[0]).is_loopback]
+    return list(dict.fromkeys(a for a in usable if not ipaddress.ip_address(a).is_link_local))
+
+
+def _is_good(path: Path, names: Sequence[str]) -> bool:
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        known = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return False
+    held = {*known.get_values_for_type(x509.DNSName), *map(str, known.get_values_for_type(x509.IPAddress))}
+    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=7)
+    return set(names) <= held and certificate.not_valid_after_utc > soon
+
+
+def _write(certificate: Path, key: Path, names: Sequence[str]) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    secret = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "moshi-mlx")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(secret.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=DAYS - 1))
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(secret, hashes.SHA256())
+    )
+    certificate.parent.mkdir(parents=True, exist_ok=True)
+    pem = secret.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    key.unlink(missing_ok=True)
+    with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(pem)
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+
+def _general_name(name: str):
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

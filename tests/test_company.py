@@ -1,0 +1,288 @@
+"""A company on a clock that the test turns: each gets what it would get alone, when it is due, whoever stalls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+import pytest
+
+from moshi_mlx.audio.lag import HeardFrame, is_silent
+from moshi_mlx.company import PATIENCE, Company, Member, Tick
+from moshi_mlx.errors import CodecError, MoshiError
+from moshi_mlx.moshi import Moshi
+from moshi_mlx.sampling import GREEDY, SamplingConfig
+from moshi_mlx.session import Reply
+from tests.test_session import same, talk
+
+FRAME = 0.08
+
+
+class Person:
+    """A guest that keeps what it is told, with the time."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.replies: list[Reply] = []
+        self.times: list[float] = []
+        self.told: list[str | MoshiError] = []
+
+    def joined(self) -> None:
+        self.told.append("joined")
+
+    def write(self, reply: Reply) -> None:
+        self.replies.append(reply)
+        self.times.append(self.room.now)
+
+    def align(self) -> None:
+        self.told.append("align")
+
+    def began_anew(self) -> None:
+        self.told.append(f"anew after {len(self.replies)}")
+
+    def failed(self, error: MoshiError) -> None:
+        self.told.append(error)
+
+
+class Room:
+    """A company whose loop runs here, on a clock that stands still meanwhile."""
+
+    def __init__(self, moshi: Moshi, size: int) -> None:
+        self.now = 100.0
+        self.company = Company(moshi.batch(size), clock=lambda: self.now)
+        self.ticks = 0
+
+    def enter(self, seed: int | None = 1, sampling: SamplingConfig = GREEDY) -> tuple[Member, Person]:
+        person = Person(self)
+        member = self.company.join(person, seed, sampling)
+        self.work()
+        return member, person
+
+    def work(self) -> None:
+        """Do all that is due now."""
+        while (item := self.company.next_item()) is not None:
+            self.ticks += isinstance(item, Tick)
+            self.company.decode(self.company.generate(self.company.encode(item)))
+
+    def until(self, time: float) -> None:
+        """Let time pass, and the company do what falls due meanwhile."""
+        while (due := self.company.due()) is not None and due <= time:
+            self.now = max(self.now, due)
+            self.work()
+        self.now = time
+        self.work()
+
+    def play(self, speech: Iterable[tuple[float, Member, np.ndarray]]) -> None:
+        """Frames at their times."""
+        for time, said in groupby(sorted(speech, key=itemgetter(0)), key=itemgetter(0)):
+            self.until(time)
+            for _, member, frame in said:
+                member.hear(HeardFrame(frame, self.now, is_silent(frame)))
+            self.work()
+        self.until(self.now + 1.0)
+
+
+def spoken(member: Member, frames: np.ndarray, start: float) -> list[tuple[float, Member, np.ndarray]]:
+    return [(start + FRAME * index, member, frame) for index, frame in enumerate(frames)]
+
+
+def alone(moshi: Moshi, frames: np.ndarray, seed: int, sampling: SamplingConfig = GREEDY) -> list[Reply]:
+    with moshi.session(seed, sampling) as session:
+        return talk(session, frames)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SamplingConfig()], ids=["greedy", "sampled"])
+def test_four_get_exactly_what_each_would_get_alone(
+    tiny_moshi: Moshi, noise_frames: np.ndarray, sampling: SamplingConfig
+) -> None:
+    room = Room(tiny_moshi, 4)
+    people = [room.enter(seed, sampling) for seed in range(4)]
+    voices = [np.roll(noise_frames, 7 * person, axis=0)[:40] for person in range(4)]
+    # Each by a clock of its own: another phase, and one of them comes a second later.
+    starts = [room.now, room.now + 0.031, room.now + 0.047, room.now + 1.0 + 0.013]
+    room.play(said for (member, _), voice, start in zip(people, voices, starts, strict=True)
+              for said in spoken(member, voice, start))  # fmt: skip
+    for seed, ((member, person), voice) in enumerate(zip(people, voices, strict=True)):
+        assert member.heard.dropped == 0
+        # Who stops earlier hears silence, while the others go on.
+        heard = np.concatenate([voice, np.zeros((member.silences, 1920), np.float32)])
+        assert same(person.replies, alone(tiny_moshi, heard, seed, sampling))
+    assert [member.silences for member, _ in people] == [13, 12, 12, 0]
+
+
+def test_each_gets_its_12_and_a_half_frames_a_second(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    room = Room(tiny_moshi, 4)
+    people = [room.enter(seed) for seed in range(4)]
+    begin = room.now
+    speech = [said for index, (member, _) in enumerate(people)
+              for said in spoken(member, np.tile(noise_frames, (2, 1))[:100], begin + 0.02 * index)]  # fmt: skip
+    room.play(speech)
+    for _, person in people:
+        between = [time for time in person.times if begin + 1 <= time < begin + 7]
+        assert len(between) == 75
+        said = [time for time, member, _ in speech if member.guest is person][:99]
+        assert max(heard - told for heard, told in zip(person.times, said, strict=False)) < FRAME
+
+
+def test_a_stalled_one_hears_silence_and_holds_nobody_up(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    room = Room(tiny_moshi, 2)
+    (steady, listener), (stalling, victim) = room.enter(1), room.enter(2)
+    start, voice = room.now, noise_frames[:40]
+    speech = spoken(steady, voice, start) + spoken(stalling, voice[:10], start)
+    room.play([*speech, *spoken(stalling, voice[20:40], start + 20 * FRAME)])
+    delays = np.array(listener.times[:40]) - [start + FRAME * index for index in range(40)]
+    assert delays[:10].max() < 1e-6
+    assert delays[10] == pytest.approx(PATIENCE), "it is waited for once"
+    assert delays[11:].max() < FRAME, "and not again"
+    assert same(listener.replies, alone(tiny_moshi, voice, 1))
+    heard = np.concatenate([voice[:10], np.zeros((10, 1920), np.float32), voice[20:40]])
+    assert stalling.silences == 10
+    assert same(victim.replies, alone(tiny_moshi, heard, 2))
+
+
+def test_nobody_gets_audio_faster_than_it_is_played(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    room = Room(tiny_moshi, 1)
+    member, person = room.enter()
+    start = room.now
+    room.play([(start, member, frame) for frame in noise_frames[:30]])
+    played = np.arange(len(person.times)) * FRAME + person.times[0]
+    assert (played - person.times).max() <= FRAME + 1e-6
+    assert len(person.replies) + member.heard.dropped == 30
+    assert person.times[-1] - start <= 0.4, "what could only be answered too late was dropped"
+
+
+def test_delay_that_a_network_left_goes_when_there_is_silence(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    room = Room(tiny_moshi, 1)
+    member, _ = room.enter()
+    begin, quiet = room.now, np.zeros((20, 1920), np.float32)
+    burst = [(begin + 0.5, member, frame) for frame in noise_frames[:4]]
+    room.play([*spoken(member, noise_frames[4:5], begin), *burst, *spoken(member, quiet, begin + 0.5 + FRAME)])
+    assert member.lag < FRAME
+    assert member.heard.dropped >= 1
+
+
+def test_a_reset_begins_anew_for_one_only(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    room = Room(tiny_moshi, 2)
+    (staying, listener), (resetting, person) = room.enter(1), room.enter(2)
+    start, voice = room.now, noise_frames[:30]
+    room.play([*spoken(staying, voice[:10], start), *spoken(resetting, voice[:10], start)])
+    silences = staying.silences
+    before = len(person.replies)
+    resetting.reset()
+    resetting.reset()
+    room.work()
+    start = room.now
+    room.play([*spoken(staying, voice[10:], start), *spoken(resetting, voice[10:], start)])
+    assert person.told == ["joined", f"anew after {before}"]
+    assert same(person.replies[before:], alone(tiny_moshi, voice[10:], 2))
+    heard = np.concatenate([voice[:10], np.zeros((silences, 1920), np.float32), voice[10:]])
+    assert same(listener.replies, alone(tiny_moshi, heard, 1))
+
+
+def test_without_a_seed_every_conversation_is_another(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    room = Room(tiny_moshi, 1)
+    member, person = room.enter(None, SamplingConfig())
+    room.play(spoken(member, noise_frames[:20], room.now))
+    member.reset()
+    room.work()
+    room.play(spoken(member, noise_frames[:20], room.now))
+    assert len(person.replies) == 40
+    assert not same(person.replies[:20], person.replies[20:])
+
+
+def test_who_leaves_makes_room_and_hears_no_more(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    room = Room(tiny_moshi, 1)
+    first, gone = room.enter(1)
+    room.play(spoken(first, noise_frames[:5], room.now))
+    first.leave()
+    room.work()
+    first.hear(HeardFrame(noise_frames[5], room.now, False))
+    second, person = room.enter(2)
+    room.play(spoken(second, noise_frames[:12], room.now))
+    assert len(gone.replies) == 5
+    assert same(person.replies, alone(tiny_moshi, noise_frames[:12], 2)), "nothing is left of the one before"
+
+
+def test_a_newcomer_is_asked_to_speak_in_time_with_the_others(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    room = Room(tiny_moshi, 2)
+    (first, person), (second, newcomer) = room.enter(1), room.enter(2)
+    start = room.now
+    room.play([*spoken(first, noise_frames[:9], start), *spoken(second, noise_frames[:3], start + 0.35)])
+    assert person.told == ["joined"]
+    assert newcomer.told == ["joined", "align"]
+
+
+def test_one_too_many_is_told_so(tiny_moshi: Moshi) -> None:
+    room = Room(tiny_moshi, 1)
+    room.enter()
+    member, person = room.enter()
+    assert len(person.told) == 1
+    assert "all 1 places" in str(person.told[0])
+    member.reset()
+    member.leave()
+    room.work()
+
+
+def test_a_broken_codec_ends_one_conversation_only(
+    tiny_moshi: Moshi, noise_frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room(tiny_moshi, 2)
+    (whole, listener), (broken, victim) = room.enter(1), room.enter(2)
+    start, voice = room.now, noise_frames[:20]
+    room.play([*spoken(whole, voice[:5], start), *spoken(broken, voice[:5], start)])
+    error = CodecError("its process died")
+
+    def fail(frame: np.ndarray) -> np.ndarray:
+        raise error
+
+    assert broken.session
+    monkeypatch.setattr(broken.session, "encode", fail)
+    start = room.now
+    room.play([*spoken(whole, voice[5:], start), *spoken(broken, voice[5:], start)])
+    assert victim.told == ["joined", error]
+    assert len(victim.replies) == 5
+    assert same(listener.replies, alone(tiny_moshi, voice, 1))
+
+
+@pytest.mark.parametrize("codec", ["mlx", "rust"])
+def test_it_runs_on_threads_until_it_is_closed(
+    codec: str, noise_frames: np.ndarray, request: pytest.FixtureRequest
+) -> None:
+    moshi: Moshi = request.getfixturevalue("tiny_moshi" if codec == "mlx" else "rust_moshi")
+    company = Company(moshi.batch(2))
+    thread = threading.Thread(target=company.run)
+    thread.start()
+    people = [Waiting(6) for _ in range(2)]
+    members = [company.join(person, 1, GREEDY) for person in people]
+    for member, person in zip(members, people, strict=True):
+        assert person.in_place.wait(60)
+        member.prepare()
+    for frame in np.tile(noise_frames, (10, 1)):  # as they are spoken, some too fast for a busy machine
+        for member in members:
+            member.hear(HeardFrame(frame, company.clock(), False))
+        if all(person.enough.wait(FRAME / 2) for person in people):
+            break
+    assert all(person.enough.is_set() for person in people)
+    company.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert company.stats.frames >= 6
+
+
+class Waiting(Person):
+    """A guest that can be waited for."""
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted, self.count = wanted, 0
+        self.in_place, self.enough = threading.Event(), threading.Event()
+
+    def joined(self) -> None:
+        self.in_place.set()
+
+    def write(self, reply: Reply) -> None:
+        self.count += 1
+        if self.count == self.wanted:
+            self.enough.set()
