@@ -114,6 +114,7 @@ def quantize(
         force=force,
         shard_bytes=int(shard_gb * 1e9) if shard_gb else None,
         quality=figures,
+        title=upload,
         progress=False if quiet else None,
     )
     if not quiet:

@@ -11,7 +11,7 @@ from moshi_mlx.errors import CheckpointError
 from moshi_mlx.version import __version__
 
 NAME = "README.md"
-_UNMEASURED = "Not measured yet: `moshi-mlx quality {base} {folder}` does."
+_UNMEASURED = "Not measured yet: `moshi-mlx quality {base} {title}` does."
 _SECTION = re.compile(r"(?<=## Quality\n\n).*?(?=\n\n## |\Z)", re.DOTALL)
 
 
@@ -24,7 +24,7 @@ class Facts:
     """
 
     base: str
-    folder: str
+    title: str  # what people pass to --model
     recipe: str
     bits_per_weight: float
     files: Mapping[str, int]
@@ -48,14 +48,14 @@ def card(facts: Facts, quality: Mapping[str, Any] | None = None) -> str:
         *([f"base_model: {base.partition('@')[0]}"] if is_hub else []),
         "---",
         "",
-        f"# {facts.folder}",
+        f"# {facts.title}",
         "",
         f"`{base}`{merged}, for [MLX](https://github.com/ml-explore/mlx), made by moshi-mlx {__version__}",
         f"with the recipe `{facts.recipe}`: {layers or 'nothing is quantized'}.",
         "The licence is that of the model it was made of.",
         "",
         "```",
-        f"moshi-mlx chat --model {facts.folder}",
+        f"moshi-mlx chat --model {facts.title}",
         "```",
         "",
         "## Size",
@@ -70,7 +70,7 @@ def card(facts: Facts, quality: Mapping[str, Any] | None = None) -> str:
         "",
         "## Quality",
         "",
-        *_quality(quality, _UNMEASURED.format(base=base, folder=facts.folder)),
+        *_quality(quality, _UNMEASURED.format(base=base, title=facts.title)),
         "",
     ]
     return "\n".join(lines)

@@ -74,12 +74,14 @@ def make_checkpoint(
     force: bool = False,
     shard_bytes: int | None = None,
     quality: Mapping[str, Any] | None = None,
+    title: str | None = None,
     progress: Progress = None,
 ) -> Made:
     """Write `checkpoint` in the precision of `recipe` as a model folder.
 
     lora: an adapter to merge first. requantize: quantize also what is quantized already. force: replace a model
     folder. shard_bytes: the most one weights file may hold. quality: figures for the model card.
+    title: what the card calls it; the folder's name unless given.
     progress: see `progress.Progress`.
     Raises CheckpointError or QuantizationError.
     """
@@ -112,7 +114,9 @@ def make_checkpoint(
         settings = _settings(checkpoint, planned, lm_name, names)
         (part / CONFIG).write_text(json.dumps(settings, indent=1), encoding="utf-8")
         made = _described(planned, source, recipe, part, folder)
-        (part / card.NAME).write_text(_card(made, checkpoint, lora, quality), encoding="utf-8")
+        (part / card.NAME).write_text(
+            _card(made, title or folder.name, checkpoint, lora, quality), encoding="utf-8"
+        )
         Checkpoint.resolve(part, offline=True)  # what cannot be loaded is not handed over
         _move(part, folder)
     except OSError as error:
@@ -158,10 +162,12 @@ def _described(planned: Plan, source: DenseSource, recipe: Recipe, part: Path, f
     )
 
 
-def _card(made: Made, checkpoint: Checkpoint, lora: Lora | None, quality: Mapping[str, Any] | None) -> str:
+def _card(
+    made: Made, title: str, checkpoint: Checkpoint, lora: Lora | None, quality: Mapping[str, Any] | None
+) -> str:
     facts = card.Facts(
         base=checkpoint.name,
-        folder=made.folder.name,
+        title=title,
         recipe=made.recipe,
         bits_per_weight=made.bits_per_weight,
         files=made.files,

@@ -242,6 +242,7 @@ def test_the_folder_is_uploaded_file_by_file(
     assert done.code == 0, done.err
     assert re.search(r"\nuploaded to http://127\.0\.0\.1:\d+/me/made\n$", done.err)
     assert [repo["name"] for repo in uploads.repos] == ["made"]
+    assert b"moshi-mlx chat --model me/made\n" in uploads.files["README.md"]
     assert uploads.files == {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
 
 

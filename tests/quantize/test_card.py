@@ -9,7 +9,7 @@ from moshi_mlx.quantize.card import Facts, add_quality, card, grouped
 
 FACTS = Facts(
     base="kyutai/moshika-pytorch-bf16",
-    folder="moshika-mixed",
+    title="moshika-mixed",
     recipe="mixed",
     bits_per_weight=5.5062,
     files={"model.safetensors": 5_291_000_000, "tokenizer.model": 552_778},
