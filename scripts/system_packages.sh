@@ -4,12 +4,13 @@
 set -euo pipefail
 
 #   alsa-utils            a human recording: /usr/share/sounds/alsa/Front_Center.wav
+#   chromium              the web page's browser
 #   flite                 speaks questions
 #   libportaudio2         what the sounddevice wheel for Linux opens
 #   pulseaudio, pulseaudio-utils, libasound2-plugins   a sound card made of software (tests/sound_card.py)
 #   libopenblas0-pthread  MLX's CPU wheel brings a slow BLAS, see with_blas.sh
 apt_packages=(
-    alsa-utils flite libportaudio2 libopenblas0-pthread
+    alsa-utils chromium flite libportaudio2 libopenblas0-pthread
     pulseaudio pulseaudio-utils libasound2-plugins
 )
 brew_packages=(flite)

@@ -48,7 +48,8 @@ def decibels(signal: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    ("source", "target"), [(48_000, RATE), (44_100, RATE), (16_000, RATE), (96_000, RATE), (RATE, 48_000), (RATE, 44_100)]
+    ("source", "target"),
+    [(48_000, RATE), (44_100, RATE), (16_000, RATE), (96_000, RATE), (RATE, 48_000), (RATE, 44_100)],
 )
 def test_a_tone_stays_the_tone_it_is_at_another_rate(page: Page, source: int, target: int) -> None:
     for frequency in (100.0, 1000.0, 0.4 * min(source, target)):
@@ -105,7 +106,9 @@ def play(
     return result
 
 
-def paced(frames: int, late: dict[int, int] | None = None, level: float = 0.0) -> dict[int, list[tuple[int, float]]]:
+def paced(
+    frames: int, late: dict[int, int] | None = None, level: float = 0.0
+) -> dict[int, list[tuple[int, float]]]:
     """A frame every 30 quanta; late: frame -> quanta."""
     arrivals: dict[int, list[tuple[int, float]]] = {}
     for frame in range(frames):
@@ -136,9 +139,9 @@ def test_a_burst_is_cut_to_what_is_needed_and_counted(page: Page) -> None:
     stall = {frame: 30 * (15 - frame) for frame in range(5, 15)}  # ten frames come at once
     result = play(page, paced(30, stall), 30 * 30)
     assert result["dropped"] >= 6 * FRAME
-    assert result["dropped"] + np.count_nonzero(result["heard"]) + result["written"] - result["read"] == pytest.approx(
-        30 * FRAME, abs=200
-    )
+    assert result["dropped"] + np.count_nonzero(result["heard"]) + result["written"] - result[
+        "read"
+    ] == pytest.approx(30 * FRAME, abs=200)
     assert result["ahead"][-1] <= 2 * STEP + STEP  # soon as quick as before
 
 

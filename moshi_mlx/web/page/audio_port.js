@@ -41,6 +41,7 @@ export class AudioPort extends EventTarget {
         channelCountMode: "explicit",
       });
       this.#node.port.onmessage = ({ data }) => this.#reported(data);
+      this.#node.onprocessorerror = () => this.#emit("trouble", new Failure("unknown", "The sound has stopped."));
       this.#node.connect(context.destination);
       await this.chooseMicrophone();
       await this.chooseSpeaker();

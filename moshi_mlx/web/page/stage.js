@@ -28,11 +28,12 @@ export class Stage {
     this.field("talk").classList.toggle("primary", !on);
     this.field("mute").disabled = !on;
     this.field("restart").disabled = state.name !== "talking";
-    this.field("readout").hidden = state.name !== "talking";
+    this.field("readout").hidden = !on;
     this.#middle();
     if (STEPS.includes(state.name)) this.#steps(state);
     this.#status();
     clearInterval(this.#timer);
+    this.field("countdown").textContent = "";
     if (state.name === "waiting") this.#countDown(state.seconds);
     const calm = ["talking", "microphone"].includes(state.name) || (state.name === "idle" && before !== "idle");
     if (calm) this.#notices = [];
@@ -116,7 +117,7 @@ export class Stage {
     const until = performance.now() + 1000 * seconds;
     const tell = () => {
       const left = Math.max(1, Math.ceil((until - performance.now()) / 1000));
-      this.field("status").textContent = `Connection lost, next try in ${left} s`;
+      this.field("countdown").textContent = `again in ${left} s`;
     };
     tell();
     this.#timer = setInterval(tell, 1000);

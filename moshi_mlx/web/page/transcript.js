@@ -2,6 +2,7 @@
 
 const LINE_PAUSE = 1.5; // seconds of silence after which Moshi's words begin a new line ...
 const SENTENCE_PAUSE = 0.7; // ... or, after the end of a sentence, these
+const BREATH = 0.1; // seconds of silence after which the person is taken not to speak
 
 /**
  * Rows are {who: "moshi", begin, end, text}, {who: "you", begin, end, peaks} and {who: "", begin, end, text}, a note.
@@ -22,7 +23,7 @@ export class Transcript extends EventTarget {
   say(piece, time) {
     const pause = this.#line ? time - this.#line.end : Infinity;
     const sentence = /[.!?]["”']?\s*$/.test(this.#line?.text ?? "");
-    if (this.#interrupted || pause > (sentence ? SENTENCE_PAUSE : LINE_PAUSE)) {
+    if (this.#answers(time) || pause > (sentence ? SENTENCE_PAUSE : LINE_PAUSE)) {
       this.finish();
       if (!piece.trim()) return;
       this.#line = this.#add({ who: "moshi", begin: time, end: time, text: piece.trimStart() });
@@ -33,10 +34,10 @@ export class Transcript extends EventTarget {
     }
   }
 
-  /** Whether the person has spoken since Moshi's last word: what it says now answers that. */
-  get #interrupted() {
+  /** Whether the person has spoken since Moshi's last word and is silent again: this word answers that. */
+  #answers(time) {
     const [line, utterance] = [this.#line, this.#utterance];
-    return line !== null && utterance?.begin > line.begin && utterance.end > line.end;
+    return line && utterance?.begin > line.begin && utterance.end > line.end && utterance.end < time - BREATH;
   }
 
   /** The person speaks: an utterance that is new or has grown. */

@@ -20,9 +20,11 @@ class Processor extends AudioWorkletProcessor {
     if (play) this.duplex.play(play);
   }
 
-  process([input], [output]) {
-    this.duplex.process(input[0] ?? null, output[0]);
-    for (const channel of output.slice(1)) channel.set(output[0]);
+  process(inputs, outputs) {
+    const [first, ...others] = outputs[0] ?? []; // none while the context is being closed
+    if (!first) return true;
+    this.duplex.process(inputs[0]?.[0] ?? null, first);
+    for (const channel of others) channel.set(first);
     return true;
   }
 }
