@@ -5,11 +5,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moshi_mlx.cli import options
+
+if TYPE_CHECKING:
+    from moshi_mlx.quantize.candidates import Candidate
+    from moshi_mlx.quantize.quality import Quality
 
 
 def quality(
@@ -37,6 +41,10 @@ def quality(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw KL against bytes per frame, one dot a candidate.")
     ] = None,
+    card: Annotated[
+        bool,
+        typer.Option("--card", help="Put the figures into the model cards of candidates that quantize has made."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     quiet: options.QuietOption = False,
 ) -> None:
@@ -68,6 +76,8 @@ def quality(
         qualities = [judge.judge(candidate, offline) for candidate in wanted]
     if plot:
         draw(plot, reference, qualities)
+    if card:
+        _fill_cards(reference, wanted, qualities)
     if as_json:
         report = {
             "reference": reference,
@@ -80,6 +90,15 @@ def quality(
         print(quality_text(reference, len(recordings), qualities))
     if plot and not quiet:
         print(f"picture in {plot}", file=sys.stderr)
+
+
+def _fill_cards(reference: str, candidates: "list[Candidate]", qualities: "list[Quality]") -> None:
+    from moshi_mlx.quantize.card import add_quality
+    from moshi_mlx.quantize.quality_report import card_figures
+
+    for candidate, one in zip(candidates, qualities, strict=True):
+        if candidate.folder:
+            add_quality(candidate.folder, card_figures(reference, one))
 
 
 @contextmanager

@@ -1,11 +1,4 @@
-"""Quantizing with the inputs in mind: scales and biases that keep what a layer computes, not what it holds.
-
-MLX's affine quantization spreads a group's levels from its least to its greatest weight, and rounds to levels
-whose scale and bias it then stores in fewer bits. Here every group chooses among narrower ranges, fits scale and
-bias by least squares to its rounded weights, as they will be stored, and keeps what changes the layer's output
-least: errors are weighted by the mean square of the input they multiply. The file's format stays MLX's.
-Source: the clipping search of AWQ (Lin et al., 2023), without its scaling of channels.
-"""
+"""Quantizing with a layer's inputs in mind: how much each of them matters, and the levels that follow from it."""
 
 from __future__ import annotations
 
@@ -19,12 +12,9 @@ from mlx.utils import tree_unflatten
 from moshi_mlx.models.embedding import QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.conversations import Conversation
+from moshi_mlx.quantize.levels import calibrated
 from moshi_mlx.quantize.predictions import predict
 from moshi_mlx.quantize.scheme import Scheme
-
-RANGES = np.linspace(1.0, 0.6, 9)  # of a group's own
-FITS = 3  # rounds of rounding and least squares
-ROWS = 1 << 18  # weights worked on at once
 
 Importance = Mapping[str, np.ndarray]
 """Path of a linear layer -> mean square of each of its inputs, (width,)."""
@@ -68,75 +58,6 @@ def calibrate(quantized: Lm, dense: Lm, weights: Importance) -> None:
             done[key] = (layer.weight, *calibrated(originals[path].weight, scheme, weights.get(path)))
         layer.weight, layer.scales, layer.biases = done[key][1:]
     mx.eval(quantized.parameters())
-
-
-def calibrated(
-    weight: mx.array, scheme: Scheme, weights: np.ndarray | None = None
-) -> tuple[mx.array, mx.array, mx.array]:
-    """Quantize one array; what `mx.quantize` would give: packed weights, scales and biases.
-
-    weight: (rows, width). weights: (width,), how much an error of each input matters; all alike unless given.
-    """
-    rows, width = weight.shape
-    matter = np.ones(width, np.float32) if weights is None else np.maximum(weights, 1e-8 * weights.max())
-    matter = mx.array((matter / matter.mean()).astype(np.float32)).reshape(width // scheme.group_size, -1)
-    at_once = max(1, ROWS // width)
-    parts = [_rows(weight[first : first + at_once], scheme, matter) for first in range(0, rows, at_once)]
-    codes, scales, biases = (mx.concatenate(list(part)) for part in zip(*parts, strict=True))
-    return mx.array(packed(np.array(codes).reshape(rows, width), scheme.bits)), scales, biases
-
-
-def packed(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Integers below 2^bits as MLX stores them: one stream of bits a row, least significant first, in uint32."""
-    stream = (codes[..., None].astype(np.uint8) >> np.arange(bits, dtype=np.uint8)) & 1
-    octets = np.packbits(stream.reshape(len(codes), -1), axis=-1, bitorder="little")
-    return np.ascontiguousarray(octets).view("<u4")
-
-
-def _rows(weight: mx.array, scheme: Scheme, matter: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-    """Some rows: codes (rows, groups, group size), scales and biases (rows, groups) as they are stored."""
-    values = weight.astype(mx.float32).reshape(weight.shape[0], -1, scheme.group_size)
-    levels = 2**scheme.bits - 1
-
-    def stored(array: mx.array) -> mx.array:
-        return array.astype(weight.dtype).astype(mx.float32)
-
-    # What MLX itself would choose is the one to beat.
-    _, scales, biases = mx.quantize(weight, scheme.group_size, scheme.bits)
-    scale, bias = scales.astype(mx.float32)[..., None], biases.astype(mx.float32)[..., None]
-    starts = [(scale, bias)]
-    low, high = values.min(axis=-1, keepdims=True), values.max(axis=-1, keepdims=True)
-    starts += [((high - low) * share / levels, low * share) for share in RANGES.tolist()]
-
-    best: list[mx.array] = []
-    for scale, bias in starts:
-        for _ in range(FITS):
-            scale, bias = stored(scale), stored(bias)
-            safe = mx.where(scale == 0, 1.0, scale)
-            codes = mx.clip(mx.round((values - bias) / safe), 0, levels)
-            error = mx.sum(matter * mx.square(codes * scale + bias - values), axis=-1, keepdims=True)
-            if not best:
-                best = [error, codes, scale, bias]
-            better = error < best[0]
-            best = [mx.where(better, new, old) for new, old in zip((error, codes, scale, bias), best, strict=True)]
-            scale, bias = _fit(codes, values, matter, scale, bias)
-        mx.eval(best)
-    _, codes, scale, bias = best
-    return codes.astype(mx.uint8), scale[..., 0].astype(weight.dtype), bias[..., 0].astype(weight.dtype)
-
-
-def _fit(
-    codes: mx.array, values: mx.array, matter: mx.array, scale: mx.array, bias: mx.array
-) -> tuple[mx.array, mx.array]:
-    """The line through (codes, values) of least weighted squares; the old one where all codes are equal."""
-    total = mx.sum(matter, axis=-1, keepdims=True)
-    mean_code = mx.sum(matter * codes, axis=-1, keepdims=True) / total
-    mean_value = mx.sum(matter * values, axis=-1, keepdims=True) / total
-    spread = mx.sum(matter * mx.square(codes - mean_code), axis=-1, keepdims=True)
-    slope = mx.sum(matter * (codes - mean_code) * (values - mean_value), axis=-1, keepdims=True)
-    flat = spread == 0
-    slope = mx.where(flat, scale, slope / mx.where(flat, 1.0, spread))
-    return slope, mx.where(flat, bias, mean_value - slope * mean_code)
 
 
 class _Meter(nn.Module):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -43,6 +44,12 @@ class Candidate:
         is_recipe = self.weights and (self.weights.lower() in RECIPES or self.weights.endswith(".json"))
         return parse_recipe(self.weights) if is_recipe and self.weights else None
 
+    @property
+    def folder(self) -> Path | None:
+        """The model folder it is and nothing else; None for anything else."""
+        only_weights = self == Candidate(self.name, self.weights)
+        return Path(self.weights) if self.weights and only_weights and os.path.isdir(self.weights) else None
+
 
 def parse_candidate(text: str) -> Candidate:
     """Read what a person wrote. Raises ConfigError for an option that does not exist, or a second name."""
@@ -60,11 +67,10 @@ def parse_candidate(text: str) -> Candidate:
         elif part and weights is None and (not is_option or os.path.exists(part)):
             weights = part
         else:
-            known = ", ".join(
-                ["kv8", "codec=rust|mlx", "activations=bf16|f16|f32", *(f"{one}=" for one in _SAMPLING)]
-            )
+            settings = ", ".join(f"{one}=" for one in sorted(_SAMPLING))
             raise ConfigError(
-                f"candidate {text!r}: {part!r} is not one of {known}, nor the only checkpoint or recipe"
+                f"candidate {text!r}: {part!r} is neither its only checkpoint or recipe nor one of kv8, "
+                f"codec=rust|mlx, activations={'|'.join(_ACTIVATIONS)}, {settings}"
             )
     SamplingConfig(**sampling)  # complains about its ranges now
     return Candidate(text, weights, kv_bits, activations, codec, sampling)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -11,7 +11,7 @@ import numpy as np
 from moshi_mlx.models.lm import Lm, LmState
 from moshi_mlx.quantize.conversations import Conversation
 
-POSITIONS = 128  # at once: bound by arithmetic and not by reading the weights
+POSITIONS = 256  # at once: bound by arithmetic and not by reading the weights
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,17 @@ class Prediction:
     logs: tuple[np.ndarray, ...]
 
 
-def predict(lm: Lm, conversation: Conversation, kv_bits: int | None = None) -> Iterator[Prediction]:
+def predict(
+    lm: Lm,
+    conversation: Conversation,
+    kv_bits: int | None = None,
+    hidden: Sequence[np.ndarray] | None = None,
+) -> Iterator[Prediction]:
     """Read a conversation, a stretch of it at a time.
 
     Each stream is predicted from all tokens before it: of earlier steps, and of the same step's earlier streams.
     kv_bits: 8 keeps the window in int8 and reads all keys and values from there, as single steps do.
+    hidden: of every stretch, if it is known already; the temporal transformer does not run.
     """
     config = lm.config
     tokens, said = conversation.tokens(config), conversation.said.T[None]  # (1 + n_q, T), (1, 1 + dep_q, T)
@@ -38,15 +44,18 @@ def predict(lm: Lm, conversation: Conversation, kv_bits: int | None = None) -> I
     usual = POSITIONS if kv_bits else 1
     state = LmState(lm.transformer.new_state(1, usual, lm.activation_dtype, kv_bits), [])
     condition = lm.condition()
-    for start in range(0, len(conversation), POSITIONS):
+    for index, start in enumerate(range(0, len(conversation), POSITIONS)):
         part = slice(start, start + POSITIONS)
-        hidden = lm.temporal(mx.array(tokens[None, :, part]), state, condition)
-        logits = [lm.text_linear(hidden)[0]]
+        if hidden:
+            made = mx.array(hidden[index])[None].astype(lm.activation_dtype)
+        else:
+            made = lm.temporal(mx.array(tokens[None, :, part]), state, condition)
+        logits = [lm.text_linear(made)[0]]
         if config.depth:
-            audio = lm.depformer.logits(hidden, mx.array(said[:, :, part]))[0]  # (steps, T, card)
+            audio = lm.depformer.logits(made, mx.array(said[:, :, part]))[0]  # (steps, T, card)
             logits += list(audio)
         logs = [each - mx.logsumexp(each, axis=-1, keepdims=True) for each in _wide(*logits)]
-        (wide,) = _wide(hidden[0])
+        (wide,) = _wide(made[0])
         mx.eval(wide, logs, state.arrays())
         yield Prediction(np.array(wide), tuple(np.array(each) for each in logs))
 

@@ -147,21 +147,25 @@ class Measured:
         conversations: Sequence[Conversation] | None = None,
         kv_bits: int | None = None,
         samplers: tuple[Sampler, Sampler] | None = None,
+        same_temporal: bool = False,
     ) -> Differences:
-        """How far `lm` is from the model measured. conversations: what it reads instead, of the same lengths."""
+        """How far `lm` is from the model measured.
+
+        conversations: what it reads instead, of the same lengths. same_temporal: it has the same hidden states.
+        """
         parts = []
         for expected, one in zip(self._expected, conversations or self.conversations, strict=True):
-            start = 0
-            for ours, theirs in zip(expected, predict(lm, one, kv_bits), strict=True):
+            start, hidden = 0, [each.hidden for each in expected] if same_temporal else None
+            for ours, theirs in zip(expected, predict(lm, one, kv_bits, hidden), strict=True):
                 steps = len(ours.hidden)
                 parts.append(compare(ours, theirs, one.said[start : start + steps], samplers))
                 start += steps
                 self._advance(steps)
         return Differences.joined(parts)
 
-    def kl(self, lm: Lm) -> float:
+    def kl(self, lm: Lm, same_temporal: bool = False) -> float:
         """Nats a step, all streams together."""
-        return float(self.differences(lm).kl.sum(axis=1).mean())
+        return float(self.differences(lm, same_temporal=same_temporal).kl.sum(axis=1).mean())
 
 
 def sampler(config: SamplingConfig, lm: LmConfig) -> Sampler:
@@ -204,7 +208,7 @@ def figures(name: str, differences: Differences, size: int, read: int, same_code
         steps=len(kl),
         bytes=size,
         bytes_per_frame=read,
-        frame_ms={chip: round(frame_ms(read, speed), 2) for chip, speed in bandwidths().items()},
+        frame_ms={chip: frame_ms(read, speed) for chip, speed in bandwidths().items()},
         kl=sure.estimate(kl.sum(axis=1)),
         kl_text=sure.estimate(kl[:, 0]),
         kl_audio=sure.estimate(kl[:, 1:].sum(axis=1)),

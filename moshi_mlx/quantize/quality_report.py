@@ -24,8 +24,8 @@ def quality_text(reference: str, conversations: int, qualities: Sequence[Quality
         f"{first.steps} steps; KL in nats a step, 95 % intervals",
         table(map(_row, qualities), HEADINGS),
         "",
-        "text and audio: the parts of KL. top-1: steps with the same likeliest token. changed: draws that must come "
-        "out different.",
+        "text and audio: the parts of KL. top-1: steps with the same likeliest token. changed: draws that must "
+        "come out different.",
         "hidden: relative error of the temporal transformer's output.",
     ]
     if len(qualities) == 1:
@@ -36,6 +36,18 @@ def quality_text(reference: str, conversations: int, qualities: Sequence[Quality
     chips = [(one.candidate, *(f"{one.frame_ms[chip]:.1f}" for chip in CHIPS)) for one in qualities]
     parts += ["", "predicted ms a frame, full window", table(chips, ("", *CHIPS))]
     return "\n".join(parts)
+
+
+def card_figures(reference: str, one: Quality) -> dict[str, str]:
+    """What a model card says of its model's quality."""
+    return {
+        "compared with": f"{reference}, on {one.steps} steps of its own conversations",
+        "KL divergence, nats a step": _nats(one.kl),
+        "of that text, audio": f"{one.kl_text.value:.2g}, {one.kl_audio.value:.2g}",
+        "same likeliest text token": _percent(one.top1_text),
+        "same likeliest codes": _percent(one.top1_audio),
+        "hidden states, relative error": f"{one.hidden_error.value:.2%}",
+    }
 
 
 def check_plot(path: Path) -> None:

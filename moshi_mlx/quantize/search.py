@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_unflatten
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.lm_weights import parameter_bytes
+from moshi_mlx.lm_weights import parameter_bytes, parameters, widen_on_cpu
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.conversations import Conversation
 from moshi_mlx.quantize.quality import Measured
@@ -35,12 +36,17 @@ TOGETHER = re.compile(r"(audio_embs|extra_heads)\.\d+|depformer\.slices\.\d+\.(e
 """Layers that get one scheme for all: `Lm.fuse` lays them side by side, which it can only where they are alike."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
-    """Layers that get one scheme. arrays: their weights, one that several depth steps share listed once."""
+    """Layers that get one scheme. weights: of each path; several depth steps may share one."""
 
     paths: tuple[str, ...]
-    arrays: tuple[mx.array, ...]
+    weights: tuple[mx.array, ...]
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """The weights, each once."""
+        return list({id(array): array for array in self.weights}.values())
 
     def bytes(self, scheme: Scheme | None) -> int:
         """What the weights take; None: as they are."""
@@ -98,27 +104,32 @@ def prices(
     probes together, the luck of a single rounding on a few hundred steps counts less.
     lm: as for `search`. Raises QuantizationError for a model that is quantized already.
     """
-    dtype, lm.activation_dtype = lm.activation_dtype, mx.float32
+    found, dtype, kept = groups(lm), lm.activation_dtype, parameters(lm)
     try:
+        widen_on_cpu(lm)  # for speed alone
+        lm.activation_dtype = mx.float32
         measured = Measured(lm, conversations, advance)
-        layers = dict(lm.named_modules())
-        return {group: _prices(lm, layers, group, measured) for group in groups(lm)}
+        return {group: _prices(lm, group, measured) for group in found}
     finally:
+        lm.update(tree_unflatten(list(kept.items())))
         lm.activation_dtype = dtype
 
 
-def _prices(lm: Lm, layers: Mapping[str, nn.Module], group: Group, measured: Measured) -> list[Price]:
-    kept = {path: layers[path].weight for path in group.paths}
+def _prices(lm: Lm, group: Group, measured: Measured) -> list[Price]:
+    modules = dict(lm.named_modules())
+    layers = [modules[path] for path in group.paths]
+    kept = [layer.weight for layer in layers]
+    below = all(path.startswith("depformer.") for path in group.paths)
     curvatures, errors = [], {}
     for scheme in filter(group.fits, LADDER):
         rounded = {id(array): rounded_weights(array, scheme) for array in group.arrays}
         errors[scheme] = sum(mx.sum(mx.square(rounded[id(array)] - array)).item() for array in group.arrays)
         if scheme in PROBES and errors[scheme]:
-            for path, weight in kept.items():
-                layers[path].weight = rounded[id(weight)]
-            curvatures.append(measured.kl(lm) / errors[scheme])
-            for path, weight in kept.items():
-                layers[path].weight = weight
+            for layer, weight in zip(layers, group.weights, strict=True):
+                layer.weight = rounded[id(weight)]
+            curvatures.append(measured.kl(lm, same_temporal=below) / errors[scheme])
+            for layer, weight in zip(layers, kept, strict=True):
+                layer.weight = weight
     curvature = sum(curvatures) / len(curvatures) if curvatures else 0.0
     choices = [Price(scheme, group.bytes(scheme), curvature * error) for scheme, error in errors.items()]
     return [Price(None, group.bytes(None), 0.0), *choices]
@@ -170,8 +181,7 @@ def groups(lm: Lm) -> list[Group]:
             kind = re.sub(r"\d+", "*", path) if TOGETHER.fullmatch(path) else id(layer.weight)
             members.setdefault(kind, []).append((path, layer.weight))
     return [
-        Group(tuple(path for path, _ in found), tuple({id(array): array for _, array in found}.values()))
-        for found in members.values()
+        Group(tuple(path for path, _ in found), tuple(weight for _, weight in found)) for found in members.values()
     ]
 
 

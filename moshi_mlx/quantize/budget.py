@@ -1,0 +1,71 @@
+"""What `moshi-mlx quantize` asks of a model before it writes one: a recipe for a number of bytes, and levels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_unflatten
+
+from moshi_mlx.audio.file_stream import FileSource
+from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.errors import QuantizationError
+from moshi_mlx.lm_weights import parameters
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.quantize.calibrate import importance
+from moshi_mlx.quantize.conversations import Conversation, hear, talk
+from moshi_mlx.quantize.quality import LEAD, TAIL
+from moshi_mlx.quantize.recipes import Recipe
+from moshi_mlx.quantize.search import search, steps_to_search
+
+_UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 1}
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes that a person writes as "4.2GB", "900 MB" or "4GiB". Raises QuantizationError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)?", text.strip().lower())
+    if not match:
+        raise QuantizationError(f"a budget of {text!r}: a size such as 4.2GB or 900MB expected")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+class Studied:
+    """A dense model in memory, and conversations it had, from which it is known what it can do without.
+
+    recordings: (samples,) float32 at 24 kHz each. Raises QuantizationError for a model that is quantized already.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, recordings: Sequence[np.ndarray], seed: int = 0) -> None:
+        if checkpoint.scheme:
+            raise QuantizationError(
+                f"{checkpoint.name} is already quantized, {checkpoint.scheme}: what its layers are worth is "
+                "measured on the bf16 model, start from that"
+            )
+        codec = checkpoint.load_codec("auto")
+        heard = [hear(codec, checkpoint.lm_config, FileSource(pcm, LEAD, TAIL)) for pcm in recordings]
+        self.lm = checkpoint.load_lm(mx.float32)
+        _as_stored(self.lm)
+        self.conversations: list[Conversation] = talk(self.lm, heard, checkpoint.sampling, seed)
+
+    @property
+    def steps(self) -> int:
+        """How many steps `recipe` reads."""
+        return steps_to_search(self.lm, self.conversations)
+
+    def recipe(self, budget: int, advance: Callable[[int], None] = lambda steps: None) -> Recipe:
+        """The best recipe found of at most `budget` bytes of weights in memory. advance: told of steps read."""
+        return search(self.lm, self.conversations, budget, f"mixed, {budget / 1e6:,.0f} MB", advance)
+
+    def importance(self) -> dict[str, np.ndarray]:
+        """What `make_checkpoint` needs to calibrate, see `calibrate.importance`."""
+        return importance(self.lm, self.conversations)
+
+
+def _as_stored(lm: Lm) -> None:
+    """Round wider weights to bfloat16, as what is made of them is written."""
+    held = parameters(lm)
+    made = {id(array): array.astype(mx.bfloat16) for array in held.values()}
+    lm.update(tree_unflatten([(name, made[id(array)]) for name, array in held.items()]))
+    mx.eval(lm.parameters())

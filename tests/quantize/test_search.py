@@ -1,0 +1,171 @@
+"""Searching recipes: what is offered, what is taken, and what is left as it was."""
+
+import itertools
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from moshi_mlx.errors import QuantizationError
+from moshi_mlx.lm_weights import parameter_bytes, parameters
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.quantize.budget import parse_bytes
+from moshi_mlx.quantize.candidates import apply_recipe
+from moshi_mlx.quantize.conversations import Conversation
+from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.recipes import Recipe, parse_recipe
+from moshi_mlx.quantize.scheme import Scheme
+from moshi_mlx.quantize.search import PROBES, Group, Price, allocate, groups, hull, prices, search, steps_to_search
+from moshi_mlx.random_checkpoint import TINY
+
+SHARED = {**TINY, "depformer_num_layers": 1, "depformer_weights_per_step_schedule": [0, 1, 1, 1, 1, 1, 1, 1]}
+
+
+@pytest.fixture
+def lm() -> Lm:
+    mx.random.seed(0)
+    lm = Lm(LmConfig.from_dict(SHARED))
+    for step in range(2, 8):
+        for name in ("linear_in", "transformer"):
+            lm.depformer.slices[step][name] = lm.depformer.slices[1][name]
+    lm.update({"text_emb": {"weight": 3 * lm.text_emb.weight}})
+    return lm
+
+
+@pytest.fixture
+def conversation() -> Conversation:
+    random = np.random.RandomState(0)
+    return Conversation(random.randint(0, 64, (6, 8)), random.randint(0, 64, (6, 9)))
+
+
+def random_prices(seed: int, count: int = 4) -> dict[Group, list[Price]]:
+    """Groups whose choices cost what random numbers say, the dense one nothing."""
+    random = np.random.RandomState(seed)
+    found = {}
+    for index in range(count):
+        weight = mx.zeros((2, 64 * random.randint(1, 5)))
+        group = Group((f"layer.{index}",), (weight,))
+        schemes = [Scheme(bits, 64) for bits in (2, 3, 4, 6)]
+        costs = np.sort(random.rand(4))[::-1]
+        found[group] = [
+            Price(None, group.bytes(None), 0.0),
+            *(Price(scheme, group.bytes(scheme), cost) for scheme, cost in zip(schemes, costs, strict=True)),
+        ]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_spent_is_spent_in_the_best_way(seed: int) -> None:
+    """No other choice of as many bytes costs less; checked against all choices there are."""
+    found = random_prices(seed)
+    size = sum(choices[0].bytes for choices in found.values())
+    every = [
+        (sum(p.bytes for p in picks), sum(p.kl for p in picks)) for picks in itertools.product(*found.values())
+    ]
+    exact = 0
+    for budget in range(min(bytes for bytes, _ in every), size + 1, 96):
+        recipe = allocate(found, size, budget)
+        picks = [
+            next(p for p in choices if p.scheme == recipe.how(group.paths[0])) for group, choices in found.items()
+        ]
+        spent, cost = sum(pick.bytes for pick in picks), sum(pick.kl for pick in picks)
+        assert spent <= budget
+        assert cost <= min(kl for bytes, kl in every if bytes <= spent) + 0.3  # one indivisible step of one group
+        exact += cost == pytest.approx(min(kl for bytes, kl in every if bytes <= budget))
+    assert exact > 3
+
+
+def test_the_hull_leaves_out_what_is_not_worth_its_bytes() -> None:
+    a, b, c, d, e = (
+        Price(None, bytes, kl) for bytes, kl in ((10, 9.0), (20, 7.0), (30, 2.0), (40, 2.5), (50, 0.0))
+    )
+    assert hull([e, d, c, b, a]) == [a, c, e]
+
+
+def test_too_small_a_budget_is_refused_with_the_smallest_there_is() -> None:
+    found = random_prices(0)
+    smallest = sum(min(price.bytes for price in choices) for choices in found.values())
+    size = sum(choices[0].bytes for choices in found.values())
+    allocate(found, size, smallest)
+    with pytest.raises(QuantizationError, match=r"a budget of 0\.0 MB: the smallest recipe needs"):
+        allocate(found, size, smallest - 1)
+
+
+def test_every_layer_is_in_one_group_and_shared_arrays_count_once(lm: Lm) -> None:
+    found = groups(lm)
+    paths = [path for group in found for path in group.paths]
+    can = [path for path, layer in lm.named_modules() if hasattr(layer, "to_quantized")]
+    assert sorted(paths) == sorted(can)
+    arrays = [id(array) for group in found for array in group.arrays]
+    assert len(arrays) == len(set(arrays))
+    together = next(group for group in found if "audio_embs.3" in group.paths)
+    assert len(together.paths) == 16
+    assert not any(
+        "gating" in path for group in found for path in group.paths if "depformer.slices.0.emb" in group.paths
+    )
+
+
+@pytest.mark.parametrize("scheme", [Scheme(3, 64), Scheme(4, 32), Scheme(4, 32, "mxfp4"), Scheme(8, 64)], ids=str)
+def test_bytes_are_those_of_the_model_made(lm: Lm, scheme: Scheme) -> None:
+    dense = parameter_bytes(lm)
+    predicted = dense + sum(group.bytes(scheme) - group.bytes(None) for group in groups(lm))
+    apply_recipe(lm, Recipe("all", scheme))
+    assert parameter_bytes(lm) == predicted < dense
+
+
+def test_a_search_keeps_its_budget_and_leaves_the_model_as_it_was(lm: Lm, conversation: Conversation) -> None:
+    before = {name: np.array(array) for name, array in parameters(lm).items()}
+    dense, told = parameter_bytes(lm), []
+    budget = dense // 5
+    recipe = search(lm, [conversation], budget, advance=told.append)
+    assert sum(told) == steps_to_search(lm, [conversation])
+    for name, array in parameters(lm).items():
+        np.testing.assert_array_equal(np.array(array), before[name])
+    apply_recipe(lm, parse_recipe(recipe))
+    assert 0.97 * budget < parameter_bytes(lm) <= budget
+    assert len({recipe.how(path) for group in groups_paths(before) for path in group}) > 2  # not all alike
+
+
+def groups_paths(names: dict[str, np.ndarray]) -> list[list[str]]:
+    return [[name.removesuffix(".weight")] for name in names if name.endswith(".weight") and "norm" not in name]
+
+
+def test_costs_grow_with_the_square_of_the_error_and_shared_steps_change_together(
+    lm: Lm, conversation: Conversation
+) -> None:
+    found = prices(lm, [conversation])
+    shared = next(
+        group for group in found if "depformer.slices.3.transformer.layers.0.gating.linear_in" in group.paths
+    )
+    assert len(shared.paths) == 7
+    assert len(shared.arrays) == 1
+    by_scheme = {price.scheme: price for price in found[shared]}
+    weight = shared.arrays[0]
+
+    def error(scheme: Scheme) -> float:
+        back = mx.dequantize(*mx.quantize(weight, scheme.group_size, scheme.bits), scheme.group_size, scheme.bits)
+        return mx.sum(mx.square(back - weight)).item()
+
+    coarse, fine = Scheme(2, 64), Scheme(8, 64)
+    assert by_scheme[coarse].kl / by_scheme[fine].kl == pytest.approx(error(coarse) / error(fine), rel=1e-3)
+    assert by_scheme[PROBES[0]].kl > by_scheme[PROBES[1]].kl > 0
+
+
+def test_quantized_models_are_not_searched(lm: Lm) -> None:
+    quantize_lm(lm, Scheme(8, 64))
+    with pytest.raises(QuantizationError, match="already quantized"):
+        groups(lm)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("4.2GB", 4_200_000_000), ("900 mb", 900_000_000), ("4GiB", 2**32), ("1024", 1024)]
+)
+def test_budgets_are_sizes_as_people_write_them(text: str, count: int) -> None:
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GB", "4.2TB", "-3MB", "4,2GB"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(QuantizationError, match=r"a size such as 4\.2GB"):
+        parse_bytes(text)
