@@ -1,12 +1,12 @@
 """How late the web page's sound path is: from a click in the microphone to the same click in the speaker.
 
-    python benchmarks/page_latency.py [--seconds 20] [--frame 480]
+    python -m benchmarks.page_latency [--seconds 20] [--frame 480]
 
 A headless Chromium hears clicks from a file, the page sends them to a server that returns them at once, and plays
-them. Microphone and speaker are compared in the page's own recording, where both are on the clock of the sound card,
-so what is counted is all that the page, the browser and the socket add: blocks, buffers, resampling, the way.
-Not counted: the sound card itself and the model. --frame is the size of the server's messages in samples at 24 kHz;
-480 (20 ms) returns every block as it comes, 1920 waits for a frame as the model does.
+them. Microphone and speaker are compared in the page's own recording, where both are on the clock of the sound
+card, so what is counted is all that the page, the browser and the socket add: blocks, buffers, resampling, the way.
+Not counted: the sound card itself and the model. --frame is the size of the server's messages in samples at
+24 kHz; 480 (20 ms) returns every block as it comes, 1920 waits for a frame as the model does.
 Needs a machine that does nothing else.
 """
 
@@ -36,9 +36,8 @@ def main() -> None:
         recording, figures = talk(Path(folder), options.seconds, options.frame)
     late = 1000 * delays(*recording.T)
     print(f"{len(late)} clicks, messages of {options.frame} samples, sound card at {figures.pop('rate')} Hz")
-    print(
-        f"median {np.median(late):.1f} ms, 5 % {np.quantile(late, 0.05):.1f}, 95 % {np.quantile(late, 0.95):.1f}"
-    )
+    low, middle, high = np.quantile(late, [0.05, 0.5, 0.95])
+    print(f"median {middle:.1f} ms, 5 % {low:.1f}, 95 % {high:.1f}")
     print(", ".join(f"{name} {value}" for name, value in figures.items()))
 
 

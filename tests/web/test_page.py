@@ -298,9 +298,8 @@ def contrast(page: Page, place: str, name: str) -> float:
     """WCAG's contrast of one of the page's colours to its paper."""
 
     def luminance(variable: str) -> float:
-        colour = page.evaluate(
-            f"getComputedStyle(document.documentElement).getPropertyValue('{variable}')"
-        ).strip()
+        style = "getComputedStyle(document.documentElement)"
+        colour = page.evaluate(f"{style}.getPropertyValue('{variable}')").strip()
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))

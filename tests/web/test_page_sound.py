@@ -1,4 +1,4 @@
-"""The page's signal path, without sound cards and clocks: what it does to samples, and how many of them it keeps."""
+"""The page's signal path, without sound cards and clocks: what it does to samples, and how many it keeps."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_blocks_do_not_matter(page: Page) -> None:
         np.testing.assert_allclose(resample(page, noise, 44_100, RATE, block), whole, atol=1e-6)
 
 
-# `play` runs a jitter buffer for quanta of 128 samples at 48 kHz: at each it writes what `schedule` says has come.
+# Runs a jitter buffer for quanta of 128 samples at 48 kHz: at each it writes what `schedule` says has come.
 PLAY = """async ({schedule, quanta, hear}) => {
   const { JitterBuffer } = await import("/worklets/jitter.js");
   const jitter = new JitterBuffer(48000);
@@ -98,19 +98,18 @@ FRAME = 3840  # samples of 80 ms at 48 kHz, 30 quanta
 STEP = 960  # 20 ms
 
 
-def play(
-    page: Page, arrivals: dict[int, list[tuple[int, float]]], quanta: int, hear: bool = True
-) -> dict[str, Any]:
+Arrivals = dict[int, list[tuple[int, float]]]  # quantum -> (samples, level) of what comes then
+
+
+def play(page: Page, arrivals: Arrivals, quanta: int, hear: bool = True) -> dict[str, Any]:
     result: dict[str, Any] = page.evaluate(PLAY, {"schedule": arrivals, "quanta": quanta, "hear": hear})
     result["heard"] = np.array(result["heard"])
     return result
 
 
-def paced(
-    frames: int, late: dict[int, int] | None = None, level: float = 0.0
-) -> dict[int, list[tuple[int, float]]]:
+def paced(frames: int, late: dict[int, int] | None = None, level: float = 0.0) -> Arrivals:
     """A frame every 30 quanta; late: frame -> quanta."""
-    arrivals: dict[int, list[tuple[int, float]]] = {}
+    arrivals: Arrivals = {}
     for frame in range(frames):
         arrivals.setdefault(30 * frame + (late or {}).get(frame, 0), []).append((FRAME, level))
     return arrivals
@@ -139,9 +138,8 @@ def test_a_burst_is_cut_to_what_is_needed_and_counted(page: Page) -> None:
     stall = {frame: 30 * (15 - frame) for frame in range(5, 15)}  # ten frames come at once
     result = play(page, paced(30, stall), 30 * 30)
     assert result["dropped"] >= 6 * FRAME
-    assert result["dropped"] + np.count_nonzero(result["heard"]) + result["written"] - result[
-        "read"
-    ] == pytest.approx(30 * FRAME, abs=200)
+    waiting = result["written"] - result["read"]
+    assert result["dropped"] + np.count_nonzero(result["heard"]) + waiting == pytest.approx(30 * FRAME, abs=200)
     assert result["ahead"][-1] <= 2 * STEP + STEP  # soon as quick as before
 
 
@@ -179,7 +177,8 @@ ROUND_TRIP = """async ({rate, delay, seconds}) => {
   const click = Math.round(0.5 * rate);
   for (; quantum * 128 < seconds * rate; quantum++) {
     while (travelling[0]?.[0] <= quantum) duplex.play(travelling.shift()[1].slice());
-    const input = Float32Array.from({ length: 128 }, (_, i) => Math.exp(-(((quantum * 128 + i - click) / 24) ** 2)));
+    const shape = (_, i) => Math.exp(-(((quantum * 128 + i - click) / 24) ** 2));
+    const input = Float32Array.from({ length: 128 }, shape);
     duplex.process(input, new Float32Array(128));
   }
   return { left, right, dropped: duplex.jitter.dropped, underruns: duplex.jitter.underruns };
