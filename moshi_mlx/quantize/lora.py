@@ -135,6 +135,8 @@ def find_lora(
     place, own_file, _ = find_place(name, offline)
     file = place.find("config.json")
     own = read_json(file) if file else {}
+    if not isinstance(own.get("lora_name"), str | None):
+        raise ConfigError(f"config field 'lora_name' is {own['lora_name']!r}: a file name expected")
     path = locate(place, own_file or own.get("lora_name") or LORA_NAME, offline)
     if scaling is None:
         scaling = own.get("lora_scaling")

@@ -176,6 +176,17 @@ def test_the_scaling_is_the_configs_or_the_one_given(small: Path, tmp_path: Path
     assert found(small, silent, scaling=2.0).scaling == 2.0
 
 
+def test_the_adapters_config_may_name_its_file(small: Path, tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "adapter", factors(MODULES), lora_name="step-100.safetensors")
+    with pytest.raises(CheckpointError, match=r"has no file step-100\.safetensors"):
+        found(small, folder)
+    (folder / "lora.safetensors").rename(folder / "step-100.safetensors")
+    assert found(small, folder).path.name == "step-100.safetensors"
+    (folder / "config.json").write_text('{"lora_name": 5, "lora_scaling": 2}')
+    with pytest.raises(ConfigError, match=r"'lora_name' is 5: a file name expected"):
+        found(small, folder)
+
+
 def without(tensors: dict[str, np.ndarray], end: str) -> dict[str, np.ndarray]:
     return {name: array for name, array in tensors.items() if not name.endswith(end)}
 
