@@ -30,7 +30,7 @@ class Access:
         if _host(f"//{host}") not in self._names:
             raise web.HTTPForbidden(text=f"this server is not {host[:100]!r}; see --allow-host\n")
         origin = request.headers.get("Origin")
-        if origin is not None and _place(origin) != _place(f"//{host}"):
+        if origin is not None and _place(origin) != _place(f"{origin.partition('://')[0]}://{host}"):
             raise web.HTTPForbidden(text=f"pages of {origin[:100]!r} may not use this server\n")
         if self.token is not None and request.path != _OPEN and not self._has_token(request):
             raise web.HTTPUnauthorized(text="this server wants its token: open the address that it printed\n")
@@ -54,7 +54,7 @@ def _host(address: str) -> str:
 
 
 def _place(address: str) -> tuple[str, int | None]:
-    """Host and port of an address, whose scheme a proxy may have changed."""
+    """Host and port of an address, the port of its scheme if it names none."""
     try:
         parts = urlsplit(address)
         return (parts.hostname or "").rstrip("."), parts.port or {"https": 443, "http": 80}.get(parts.scheme)

@@ -77,6 +77,8 @@ class Client:
         self._steps: int | None = None
         self._outbox: deque[bytes] = deque()
         self._filled = asyncio.Event()
+        self._sending = False
+        self._sent_last = time.monotonic()
         self._joined: asyncio.Future[None] = self._loop.create_future()
         self._ended = asyncio.Event()
         self._error: MoshiError | None = None
@@ -94,7 +96,8 @@ class Client:
 
     async def talk(self) -> None:
         """Until the client leaves, breaks the protocol, or `end` is called."""
-        tasks = [asyncio.create_task(part()) for part in (self._read, self._write, self._converse, self._end)]
+        parts = self._read, self._write, self._watch, self._converse, self._end
+        tasks = [asyncio.create_task(part()) for part in parts]
         reason: BaseException | None = None
         began = time.monotonic()
         try:
@@ -115,7 +118,7 @@ class Client:
             dropped=self.dropped,
             silences=self.silences,
             unsent=self.unsent,
-            reason=reason if isinstance(reason, MoshiError) else None,
+            reason=reason if isinstance(reason, MoshiError | Gone) else None,
         )
 
     def end(self, error: MoshiError | None = None, code: int = WSCloseCode.OK) -> None:
@@ -162,18 +165,29 @@ class Client:
 
     async def _write(self) -> None:
         while True:
-            try:
-                await asyncio.wait_for(self._filled.wait(), self._limits.ping)
-            except asyncio.TimeoutError:
-                self._outbox.append(wire.PING)
+            await self._filled.wait()
             self._filled.clear()
             while self._outbox:
+                self._sending = True
+                self._sent_last = time.monotonic()
                 try:
-                    await asyncio.wait_for(self._socket.send_bytes(self._outbox.popleft()), self._limits.stuck)
-                except asyncio.TimeoutError as error:
-                    raise Gone from error
+                    await self._socket.send_bytes(self._outbox.popleft())
                 except ConnectionError as error:
-                    raise Gone from error
+                    raise Gone("lost") from error
+                self._sending = False
+
+    async def _watch(self) -> None:
+        """Break a silence that lasts, and leave a client that takes nothing.
+
+        A task of its own: until Python 3.12 `asyncio.wait_for` may swallow the cancelling of its task.
+        """
+        while True:
+            await asyncio.sleep(self._limits.ping / 4)
+            silence = time.monotonic() - self._sent_last
+            if self._sending and silence > self._limits.stuck:
+                raise Gone("stuck")
+            if not self._sending and silence > 0.7 * self._limits.ping:
+                self._send(wire.PING)
 
     def _send(self, message: bytes) -> None:
         if len(self._outbox) < self._limits.unsent_messages:

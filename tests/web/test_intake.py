@@ -1,0 +1,57 @@
+"""From samples of any count to frames, and what a clock or a network may do."""
+
+import numpy as np
+import pytest
+
+from moshi_mlx.errors import ProtocolError
+from moshi_mlx.web.intake import Intake
+
+
+def test_blocks_of_any_length_become_the_same_frames() -> None:
+    pcm = np.random.RandomState(0).uniform(-1, 1, 20_000).astype(np.float32)
+    random = np.random.RandomState(1)
+    intake, frames, start = Intake(), [], 0
+    while start < len(pcm):
+        length = random.randint(0, 3000)
+        frames += list(intake.add(pcm[start : start + length], now=start / 24_000))
+        start += length
+    assert len(frames) == 10
+    np.testing.assert_array_equal(np.concatenate([frame.pcm for frame in frames]), pcm[:19_200])
+    assert all(frame.pcm.dtype == np.float32 for frame in frames)
+
+
+def test_what_is_no_sound_is_made_one() -> None:
+    pcm = np.zeros(1920, np.float32)
+    pcm[:4] = np.nan, np.inf, -np.inf, 7.0
+    (frame,) = Intake().add(pcm, now=0.0)
+    assert frame.pcm[:4].tolist() == [0.0, 0.0, 0.0, 1.0]
+    assert not frame.silent
+
+
+def test_two_seconds_ahead_are_enough() -> None:
+    intake = Intake()
+    list(intake.add(np.zeros(48_000, np.float32), now=5.0))
+    with pytest.raises(ProtocolError, match="came before their time"):
+        list(intake.add(np.zeros(480, np.float32), now=5.0))
+
+
+def test_a_network_may_stall_and_then_bring_everything_at_once() -> None:
+    intake, block = Intake(), np.zeros(480, np.float32)
+    for index in range(100):
+        list(intake.add(block, now=0.02 * index))
+    for _ in range(250):  # five seconds at once
+        list(intake.add(block, now=7.0))
+
+
+def test_a_clock_that_is_fast_by_a_thousandth_is_no_offence_for_hours() -> None:
+    intake, block = Intake(), np.zeros(24_000, np.float32)
+    for index in range(4 * 3600):
+        list(intake.add(block, now=index / 1.001))
+
+
+def test_clear_forgets_the_part_of_a_frame() -> None:
+    intake = Intake()
+    assert not list(intake.add(np.ones(1000, np.float32), now=0.0))
+    intake.clear()
+    assert not list(intake.add(np.ones(1000, np.float32), now=0.0))
+    assert len(list(intake.add(np.ones(920, np.float32), now=0.0))) == 1

@@ -1,0 +1,277 @@
+"""What strangers may not do: too much, too fast, from elsewhere, without the token; and no way out of the page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import aiohttp
+import numpy as np
+import pytest
+
+from moshi_mlx.moshi import Moshi
+from moshi_mlx.web.access import Access
+from moshi_mlx.web.client import Limits
+from tests.web.running import Running, free, run, talking
+
+
+async def fetch(running: Running, path: str, **headers: str) -> tuple[int, str, aiohttp.ClientResponse]:
+    """A request whose path is sent as it is."""
+    async with aiohttp.ClientSession() as session:
+        from yarl import URL
+
+        async with session.get(URL(running.url + path, encoded=True), headers=headers) as answer:
+            return answer.status, (await answer.read()).decode(), answer
+
+
+async def refused(running: Running, query: str = "", **headers: str) -> int:
+    """The status with which a web socket is refused."""
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        async with talking(running.url, query, headers=headers):
+            pass
+    return caught.value.status
+
+
+async def last_words(running: Running, *messages: bytes) -> list[str]:
+    """Errors told to a client that sends these and is thrown out for it."""
+    async with talking(running.url) as talk:
+        await talk.begun()
+        for message in messages:
+            await talk.socket.send_bytes(message)
+        await talk.end()
+        assert talk.socket.close_code == 1008
+        return talk.errors
+
+
+def test_too_long_a_message_ends_the_conversation_with_a_reason(server: Running) -> None:
+    assert re.search("65537 bytes", run(last_words(server, b"\1" + bytes(64 * 1024)))[0])
+    run(free(server))
+
+
+def test_audio_far_ahead_of_its_time_ends_the_conversation_with_a_reason(server: Running) -> None:
+    second = b"\1" + bytes(4 * 12_000)
+    assert re.search("before their time", run(last_words(server, *[second] * 6))[0])
+    run(free(server))
+
+
+def test_what_is_no_audio_is_ignored(server: Running) -> None:
+    async def go() -> None:
+        async with talking(server.url) as talk:
+            await talk.begun()
+            for kind in [0, *range(2, 256)]:
+                if kind != 3:
+                    await talk.socket.send_bytes(bytes([kind, 3, 3]))
+            await talk.socket.send_bytes(b"")
+            await talk.socket.send_str("\1 hello")
+            await talk.socket.send_bytes(b"\3")
+            await talk.socket.send_bytes(b"\3\x07")
+            await talk.socket.send_bytes(b"\1\0\0")
+            await talk.socket.send_bytes(b"\1" + np.full(1920, np.nan, "<f4").tobytes())
+            while len(talk.audio) < 3:
+                await talk.say(np.zeros(1920 * 4, np.float32))
+            assert not talk.errors
+            assert {"type": "reset"} not in talk.metadata
+
+    run(go())
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["text_temperature=warm", "audio_topk=2.5", "seed=nan", "audio_temperature=inf", "audio=mp3", "max_steps=x"],
+)
+def test_a_query_without_sense_is_refused(server: Running, query: str) -> None:
+    assert run(refused(server, query)) == 400
+
+
+def test_kyutais_query_is_taken_and_what_is_unknown_ignored(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    query = (
+        "text_temperature=0.0&text_topk=25.0&audio_temperature=99&audio_topk=250&pad_mult=1&text_seed=123&audio_seed=-5"
+        "&repetition_penalty_context=64&repetition_penalty=1.0&worker_auth_id=&email=a@b.c&image_resolution=224"
+    )
+
+    async def go() -> None:
+        async with talking(server.url, query) as talk:
+            await talk.begun()
+
+    with caplog.at_level(logging.INFO, "moshi_mlx.web"):
+        run(go())
+        run(free(server))
+    notes = [record.getMessage() for record in caplog.records if record.getMessage().startswith("note ")]
+    assert any("audio_temperature=99 is out of range and taken as 2" in note for note in notes)
+    assert any("pad_mult is not supported" in note for note in notes)
+    (session,) = {note.split()[1] for note in notes}
+    names = [record.getMessage().split()[0] for record in caplog.records if session in record.getMessage()]
+    assert names[0] == "connected"
+    assert names[-1] == "left"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:1"}, 403),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "localhost.evil.example:80"}, 403),
+        ({"Host": "["}, 403),
+    ],
+)
+def test_pages_and_names_of_others_are_refused(server: Running, headers: dict[str, str], status: int) -> None:
+    assert run(refused(server, **headers)) == status
+    assert run(fetch(server, "/health", **headers))[0] == status
+
+
+def test_its_own_page_and_programs_without_a_page_are_let_in(server: Running) -> None:
+    async def go(**headers: str) -> None:
+        async with talking(server.url, headers=headers) as talk:
+            await talk.begun()
+
+    run(go())
+    run(free(server))
+    run(go(Origin=server.url))
+    run(free(server))
+    run(go(Host="127.0.0.1", Origin="http://127.0.0.1"))
+
+
+@pytest.fixture(scope="module")
+def guarded(tiny_moshi: Moshi) -> Iterator[Running]:
+    running = Running(tiny_moshi, access=Access(token="s3cret"))
+    yield running
+    running.stop()
+
+
+def test_without_the_token_nobody_comes_in(guarded: Running) -> None:
+    async def go() -> None:
+        for path in ("/", "/api/info", "/metrics", "/connection.js", "/?token=S3CRET", "/?token=%ff"):
+            assert (await fetch(guarded, path))[0] == 401, path
+        assert await refused(guarded) == 401
+        assert await refused(guarded, "token=wrong") == 401
+        assert (await fetch(guarded, "/health"))[0] in (200, 503)
+        async with talking(guarded.url, "token=s3cret") as talk:
+            await talk.begun()
+        status, _, answer = await fetch(guarded, "/?token=s3cret")
+        assert status == 200
+        cookie = answer.cookies["moshi_token"]
+        assert cookie["httponly"]
+        assert cookie["samesite"] == "Strict"
+        assert (await fetch(guarded, "/connection.js", Cookie="moshi_token=s3cret"))[0] == 200
+
+    run(go())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../server.py",
+        "/..%2fserver.py",
+        "/%2e%2e/server.py",
+        "/page/../../server.py",
+        "//etc/passwd",
+        "/%2fetc%2fpasswd",
+        "/..%5cserver.py",
+        "/index.html%00.js",
+        "/undefined",
+        "/worklets",
+        "/\udcff",
+    ],
+)
+def test_no_name_leads_out_of_the_page(server: Running, path: str) -> None:
+    status, text, _ = run(fetch(server, path.encode("utf-8", "surrogateescape").decode("latin-1")))
+    assert status in (400, 404)
+    assert "import" not in text
+    assert "root:" not in text
+
+
+def test_the_page_comes_with_what_browsers_insist_on(server: Running) -> None:
+    async def go() -> None:
+        status, text, answer = await fetch(server, "/")
+        assert status == 200
+        assert "<title>" in text
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'self'")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        _, _, answer = await fetch(server, "/connection.js")
+        assert answer.content_type == "text/javascript"
+
+    run(go())
+
+
+def test_programs_can_ask_how_it_goes(server: Running) -> None:
+    async def go() -> None:
+        status, text, _ = await fetch(server, "/health")
+        assert (status, json.loads(text)) == (200, {"status": "ok", "sessions": 0, "waiting": 0})
+        async with talking(server.url) as talk:
+            await talk.begun()
+            while len(talk.audio) < 3:
+                await talk.say(np.zeros(1920 * 4, np.float32))
+            metrics = await samples(server)
+            assert metrics["moshi_sessions"] == 1
+            assert metrics["moshi_lag_seconds"] > 0
+        metrics = await samples(server)
+        assert metrics["moshi_frames_total"] >= 3
+        assert (
+            metrics['moshi_generate_seconds{quantile="0.99"}']
+            >= metrics['moshi_generate_seconds{quantile="0.5"}']
+            > 0
+        )
+        assert metrics["moshi_generate_seconds_count"] == metrics["moshi_frames_total"]
+        assert metrics["moshi_connections_total"] >= 1
+        info = json.loads((await fetch(server, "/api/info"))[1])
+        assert info["model"] == "tiny"
+        assert info["max_sessions"] == 1
+        assert info["sampling"]["text_temperature"] == {"default": 0.7, "min": 0.0, "max": 2.0}
+        assert set(info["sampling"]) >= {"text_topk", "audio_temperature", "audio_topk", "repetition_penalty"}
+
+    run(free(server))
+    run(go())
+
+
+async def samples(running: Running) -> dict[str, float]:
+    """Prometheus's text, read by its grammar."""
+    _, text, answer = await fetch(running, "/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    found = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            match = re.fullmatch(r'([a-z_]+(?:\{quantile="[\d.]+"\})?) ([-+.e\d]+)', line)
+            assert match, line
+            found[match[1]] = float(match[2])
+    return found
+
+
+def test_the_line_has_an_end(tiny_moshi: Moshi) -> None:
+    running = Running(tiny_moshi, limits=Limits(waiting=1))
+
+    async def go() -> None:
+        async with talking(running.url) as first, talking(running.url) as second:
+            await first.begun()
+            await second.until(lambda: "queued" in second.states())
+            assert await refused(running) == 503
+
+    try:
+        run(go())
+    finally:
+        running.stop()
+
+
+def test_a_place_is_not_kept_by_who_says_nothing_while_others_wait(tiny_moshi: Moshi) -> None:
+    running = Running(tiny_moshi, limits=Limits(idle=0.3, stats=0.1))
+
+    async def go() -> None:
+        async with talking(running.url) as idle:
+            await idle.begun()
+            await asyncio.sleep(0.6)
+            assert not idle.errors, "nobody else wants the place"
+            async with talking(running.url) as second:
+                await second.begun()
+                await idle.end()
+                assert "while others wait" in idle.errors[0]
+
+    try:
+        run(go())
+    finally:
+        running.stop()

@@ -1,0 +1,89 @@
+"""What a query asks for."""
+
+import pytest
+
+from moshi_mlx.errors import ProtocolError
+from moshi_mlx.sampling import MAX_SEED, SamplingConfig
+from moshi_mlx.web.settings import describe, read_query
+
+DEFAULT = SamplingConfig(text_temperature=0.3, audio_top_k=100)
+
+
+def test_an_empty_query_is_the_models_own_way() -> None:
+    for query in ({}, {"text_temperature": "", "nobody": "knows", "image_url": "x"}):
+        wishes = read_query(query, DEFAULT)
+        assert (wishes.sampling, wishes.seed, wishes.steps, wishes.pcm, wishes.notes) == (
+            DEFAULT,
+            None,
+            None,
+            False,
+            (),
+        )
+
+
+def test_every_setting_arrives() -> None:
+    query = {
+        "text_temperature": "0.5", "text_topk": "12", "audio_temperature": " 1e-1 ", "audio_topk": "34.0",
+        "repetition_penalty": "1.5", "repetition_penalty_context": "20", "max_steps": "99", "seed": "7",
+        "audio": "pcm",
+    }  # fmt: skip
+    wishes = read_query(query, DEFAULT)
+    assert wishes.sampling == SamplingConfig(
+        text_temperature=0.5, text_top_k=12, audio_temperature=0.1, audio_top_k=34,
+        repetition_penalty=1.5, repetition_context=20,
+    )  # fmt: skip
+    assert isinstance(wishes.sampling.audio_top_k, int)
+    assert (wishes.seed, wishes.steps, wishes.pcm, wishes.notes) == (7, 99, True, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("text_temperature", "-1", 0.0),
+        ("audio_temperature", "1e9", 2.0),
+        ("text_topk", "-5", 0),
+        ("audio_topk", "1" + "0" * 30, 10_000),
+        ("repetition_penalty", "0", 1.0),
+        ("repetition_penalty_context", "201", 200),
+    ],
+)
+def test_what_is_out_of_range_is_moved_to_its_end_and_noted(name: str, value: str, kept: float) -> None:
+    wishes = read_query({name: value}, DEFAULT)
+    assert kept in vars(wishes.sampling).values()
+    assert any(note.startswith(f"{name}={value} is out of range") for note in wishes.notes)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"text_temperature": "nan"},
+        {"audio_temperature": "-inf"},
+        {"text_topk": "2.5"},
+        {"seed": "0x10"},
+        {"audio_topk": "many"},
+        {"audio": "PCM"},
+    ],
+)
+def test_what_is_no_number_is_refused(query: dict[str, str]) -> None:
+    with pytest.raises(ProtocolError, match="expected"):
+        read_query(query, DEFAULT)
+
+
+def test_kyutais_two_seeds_make_one() -> None:
+    def seed(**query: str) -> int | None:
+        return read_query(query, DEFAULT).seed
+
+    assert seed(text_seed="1", audio_seed="2") == seed(text_seed="1", audio_seed="2")
+    assert seed(text_seed="1", audio_seed="2") != seed(text_seed="2", audio_seed="1")
+    assert seed(seed="5", text_seed="1") == 5
+    for text in ("-1", str(2**32), str(2**62)):
+        made = seed(text_seed=text)
+        assert made is not None
+        assert 0 <= made <= MAX_SEED
+
+
+def test_the_ranges_that_are_told_are_those_that_hold() -> None:
+    for name, told in describe(DEFAULT).items():
+        assert told["min"] <= told["default"] <= told["max"]
+        assert not read_query({name: str(told["max"])}, DEFAULT).notes
+        assert read_query({name: str(told["max"] + 1)}, DEFAULT).notes
