@@ -4,7 +4,7 @@
 
 A headless Chromium hears clicks from a file, the page sends them to a server that returns them at once, and plays
 them. Microphone and speaker are compared in the page's own recording, where both are on the clock of the sound
-card, so what is counted is all that the page, the browser and the socket add: blocks, buffers, resampling, the way.
+card, so what is counted is all that page, browser and socket add: blocks, buffers, resampling, the way.
 Not counted: the sound card itself and the model. --frame is the size of the server's messages in samples at
 24 kHz; 480 (20 ms) returns every block as it comes, 1920 waits for a frame as the model does.
 Needs a machine that does nothing else.

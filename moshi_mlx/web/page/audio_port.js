@@ -33,6 +33,7 @@ export class AudioPort extends EventTarget {
     try {
       context.resume(); // not awaited: some browsers resolve it only once there is a microphone
       await context.audioWorklet.addModule(new URL("./worklets/processor.js", import.meta.url));
+      if (this.#context !== context) return; // closed meanwhile
       this.#node = new AudioWorkletNode(context, "duplex", {
         numberOfInputs: 1,
         numberOfOutputs: 1,
@@ -45,10 +46,11 @@ export class AudioPort extends EventTarget {
       this.#node.connect(context.destination);
       await this.chooseMicrophone();
       await this.chooseSpeaker();
+      if (this.#context !== context) return;
       context.onstatechange = () => this.#stateChanged();
       this.#stateChanged();
     } catch (error) {
-      this.close();
+      if (this.#context === context) this.close();
       throw failureOf(error);
     }
   }
@@ -74,6 +76,7 @@ export class AudioPort extends EventTarget {
     const { microphone, echoCancellation, noiseSuppression, autoGainControl } = this.preferences;
     const processing = { channelCount: 1, echoCancellation, noiseSuppression, autoGainControl };
     const wanted = microphone ? { ...processing, deviceId: { exact: microphone } } : processing;
+    const context = this.#context;
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ audio: wanted });
@@ -81,11 +84,11 @@ export class AudioPort extends EventTarget {
       if (!microphone || failureOf(error).code !== "missing") throw error;
       stream = await navigator.mediaDevices.getUserMedia({ audio: processing }); // the chosen one is not there now
     }
-    if (!this.#context) return this.#drop(stream); // closed meanwhile
+    if (this.#context !== context || !context) return this.#drop(stream); // closed meanwhile
     this.#source?.disconnect();
     this.#drop(this.#stream);
     this.#stream = stream;
-    this.#source = this.#context.createMediaStreamSource(stream);
+    this.#source = context.createMediaStreamSource(stream);
     this.#source.connect(this.#node);
     this.#silent = 0;
     stream.getAudioTracks()[0].onended = () => this.#lost();

@@ -48,8 +48,7 @@ export class Conversation extends EventTarget {
       if (this.state.name === "microphone") this.#fail(failureOf(error));
       return;
     }
-    if (this.state.name !== "microphone") this.#audio.close(); // ended while the browser asked
-    else this.#connect();
+    if (this.state.name === "microphone" && this.#audio.isOpen) this.#connect(); // not ended while the browser asked
   }
 
   /** Hang up and give the microphone back. */

@@ -125,16 +125,19 @@ function some(questions) {
 
 async function keepAwake(on) {
   try {
-    if (on && !awake) awake = (await navigator.wakeLock?.request("screen")) ?? null;
+    if (on && !awake && !document.hidden) {
+      awake = (await navigator.wakeLock?.request("screen")) ?? null;
+      awake?.addEventListener("release", () => (awake = null)); // as happens whenever the page is hidden
+    }
     if (!on && awake) {
-      const lock = awake;
-      awake = null;
-      await lock.release();
+      await awake.release();
     }
   } catch (error) {
     if (!(error instanceof DOMException)) throw error; // a battery that is low: then it goes dark
   }
 }
+
+document.addEventListener("visibilitychange", () => keepAwake(conversation.state.name === "talking"));
 
 // Trouble
 

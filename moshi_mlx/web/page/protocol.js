@@ -56,7 +56,7 @@ function text(message) {
 
 function json(source) {
   try {
-    return JSON.parse(source);
+    return JSON.parse(source) ?? {};
   } catch {
     return {}; // a server of another kind; what it says about itself is not needed
   }

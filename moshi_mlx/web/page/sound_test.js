@@ -58,7 +58,7 @@ export class SoundTest {
   }
 
   async #play(pcm) {
-    for (let start = 0; start < pcm.length; start += RATE / 10) {
+    for (let start = 0; start < pcm.length && !this.busy(); start += RATE / 10) {
       this.audio.play(pcm.slice(start, start + RATE / 10));
       await this.#blocks(0.1, ({ speaker }) => (this.field("test-level").value = decibels(peak(speaker))));
     }
