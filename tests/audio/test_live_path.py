@@ -1,0 +1,93 @@
+"""The whole live path in real time on a software sound card, with a model that repeats what it hears."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moshi_mlx.audio.duplex import Duplex
+from moshi_mlx.audio.echo import EchoControl
+from moshi_mlx.engine import converse
+from moshi_mlx.session import Reply
+from tests.sound_card import SoundCard
+
+FRAMES = 75  # six seconds
+BUSY = 0.05  # seconds of the 0.08 of a frame
+
+
+class Echo:
+    """A session that says what it hears, after some work."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        codec = SimpleNamespace(threaded=True)
+        self.batch: Any = SimpleNamespace(moshi=SimpleNamespace(codec=codec), held_bytes=0)
+        self._work = work
+
+    def encode(self, frame: np.ndarray) -> np.ndarray:
+        return frame
+
+    def generate(self, frame: np.ndarray) -> np.ndarray:
+        self._work()
+        return frame
+
+    def decode(self, frame: np.ndarray) -> Reply:
+        return Reply(frame, "", 0.0)
+
+
+class Timed:
+    """The first frames of a duplex, and when its replies came."""
+
+    def __init__(self, duplex: Duplex) -> None:
+        self.duplex = duplex
+        self.taken = 0
+        self.writes: list[float] = []
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frame in self.duplex:
+            self.taken += 1
+            yield frame
+            if self.taken == FRAMES:
+                return
+
+    def write(self, reply: Reply) -> None:
+        self.writes.append(time.perf_counter())
+        self.duplex.write(reply)
+
+    def close(self) -> None:
+        self.duplex.close()
+
+
+def in_python() -> None:
+    """Work that holds the interpreter, as far as anything does."""
+    until = time.perf_counter() + BUSY
+    while time.perf_counter() < until:
+        pass
+
+
+def in_numpy() -> None:
+    until = time.perf_counter() + BUSY
+    while time.perf_counter() < until:
+        np.linalg.norm(np.ones((200, 200), np.float32) @ np.ones((200, 200), np.float32))
+
+
+@pytest.mark.parametrize("work", [in_python, in_numpy])
+def test_a_busy_model_makes_no_gaps_but_by_being_late(sound_card: SoundCard, work: Callable[[], None]) -> None:
+    """Where nothing else runs, nothing is late, and there must be no gap at all."""
+    duplex = Duplex("virtmic", "virtspk", EchoControl("linear"))
+    asked: list[float] = []  # when the speaker wanted a block
+    fill = duplex._speaker.fill
+    duplex._ports[1].stream._process = lambda block: (asked.append(time.perf_counter()), fill(block))[1]  # pyright: ignore
+    timed = Timed(duplex)
+    converse(Echo(work), timed, timed)  # pyright: ignore[reportArgumentType]
+    status = duplex.status()
+    assert len(timed.writes) == timed.taken == FRAMES, "every frame has its reply"
+    assert len(asked) > 100
+    late = sum(np.diff(timed.writes) > 0.1) + sum(np.diff(asked) > 0.04)  # by 20 ms; 40 are in reserve
+    assert status.underruns <= late
+    assert status.lost == []
+    duplex._thread.join(10)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("moshi-")]

@@ -1,0 +1,106 @@
+"""Two minutes of conversation, and everything that could grow is as it was after the first seconds.
+
+Memory does not know what time it is: the frames come as fast as they are taken. (Hours, and in real time:
+benchmarks/soak.py.)
+"""
+
+import gc
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from moshi_mlx.audio.frames import FRAME_RATE
+from moshi_mlx.audio.recorder import Recorder
+from moshi_mlx.live import Live
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.moshi import Moshi
+from moshi_mlx.random_checkpoint import TINY
+from moshi_mlx.refresh import Refresher
+from moshi_mlx.session import Reply
+
+FRAMES = round(120 * FRAME_RATE)
+CONTEXT = 64
+SMALL = {**TINY, "context": CONTEXT, "dim": 32, "num_layers": 1, "depformer_num_layers": 1}
+LOOKS = (300, 900, FRAMES - 1)
+
+
+class Speaking:
+    """A codec in which every frame is speech; what codecs hold is tested with them."""
+
+    name, threaded, codebooks = "numbers", False, 8
+
+    def stream(self) -> Any:
+        rng = np.random.RandomState(1)
+        return SimpleNamespace(
+            encode=lambda frame: rng.randint(0, TINY["card"], 8).astype(np.int32),
+            decode=lambda codes: np.resize(codes.astype(np.float32) / TINY["card"], 1920),
+            reset_encoder=lambda: None,
+            reset_decoder=lambda: None,
+            close=lambda: None,
+        )
+
+
+class Audio:
+    """Speech and pauses in turn, every minute a new conversation, and a look at what is held."""
+
+    muted = False
+
+    def __init__(self) -> None:
+        self.looks: list[tuple[int, int]] = []
+        self.replies = 0
+        self.at: dict[int, Any] = {}
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(0)
+        for number in range(FRAMES):
+            if number in LOOKS:
+                gc.collect()
+                self.looks.append((mx.get_active_memory(), sys.getallocatedblocks()))
+            if number in self.at:
+                self.at[number]()
+            loud = 0.1 if number // 25 % 2 else 0.0
+            yield (loud * rng.standard_normal(1920)).astype(np.float32)
+
+    def write(self, reply: Reply) -> None:
+        self.replies += 1
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def small(tiny_moshi: Moshi) -> Moshi:
+    lm = Lm(LmConfig.from_dict(SMALL))
+    mx.eval(lm.parameters())
+    return Moshi(lm, Speaking(), tiny_moshi.tokenizer)
+
+
+def test_after_two_minutes_nothing_is_held_that_was_not_after_half_a_minute(small: Moshi, tmp_path: Path) -> None:
+    cache = mx.set_cache_limit(0)  # a reused buffer may be larger than asked for, which would show in bytes
+    try:
+        audio, refreshed = Audio(), []
+        small.warm_up()
+        with small.session(seed=1) as session:
+            refresher = Refresher(session, kept=1.0)
+            recorder = Recorder(tmp_path / "talk", {})
+            live = Live(session, audio, [], recorder, refresher=refresher, on_refresh=lambda: refreshed.append(1))
+            audio.at = dict.fromkeys(range(100, FRAMES, 100), live.refresh) | {750: live.reset}
+            stats = live.run()
+            recorder.close()
+    finally:
+        mx.set_cache_limit(cache)
+    assert (stats.frames, audio.replies) == (FRAMES, FRAMES)
+    assert len(refreshed) == len(range(100, FRAMES, 100))
+    early, *later = audio.looks
+    assert [held for held, _ in later] == [early[0]] * 2
+    # Three times a frame are kept for percentiles, up to 4096 frames of them: three blocks of Python's memory.
+    for (_, before), (_, after) in pairwise(audio.looks):
+        assert after - before < 4 * 600, audio.looks
+    assert len(recorder._said) == 0
