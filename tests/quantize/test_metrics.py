@@ -90,6 +90,12 @@ def test_steps_that_come_in_runs_are_less_sure() -> None:
     assert blocks.high - blocks.low > 3 * (single.high - single.low)
 
 
+def test_blocks_are_neighbours() -> None:
+    there_and_back = np.tile([1.0, -1.0], 500)
+    found = Bootstrap(1000, block=10).estimate(there_and_back)
+    assert (found.low, found.high) == pytest.approx((0, 0))
+
+
 def test_functions_of_means_and_short_recordings() -> None:
     ours, theirs = np.full(7, 0.5), np.full(7, 1.5)
     found = Bootstrap(7).estimate(ours, theirs, of=lambda a, b: np.exp(b) - np.exp(a))

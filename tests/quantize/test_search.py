@@ -5,6 +5,7 @@ import itertools
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_unflatten
 
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.lm_weights import parameter_bytes, parameters
@@ -14,6 +15,7 @@ from moshi_mlx.quantize.budget import parse_bytes
 from moshi_mlx.quantize.candidates import apply_recipe
 from moshi_mlx.quantize.conversations import Conversation
 from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.quality import Measured
 from moshi_mlx.quantize.recipes import Recipe, parse_recipe
 from moshi_mlx.quantize.scheme import Scheme
 from moshi_mlx.quantize.search import PROBES, Group, Price, allocate, groups, hull, prices, search, steps_to_search
@@ -115,20 +117,38 @@ def test_bytes_are_those_of_the_model_made(lm: Lm, scheme: Scheme) -> None:
 
 
 def test_a_search_keeps_its_budget_and_leaves_the_model_as_it_was(lm: Lm, conversation: Conversation) -> None:
-    before = {name: np.array(array) for name, array in parameters(lm).items()}
-    dense, told = parameter_bytes(lm), []
-    budget = dense // 5
+    held = parameters(lm)  # as in a file: bfloat16, shared arrays shared
+    narrow = {id(array): array.astype(mx.bfloat16) for array in held.values()}
+    lm.update(tree_unflatten([(name, narrow[id(array)]) for name, array in held.items()]))
+    lm.activation_dtype = mx.bfloat16
+    before, dense, told = parameters(lm), parameter_bytes(lm), []
+    budget = dense // 3
     recipe = search(lm, [conversation], budget, advance=told.append)
     assert sum(told) == steps_to_search(lm, [conversation])
-    for name, array in parameters(lm).items():
-        np.testing.assert_array_equal(np.array(array), before[name])
+    assert {name: id(array) for name, array in parameters(lm).items()} == {n: id(a) for n, a in before.items()}
+    assert lm.activation_dtype == mx.bfloat16
     apply_recipe(lm, parse_recipe(recipe))
     assert 0.97 * budget < parameter_bytes(lm) <= budget
-    assert len({recipe.how(path) for group in groups_paths(before) for path in group}) > 2  # not all alike
+    paths = [path for group in groups(Lm(lm.config)) for path in group.paths]
+    assert len({recipe.how(path) for path in paths}) > 2  # not all alike
 
 
-def groups_paths(names: dict[str, np.ndarray]) -> list[list[str]]:
-    return [[name.removesuffix(".weight")] for name in names if name.endswith(".weight") and "norm" not in name]
+@pytest.mark.parametrize(
+    "path", ["transformer.layers.1.self_attn.in_proj", "text_linear", "depformer.slices.6.linear_out"]
+)
+def test_a_group_is_measured_with_all_else_dense(lm: Lm, conversation: Conversation, path: str) -> None:
+    found = next(price for group, price in prices(lm, [conversation]).items() if path in group.paths)
+    measured, layer = Measured(lm, [conversation]), dict(lm.named_modules())[path]
+    weight, ratios, errors = layer.weight, [], {}
+    for probe in PROBES:
+        layer.weight = mx.dequantize(
+            *mx.quantize(weight, probe.group_size, probe.bits), probe.group_size, probe.bits
+        )
+        errors[probe] = mx.sum(mx.square(layer.weight - weight)).item()
+        ratios.append(measured.kl(lm) / errors[probe])
+    for price in found:
+        if price.scheme in PROBES:
+            assert price.kl == pytest.approx(np.mean(ratios) * errors[price.scheme], rel=0.02)
 
 
 def test_costs_grow_with_the_square_of_the_error_and_shared_steps_change_together(
