@@ -54,9 +54,13 @@ class Trace:
     def close(self) -> None:
         """Complete the file. Does nothing the second time."""
         with self._lock:
-            if not self._file.closed:
-                self._file.write("{}]\n")
-                self._file.close()
+            if self._file.closed:
+                return
+            try:
+                with self._file:
+                    self._file.write("{}]\n")
+            except OSError as error:
+                raise AudioFileError(f"cannot write {self._path}: {error.strerror or error}") from error
 
     def _micro(self, seconds: float) -> int:
         return round((seconds - self._began) * 1e6)

@@ -78,3 +78,13 @@ def test_threads_write_whole_lines(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(AudioFileError, match=r"cannot write .*none/t\.json: No such file"):
         Trace(tmp_path / "none" / "t.json")
+
+
+def test_a_full_disk_at_the_end_is_one_line(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    trace = Trace("/dev/full")
+    trace.mark("reset")
+    with pytest.raises(AudioFileError, match=r"cannot write /dev/full: No space left on device"):
+        trace.close()
+    trace.close()

@@ -105,7 +105,8 @@ class Duplex:
         self._lag = self._waited = self._buffered = 0.0
         self._input_level = self._output_level = level(silence())
         self._slow = 0
-        self._warned_of_permission = self._warned_of_slowness = self._tried_again = False
+        self._warned_of_permission = self._warned_of_slowness = False
+        self._tried_after = 0  # sounds; a microphone that stays silent is opened anew only once
         self._closing = False
         self._error: BaseException | None = None
         # The microphone first: opening it can change the rate of a headset's speaker.
@@ -205,15 +206,13 @@ class Duplex:
         return self._echo.process(near, far)
 
     def _check_silence(self) -> None:
-        dead = self._microphone.dead_seconds
-        if not self._microphone.heard:
+        dead, sounds = self._microphone.dead_seconds, self._microphone.sounds
+        if not sounds:
             if dead >= PERMISSION_SECONDS and not self._warned_of_permission:
                 self._warned_of_permission = True
                 self._tell(DeviceEvent("permission", permission_message()))
-        elif dead < DEAD_SECONDS:
-            self._tried_again = False
-        elif not self._tried_again:
-            self._tried_again = True
+        elif dead >= DEAD_SECONDS and sounds != self._tried_after:
+            self._tried_after = sounds
             self._watchdog.reopen(self._ports[0])
 
     def _device_latencies(self) -> tuple[float, float]:

@@ -86,9 +86,9 @@ class EchoControl:
         near: (n,) float32 at 24 kHz, the microphone; far: (n,) float32, what the output callback played in the
         same time, silence included; n a multiple of 960. Returns (n,) float32, later by `holds_back`.
         """
+        near, far = finite(near, far)
         if self.canceller is None:
             return near
-        near, far = finite(near, far)
         self._silent = self._silent + len(far) if np.abs(far).max() < QUIET else 0
         played = self._delay(far)
         heard = self.finder.heard

@@ -18,7 +18,7 @@ class Microphone:
     def __init__(self, doorbell: Doorbell) -> None:
         self._doorbell = doorbell
         self.prepare(SAMPLE_RATE)
-        self.heard = False  # anything but digital silence since the program began
+        self.sounds = 0  # reads that held anything but digital silence, since the program began
         self.dead_seconds = 0.0  # of nothing but digital silence, until now
 
     def prepare(self, rate: int) -> None:
@@ -37,7 +37,7 @@ class Microphone:
         ring, resample = self._path
         pcm = ring.read()
         if pcm.any():
-            self.heard = True
+            self.sounds += 1
             self.dead_seconds = 0.0
         else:
             self.dead_seconds += len(pcm) / self._rate

@@ -40,6 +40,7 @@ class Recorder:
         self.folder = Path(folder)
         self._about = dict(about)
         self._frames = 0
+        self._closed = False
         self._said: deque[np.ndarray] = deque()  # user frames whose reply has not come yet
         self._lock = threading.Lock()  # frames and replies come from different threads
         self._open: list[GrowingWav] = []
@@ -81,7 +82,9 @@ class Recorder:
             self._refused(error)
 
     def close(self, **about: Any) -> None:
-        """Write what is left. about: what is known only now, for session.json."""
+        """Write what is left; nothing after an error. about: what is known only now, for session.json."""
+        if self._closed:
+            return
         self._about |= about
         try:
             self._flush()
@@ -103,6 +106,7 @@ class Recorder:
         part.replace(self.folder / "session.json")
 
     def _release(self) -> None:
+        self._closed = True
         for file in (*self._open, self._words):
             if file is not None:
                 with contextlib.suppress(OSError):  # the disk may refuse what is still buffered

@@ -254,6 +254,35 @@ def test_a_microphone_that_is_unplugged_is_noticed_though_its_callbacks_go_on(
         talking.wait(2)
 
 
+def test_a_microphone_that_somebody_mutes_is_opened_anew_once(
+    sound_card: SoundCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplex_module, "DEAD_SECONDS", 0.2)
+    with talk() as talking:
+        opened: list[bool] = []
+        mic = talking.duplex._ports[0]
+        monkeypatch.setattr(mic, "open", lambda ended, opens=mic.open: (opened.append(True), opens(ended))[1])
+        for times in (1, 2):
+            sound_card.speak(voice(0.5)).wait()
+            talking.wait(20)
+            assert len(opened) == times
+        assert talking.events.empty()
+
+
+def test_samples_that_the_system_lost_are_counted_also_across_streams(sound_card: SoundCard) -> None:
+    flags = portaudio().CallbackFlags
+    with talk() as talking:
+        talking.wait(1)
+        port = talking.duplex._ports[0]
+        before = port.stumbles
+        assert port.stream
+        for status in (flags(), flags(2), flags(2)):  # the second and third: input overflow
+            port.stream._callback(np.zeros((480, 1), np.float32), 480, None, status)
+        talking.duplex._watchdog.reopen(port)
+        talking.wait(8)
+        assert talking.duplex.status().stumbles >= before + 2
+
+
 def test_a_speaker_that_is_unplugged_leaves_the_frames_going(sound_card: SoundCard) -> None:
     """The server moves the stream to another sink; nothing of it can be seen."""
     with talk() as talking:

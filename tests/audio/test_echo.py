@@ -150,6 +150,16 @@ def test_off_is_off() -> None:
     assert (control.erle, control.advice) == (0.0, None)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_what_a_broken_driver_gives_does_not_reach_the_codec_even_when_off(bad: float) -> None:
+    """A codec that has seen one NaN knows nothing else for the rest of the conversation."""
+    near = np.full(FRAME_SAMPLES, 0.1, np.float32)
+    near[7] = bad
+    out = EchoControl("off").process(near, np.zeros_like(near))
+    assert np.isfinite(out).all()
+    assert np.abs(out).max() <= 1
+
+
 def test_after_a_reset_it_is_new() -> None:
     scene = make_scene(model()[: 4 * 24_000])
     control = EchoControl()

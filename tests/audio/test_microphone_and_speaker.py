@@ -59,12 +59,12 @@ def test_a_microphone_tells_dead_air_from_quiet_noise() -> None:
     microphone.fill(np.zeros((24_000, 1), dtype=np.float32))
     microphone.read()
     assert microphone.dead_seconds == 1.0
-    assert not microphone.heard
+    assert not microphone.sounds
     quiet = np.zeros((480, 1), dtype=np.float32)
     quiet[300] = 1 / 32768
     microphone.fill(quiet)
     microphone.read()
-    assert microphone.heard
+    assert microphone.sounds
     assert microphone.dead_seconds == 0.0
 
 

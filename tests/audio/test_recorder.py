@@ -116,3 +116,4 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(GrowingWav, "flush", full)
     with pytest.raises(AudioFileError, match=r"cannot write to .*talk: No space left on device"):
         talk(recorder, FLUSH_FRAMES)
+    recorder.close()  # as whoever opened it does in the end: that is no second error
