@@ -2,7 +2,7 @@
 
 const BLOCKS = 3; // of 20 ms in a column
 const PITCH = 4; // pixels from one column to the next
-const RANGE = 50; // dB from the smallest bar to full scale
+const NAMES = 60; // pixels on the left for who is who
 
 export class Waveform {
   #columns = []; // [you, moshi] peaks
@@ -56,14 +56,14 @@ export class Waveform {
     const middle = height / 2;
     pen.fillStyle = colours.getPropertyValue("--line");
     pen.fillRect(0, middle - 0.5, width, 1);
-    const shown = this.#columns.slice(-Math.floor(width / PITCH));
+    const shown = this.#columns.slice(-Math.floor((width - NAMES) / PITCH));
     for (const side of [0, 1]) {
       pen.fillStyle = colours.getPropertyValue(side === 0 ? "--you" : "--moshi");
       shown.forEach((column, index) => {
-        const bar = share(column[side]) * (middle - 4);
-        if (bar < 0.5) return;
+        const bar = Math.sqrt(column[side]) * (middle - 4); // between what is measured and what is heard
+        if (bar < 0.75) return;
         const x = width - (shown.length - index) * PITCH;
-        pen.globalAlpha = Math.min(1, x / (width * 0.25) + 0.05); // the past fades
+        pen.globalAlpha = Math.min(1, (x - NAMES) / (width * 0.2)); // the past fades
         pen.beginPath();
         pen.roundRect(x, side === 0 ? middle - 2 - bar : middle + 2, PITCH - 1.5, bar, 1.25);
         pen.fill();
@@ -77,8 +77,4 @@ export function peak(samples) {
   let most = 0;
   for (const sample of samples) most = Math.max(most, Math.abs(sample));
   return most;
-}
-
-function share(level) {
-  return Math.max(0, 1 + (20 * Math.log10(level + 1e-9)) / RANGE);
 }
