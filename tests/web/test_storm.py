@@ -1,0 +1,170 @@
+"""Clients that behave badly: whatever they send and however they go, the next one is served and nothing grows."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import socket
+import struct
+
+import aiohttp
+import numpy as np
+import pytest
+import sphn
+
+from moshi_mlx.moshi import Moshi
+from moshi_mlx.web.client import Limits
+from tests.web.running import Running, free, run, talking
+
+MESSAGES = 20_000
+
+
+def junk(chance: random.Random, pages: list[bytes]) -> bytes:
+    """A message of any kind: noise, half pages, damaged pages, controls, sounds that are no numbers."""
+    how = chance.randrange(8)
+    if how == 0:
+        return chance.randbytes(chance.choice([0, 1, 2, 27, 200, 2000]))
+    if how == 1:
+        return bytes([chance.randrange(256)]) + chance.randbytes(chance.randrange(60))
+    if how == 2:
+        return b"\1" + chance.choice(pages)[: chance.randrange(200)]
+    if how == 3:
+        page = bytearray(chance.choice(pages))
+        for _ in range(chance.randint(1, 5)):
+            page[chance.randrange(len(page))] = chance.randrange(256)
+        return b"\1" + bytes(page)
+    if how == 4:
+        return b"\3" + bytes([chance.choice([0, 1, 2, 3, 3, 3, 200])])
+    if how == 5:
+        return b"\1OggS" + chance.randbytes(chance.randrange(300))
+    if how == 6:
+        return b"\1" + struct.pack("<8f", *[chance.choice([float("nan"), float("inf"), -1e38, 0.1])] * 8)
+    return b"\1" + chance.randbytes(chance.randrange(64))
+
+
+@pytest.mark.parametrize("query", ["", "audio=pcm"])
+def test_any_bytes_do_no_harm(server: Running, query: str) -> None:
+    """Half of all messages go each way of sending audio."""
+    chance = random.Random(len(query))
+    writer = sphn.OpusStreamWriter(24_000)
+    pages = [writer.append_pcm(np.zeros(1920, np.float32)) for _ in range(10)]
+    sent = 0
+
+    async def go() -> None:
+        nonlocal sent
+        while sent < MESSAGES // 2:
+            async with talking(server.url, query) as talk:
+                await talk.begun()
+                for _ in range(500):
+                    if talk.closed:
+                        break
+                    await talk.socket.send_bytes(junk(chance, pages))
+                    sent += 1
+                    if sent % 50 == 0:
+                        await asyncio.sleep(0)
+        async with talking(server.url) as talk:
+            await talk.begun()
+            while len(talk.audio) < 3:
+                await talk.say(np.zeros(1920 * 4, np.float32))
+
+    run(go())
+    run(free(server))
+    assert server.server.model.working
+
+
+def test_wild_clients_leave_no_place_taken_and_no_memory_behind(server: Running) -> None:
+    """Connections that break off at every stage, many a second."""
+    chance = random.Random(3)
+
+    async def wild() -> None:
+        reader, writer = await asyncio.open_connection("localhost", server.port)
+        stage = chance.randrange(5)
+        if stage > 0:
+            writer.write(b"GET /api/chat?audio=pcm HTTP/1.1\r\nHost: localhost\r\n")
+        if stage > 1:
+            writer.write(
+                b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            await reader.readline()
+        if stage > 2:
+            writer.write(chance.randbytes(chance.randrange(500)))  # no frames of a web socket
+            await writer.drain()
+        if stage > 3:
+            await asyncio.sleep(0.05)
+        if chance.random() < 0.5:  # as a machine that loses its power: a reset, no farewell
+            raw = writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+
+    async def storm(count: int) -> None:
+        for _ in range(count):
+            task = asyncio.create_task(wild())
+            await asyncio.sleep(0.02)
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def clean() -> None:
+        async with talking(server.url) as talk:
+            await talk.begun()
+
+    run(storm(50))
+    run(free(server))
+    gc.collect()
+    before = len(gc.get_objects())
+    run(storm(100))
+    run(free(server))
+    assert not server.server.clients
+    assert not server.server.model.company.members
+    gc.collect()
+    assert len(gc.get_objects()) - before < 2000, "less than 20 things a client"
+    run(clean())
+
+
+def test_who_does_not_read_is_left_and_holds_no_memory(tiny_moshi: Moshi) -> None:
+    running = Running(tiny_moshi, limits=Limits(stuck=1.0, ping=0.4, unsent=3))
+
+    async def go() -> None:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{running.url}/api/chat?audio=pcm") as slow,
+        ):
+            slow._response.connection.transport.pause_reading()  # type: ignore[union-attr]
+            (client,) = await one_client(running)
+            while client in running.server.clients:
+                await slow.send_bytes(b"\1" + bytes(4 * 480))
+                await asyncio.sleep(0.02)
+                assert len(client._outbox) <= 250
+                for _ in range(10):  # the kernel has room for megabytes, which take a minute of speech to fill
+                    if not client._sending:
+                        running.loop.call_soon_threadsafe(client._send, b"\2" + bytes(60_000))
+            assert client.unsent > 0
+
+    async def one_client(running: Running) -> list:
+        while not (clients := list(running.server.clients)) or not clients[0]._talking:
+            await asyncio.sleep(0.05)
+        return clients
+
+    try:
+        run(asyncio.wait_for(go(), 60))
+        run(free(running))
+    finally:
+        running.stop()
+
+
+def test_a_client_that_vanished_without_a_word_is_noticed(tiny_moshi: Moshi) -> None:
+    """A half-open socket: no data, no answer to pings, no end either."""
+    running = Running(tiny_moshi, limits=Limits(heartbeat=0.4))
+
+    async def go() -> None:
+        async with aiohttp.ClientSession() as session:
+            vanished = await session.ws_connect(f"{running.url}/api/chat", autoping=False)
+            assert (await vanished.receive()).data == b"\0"
+            async with talking(running.url, "") as second:
+                await second.begun()
+            await vanished.close()
+
+    try:
+        run(go())
+    finally:
+        running.stop()
