@@ -98,7 +98,7 @@ class Checkpoint:
         here = Folder(Path())  # what a person names lies where the person is
         settings = _read_config(place, config, offline)
         own_file = lm_weights or own_file or settings.get("moshi_name")
-        if not lm_weights and _is_fine_tuned(place, own_file):
+        if not lm_weights and _is_fine_tuned(place, own_file, bool(settings.get("lora"))):
             # The rest of the config is that of the base model: its file name, and the adapter that is merged now.
             own_file, settings = FINE_TUNED, {**settings, "lora": False, "lora_name": None}
         if settings.get("lora"):
@@ -286,10 +286,12 @@ def _usual_lm_file(place: Place, name: str) -> str:
     raise CheckpointError(f"{place} has none of {', '.join(names)}; is it a Moshi model?")
 
 
-def _is_fine_tuned(place: Place, own_file: str | None) -> bool:
+def _is_fine_tuned(place: Place, own_file: str | None, said_adapter: bool) -> bool:
     """Whether the weights are what moshi-finetune merged: of that name, and not beside what the config names."""
-    if own_file == FINE_TUNED or not isinstance(place, Folder) or not place.find(FINE_TUNED):
-        return own_file == FINE_TUNED
+    if own_file == FINE_TUNED:
+        return True
+    if not (said_adapter or isinstance(place, Folder)) or not place.find(FINE_TUNED):
+        return False  # a repository is asked only if what its config says makes no model
     return not any(place.find(file) for file in ([own_file] if own_file else LM_NAMES[:-1]))
 
 

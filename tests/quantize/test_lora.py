@@ -16,6 +16,7 @@ from moshi_mlx.quantize.lora import Lora, find_lora
 from moshi_mlx.quantize.source import dense_shapes
 from moshi_mlx.random_checkpoint import write_random_checkpoint
 from moshi_mlx.safetensors_file import read_header, read_rows
+from tests.hub_stub import fill_cache
 from tests.quantize.conftest import SMALL
 
 RANK, SCALING = 4, 2.5
@@ -258,3 +259,17 @@ def test_a_full_fine_tune_is_a_model(make: Make, small: Path, tmp_path: Path, na
             expected.folder / "model.safetensors"
         ).read_bytes()
         assert "lora" not in json.loads((made.folder / "config.json").read_text())
+
+
+def test_a_full_fine_tune_on_the_hub_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_random_checkpoint(tmp_path / "tuned", SMALL, dtype="bfloat16")
+    settings = json.loads((folder / "config.json").read_text()) | {"lora": True, "lora_rank": 64}
+    (folder / "config.json").write_text(json.dumps(settings))
+    files = {path.name: path for path in folder.iterdir()}
+    files["consolidated.safetensors"] = files.pop("model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    snapshot = fill_cache(tmp_path / "cache", "me/tuned", files)
+    missing = snapshot.parents[1] / ".no_exist" / snapshot.name / "model.safetensors"
+    missing.parent.mkdir(parents=True)
+    missing.touch()
+    assert Checkpoint.resolve("me/tuned", offline=True).lm_weights.name == "consolidated.safetensors"
