@@ -79,6 +79,8 @@ def chat(
     {"event": "state", "state": "ready"} (or muted, listening, refresh, reset, loop), last {"event": "end", ...};
     with --latency only {"event": "latency", "mouth_to_ear_ms": ..., "rungs": [{"name": ..., "ms": ...}, ...]}.
     """
+    if latency and (save or trace or refresh):
+        raise typer.BadParameter("--latency is no conversation: leave out --save, --trace and --refresh")
     setup = Setup(
         checkpoint=options.given(name=model, quantization=quantized, offline=offline),
         codec=codec,

@@ -189,6 +189,13 @@ def test_where_the_milliseconds_go(sound_card: SoundCard, chat: Callable[..., Ch
     assert "listen to 10 clicks" in talk.errors
 
 
+def test_clicks_are_no_conversation_to_be_kept(moshi_cli: Callable[..., Done], tmp_path: Path) -> None:
+    done = moshi_cli("chat", "--latency", "--save", tmp_path / "talk")
+    assert done.code == 2
+    assert "--latency is no conversation" in done.err
+    assert not (tmp_path / "talk").exists()
+
+
 def test_the_ladder_is_a_table_for_people() -> None:
     rungs = [Rung("a frame fills", 80.0, None, "fixed"), Rung("generate", 21.5, 30.25, "measured")]
     lines = ladder_text(Ladder(rungs, 10, 0)).splitlines()
