@@ -49,6 +49,7 @@ UNIFORM = {
     "q3-g32": Recipe("q3-g32", Scheme(3, 32)),
     "q3-g64": Recipe("q3-g64", Scheme(3, 64)),
 }
+CALIBRATED = ("q8", "q4", "q4-g64", "q3-g64")
 OTHERS = {name: RECIPES[name] for name in ("mxfp8", "mxfp4", "nvfp4", "mixed")}
 
 
@@ -64,7 +65,8 @@ def main() -> None:
     report = bench.run(options.out.with_suffix(""))
     options.out.write_text(json.dumps(report, indent=1))
     print(markdown(report))
-    lost = [row["recipe"] for row in report["rows"] if row["ratio"] and row["ratio"]["value"] >= 1]
+    searched = [row for row in report["rows"] if row["recipe"].startswith("mixed-")]
+    lost = [row["recipe"] for row in searched if row["ratio"]["value"] >= 1]
     if lost:
         sys.exit(f"not closer than the uniform recipe of as many bytes: {', '.join(lost)}")
 
@@ -96,7 +98,9 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         for name, recipe in UNIFORM.items():
             uniform = self._row(name, recipe)
-            rows += [uniform, self._row(f"{name} calibrated", recipe, matters, against=name)]
+            rows.append(uniform)
+            if name in CALIBRATED:
+                rows.append(self._row(f"{name} calibrated", recipe, matters, against=name))
             searched = allocate(found, parameter_bytes(dense), int(uniform["bytes"]), f"mixed-{name}")
             (folder / f"{searched.name}.json").write_text(json.dumps(searched.as_json(), indent=1))
             rows.append(self._row(searched.name, searched, against=name))

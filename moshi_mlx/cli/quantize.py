@@ -11,6 +11,9 @@ from moshi_mlx.cli import options
 from moshi_mlx.errors import ConfigError, QuantizationError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from moshi_mlx.checkpoint import Checkpoint
     from moshi_mlx.quantize.folder import Made
     from moshi_mlx.quantize.recipes import Recipe
 
@@ -40,6 +43,24 @@ def quantize(
     ] = None,
     mode: Annotated[
         str | None, typer.Option("--mode", help="Instead of a recipe: affine, mxfp4, mxfp8 or nvfp4.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="SIZE",
+            help="Instead of a recipe: search the best one of at most this much memory (4.2GB).",
+        ),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Choose the levels of every group by what its layer is given.")
+    ] = False,
+    audio: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="For --budget and --calibrate: a recording to measure on; may be given more than once.",
+            show_default="questions",
+        ),
     ] = None,
     lora: Annotated[
         str | None,
@@ -87,10 +108,20 @@ def quantize(
     from moshi_mlx.checkpoint import Checkpoint
     from moshi_mlx.hub import parse_repo
     from moshi_mlx.hub import upload as put
+    from moshi_mlx.quantize.budget import parse_bytes
     from moshi_mlx.quantize.folder import check_free, make_checkpoint
     from moshi_mlx.quantize.lora import find_lora
     from moshi_mlx.quantize.source import dense_shapes
 
+    if budget and (recipe or bits or group_size or mode):
+        raise QuantizationError(f"--budget {budget} finds a recipe: leave --recipe and its numbers out")
+    if lora and (budget or calibrate):
+        raise QuantizationError(
+            "--budget and --calibrate measure SRC as it is: merge the adapter first, with --recipe bf16"
+        )
+    if audio and not (budget or calibrate):
+        raise ConfigError("--audio is what --budget and --calibrate measure on; leave it out")
+    size = parse_bytes(budget) if budget else None
     chosen = _recipe(recipe, bits, group_size, mode)
     figures = _figures(quality) if quality else None
     check_free(folder, force)
@@ -105,6 +136,9 @@ def quantize(
     if lora:
         shapes = dense_shapes(found.lm_config)
         adapter = find_lora(lora, shapes, found.lm_config, found.settings, scaling=lora_scaling, offline=offline)
+    importance = None
+    if budget or calibrate:
+        chosen, importance = _study(found, chosen, size, calibrate, audio, quiet)
     made = make_checkpoint(
         found,
         folder,
@@ -113,6 +147,7 @@ def quantize(
         requantize=requantize,
         force=force,
         shard_bytes=int(shard_gb * 1e9) if shard_gb else None,
+        importance=importance,
         quality=figures,
         title=upload,
         progress=False if quiet else None,
@@ -136,6 +171,33 @@ def _recipe(name: str | None, bits: int | None, group_size: int | None, mode: st
         raise QuantizationError(f"--recipe {name} says it all: leave --bits, --group-size and --mode out")
     scheme = make_scheme(bits, group_size, mode)
     return Recipe(str(scheme).partition(" (")[0], scheme)
+
+
+def _study(
+    checkpoint: "Checkpoint",
+    recipe: "Recipe",
+    budget: int | None,
+    calibrate: bool,
+    audio: list[Path] | None,
+    quiet: bool,
+) -> "tuple[Recipe, dict[str, np.ndarray] | None]":
+    """The recipe for a budget, and what calibrating needs; the whole model is in memory meanwhile."""
+    from dataclasses import replace
+
+    from moshi_mlx.audio.files import read_audio
+    from moshi_mlx.cli.quality import bar
+    from moshi_mlx.quantize.budget import Studied, steps_to_study
+    from moshi_mlx.quantize.conversations import RECORDING
+
+    recordings = [read_audio(path).pcm for path in audio or [RECORDING]]
+    with bar("listening", steps_to_study(recordings), quiet) as advance:
+        studied = Studied(checkpoint, recordings, advance=advance)
+    if budget:
+        with bar("searching", studied.steps, quiet) as advance:
+            recipe = studied.recipe(budget, advance)
+    if not calibrate:
+        return recipe, None
+    return replace(recipe, name=f"{recipe.name}, calibrated"), studied.importance()
 
 
 def _figures(path: Path) -> dict[str, Any]:

@@ -31,23 +31,36 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2] or ""])
 
 
+def steps_to_study(recordings: Sequence[np.ndarray]) -> int:
+    """How many steps `Studied` counts."""
+    return 2 * sum(FileSource(pcm, LEAD, TAIL).frames + 1 for pcm in recordings)
+
+
 class Studied:
     """A dense model in memory, and conversations it had, from which it is known what it can do without.
 
-    recordings: (samples,) float32 at 24 kHz each. Raises QuantizationError for a model that is quantized already.
+    recordings: (samples,) float32 at 24 kHz each. advance: told of every step heard or said, see `steps_to_study`.
+    Raises QuantizationError for a model that is quantized already.
     """
 
-    def __init__(self, checkpoint: Checkpoint, recordings: Sequence[np.ndarray], seed: int = 0) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        recordings: Sequence[np.ndarray],
+        seed: int = 0,
+        advance: Callable[[int], None] = lambda steps: None,
+    ) -> None:
         if checkpoint.scheme:
             raise QuantizationError(
                 f"{checkpoint.name} is already quantized, {checkpoint.scheme}: what its layers are worth is "
                 "measured on the bf16 model, start from that"
             )
         codec = checkpoint.load_codec("auto")
-        heard = [hear(codec, checkpoint.lm_config, FileSource(pcm, LEAD, TAIL)) for pcm in recordings]
+        config = checkpoint.lm_config
+        heard = [hear(codec, config, FileSource(pcm, LEAD, TAIL), advance) for pcm in recordings]
         self.lm = checkpoint.load_lm(mx.float32)
         _as_stored(self.lm)
-        self.conversations: list[Conversation] = talk(self.lm, heard, checkpoint.sampling, seed)
+        self.conversations: list[Conversation] = talk(self.lm, heard, checkpoint.sampling, seed, advance)
 
     @property
     def steps(self) -> int:
@@ -56,7 +69,7 @@ class Studied:
 
     def recipe(self, budget: int, advance: Callable[[int], None] = lambda steps: None) -> Recipe:
         """The best recipe found of at most `budget` bytes of weights in memory. advance: told of steps read."""
-        return search(self.lm, self.conversations, budget, f"mixed, {budget / 1e6:,.0f} MB", advance)
+        return search(self.lm, self.conversations, budget, f"mixed, {budget / 1e6:,.4g} MB", advance)
 
     def importance(self) -> dict[str, np.ndarray]:
         """What `make_checkpoint` needs to calibrate, see `calibrate.importance`."""

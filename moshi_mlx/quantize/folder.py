@@ -73,6 +73,7 @@ def make_checkpoint(
     requantize: bool = False,
     force: bool = False,
     shard_bytes: int | None = None,
+    importance: Mapping[str, np.ndarray] | None = None,
     quality: Mapping[str, Any] | None = None,
     title: str | None = None,
     progress: Progress = None,
@@ -80,7 +81,8 @@ def make_checkpoint(
     """Write `checkpoint` in the precision of `recipe` as a model folder.
 
     lora: an adapter to merge first. requantize: quantize also what is quantized already. force: replace a model
-    folder. shard_bytes: the most one weights file may hold. quality: figures for the model card.
+    folder. shard_bytes: the most one weights file may hold. importance: calibrates levels, see `stream.arrays`.
+    quality: figures for the model card.
     title: what the card calls it; the folder's name unless given.
     progress: see `progress.Progress`.
     Raises CheckpointError or QuantizationError.
@@ -105,7 +107,8 @@ def make_checkpoint(
         part.mkdir()
         with byte_bar(f"making {folder.name}", total, progress) as advance:
             source = DenseSource(checkpoint.weights, lora)
-            lm_name = write_tensors(part, planned.layout, _counted(arrays(planned, source), advance), shard_bytes)
+            made_of = arrays(planned, source, importance)
+            lm_name = write_tensors(part, planned.layout, _counted(made_of, advance), shard_bytes)
             names: dict[str, str] = {}
             for key, path in others.items():
                 names[key] = _free_name(key, path, os.listdir(part))

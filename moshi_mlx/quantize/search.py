@@ -86,7 +86,11 @@ def search(
     `steps_to_search` says how many there will be.
     Raises QuantizationError where no recipe is that small.
     """
-    return allocate(prices(lm, conversations, advance), parameter_bytes(lm), budget, name)
+    size = parameter_bytes(lm)
+    _check(
+        budget, size, {group: min(map(group.bytes, [None, *filter(group.fits, LADDER)])) for group in groups(lm)}
+    )
+    return allocate(prices(lm, conversations, advance), size, budget, name)
 
 
 def steps_to_search(lm: Lm, conversations: Sequence[Conversation]) -> int:
@@ -139,11 +143,7 @@ def allocate(found: Mapping[Group, Sequence[Price]], size: int, budget: int, nam
     """The choices of least total divergence within a budget. size: bytes of the whole model, dense."""
     hulls = {group: hull(choices) for group, choices in found.items()}
     chosen = dict.fromkeys(hulls, 0)  # index into the hull
-    left = budget - size + sum(group.bytes(None) - hulls[group][0].bytes for group in hulls)
-    if left < 0:
-        raise QuantizationError(
-            f"a budget of {budget / 1e6:,.1f} MB: the smallest recipe needs {(budget - left) / 1e6:,.1f} MB"
-        )
+    left = _check(budget, size, {group: choices[0].bytes for group, choices in hulls.items()})
     while True:
         steps = [
             (hulls[group][index], hulls[group][index + 1], group)
@@ -192,6 +192,16 @@ def rounded_weights(weight: mx.array, scheme: Scheme) -> mx.array:
         scales, biases = scales.astype(mx.float32), [biases[0].astype(mx.float32)]
     back = mx.dequantize(packed, scales, *biases, group_size=scheme.group_size, bits=scheme.bits, mode=scheme.mode)
     return back.astype(mx.float32)
+
+
+def _check(budget: int, size: int, smallest: Mapping[Group, int]) -> int:
+    """What a budget leaves over when every group takes its fewest bytes; raises QuantizationError if nothing."""
+    need = size - sum(group.bytes(None) - least for group, least in smallest.items())
+    if need > budget:
+        raise QuantizationError(
+            f"a budget of {budget / 1e6:,.1f} MB: the smallest recipe needs {need / 1e6:,.1f} MB"
+        )
+    return budget - need
 
 
 def _worth(below: Price, above: Price) -> float:

@@ -19,6 +19,7 @@ from moshi_mlx.lm_weights import parameters
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.levels import calibrated
 from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.quantize.scheme import Scheme, main_scheme
 from moshi_mlx.quantize.source import DenseSource
@@ -81,20 +82,25 @@ def plan(config: LmConfig, recipe: Recipe) -> Plan:
     return Plan(layout, schemes, block, tuple(dict.fromkeys(undivided)))
 
 
-def arrays(plan: Plan, source: DenseSource) -> Iterator[np.ndarray]:
+def arrays(
+    plan: Plan, source: DenseSource, importance: Mapping[str, np.ndarray] | None = None
+) -> Iterator[np.ndarray]:
     """The tensors of a plan in the order of its layout; bfloat16 as its bits.
 
+    importance: layer -> how much each of its inputs matters; calibrates affine levels (see `levels`).
     A layer that is stored as the plan wants it is copied. Raises CheckpointError for what cannot be read.
     """
     made: dict[str, np.ndarray] = {}
     for name in plan.layout:
         if name not in made:
-            made = _layer(plan, source, name)
+            made = _layer(plan, source, name, importance)
             mx.clear_cache()
         yield made.pop(name)
 
 
-def _layer(plan: Plan, source: DenseSource, name: str) -> dict[str, np.ndarray]:
+def _layer(
+    plan: Plan, source: DenseSource, name: str, importance: Mapping[str, np.ndarray] | None
+) -> dict[str, np.ndarray]:
     """A dense parameter, or all tensors of the quantized layer that it belongs to."""
     path, _, leaf = name.rpartition(".")
     scheme = plan.schemes.get(path) if leaf in _QUANTIZED else None
@@ -109,15 +115,20 @@ def _layer(plan: Plan, source: DenseSource, name: str) -> dict[str, np.ndarray]:
     for start in range(0, count, block):
         stop = min(start + block, count)
         bits = source.rows(dense, start, stop)
-        for array, part in zip(made.values(), _quantize(bits, scheme) if scheme else [bits], strict=True):
+        parts = _quantize(bits, scheme, importance, path) if scheme else [bits]
+        for array, part in zip(made.values(), parts, strict=True):
             array[start:stop] = part
     return made
 
 
-def _quantize(bits: np.ndarray, scheme: Scheme) -> list[np.ndarray]:
-    parts = mx.quantize(
-        mx.array(bits).view(mx.bfloat16), group_size=scheme.group_size, bits=scheme.bits, mode=scheme.mode
-    )
+def _quantize(
+    bits: np.ndarray, scheme: Scheme, importance: Mapping[str, np.ndarray] | None, path: str
+) -> list[np.ndarray]:
+    weight = mx.array(bits).view(mx.bfloat16)
+    if importance is not None and scheme.mode == "affine":
+        parts = calibrated(weight, scheme, importance.get(path))
+    else:
+        parts = mx.quantize(weight, group_size=scheme.group_size, bits=scheme.bits, mode=scheme.mode)
     return [np.array(part.view(mx.uint16) if part.dtype == mx.bfloat16 else part) for part in parts]
 
 

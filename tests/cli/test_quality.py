@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from moshi_mlx.random_checkpoint import write_random_checkpoint
 from tests.cli.conftest import Done
+from tests.quantize.conftest import SMALL
 
 Cli = Callable[..., Done]
 
@@ -87,3 +89,39 @@ def test_without_matplotlib_a_picture_is_refused_first(
     done = moshi_cli("quality", "no-such-model", "q4", "--plot", tmp_path / "a.png")
     assert done.code == 1
     assert done.err == "error: --plot needs matplotlib, which is not installed: pip install 'moshi-mlx[plots]'\n"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is quick to search."""
+    return write_random_checkpoint(tmp_path_factory.mktemp("small") / "small", SMALL, dtype="bfloat16")
+
+
+def test_a_budget_and_calibration_are_options_of_quantize(
+    moshi_cli: Cli, small: Path, question: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "made"
+    done = moshi_cli("quantize", small, made, "--budget", "300kB", "--calibrate", "--audio", question, "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["recipe"] == "mixed, 0.3 MB, calibrated"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--budget", "much"], "a size such as 4.2GB"),
+        (["--budget", "1GB", "--recipe", "q4"], "leave --recipe and its numbers out"),
+        (["--calibrate", "--lora", "x"], "merge the adapter first"),
+        (["--audio", "a.wav"], "--audio is what --budget and --calibrate"),
+        (["--budget", "1kB"], "the smallest recipe needs"),
+    ],
+)
+def test_budgets_that_cannot_be_are_refused_in_one_line(
+    moshi_cli: Cli, small: Path, question: Path, tmp_path: Path, words: list[str], says: str
+) -> None:
+    audio = ["--audio", question] if words == ["--budget", "1kB"] else []
+    done = moshi_cli("quantize", small, tmp_path / "made", *words, *audio)
+    assert done.code == 1
+    assert says in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "made").exists()
