@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed-$(BACKEND)
 RUN := scripts/with_blas.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench check format docs nano wheels lock clean
+.PHONY: help install demo test bench recipes check format docs nano wheels lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,10 @@ test: $(STAMP)  ## run the whole test suite; PYTEST_ARGS="-k mimi" for a part of
 bench: $(STAMP)  ## kernels, syncs and speed against moshi_mlx 0.3.0; fails when a gate is missed (minutes, CPU)
 	@scripts/system_packages.sh
 	@$(RUN) $(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+recipes: $(STAMP)  ## what each quantization does to what Nano says; searched and calibrated ones (minutes)
+	@scripts/system_packages.sh
+	@$(RUN) $(BIN)/python benchmarks/recipes.py $(RECIPES_ARGS)
 
 check: $(STAMP)  ## lint, formatting, types, generated documents
 	$(BIN)/ruff check .

@@ -8,7 +8,8 @@ same for a byte everywhere: the lower convex hull of every group's choices, take
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -31,6 +32,9 @@ LADDER = (
 
 PROBES = (Scheme(3, 64), Scheme(4, 64), Scheme(4, 32))
 """What is measured of every group: coarse enough to stand out of float32's rounding, fine enough to add up."""
+
+FLOORS = (2, 3, 4)
+"""Fewest bits that the recipes tried may use."""
 
 TOGETHER = re.compile(r"(audio_embs|extra_heads)\.\d+|depformer\.slices\.\d+\.(emb|linear_in)")
 """Layers that get one scheme for all: `Lm.fuse` lays them side by side, which it can only where they are alike."""
@@ -84,39 +88,76 @@ def search(
 
     lm: dense; it is changed while this runs and left as it was. advance: told of the steps read;
     `steps_to_search` says how many there will be.
-    Raises QuantizationError where no recipe is that small.
+    Raises QuantizationError where no recipe is that small, and for a model that is quantized already.
     """
-    size = parameter_bytes(lm)
     _check(
-        budget, size, {group: min(map(group.bytes, [None, *filter(group.fits, LADDER)])) for group in groups(lm)}
+        budget,
+        parameter_bytes(lm),
+        {group: min(map(group.bytes, [None, *filter(group.fits, LADDER)])) for group in groups(lm)},
     )
-    return allocate(prices(lm, conversations, advance), size, budget, name)
+    measured = measure(lm, conversations, advance)
+    return choose(lm, measured, prices(lm, measured), budget, name)
 
 
 def steps_to_search(lm: Lm, conversations: Sequence[Conversation]) -> int:
     """How many steps `search` will read."""
-    return sum(map(len, conversations)) * sum(group.fits(probe) for group in groups(lm) for probe in PROBES)
+    readings = sum(group.fits(probe) for group in groups(lm) for probe in PROBES) + len(FLOORS)
+    return sum(map(len, conversations)) * readings
 
 
-def prices(
+def measure(
     lm: Lm, conversations: Sequence[Conversation], advance: Callable[[int], None] = lambda steps: None
-) -> dict[Group, list[Price]]:
+) -> Measured:
+    """What the dense model expects, as `prices` and `choose` need it."""
+    with _widened(lm):
+        return Measured(lm, conversations, advance)
+
+
+def prices(lm: Lm, measured: Measured) -> dict[Group, list[Price]]:
     """What every choice for every group of layers costs, the dense one first.
 
     The divergence is measured at the probes only. For small errors it grows with their square, so what a group's
     other choices cost follows from how much more they change its weights; and with one constant a group, from all
     probes together, the luck of a single rounding on a few hundred steps counts less.
-    lm: as for `search`. Raises QuantizationError for a model that is quantized already.
     """
-    found, dtype, kept = groups(lm), lm.activation_dtype, parameters(lm)
-    try:
-        widen_on_cpu(lm)  # for speed alone
-        lm.activation_dtype = mx.float32
-        measured = Measured(lm, conversations, advance)
+    found = groups(lm)
+    with _widened(lm):
         return {group: _prices(lm, group, measured) for group in found}
-    finally:
-        lm.update(tree_unflatten(list(kept.items())))
-        lm.activation_dtype = dtype
+
+
+def choose(
+    lm: Lm, measured: Measured, found: Mapping[Group, Sequence[Price]], budget: int, name: str = "mixed"
+) -> Recipe:
+    """The best recipe within a budget, given what every choice costs on its own.
+
+    Coarse choices can cost more together than their sum. So allocations that may use fewer and fewer of them are
+    made, each is measured as a whole, and the best is taken.
+    """
+    size, tried = parameter_bytes(lm), []
+    for floor in FLOORS:
+        kept = {
+            group: [price for price in choices if not price.scheme or price.scheme.bits >= floor]
+            for group, choices in found.items()
+        }
+        if not tried or _need(size, {group: hull(choices)[0].bytes for group, choices in kept.items()}) <= budget:
+            tried.append(allocate(kept, size, budget, name))
+    with _widened(lm):
+        return min(tried, key=lambda recipe: _kl(lm, recipe, found, measured))
+
+
+def _kl(lm: Lm, recipe: Recipe, found: Iterable[Group], measured: Measured) -> float:
+    """What a recipe costs, measured."""
+    modules = dict(lm.named_modules())
+    kept = {path: modules[path].weight for group in found for path in group.paths}
+    for group in found:
+        if scheme := recipe.how(group.paths[0]):
+            rounded = {id(array): rounded_weights(array, scheme) for array in group.arrays}
+            for path, weight in zip(group.paths, group.weights, strict=True):
+                modules[path].weight = rounded[id(weight)]
+    cost = measured.kl(lm)
+    for path, weight in kept.items():
+        modules[path].weight = weight
+    return cost
 
 
 def _prices(lm: Lm, group: Group, measured: Measured) -> list[Price]:
@@ -137,6 +178,19 @@ def _prices(lm: Lm, group: Group, measured: Measured) -> list[Price]:
     curvature = sum(curvatures) / len(curvatures) if curvatures else 0.0
     choices = [Price(scheme, group.bytes(scheme), curvature * error) for scheme, error in errors.items()]
     return [Price(None, group.bytes(None), 0.0), *choices]
+
+
+@contextmanager
+def _widened(lm: Lm) -> Iterator[None]:
+    """The model in float32 meanwhile: activations for exactness, on a CPU also weights, for speed."""
+    dtype, kept = lm.activation_dtype, parameters(lm)
+    try:
+        widen_on_cpu(lm)
+        lm.activation_dtype = mx.float32
+        yield
+    finally:
+        lm.update(tree_unflatten(list(kept.items())))
+        lm.activation_dtype = dtype
 
 
 def allocate(found: Mapping[Group, Sequence[Price]], size: int, budget: int, name: str = "mixed") -> Recipe:
@@ -194,9 +248,14 @@ def rounded_weights(weight: mx.array, scheme: Scheme) -> mx.array:
     return back.astype(mx.float32)
 
 
+def _need(size: int, smallest: Mapping[Group, int]) -> int:
+    """Bytes of the whole model when every group takes its fewest. size: of the whole model, dense."""
+    return size - sum(group.bytes(None) - least for group, least in smallest.items())
+
+
 def _check(budget: int, size: int, smallest: Mapping[Group, int]) -> int:
     """What a budget leaves over when every group takes its fewest bytes; raises QuantizationError if nothing."""
-    need = size - sum(group.bytes(None) - least for group, least in smallest.items())
+    need = _need(size, smallest)
     if need > budget:
         raise QuantizationError(
             f"a budget of {budget / 1e6:,.1f} MB: the smallest recipe needs {need / 1e6:,.1f} MB"

@@ -11,6 +11,7 @@ from moshi_mlx.errors import QuantizationError
 from moshi_mlx.lm_weights import parameter_bytes, parameters
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
+from moshi_mlx.quantize import search as searching
 from moshi_mlx.quantize.budget import parse_bytes
 from moshi_mlx.quantize.candidates import apply_recipe
 from moshi_mlx.quantize.conversations import Conversation
@@ -18,7 +19,19 @@ from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.quality import Measured
 from moshi_mlx.quantize.recipes import Recipe, parse_recipe
 from moshi_mlx.quantize.scheme import Scheme
-from moshi_mlx.quantize.search import PROBES, Group, Price, allocate, groups, hull, prices, search, steps_to_search
+from moshi_mlx.quantize.search import (
+    PROBES,
+    Group,
+    Price,
+    allocate,
+    choose,
+    groups,
+    hull,
+    measure,
+    prices,
+    search,
+    steps_to_search,
+)
 from moshi_mlx.random_checkpoint import TINY
 
 SHARED = {**TINY, "depformer_num_layers": 1, "depformer_weights_per_step_schedule": [0, 1, 1, 1, 1, 1, 1, 1]}
@@ -137,7 +150,7 @@ def test_a_search_keeps_its_budget_and_leaves_the_model_as_it_was(lm: Lm, conver
     "path", ["transformer.layers.1.self_attn.in_proj", "text_linear", "depformer.slices.6.linear_out"]
 )
 def test_a_group_is_measured_with_all_else_dense(lm: Lm, conversation: Conversation, path: str) -> None:
-    found = next(price for group, price in prices(lm, [conversation]).items() if path in group.paths)
+    found = next(price for group, price in prices(lm, measure(lm, [conversation])).items() if path in group.paths)
     measured, layer = Measured(lm, [conversation]), dict(lm.named_modules())[path]
     weight, ratios, errors = layer.weight, [], {}
     for probe in PROBES:
@@ -151,10 +164,32 @@ def test_a_group_is_measured_with_all_else_dense(lm: Lm, conversation: Conversat
             assert price.kl == pytest.approx(np.mean(ratios) * errors[price.scheme], rel=0.02)
 
 
+def test_the_recipe_taken_is_the_best_of_those_tried_as_a_whole(
+    lm: Lm, conversation: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = measure(lm, [conversation])
+    found, budget = prices(lm, measured), parameter_bytes(lm) // 6
+
+    def cost(recipe: Recipe) -> float:
+        made = Lm(lm.config)
+        made.update(lm.parameters())
+        apply_recipe(made, recipe)
+        assert parameter_bytes(made) <= budget
+        return measured.kl(made)
+
+    taken = cost(choose(lm, measured, found, budget))
+    tried = []
+    for floor in searching.FLOORS:
+        monkeypatch.setattr(searching, "FLOORS", (floor,))
+        tried.append(cost(choose(lm, measured, found, budget)))
+    assert len(set(tried)) == len(tried)
+    assert taken == pytest.approx(min(tried))
+
+
 def test_costs_grow_with_the_square_of_the_error_and_shared_steps_change_together(
     lm: Lm, conversation: Conversation
 ) -> None:
-    found = prices(lm, [conversation])
+    found = prices(lm, measure(lm, [conversation]))
     shared = next(
         group for group in found if "depformer.slices.3.transformer.layers.0.gating.linear_in" in group.paths
     )
