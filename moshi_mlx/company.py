@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +21,8 @@ import numpy as np
 
 from moshi_mlx.audio.frame_queue import FrameQueue
 from moshi_mlx.audio.frames import FRAME_SECONDS, silence
-from moshi_mlx.audio.lag import HeardFrame, LagGovernor
+from moshi_mlx.audio.lag import HeardFrame
+from moshi_mlx.audio.paced import PacedGovernor
 from moshi_mlx.engine import run
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.queues import QueueClosed
@@ -30,8 +31,6 @@ from moshi_mlx.session import Batch, Generated, Reply, Session
 from moshi_mlx.stats import Stats
 
 PATIENCE = 0.5 * FRAME_SECONDS  # seconds that a tick waits for those whose frame is not there yet
-_AHEAD = 2  # ticks on their way through the stages, at most
-_BEHIND = 12  # frames, a second, during which one too many waits, before that is taken for lasting
 
 T = TypeVar("T")
 
@@ -58,35 +57,6 @@ class Guest(Protocol):
     def failed(self, error: MoshiError) -> None:
         """Nothing more will come; the member is still to be told to leave."""
         ...
-
-
-class PacedGovernor(LagGovernor):
-    """For frames that are answered at the pace of the audio, however fast the model is: no queue empties itself.
-
-    So delay that once came up (a network that stalled) stays, unless frames are dropped: silent ones.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._behind = 0  # frames that came while another waited
-
-    def answered(self, now: float) -> float:
-        since = super().answered(now)
-        self.pace = max(self.pace, FRAME_SECONDS)
-        return since
-
-    def may_take(self, frame: HeardFrame, now: float) -> bool:
-        # What is too late is dropped from the queue; a frame held back would count as missing.
-        return super().may_take(frame, now) or len(self._unanswered) < _AHEAD
-
-    def drop(self, waiting: Sequence[HeardFrame], now: float) -> int | None:
-        too_late = super().drop(waiting, now)
-        if too_late is not None:
-            return too_late
-        self._behind = self._behind + 1 if len(waiting) > 1 else 0
-        if len(waiting) > 2 or self._behind > _BEHIND:
-            return next((index for index, frame in enumerate(waiting) if frame.silent), None)
-        return None
 
 
 class Member:

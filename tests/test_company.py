@@ -276,7 +276,7 @@ class Waiting(Person):
     """A guest that can be waited for."""
 
     def __init__(self, wanted: int) -> None:
-        self.wanted, self.count = wanted, 0
+        self.wanted, self.count, self.told = wanted, 0, []
         self.in_place, self.enough = threading.Event(), threading.Event()
 
     def joined(self) -> None:

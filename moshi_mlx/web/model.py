@@ -28,7 +28,7 @@ class Phase(Enum):
 
 
 class Model:
-    """All but the work itself happens on the event loop that `start` was called on.
+    """All but the work itself happens on the event loop that `open` was called on.
 
     load: gives the Moshi, called on the model's thread. size: how many conversations there may be at once.
     """
@@ -44,11 +44,14 @@ class Model:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="moshi-model", daemon=True)
 
-    def start(self) -> None:
-        """Begin to load."""
+    def open(self) -> None:
+        """Take the running event loop for its own; what clients wait for is there."""
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._ready = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to load."""
         self._thread.start()
 
     @property

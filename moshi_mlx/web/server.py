@@ -33,8 +33,8 @@ KINDS = {".js": "text/javascript", ".wasm": "application/wasm", ".webmanifest": 
 
 HEADERS = {
     # The page loads nothing from elsewhere, and nobody else may frame it.
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; "
-    "media-src 'self' blob:; worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # the address may hold the token
     "Cache-Control": "no-cache",
@@ -77,7 +77,7 @@ class Server:
     async def start(self, host: str = "localhost", port: int = 8998, tls: ssl.SSLContext | None = None) -> int:
         """Listen, begin to load the model, and return the port. Raises ServerError if the port cannot be had."""
         self._seats = Seats(self._max_sessions)
-        self.model.start()
+        self.model.open()
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
@@ -85,6 +85,7 @@ class Server:
             await self.stop()
             reason = getattr(error, "strerror", None) or error
             raise ServerError(f"cannot listen on {host}:{port}: {reason}; choose another with --port") from error
+        self.model.start()
         return self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -117,7 +118,8 @@ class Server:
         client = Client(request, socket, self.model, self._seats, self._limits, self._describe)
         self.clients.add(client)
         self._gone.connections += 1
-        event("connected", client.name, remote=request.remote, query=request.query_string[:200] or None)
+        asked = "&".join(f"{name}={value}" for name, value in request.query.items() if name != "token")
+        event("connected", client.name, remote=request.remote, query=asked[:200] or None)
         try:
             await client.talk()
         finally:

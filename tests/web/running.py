@@ -65,7 +65,7 @@ class Running:
 class Talk:
     """A client's side of one conversation, everything that it was told in order."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         self.socket = socket
         self.messages: list[tuple[int, bytes]] = []
         self.times: list[float] = []

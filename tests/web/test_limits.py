@@ -192,7 +192,7 @@ def test_the_page_comes_with_what_browsers_insist_on(server: Running) -> None:
         status, text, answer = await fetch(server, "/")
         assert status == 200
         assert "<title>" in text
-        assert answer.headers["Content-Security-Policy"].startswith("default-src 'self'")
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         _, _, answer = await fetch(server, "/connection.js")
         assert answer.content_type == "text/javascript"
