@@ -108,6 +108,13 @@ class Talk:
             await asyncio.sleep(max(0.0, start + index / 24_000 * pace - time.monotonic()))
             await self.socket.send_bytes(b"\1" + pcm[index : index + block].astype("<f4").tobytes())
 
+    async def speak_until(self, wanted: Callable[[], object], pcm: np.ndarray | None = None) -> None:
+        """Say this, or nothing aloud, again and again: a busy machine leaves parts of it unheard."""
+        deadline = time.monotonic() + PATIENCE
+        while not wanted():
+            assert time.monotonic() < deadline, ([kind for kind, _ in self.messages], self.metadata, self.errors)
+            await self.say(np.zeros(1920 * 4, np.float32) if pcm is None else pcm)
+
     def of_kind(self, kind: int) -> list[bytes]:
         return [content for found, content in self.messages if found == kind]
 

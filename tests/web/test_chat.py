@@ -25,8 +25,9 @@ def test_raw_audio_is_answered_with_raw_audio_and_words(server: Running) -> None
     async def go() -> None:
         async with talking(server.url, "audio=pcm&seed=4") as talk:
             await talk.begun()
-            await talk.say(noise(2.4))
-            await talk.until(lambda: len(talk.audio) >= 10 and talk.text)
+            await talk.speak_until(
+                lambda: len(talk.audio) >= 10 and talk.text and talk.metadata[-1]["type"] == "stats", noise(0.8)
+            )
         assert talk.messages[0] == (0, b"")
         ready = talk.metadata[0]
         assert (ready["type"], ready["state"], ready["model"]) == ("state", "ready", "tiny")
@@ -47,11 +48,9 @@ def test_ogg_is_answered_with_whole_ogg_pages_and_no_metadata(server: Running) -
         writer, reader = sphn.OpusStreamWriter(24_000), sphn.OpusStreamReader(24_000)
         async with talking(server.url, "") as talk:
             await talk.begun()
-            pcm = noise(2.0)
-            for index in range(0, len(pcm), 1920):
-                await talk.socket.send_bytes(b"\1" + writer.append_pcm(pcm[index : index + 1920]))
-                await asyncio.sleep(0.06)
-            await talk.until(lambda: len(talk.of_kind(1)) >= 10 and talk.text)
+            while not (len(talk.of_kind(1)) >= 10 and talk.text):
+                await talk.socket.send_bytes(b"\1" + writer.append_pcm(noise(0.08)))
+                await asyncio.sleep(0.08)
         pages = talk.of_kind(1)
         assert all(page.startswith(b"OggS") for page in pages)
         assert b"OpusHead" in pages[0]
@@ -70,8 +69,7 @@ def test_every_conversation_begins_fresh(server: Running) -> None:
     async def say() -> list[np.ndarray]:
         async with talking(server.url, "audio=pcm&seed=1&text_temperature=0&audio_temperature=0") as talk:
             await talk.begun()
-            await talk.say(np.zeros(1920 * 8, np.float32), block=1920, pace=1.5)
-            await talk.until(lambda: len(talk.audio) >= 4)
+            await talk.speak_until(lambda: len(talk.audio) >= 4)
             return talk.audio[:4]
 
     first = run(say())
@@ -82,17 +80,14 @@ def test_every_conversation_begins_fresh(server: Running) -> None:
 
 def test_a_restart_begins_a_new_conversation_on_the_same_socket(server: Running) -> None:
     async def go() -> None:
-        quiet = np.zeros(1920 * 8, np.float32)
         async with talking(server.url, "audio=pcm&seed=1&text_temperature=0&audio_temperature=0") as talk:
             await talk.begun()
-            await talk.say(quiet, block=1920, pace=1.5)
-            await talk.until(lambda: len(talk.audio) >= 4)
+            await talk.speak_until(lambda: len(talk.audio) >= 4)
             await talk.socket.send_bytes(bytes([3, 3]))
             await talk.until(lambda: {"type": "reset"} in talk.metadata)
             before = [kind for kind, content in talk.messages if kind == 1 or (kind == 4 and b"reset" in content)]
             count = before.index(4)
-            await talk.say(quiet, block=1920, pace=1.5)
-            await talk.until(lambda: len(talk.audio) >= count + 4)
+            await talk.speak_until(lambda: len(talk.audio) >= count + 4)
         for again, first in zip(talk.audio[count:], talk.audio[:4], strict=False):
             assert np.array_equal(again, first)
 
@@ -104,7 +99,7 @@ def test_a_conversation_may_have_an_end(server: Running) -> None:
         async with talking(server.url, "audio=pcm&max_steps=3") as talk:
             await talk.begun()
             with suppress(ConnectionError):
-                await talk.say(noise(4))
+                await talk.speak_until(lambda: talk.closed)
             await talk.end()
             assert talk.socket.close_code == 1000
             assert len(talk.audio) <= 3
@@ -189,8 +184,7 @@ def test_four_talk_at_once_and_each_hears_its_own(tiny_moshi: Moshi) -> None:
         query = f"audio=pcm&seed={seed}"
         async with talking(running.url, query) as talk:
             await talk.begun()
-            while len(talk.audio) < 12:
-                await talk.say(noise(0.4))
+            await talk.speak_until(lambda: len(talk.audio) >= 12, noise(0.4))
             return talk
 
     async def go() -> list[Talk]:

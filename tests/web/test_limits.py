@@ -70,8 +70,7 @@ def test_what_is_no_audio_is_ignored(server: Running) -> None:
             await talk.socket.send_bytes(b"\3\x07")
             await talk.socket.send_bytes(b"\1\0\0")
             await talk.socket.send_bytes(b"\1" + np.full(1920, np.nan, "<f4").tobytes())
-            while len(talk.audio) < 3:
-                await talk.say(np.zeros(1920 * 4, np.float32))
+            await talk.speak_until(lambda: len(talk.audio) >= 3)
             assert not talk.errors
             assert {"type": "reset"} not in talk.metadata
 
@@ -206,8 +205,7 @@ def test_programs_can_ask_how_it_goes(server: Running) -> None:
         assert (status, json.loads(text)) == (200, {"status": "ok", "sessions": 0, "waiting": 0})
         async with talking(server.url) as talk:
             await talk.begun()
-            while len(talk.audio) < 3:
-                await talk.say(np.zeros(1920 * 4, np.float32))
+            await talk.speak_until(lambda: len(talk.audio) >= 3)
             metrics = await samples(server)
             assert metrics["moshi_sessions"] == 1
             assert metrics["moshi_lag_seconds"] > 0

@@ -97,6 +97,7 @@ def test_packets_that_are_not_opus_do_not_silence_what_follows(messages: list[by
     for size in (1, 3, 200):
         wire.read(make_page(b"\xff" * size, 0))
     assert wire.refused
+    assert len(wire.read(make_page(b"", 0))) == 0
     got = np.concatenate([*before, *(wire.read(message) for message in messages[10:])])
     assert np.corrcoef(got[-48_000:], heard[-48_000:])[0, 1] > 0.999
 
