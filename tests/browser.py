@@ -72,6 +72,12 @@ def page(chromium: Browser, url: str, **options: Any) -> Iterator[Page]:
     assert not errors, errors
 
 
+def until(opened: Page, condition: str) -> None:
+    """Wait until an expression is true. `Page.wait_for_function` would need what the page's policy forbids."""
+    looking = f"const look = () => ({condition}) ? done() : setTimeout(look, 20); look();"
+    opened.evaluate(f"new Promise((done) => {{ {looking} }})")
+
+
 def _refused(text: str, errors: list[str]) -> None:
     """What the page's policy forbids is told on the console alone."""
     if "Content Security Policy" in text:

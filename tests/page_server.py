@@ -91,7 +91,8 @@ class PageServer:
         self.say(b"\x04" + json.dumps(metadata).encode())
 
     def hang_up(self, code: int) -> None:
-        """Close every connection."""
+        """Close every connection, and echo no more: what is sent meanwhile would break it off instead."""
+        self.echo = False
         self._do(lambda ws: ws.close(code=code))
 
     def _do(self, action: Callable[[web.WebSocketResponse], Awaitable[Any]]) -> None:

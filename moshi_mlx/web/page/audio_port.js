@@ -31,7 +31,8 @@ export class AudioPort extends EventTarget {
     const context = new AudioContext({ latencyHint: "interactive" });
     this.#context = context;
     try {
-      context.resume(); // not awaited: some browsers resolve it only once there is a microphone
+      // Not awaited: some browsers resolve it only once there is a microphone. Closing the context rejects it.
+      context.resume().catch(() => {});
       await context.audioWorklet.addModule(new URL("./worklets/processor.js", import.meta.url));
       if (this.#context !== context) return; // closed meanwhile
       this.#node = new AudioWorkletNode(context, "duplex", {

@@ -8,6 +8,7 @@ const FIRST_WAIT = 0.5; // seconds before the first attempt to connect again; ea
 const LONGEST_WAIT = 10; // ... up to this
 // Closed by a server that goes or a network that breaks (RFC 6455, 7.4.1): worth another try. All else is told.
 const GOING = new Set([1001, 1005, 1006, 1012, 1013, 1014]);
+const RESTARTS = new Set([1001, 1012]); // whatever it said before
 
 /**
  * Events: "state" ({name, ...}: see `state`), "ready" (what the server says of itself), "begin" (a new conversation:
@@ -119,7 +120,7 @@ export class Conversation extends EventTarget {
 
   async #closed({ began, code, said }) {
     const ended = this.#connection;
-    if (!GOING.has(code)) return this.#fail(new Failure("server", said));
+    if (!GOING.has(code) || (said && !RESTARTS.has(code))) return this.#fail(new Failure("server", said));
     if (!began) {
       const reason = await refusal(this.#query());
       if (this.#connection !== ended || !this.isOn) return;

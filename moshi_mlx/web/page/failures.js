@@ -52,7 +52,7 @@ const WORDS = {
   }),
   paused: () => ({
     title: "The sound is paused",
-    remedy: "Another app or the browser has stopped it.",
+    remedy: "Another app or the browser has stopped it, or there is no speaker to play on.",
     action: "Go on",
   }),
   speaker: (name) => ({

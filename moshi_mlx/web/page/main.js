@@ -149,6 +149,7 @@ stage.pressed = ({ code }) => {
   else talk();
 };
 window.addEventListener("unhandledrejection", ({ reason }) => stage.trouble(failureOf(reason)));
+window.addEventListener("error", ({ error }) => error && stage.trouble(failureOf(error)));
 window.addEventListener("pagehide", () => conversation.end());
 
 // Buttons and keys
@@ -162,7 +163,8 @@ function save() {
   const name = `moshi ${new Date().toLocaleString("sv").replaceAll(":", ".")}`; // 2026-01-31 12.00.00
   const text = transcript.toText(`${field("model").textContent || "Moshi"}, ${name.slice(6)}`, recording.forgotten);
   download(recording.toWav(), `${name}.wav`);
-  download(new Blob([text], { type: "text/plain" }), `${name}.txt`);
+  const later = () => download(new Blob([text], { type: "text/plain" }), `${name}.txt`);
+  setTimeout(later, 400); // Safari drops the second of two at once
 }
 
 function download(blob, name) {

@@ -58,7 +58,7 @@ export class Stage {
   mute(muted) {
     this.muted = muted;
     this.field("mute").setAttribute("aria-pressed", String(muted));
-    this.field("mute").firstChild.textContent = muted ? "Unmute " : "Mute ";
+    this.field("mute").firstChild.textContent = muted ? "Muted " : "Mute ";
     document.body.toggleAttribute("data-muted", muted);
     this.#status();
   }

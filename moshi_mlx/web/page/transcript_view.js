@@ -71,6 +71,7 @@ function drawVoice(place, { begin, end, peaks }) {
   const drawing = place.firstChild;
   const bars = Math.ceil((end - begin) / (BLOCKS * 0.02)); // the silence after it is not drawn
   const width = bars * BAR;
+  if (drawing.getAttribute("width") === String(width)) return; // it grows by a bar every 60 ms
   let path = "";
   for (let bar = 0; bar < bars; bar++) {
     const peak = Math.max(0, ...peaks.slice(bar * BLOCKS, (bar + 1) * BLOCKS));

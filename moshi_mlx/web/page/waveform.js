@@ -17,6 +17,7 @@ export class Waveform {
 
   clear() {
     this.#columns = [];
+    this.#blocks = 0;
     this.#draw();
   }
 
