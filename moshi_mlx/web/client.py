@@ -136,11 +136,11 @@ class Client:
 
     async def _read(self) -> None:
         async for message in self._socket:
+            if message.type is WSMsgType.ERROR:
+                raise Gone(str(message.data))
             if message.type is not WSMsgType.BINARY or not message.data:
                 continue
             data: bytes = message.data
-            if len(data) > wire.MAX_MESSAGE:
-                raise ProtocolError(f"a message of {len(data)} bytes: at most {wire.MAX_MESSAGE} expected")
             if data[0] == wire.Kind.AUDIO:
                 self._hear(data[1:])
             elif data[:2] == bytes([wire.Kind.CONTROL, wire.RESTART]):

@@ -14,6 +14,7 @@ from moshi_mlx.errors import MoshiError, ServerError
 from moshi_mlx.sampling import SamplingConfig
 from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
+from moshi_mlx.web.chat_socket import ChatSocket
 from moshi_mlx.web.client import Client, Limits
 from moshi_mlx.web.events import event
 from moshi_mlx.web.metrics import CONTENT_TYPE, Totals, render
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from moshi_mlx.moshi import Moshi
 
 PAGE = Path(__file__).parent / "page"
-ROOM = 4 * 1024 * 1024  # bytes: longer messages end the connection before they can be answered with an error
 STOP_SECONDS = 1.0  # for clients and the model to finish
 
 KINDS = {".js": "text/javascript", ".wasm": "application/wasm", ".webmanifest": "application/manifest+json"}
@@ -108,12 +108,7 @@ class Server:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
         if self._stopping or self._seats.waiting >= self._limits.waiting:
             raise web.HTTPServiceUnavailable(text="too many are waiting for a place; try again later\n")
-        socket = web.WebSocketResponse(
-            compress=False,
-            max_msg_size=ROOM,
-            heartbeat=self._limits.heartbeat,
-            timeout=self._limits.goodbye,
-        )
+        socket = ChatSocket(self._limits.heartbeat, self._limits.goodbye)
         await socket.prepare(request)
         client = Client(request, socket, self.model, self._seats, self._limits, self._describe)
         self.clients.add(client)
