@@ -78,6 +78,7 @@ def draw(path: Path, reference: str, qualities: Sequence[Quality]) -> None:
         axes.errorbar(megabytes, value, yerr=[[value - low], [max(high - value, 0)]], fmt="o", capsize=3)
         axes.annotate(one.candidate, (megabytes, value), xytext=(6, 4), textcoords="offset points")
     axes.set_yscale("log")
+    axes.margins(x=0.15)  # room for the names
     axes.grid(alpha=0.3)
     try:
         figure.savefig(path, dpi=120)
