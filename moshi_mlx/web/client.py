@@ -203,6 +203,8 @@ class Client:
         code = self._code
 
         async def last_words() -> None:
+            while self._outbox and not self._sending:  # else a message is half sent
+                await self._socket.send_bytes(self._outbox.popleft())
             if isinstance(reason, MoshiError):
                 await self._socket.send_bytes(wire.error(str(reason)))
             await self._socket.close(code=code)
@@ -229,8 +231,9 @@ class Client:
                 await self._joined
                 await asyncio.to_thread(self.member.prepare)
                 self._send(wire.HANDSHAKE)
-                self._tell(type="state", state="ready", **self._describe())
-                event("talking", self.name, seed=wishes.seed)
+                seed = self.member.session.seed if self.member.session else None
+                self._tell(type="state", state="ready", seed=seed, **self._describe())
+                event("talking", self.name, seed=seed)
                 self._intake.clear()
                 self._heard_last = time.monotonic()
                 self._talking = True
