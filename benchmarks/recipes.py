@@ -2,8 +2,8 @@
 
     scripts/with_blas.sh python benchmarks/recipes.py [--model nano] [--questions 12] [--out .bench/recipes.json]
 
-Recipes are searched and levels calibrated on one half of Nano's questions, and judged on the other half, asked by
-other voices (flite's). Fails where a searched recipe is not closer to the dense model than the uniform one of as
+Recipes are searched and levels calibrated on some of one half of Nano's questions, and judged on the other half,
+asked by other voices (flite's). Fails where a searched recipe is not closer to the dense model than the uniform one of as
 many bytes. The table goes to stdout in Markdown, all figures to a JSON file, the recipes next to it.
 """
 
@@ -49,13 +49,17 @@ UNIFORM = {
     "q3-g64": Recipe("q3-g64", Scheme(3, 64)),
 }
 CALIBRATED = ("q8", "q4", "q4-g64", "q3-g64")
-OTHERS = {name: RECIPES[name] for name in ("mxfp8", "mxfp4", "nvfp4", "mixed")}
+ENDS = ("text_linear", "text_emb", "depformer.slices.*.linear_out", "transformer.layers.0.*")
+OTHERS = {
+    **{name: RECIPES[name] for name in ("mxfp8", "mxfp4", "nvfp4", "mixed")},
+    "ends": Recipe("ends", RECIPES["q4"].scheme, {path: Scheme(8, 64).block() for path in ENDS}),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=nano.NAME)
-    parser.add_argument("--questions", type=int, default=12, help="in each half")
+    parser.add_argument("--questions", type=int, default=12, help="to search on")
     parser.add_argument("--out", type=Path, default=Path(".bench/recipes.json"))
     options = parser.parse_args()
     if not shutil.which("flite"):
@@ -79,7 +83,7 @@ class Bench:
         widen_on_cpu(lm)
         asked = list(nano.questions())
         self.searched = self._talk(lm, codec, asked[0::2][:questions], SEARCH_VOICES)
-        judged = self._talk(lm, codec, asked[1::2][:questions], JUDGE_VOICES)
+        judged = self._talk(lm, codec, asked[1::2], JUDGE_VOICES)
         self.measured = Measured(lm, judged)
         self.columns: dict[str, Differences] = {}
 

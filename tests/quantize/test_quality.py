@@ -201,3 +201,12 @@ def test_chips_of_several_widths_are_told_apart() -> None:
     found = bandwidths()
     assert found["M1"] == 68
     assert (found["M4 Max"], found["M4 Max 40 cores"]) == (410, 546)
+
+
+def test_a_model_that_only_writes_is_judged_by_its_text(tmp_path: Path, recording: np.ndarray) -> None:
+    config = {**TINY, "dep_q": 0, "n_q": 8, "delays": [0] * 9, "num_layers": 1}
+    checkpoint = Checkpoint.resolve(write_random_checkpoint(tmp_path / "text", config))
+    found = Judge(checkpoint, [recording[:3840]]).judge(parse_candidate("q4"))
+    assert [stream.stream for stream in found.streams] == ["text"]
+    assert found.kl.value == found.kl_text.value > 0
+    assert found.kl_audio.value == 0
