@@ -3,8 +3,8 @@
     scripts/with_blas.sh python benchmarks/recipes.py [--model nano] [--questions 12] [--out .bench/recipes.json]
 
 Recipes are searched and levels calibrated on some of one half of Nano's questions, and judged on the other half,
-asked by other voices (flite's). Fails where a searched recipe is not closer to the dense model than the uniform one of as
-many bytes. The table goes to stdout in Markdown, all figures to a JSON file, the recipes next to it.
+asked by other voices (flite's). Fails where a searched recipe is not closer to the dense model than the uniform
+one of as many bytes. The table goes to stdout in Markdown, all figures to a JSON file, the recipes next to it.
 """
 
 import argparse
