@@ -21,7 +21,7 @@ OPTIONS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 GRANT = "--use-fake-ui-for-media-stream"  # says yes when the page asks for the microphone
-MILLISECONDS = 20_000  # that anything may take before a test gives up
+MILLISECONDS = 30_000  # that anything may take before a test gives up
 
 
 def program() -> str | None:

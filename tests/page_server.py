@@ -51,7 +51,7 @@ class PageServer:
         self.controls: list[int] = []
         self.samples = 0
         self.counts: set[int] = set()  # samples of the audio messages
-        self.loudest = 0.0  # sample
+        self.loudest = self.last = 0.0  # sample: of all, and of the last message
         self._sockets: list[web.WebSocketResponse] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -149,7 +149,8 @@ class PageServer:
                     pcm = np.frombuffer(content, "<f4")
                     self.samples += len(pcm)
                     self.counts.add(len(pcm))
-                    self.loudest = max(self.loudest, float(np.abs(pcm).max(initial=0)))
+                    self.last = float(np.abs(pcm).max(initial=0))
+                    self.loudest = max(self.loudest, self.last)
                     part = np.concatenate([part, pcm])
                     while self.echo and len(part) >= self.frame:
                         await ws.send_bytes(b"\x01" + part[: self.frame].tobytes())
