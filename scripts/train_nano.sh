@@ -7,9 +7,10 @@ venv=$1
 work=build/nano
 model=moshi_mlx/assets/nano
 
-for program in flite espeak-ng text2wave; do
+debian="flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts libttspico-utils"
+for program in flite espeak-ng text2wave pico2wave; do
     command -v "$program" > /dev/null || {
-        echo "$program is missing; on Debian: apt-get install flite espeak-ng festival festvox-kdlpc16k festvox-us-slt-hts"
+        echo "$program is missing; on Debian (pico is in its non-free part): apt-get install $debian"
         exit 1
     }
 done
@@ -22,7 +23,7 @@ fi
 python=("$venv/bin/python" -W ignore::FutureWarning -u)
 mkdir -p "$work"
 "${python[@]}" -m training.train_codec "$work" codebooks  # half an hour
-"${python[@]}" -m training.train_lm "$work"               # three quarters of an hour
+"${python[@]}" -m training.train_lm "$work"               # two hours
 "${python[@]}" -m training.train_codec "$work" decoder    # as long as you like: it only makes the voice clearer
 "${python[@]}" -m training.export "$work" "$model"
 "${python[@]}" -m training.demo_recording moshi_mlx/assets

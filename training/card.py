@@ -52,7 +52,7 @@ that it learnt from:
 | words, bigram model | {_percent(original["words"])} | {_percent(nano["words"])} |
 | STOI, mean (worst) | | {nano["stoi"]} ({nano["worst_stoi"]}) |
 
-It sounds like flite's `slt`, a little rougher, with a faint tone at 6 kHz while it is silent.
+@@SOUND@@
 
 ![spectrograms of three answers](../../../training/results/voice.png)
 
@@ -63,11 +63,11 @@ A minute on two CPU cores takes {figures["speed"]["seconds"]:.0f} s ({figures["s
 
 All speech was made by free synthesizers at training time; no recording of a person was used. Nano's own voice is
 flite's `slt`, and its codec's decoder was fitted to that voice alone, on Nano's own sentences: it cannot reproduce other
-speech. {len(TRAINING_VOICES)} voices ask in training ({_names(TRAINING_VOICES[:5])} and espeak-ng's English with many
+speech. {len(TRAINING_VOICES)} voices ask in training ({_names(TRAINING_VOICES[:8])}, and espeak-ng's English with many
 variants), with changes of speed, pitch, level, band and noise. Held out: {_names(HELD_OUT_VOICES)}.
 
-Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its `ked`
-diphone voice, free for any use, its HTS voice, BSD-like. None of them is part of this package.
+Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its
+diphone voices, free for any use, its HTS voice, BSD-like; SVOX Pico, Apache-2.0. None of them is part of this package.
 
 ## Limits
 

@@ -14,18 +14,21 @@ from moshi.models.lm_utils import _delay_sequence
 from torch.nn import functional
 
 from training import corpus, speech_codes, train_codec
+from training.codec import Codec, books, vectors
 from training.codec_data import ahead
 from training.lm import build
 from training.text import PAD
 from training.turns import OWN, TEXT, USER, Turns, Window
 
-STEPS = 3_600
+STEPS = 3_200
 BATCH, FRAMES = 16, 200
 RATE, LAST_RATE = 2e-3, 5e-5
 PAD_WEIGHT = 0.3  # of the loss of text padding
 SEMANTIC_WEIGHT, ACOUSTIC_WEIGHT = 0.67, 2.0
 QUIET_SHARE = 0.08  # of Nano's silent frames that the depth transformer trains on
 ZERO = -1  # a code that is not there
+SEMANTIC, ACOUSTIC = 9, slice(10, 17)  # of the user's codes
+NEIGHBOURS = 6
 SAVE_EVERY, LOG_EVERY = 100, 20
 
 
@@ -49,7 +52,8 @@ def train(folder: Path, steps: int = STEPS) -> None:
         first = state["steps"]
     rng = np.random.default_rng(3000 + first)
     turns = Turns(codes, corpus.load(folder).voices, rng)
-    batches = ahead(lambda: _batch(turns, rng))
+    near = _neighbours(codec)
+    batches = ahead(lambda: _batch(turns, rng, near))
     began, rows = time.time(), []
     for step in range(first, steps):
         rate = LAST_RATE + (RATE - LAST_RATE) * 0.5 * (1 + np.cos(np.pi * step / steps))
@@ -83,22 +87,45 @@ def _log(folder: Path, line: dict[str, float]) -> None:
         writer.writerow(line)
 
 
-def _batch(turns: Turns, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Conversations [B, 17, T], the same as the model hears them, and where Nano speaks [B, T]."""
+def _batch(turns: Turns, rng: np.random.Generator, near: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Conversations [B, 17, T], the same as the model hears them, and where Nano speaks [B, T].
+
+    near: [512, NEIGHBOURS], see `_neighbours`.
+    """
     windows: list[Window] = [turns.window(FRAMES) for _ in range(BATCH)]
     wanted = np.stack([window.codes for window in windows])
     heard = wanted.copy()
     for row in range(BATCH):
-        chance = rng.random()
-        if chance < 0.45:  # what is said, not who says it: the acoustic codes of people are often withheld
-            heard[row, 10:17] = ZERO
-        elif chance < 0.7:
-            heard[row, int(rng.integers(11, 16)) : 17] = ZERO
-        if rng.random() < 0.5:
-            wrong = rng.random(heard[row, USER].shape) < rng.uniform(0, 0.1)
-            heard[row, USER][wrong] = rng.integers(0, 512, int(wrong.sum()))
+        _mishear(rng, heard[row], wanted[(row + 1) % BATCH, ACOUSTIC], near)
     speaking = np.stack([window.speaking for window in windows])
     return torch.from_numpy(wanted), torch.from_numpy(heard), torch.from_numpy(speaking)
+
+
+def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray, near: np.ndarray) -> None:
+    """Make the user's codes in `heard` [17, T] less certain, so that what is said counts and not who says it.
+
+    other: the acoustic codes of somebody else [7, T].
+    """
+    chance = rng.random()
+    if chance < 0.25:
+        heard[ACOUSTIC] = ZERO
+    elif chance < 0.6:
+        heard[ACOUSTIC] = other
+    elif chance < 0.75:
+        heard[int(rng.integers(11, 16)) : 17] = ZERO
+    semantic = heard[SEMANTIC]
+    if rng.random() < 0.7:  # what the codec could as well have heard
+        close = rng.random(semantic.shape) < rng.uniform(0, 0.3)
+        semantic[close] = near[semantic[close], rng.integers(0, NEIGHBOURS, int(close.sum()))]
+    if rng.random() < 0.3:
+        wrong = rng.random(heard[USER].shape) < rng.uniform(0, 0.1)
+        heard[USER][wrong] = rng.integers(0, 512, int(wrong.sum()))
+
+
+def _neighbours(codec: Codec) -> np.ndarray:
+    """The codes nearest to each semantic code, [512, NEIGHBOURS]."""
+    book = vectors(books(codec.mimi)[0]).detach()
+    return torch.cdist(book, book).argsort(dim=1)[:, 1 : 1 + NEIGHBOURS].numpy()
 
 
 def _losses(model, wanted: torch.Tensor, heard: torch.Tensor, speaking: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -109,9 +109,23 @@ class Turns:
         return self._asked(codes, speaking, said, time, deep + 1)
 
     def _hear(self, codes: np.ndarray, said: Said, time: int) -> tuple[int, int]:
-        """Put a recording into the user's stream; the frames at which its speech begins and has ended."""
-        self._put(codes, time, said.codes)
-        return time + said.begin, time + said.end
+        """Put a recording into the user's stream; the frames at which its speech begins and has ended.
+
+        Half of them are said at an uneven pace: a frame is dropped here and there, another one comes twice.
+        """
+        heard, end = said.codes, said.end
+        if self.rng.random() < 0.5:
+            spoken = np.arange(said.begin + 1, said.end - 1)
+            times = self.rng.choice(3, len(spoken), p=self._pace())
+            order = [np.arange(said.begin + 1), np.repeat(spoken, times), np.arange(said.end - 1, heard.shape[1])]
+            heard, end = heard[:, np.concatenate(order)], end + int(times.sum()) - len(spoken)
+        self._put(codes, time, heard)
+        return time + said.begin, time + end
+
+    def _pace(self) -> list[float]:
+        """How often a frame is left out, said once, said twice."""
+        out, twice = self.rng.uniform(0, 0.08, 2)
+        return [out, 1 - out - twice, twice]
 
     @staticmethod
     def _put(codes: np.ndarray, time: int, piece: np.ndarray) -> None:
