@@ -183,9 +183,13 @@ def test_an_error_of_the_microphone_is_raised(tiny_moshi: Moshi) -> None:
         raise AudioDeviceError("the microphone has gone")
 
     audio.at[3] = gone
-    with tiny_moshi.session(seed=5) as session, pytest.raises(AudioDeviceError, match="has gone"):
-        Live(session, audio).run()
+    with tiny_moshi.session(seed=5) as session:
+        live = Live(session, audio)
+        with pytest.raises(AudioDeviceError, match="has gone"):
+            live.run()
     assert audio.closed.is_set()
+    assert live.stats.frames == 3
+    assert live.stats.seconds > 0, "it was counted until then"
 
 
 def test_a_refresh_comes_with_the_next_frame_and_the_voice_goes_on(tiny_moshi: Moshi) -> None:

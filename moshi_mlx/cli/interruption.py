@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_END = b"\0"  # no signal has this number
 
 
 class Interruption:
@@ -19,25 +23,45 @@ class Interruption:
 def interruptible(stop: Callable[[], None]) -> Iterator[Interruption]:
     """While the block lasts, Ctrl-C (or SIGTERM) calls `stop` on a thread of its own, which should end the block.
 
-    An exception could strike anywhere: between the two halves of a line, or where Python swallows it, as in a
-    finalizer. Who is impatient and presses it again gets KeyboardInterrupt as ever. Only the main thread ever sees
-    Ctrl-C; elsewhere nothing is changed.
+    KeyboardInterrupt would not do. It could strike anywhere: between the two halves of a line, or where Python
+    swallows it, as in a finalizer. And it may never come: the system may give a signal to any thread, and a main
+    thread that waits for a lock then does not wake up (seen with PortAudio's threads, when no frames came any more).
+    Who is impatient and presses it again gets KeyboardInterrupt as ever. Only the main thread can do this;
+    elsewhere nothing is changed.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
 
-    def handle(number: int, frame: object) -> None:
-        if interruption.came:
+    def watch() -> None:
+        while (came := os.read(reader, 1)) != _END:
+            if came[0] in SIGNALS and not interruption.came:
+                interruption.came = True
+                stop()
+
+    pressed: list[int] = []
+
+    def press(number: int, frame: object) -> None:
+        pressed.append(number)
+        if len(pressed) > 1:
             raise KeyboardInterrupt
-        interruption.came = True
-        # Not here: this thread may hold the very lock that stopping needs.
-        threading.Thread(target=stop, name="moshi-stop", daemon=True).start()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    watcher = threading.Thread(target=watch, name="moshi-interruption", daemon=True)
+    watcher.start()
+    before = {number: signal.signal(number, press) for number in SIGNALS}
+    other = signal.set_wakeup_fd(
+        writer, warn_on_full_buffer=False
+    )  # written to by whichever thread gets the signal
     try:
         yield interruption
     finally:
+        signal.set_wakeup_fd(other)
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.write(writer, _END)
+        watcher.join()
+        os.close(reader)
+        os.close(writer)

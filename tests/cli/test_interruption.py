@@ -29,6 +29,26 @@ def test_it_stops_from_another_thread_and_raises_nothing_here(number: int) -> No
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_that_another_thread_gets_stops_a_main_thread_that_waits() -> None:
+    """The system chooses the thread; Python runs handlers in the main one, which does not wake up for it."""
+    stopped = threading.Event()
+    other = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+    with interruptible(stopped.set) as interruption:
+        other.start()
+        assert stopped.wait(PATIENCE)
+    assert interruption.came
+    other.join()
+
+
+def test_it_leaves_nothing_behind() -> None:
+    open_files = len(os.listdir("/dev/fd"))
+    threads = threading.active_count()
+    for _ in range(3):
+        with interruptible(lambda: None):
+            pass
+    assert (len(os.listdir("/dev/fd")), threading.active_count()) == (open_files, threads)
+
+
 def test_a_lock_that_is_held_here_is_no_deadlock() -> None:
     lock, stopped = threading.Lock(), threading.Event()
 
