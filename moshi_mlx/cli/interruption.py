@@ -25,8 +25,8 @@ def interruptible(stop: Callable[[], None]) -> Iterator[Interruption]:
 
     KeyboardInterrupt would not do. It could strike anywhere: between the two halves of a line, or where Python
     swallows it, as in a finalizer. And it may never come: the system may give a signal to any thread, and a main
-    thread that waits for a lock then does not wake up (seen with PortAudio's threads, when no frames came any more).
-    Who is impatient and presses it again gets KeyboardInterrupt as ever. Only the main thread can do this;
+    thread that waits for a lock then does not wake up (seen beside PortAudio's threads, when no frames came any
+    more). Who is impatient and presses it again gets KeyboardInterrupt as ever. Only the main thread can do this;
     elsewhere nothing is changed.
     """
     interruption = Interruption()
@@ -52,9 +52,8 @@ def interruptible(stop: Callable[[], None]) -> Iterator[Interruption]:
     watcher = threading.Thread(target=watch, name="moshi-interruption", daemon=True)
     watcher.start()
     before = {number: signal.signal(number, press) for number in SIGNALS}
-    other = signal.set_wakeup_fd(
-        writer, warn_on_full_buffer=False
-    )  # written to by whichever thread gets the signal
+    # Whichever thread gets the signal writes to it.
+    other = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield interruption
     finally:
