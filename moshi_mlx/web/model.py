@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from moshi_mlx.company import Company
 from moshi_mlx.stats import Stats
+from moshi_mlx.web.events import event
 
 if TYPE_CHECKING:
     from moshi_mlx.moshi import Moshi
@@ -52,6 +54,7 @@ class Model:
 
     def start(self) -> None:
         """Begin to load."""
+        self._began = time.monotonic()
         self._thread.start()
 
     @property
@@ -80,6 +83,10 @@ class Model:
     def working(self) -> bool:
         """Whether its thread has not ended."""
         return self._thread.is_alive()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end of its thread, not on the event loop."""
+        self._thread.join(seconds)
 
     def close(self) -> None:
         """End all conversations after the frame at hand."""
@@ -121,6 +128,7 @@ class Model:
     def _is_ready(self) -> None:
         self.phase = Phase.READY
         self._ready.set()
+        event("ready", seconds=time.monotonic() - self._began)
 
     def _has_ended(self, error: BaseException | None) -> None:
         self.phase = Phase.ENDED

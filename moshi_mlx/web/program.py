@@ -129,8 +129,10 @@ async def _serve(server: Server, place: Place, browser: bool, quiet: bool) -> bo
     ended = asyncio.create_task(server.model.ended())
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
     await server.stop()
+    # Not only its work: a thread that is still being taken down when the interpreter ends makes MLX abort.
+    await asyncio.to_thread(server.model.join, STOP_SECONDS)
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(ended, STOP_SECONDS)
+        await asyncio.wait_for(ended, 0.1 * STOP_SECONDS)
     return stopped.done() and stopped.result() == signal.SIGINT
 
 

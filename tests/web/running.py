@@ -54,7 +54,7 @@ class Running:
         """Stop; how long the server took, in seconds."""
         began = time.monotonic()
         self.call(self.server.stop())
-        self.server.model._thread.join(PATIENCE)
+        self.server.model.join(PATIENCE)
         took = time.monotonic() - began
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(PATIENCE)

@@ -103,9 +103,17 @@ def test_it_says_where_it_is_and_ends_when_told(serve: Callable[..., Program], n
     program = serve("--model", "nano", "--port", 0, "--no-browser", "--offline")
     url = program.until(r"listening on (http://localhost:\d+)\n")[1]
     assert get(f"{url}/")[0] == 200
+    program.until(r" ready seconds=\d")
     asked = time.monotonic()
     assert program.end(number) == code
     assert time.monotonic() - asked < 10, "two seconds, and a busy machine's share"
+    assert "Traceback" not in program.printed
+
+
+def test_it_can_be_ended_while_it_loads(serve: Callable[..., Program]) -> None:
+    program = serve("--model", "nano", "--port", 0, "--no-browser")
+    program.until("listening on")
+    assert program.end() == 130
     assert "Traceback" not in program.printed
 
 
