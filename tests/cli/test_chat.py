@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from tests.sound_card import SoundCard, sound_card
 
 __all__ = ["sound_card"]
 PATIENCE = 120  # seconds for what takes a few: the machine may be busy
-ATTEMPTS = 4  # to be understood: on a busy machine parts of a question are lost
+ATTEMPTS = 6  # to be understood: on a busy machine parts of a question are lost
 
 
 class Chat:
@@ -183,9 +184,8 @@ def test_where_the_milliseconds_go(sound_card: SoundCard, chat: Callable[..., Ch
     assert {"a frame fills", "echo canceller", "encode", "generate", "decode"} <= set(rungs)
     assert ladder["mouth_to_ear_ms"] == pytest.approx(sum(rungs.values()), abs=0.1)
     assert ladder["mouth_to_ear_ms"] > 160, "a frame and the model's own delay"
-    assert ladder["heard"], (
-        "on a busy machine those are left out that frames were dropped behind, but some are left"
-    )
+    # A busy machine leaves frames out, and clicks before them do not count.
+    assert (ladder["heard"] > 0) == ("air and drivers, beyond what the system says" in rungs)
     assert "listen to 10 clicks" in talk.errors
 
 
@@ -232,7 +232,10 @@ def test_a_folder_with_a_conversation_is_not_written_over(chat: Callable[..., Ch
 def test_killed_it_leaves_what_was_said(chat: Callable[..., Chat], tmp_path: Path) -> None:
     talk = chat("--model", "nano", "--json", "--save", tmp_path / "talk")
     talk.wait_for(is_ready)
-    threading.Event().wait(2.5)
+    mix = tmp_path / "talk" / "mix.wav"
+    deadline = time.monotonic() + PATIENCE
+    while soundfile.info(mix).frames < 12 * 1920 and time.monotonic() < deadline:
+        time.sleep(0.1)
     os.kill(talk.process.pid, signal.SIGKILL)
     talk.end()
-    assert soundfile.info(tmp_path / "talk" / "mix.wav").frames >= 12 * 1920
+    assert soundfile.info(mix).frames >= 12 * 1920
