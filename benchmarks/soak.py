@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import cycle, islice
 from pathlib import Path
@@ -61,6 +61,8 @@ def main() -> None:
         live = Live(session, audio, [log], frames=options.minutes * MINUTE, refresher=refresher)
         log.stats = live.stats
         live.run()
+        log.report["refresh"] = {"frames": refresher.kept, "ms": timed(session.refresh)}
+        log.write_report()
     print(table(log.report))
 
 
@@ -184,6 +186,16 @@ def resident() -> float:
     return round(sum(int(row[2]) for row in mine) / 1024, 1)
 
 
+def timed(call: Callable[[], None]) -> float:
+    """Milliseconds, the median of five."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        call()
+        times.append(1000 * (time.perf_counter() - start))
+    return round(float(np.median(times)), 1)
+
+
 def table(report: dict[str, Any]) -> str:
     """The rows of RESULTS.md."""
     rows = report["minutes"]
@@ -200,6 +212,8 @@ def table(report: dict[str, Any]) -> str:
     for key in late:
         if key not in ("minute", "wall_s"):
             lines.append(f"| {key.replace('_', ' ')} | {early[key]} | {late[key]} |")
+    if refresh := report.get("refresh"):
+        lines.append(f"| a refresh with {refresh['frames']} frames, ms | | {refresh['ms']} |")
     return "\n".join(lines)
 
 
