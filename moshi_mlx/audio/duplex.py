@@ -105,6 +105,7 @@ class Duplex:
         self._lag = self._waited = self._buffered = 0.0
         self._input_level = self._output_level = level(silence())
         self._slow = 0
+        self._has_spoken = False
         self._warned_of_permission = self._warned_of_slowness = False
         self._tried_after = 0  # sounds; a microphone that stays silent is opened anew only once
         self._closing = False
@@ -125,14 +126,20 @@ class Duplex:
             raise self._error
 
     def write(self, reply: Reply) -> None:
-        """Play a reply; one without audio is silence. Never waits."""
+        """Play a reply; one without audio is silence, before all others nothing. Never waits."""
         waited, buffered = self._queue.answered(), self._speaker.delay
         latency = sum(self._device_latencies())
         fixed = FRAME_SECONDS + min(latency, DEVICE_BUDGET)
         self._waited, self._buffered = waited, buffered
         self._lag = waited + FRAME_SECONDS + latency + buffered
         self._speaker.limit(LAG_LIMIT - waited - fixed)
-        self._speaker.write(silence() if reply.audio is None else reply.audio)
+        # The first reply has no audio, and comes sooner than all others, for its frame is not encoded: played as
+        # silence it would make the next one seem late.
+        if reply.audio is not None:
+            self._speaker.write(reply.audio)
+            self._has_spoken = True
+        elif self._has_spoken:
+            self._speaker.write(silence())
         self._governor.overhead = fixed + self._speaker.cushion
         self._slow = self._slow + 1 if self._governor.pace > FRAME_SECONDS else 0
         if self._slow >= _SLOW and self._queue.dropped and not self._warned_of_slowness:

@@ -175,6 +175,17 @@ def test_what_was_heard_before_the_first_frame_is_asked_for_is_no_backlog(sound_
     assert duplex.status().dropped == 0
 
 
+def test_nothing_is_played_until_there_is_something_to_play_and_then_without_a_gap(sound_card: SoundCard) -> None:
+    duplex = Duplex("virtmic", "virtspk")
+    written: list[np.ndarray] = []
+    duplex._speaker.write = lambda pcm: written.append(pcm)
+    voice = np.full(FRAME_SAMPLES, 0.1, np.float32)
+    for audio in (None, None, voice, None, voice):
+        duplex.write(Reply(audio, "", 0.0))
+    duplex.close()
+    assert [bool(pcm.any()) for pcm in written] == [True, False, True]
+
+
 def test_a_microphone_that_stalls_is_noticed_and_comes_back(sound_card: SoundCard) -> None:
     with talk() as talking:
         talking.wait(2)
