@@ -22,7 +22,6 @@ from tests.page_server import PageServer
 
 RATE = 24_000  # Hz, of the recording
 EVERY = 0.5  # seconds between clicks
-PLAIN = '{"echoCancellation": false, "noiseSuppression": false, "autoGainControl": false}'
 
 
 def main() -> None:
@@ -50,8 +49,7 @@ def talk(folder: Path, seconds: int, frame: int) -> tuple[np.ndarray, dict[str, 
         browser.browser(clicks, loop=True) as chromium,
         browser.page(chromium, server.url) as page,
     ):
-        page.evaluate(f"localStorage.setItem('moshi.preferences', JSON.stringify({PLAIN}))")
-        page.reload()
+        browser.leave_the_microphone_alone(page)
         page.click("#talk")
         page.wait_for_selector("body[data-state=talking]")
         page.wait_for_timeout(1000 * seconds)

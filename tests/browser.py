@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,13 @@ def browser(microphone: Path | None = None, grant: bool = True, loop: bool = Fal
             yield chromium
         finally:
             chromium.close()
+
+
+def leave_the_microphone_alone(opened: Page) -> None:
+    """Switch echo cancelling, noise suppression and gain off: what is heard is what the file holds."""
+    switches = ("echoCancellation", "noiseSuppression", "autoGainControl")
+    opened.evaluate(f"localStorage.setItem('moshi.preferences', '{json.dumps(dict.fromkeys(switches, False))}')")
+    opened.reload()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 
 SECONDS = 60.0
+LOST = 2.0  # seconds left out in those, which is no longer the fault of the page
 DEMO = nano.FOLDER.parent / "demo.flac"
 
 
@@ -102,9 +103,21 @@ def talk(page: Page) -> None:
 
 
 def answered(page: Page, question: str, times: int = 1) -> None:
-    """Wait for the words of the answer."""
+    """Wait for the words of the answer.
+
+    Where the machine is too slow for Nano and a browser at once, half of the question is left out, and nobody could
+    answer it: then the test is skipped.
+    """
+    from playwright.sync_api import TimeoutError as TooLate
+
     answer = page.locator("#transcript .moshi", has_text=nano.questions()[question])
-    answer.nth(times - 1).wait_for()
+    try:
+        answer.nth(times - 1).wait_for()
+    except TooLate:
+        left_out = page.inner_text("#dropped")
+        if float(left_out.split()[0]) * {"ms": 0.001, "s": 1}[left_out.split()[1]] < LOST:
+            raise
+        pytest.skip(f"this machine is too busy to talk: {left_out} of sound were left out")
 
 
 def test_a_spoken_question_is_answered_in_words_and_aloud(
@@ -113,6 +126,7 @@ def test_a_spoken_question_is_answered_in_words_and_aloud(
     import soundfile
 
     with browser.page(chromium, server.url) as page:
+        browser.leave_the_microphone_alone(page)
         talk(page)
         assert page.inner_text("#model") == "nano"
         answered(page, question)
@@ -152,6 +166,7 @@ def test_two_tabs_talk_at_once_and_a_third_waits(server: Program, chromium: Brow
 
 def test_the_page_finds_a_restarted_server_by_itself(server: Program, chromium: Browser, question: str) -> None:
     with browser.page(chromium, server.url) as page:
+        browser.leave_the_microphone_alone(page)
         talk(page)
         server.stop()
         page.wait_for_selector("body[data-state=waiting]")
