@@ -33,17 +33,20 @@ class Model:
     """All but the work itself happens on the event loop that `open` was called on.
 
     load: gives the Moshi, called on the model's thread. size: how many conversations there may be at once.
+    keep_thread: for a program that ends with its model: the thread sleeps when its work is done. If it ends while
+        the interpreter does, MLX may abort (seen in 0.32).
     """
 
-    def __init__(self, load: Callable[[Progress], Moshi], size: int) -> None:
+    def __init__(self, load: Callable[[Progress], Moshi], size: int, keep_thread: bool = False) -> None:
         self.phase = Phase.LOADING
         self.progress: float | None = None
         self.stats = Stats()
-        self._load, self._size = load, size
+        self._load, self._size, self._keep_thread = load, size, keep_thread
         self._moshi: Moshi | None = None
         self._company: Company | None = None
         self._watchers: set[Callable[[], None]] = set()
         self._closing = threading.Event()
+        self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="moshi-model", daemon=True)
 
     def open(self) -> None:
@@ -81,12 +84,14 @@ class Model:
 
     @property
     def working(self) -> bool:
-        """Whether its thread has not ended."""
-        return self._thread.is_alive()
+        """Whether its thread is in MLX."""
+        return self._thread.is_alive() and not self._done.is_set()
 
     def join(self, seconds: float) -> None:
-        """Wait for the end of its thread, not on the event loop."""
-        self._thread.join(seconds)
+        """Wait for the end of its work; not on the event loop."""
+        self._done.wait(seconds)
+        if not self._keep_thread:
+            self._thread.join(seconds)
 
     def close(self) -> None:
         """End all conversations after the frame at hand."""
@@ -110,6 +115,10 @@ class Model:
         except BaseException as caught:  # carried to the event loop, whatever it is
             error = caught
         self._tell(self._has_ended, error)
+        del error  # with all that it holds
+        self._done.set()
+        if self._keep_thread:
+            threading.Event().wait()
 
     def _progressed(self, progress: float | None) -> None:
         self._tell(self._set_progress, progress)

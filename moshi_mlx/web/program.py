@@ -106,10 +106,10 @@ def serve(
     name = str(checkpoint.get("name", DEFAULT_MODEL))
     known = nano.questions() if name == nano.NAME else {}
     about = {"model": name, "greeting": nano.greeting() if known else "", "questions": list(known)}
-    server = Server(load, about, max_sessions, Access(place.names, place.token), page)
+    server = Server(load, about, max_sessions, Access(place.names, place.token), page, keep_thread=True)
     interrupted = asyncio.run(_serve(server, place, browser, quiet))
     if server.model.working:
-        # Still loading: a thread inside MLX must not meet the end of the interpreter.
+        # Still loading: a thread in MLX must not meet the end of the interpreter.
         sys.stderr.flush()
         os._exit(130 if interrupted else 0)
     return interrupted
@@ -129,7 +129,6 @@ async def _serve(server: Server, place: Place, browser: bool, quiet: bool) -> bo
     ended = asyncio.create_task(server.model.ended())
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
     await server.stop()
-    # Not only its work: a thread that is still being taken down when the interpreter ends makes MLX abort.
     await asyncio.to_thread(server.model.join, STOP_SECONDS)
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(ended, 0.1 * STOP_SECONDS)

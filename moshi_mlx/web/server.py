@@ -47,7 +47,7 @@ class Server:
     """One model, its clients, its page; all methods on one event loop.
 
     load: gives the Moshi, on the model's thread. about: what clients are told of the model: its name, and what it
-    can be asked. page: the folder of the page, None for none.
+    can be asked. page: the folder of the page, None for none. keep_thread: as in `Model`.
     """
 
     def __init__(
@@ -58,8 +58,9 @@ class Server:
         access: Access | None = None,
         page: Path | None = PAGE,
         limits: Limits | None = None,
+        keep_thread: bool = False,
     ) -> None:
-        self.model = Model(load, max_sessions)
+        self.model = Model(load, max_sessions, keep_thread)
         self.clients: set[Client] = set()
         self._gone = Totals()
         self._about, self._access, self._page = about, access or Access(), page
