@@ -105,8 +105,8 @@ def talk(page: Page) -> None:
 def answered(page: Page, question: str, times: int = 1) -> None:
     """Wait for the words of the answer.
 
-    Where the machine is too slow for Nano and a browser at once, half of the question is left out, and nobody could
-    answer it: then the test is skipped.
+    Where the machine is too slow for Nano and a browser at once, half of the question is left out, and nobody
+    could answer it: then the test is skipped.
     """
     from playwright.sync_api import TimeoutError as TooLate
 
