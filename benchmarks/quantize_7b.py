@@ -27,12 +27,22 @@ TWICE = 1.01  # written bytes over the bytes of the files that count as once
 
 
 def write_source(folder: Path, layout: str) -> None:
-    from moshi_mlx.models.config import MOSHI_7B
-    from moshi_mlx.random_checkpoint import TINY_MIMI, write_random_checkpoint
+    """A random checkpoint whose weights repeat after 32 million: drawing all would take longer than the rest."""
+    from moshi_mlx.bfloat16 import to_bits
+    from moshi_mlx.models.config import MOSHI_7B, LmConfig
+    from moshi_mlx.random_checkpoint import LM_NAME, TINY, TINY_MIMI, lm_tensors, write_random_checkpoint
+    from moshi_mlx.safetensors_file import write
 
-    mimi = TINY_MIMI | {"quantizer": TINY_MIMI["quantizer"] | {"bins": 2048}}
     start = time.perf_counter()
-    write_random_checkpoint(folder, MOSHI_7B, mimi, layout=layout, dtype="bfloat16")
+    mimi = TINY_MIMI | {"quantizer": TINY_MIMI["quantizer"] | {"bins": 2048}}
+    write_random_checkpoint(folder, {**TINY, "text_card": 32_000, "card": 2048}, mimi)
+    names = {
+        key: value for key, value in json.loads((folder / "config.json").read_text()).items() if "_name" in key
+    }
+    (folder / "config.json").write_text(json.dumps({**MOSHI_7B, **names}))
+    pool = to_bits(np.random.default_rng(0).normal(0, 0.02, (1 << 25) + 1).astype(np.float32))
+    tensors = lm_tensors(LmConfig.from_dict(MOSHI_7B), layout, None, "BF16")
+    write(folder / LM_NAME, tensors, (np.resize(pool, tensor.shape) for tensor in tensors.values()))
     print(f"wrote {folder} in {time.perf_counter() - start:.0f} s", file=sys.stderr)
 
 
