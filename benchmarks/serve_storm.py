@@ -17,6 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 import aiohttp
@@ -36,6 +37,9 @@ def main() -> None:
     assert server.stderr
     found = re.search(r"localhost:(\d+)", server.stderr.readline())
     assert found
+    complaints: list[str] = []
+    drain = threading.Thread(target=lambda pipe: complaints.extend(pipe), args=(server.stderr,))
+    drain.start()
     try:
         asyncio.run(measure(server.pid, int(found[1]), options.seconds, options.rate))
     finally:
@@ -43,7 +47,8 @@ def main() -> None:
         server.send_signal(signal.SIGTERM)
         code = server.wait()
         print(f"server ended with {code} in {time.monotonic() - asked:.2f} s")
-        print(server.stderr.read(), end="", file=sys.stderr)
+        drain.join()
+        print(*complaints[-20:], sep="", end="", file=sys.stderr)
 
 
 async def measure(pid: int, port: int, seconds: float, rate: float) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 logger = logging.getLogger("moshi_mlx.web")
+http_logger = logging.getLogger("moshi_mlx.web.http")
+"""For aiohttp, which has a traceback for every stranger who speaks no HTTP."""
 
 
 def event(name: str, session: str | None = None, level: int = logging.INFO, **fields: object) -> None:
@@ -13,6 +17,17 @@ def event(name: str, session: str | None = None, level: int = logging.INFO, **fi
         pairs = {"session": session, **fields}
         words = [f"{key}={_quoted(value)}" for key, value in pairs.items() if value is not None]
         logger.log(level, " ".join([name, *words]))
+
+
+def _strangers(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError):
+        return True
+    event("bad_request", level=logging.DEBUG, error=type(error).__name__)
+    return False
+
+
+http_logger.addFilter(_strangers)
 
 
 def _quoted(value: object) -> str:

@@ -16,7 +16,7 @@ from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
 from moshi_mlx.web.chat_socket import ChatSocket
 from moshi_mlx.web.client import Client, Limits
-from moshi_mlx.web.events import event
+from moshi_mlx.web.events import event, http_logger
 from moshi_mlx.web.metrics import CONTENT_TYPE, Totals, render
 from moshi_mlx.web.model import Model, Phase, Progress
 from moshi_mlx.web.seats import Seats
@@ -73,7 +73,9 @@ class Server:
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/{name:.*}", self._file)
-        self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=STOP_SECONDS)
+        self._runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, logger=http_logger, shutdown_timeout=STOP_SECONDS
+        )
 
     async def start(self, host: str = "localhost", port: int = 8998, tls: ssl.SSLContext | None = None) -> int:
         """Listen, begin to load the model, and return the port. Raises ServerError if the port cannot be had."""

@@ -120,6 +120,22 @@ def test_wild_clients_leave_no_place_taken_and_no_memory_behind(server: Running)
     run(clean())
 
 
+def test_who_speaks_no_http_is_worth_no_traceback(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    async def go() -> None:
+        for nonsense in (
+            b"\x16\x03\x01\x02\x00 hello\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"GET /\xff\x00 HTTP/1.1\r\n\r\n",
+        ):
+            reader, writer = await asyncio.open_connection("localhost", server.port)
+            writer.write(nonsense)
+            assert (await reader.readline()).startswith(b"HTTP/1.0 400")
+            writer.close()
+
+    run(go())
+    assert [record for record in caplog.records if record.levelno > 20] == []
+
+
 def test_who_does_not_read_is_left_and_holds_no_memory(tiny_moshi: Moshi) -> None:
     running = Running(tiny_moshi, limits=Limits(stuck=1.0, ping=0.4, unsent=3))
 
