@@ -67,6 +67,11 @@ class Live:
         if trace:
             trace.watch(self.stats)
 
+    @property
+    def threaded(self) -> bool:
+        """Whether the codec works beside the model, and a frame costs what the slower of them takes."""
+        return self._session.batch.moshi.codec.threaded
+
     def run(self) -> Stats:
         """Talk. The calling thread runs the model; an error in the audio is raised here."""
         return converse(self._session, self, Tee(*self._sinks), self.stats)

@@ -14,6 +14,7 @@ from moshi_mlx.audio.frames import FRAME_RATE, FRAME_SECONDS
 
 Observer = Callable[[float, float], None]
 
+LATELY = 25  # frames, two seconds
 WINDOW = 4096  # frames whose times are kept for percentiles, about 5½ minutes: memory stays bounded
 
 
@@ -105,6 +106,11 @@ class Stats:
     @property
     def stages(self) -> dict[str, StageTimes]:
         return {"encode": self.encode, "generate": self.generate, "decode": self.decode}
+
+    def frame_seconds(self, threaded: bool) -> float:
+        """What a frame costs lately: its slowest stage where all have a thread of their own, else all of them."""
+        medians = [float(np.median(stage.recent[-LATELY:] or [0.0])) for stage in self.stages.values()]
+        return max(medians) if threaded else sum(medians)
 
     def as_dict(self) -> dict[str, object]:
         """Everything, ready for JSON."""

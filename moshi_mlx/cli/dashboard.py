@@ -25,7 +25,7 @@ class Figures:
 
     input_db: float  # level of the microphone, dBFS RMS
     output_db: float
-    frame_ms: float  # time of one step of the model, of the 80 there are
+    frame_ms: float  # what a frame costs lately, of the 80 there are
     lag_ms: float  # from mouth to ear, without the model's own delay
     drops: int  # frames of the microphone that were thrown away to catch up
     underruns: int  # times the speaker had nothing to play

@@ -175,7 +175,7 @@ def figures(live: Live, duplex: Duplex, control: EchoControl) -> Figures:
     return Figures(
         input_db=audio.input_level,
         output_db=audio.output_level,
-        frame_ms=1000 * live.stats.generate.percentile(50),
+        frame_ms=1000 * live.stats.frame_seconds(live.threaded),
         lag_ms=1000 * audio.lag,
         drops=audio.dropped,
         underruns=audio.underruns,
