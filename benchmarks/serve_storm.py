@@ -23,6 +23,7 @@ import time
 import aiohttp
 import numpy as np
 
+PARTS = 5  # of the storm, after each of which memory is read
 BLOCK = np.zeros(480, "<f4").tobytes()
 
 
@@ -56,17 +57,21 @@ async def measure(pid: int, port: int, seconds: float, rate: float) -> None:
         while (await session.get("/health")).status != 200:
             await asyncio.sleep(0.2)
         await storm(port, 2.0, rate)  # what is allocated once is there
-        before = resident(pid)
+        memory = [resident(pid)]
         talk = asyncio.create_task(speak(session, seconds))
-        came, refused = await storm(port, seconds, rate)
+        came = refused = 0
+        for _ in range(PARTS):
+            more = await storm(port, seconds / PARTS, rate)
+            came, refused = came + more[0], refused + more[1]
+            memory.append(resident(pid))
         heard = await talk
         while (state := await (await session.get("/health")).json())["sessions"] or state["waiting"]:
             await asyncio.sleep(0.1)
-        after = resident(pid)
+        memory.append(resident(pid))
         print(f"{came} connections in {seconds:.0f} s, {refused} refused; places all free")
         print(f"a clean client meanwhile: {heard} frames of {seconds * 12.5:.0f}")
         print(f"a clean client afterwards: {await speak(session, 2.0)} frames of 25")
-        print(f"resident memory: {before:.1f} MB before, {after:.1f} MB after")
+        print("resident memory, MB:", *(f"{size:.1f}" for size in memory))
 
 
 async def speak(session: aiohttp.ClientSession, seconds: float) -> int:
