@@ -27,7 +27,8 @@ demo: $(STAMP)  ## a recorded conversation with Nano, offline: words, times, ans
 
 test: $(STAMP)  ## run the whole test suite; PYTEST_ARGS="-k mimi" for a part of it
 	@scripts/system_packages.sh
-	@$(RUN) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@scripts/kyutai_client.sh $(VENV) build/kyutai
+	@MOSHI_CLIENT=build/kyutai $(RUN) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## kernels, syncs and speed against moshi_mlx 0.3.0; fails when a gate is missed (minutes, CPU)
 	@scripts/system_packages.sh

@@ -1,7 +1,7 @@
 """Kyutai's own Python client, unmodified, holds a talk: through a sound card of software, both ways.
 
-It is not among our dependencies: `pip install --no-deps moshi==0.2.13`, into this environment or, with `--target`,
-into a folder that MOSHI_CLIENT names.
+It is not among our dependencies: `make test` fetches it into a folder that MOSHI_CLIENT names
+(scripts/kyutai_client.sh); an environment that has it will do as well.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_kyutais_client_holds_a_talk(
 ) -> None:
     package = folder()
     if package is None:
-        pytest.skip("Kyutai's client is not here (pip install --no-deps moshi==0.2.13)")
+        pytest.skip("Kyutai's client is not here (scripts/kyutai_client.sh fetches it)")
     heard: list[HeardFrame] = []
 
     class Listening(Intake):
