@@ -229,7 +229,7 @@ def evaluate(model: str, out: Path, every: int = 1) -> dict:
     texts = list(KNOWN)[::every]
     results = {
         "held_out": understanding(moshi, HELD_OUT_VOICES, texts, 1, say),
-        "training_voices": understanding(moshi, TRAINING_VOICES[:8], texts, 2, say),
+        "training_voices": understanding(moshi, TRAINING_VOICES[:8:2], texts, 2, say),
         "unknown": understanding(moshi, HELD_OUT_VOICES, UNKNOWN_HELD_OUT, 3, say),
         "quiet": quiet(moshi),
         "interruptions": interruptions(moshi, HELD_OUT_VOICES, 24, say),

@@ -40,7 +40,7 @@ class Phase:
 PHASES = (
     Phase("autoencoder", 900, 1.5e-3, 1.5e-3),
     Phase("codebooks", 3_000, 8e-4, 5e-5),
-    Phase("decoder", 1_800, 1e-3, 2e-5),
+    Phase("decoder", 3_800, 1e-3, 2e-5),
 )
 SAVE_EVERY = 200
 LOG_EVERY = 25

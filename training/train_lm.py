@@ -20,7 +20,7 @@ from training.lm import build
 from training.text import PAD
 from training.turns import OWN, TEXT, USER, Turns, Window
 
-STEPS = 3_200
+STEPS = 3_500
 BATCH, FRAMES = 16, 200
 RATE, LAST_RATE = 2e-3, 5e-5
 PAD_WEIGHT = 0.3  # of the loss of text padding
@@ -28,7 +28,7 @@ SEMANTIC_WEIGHT, ACOUSTIC_WEIGHT = 0.67, 2.0
 QUIET_SHARE = 0.08  # of Nano's silent frames that the depth transformer trains on
 ZERO = -1  # a code that is not there
 SEMANTIC, ACOUSTIC = 9, slice(10, 17)  # of the user's codes
-NEIGHBOURS = 6
+NEIGHBOURS = 8
 SAVE_EVERY, LOG_EVERY = 100, 20
 
 
@@ -87,7 +87,9 @@ def _log(folder: Path, line: dict[str, float]) -> None:
         writer.writerow(line)
 
 
-def _batch(turns: Turns, rng: np.random.Generator, near: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _batch(
+    turns: Turns, rng: np.random.Generator, near: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Conversations [B, 17, T], the same as the model hears them, and where Nano speaks [B, T].
 
     near: [512, NEIGHBOURS], see `_neighbours`.
@@ -114,8 +116,8 @@ def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray, nea
     elif chance < 0.75:
         heard[int(rng.integers(11, 16)) : 17] = ZERO
     semantic = heard[SEMANTIC]
-    if rng.random() < 0.7:  # what the codec could as well have heard
-        close = rng.random(semantic.shape) < rng.uniform(0, 0.3)
+    if rng.random() < 0.85:  # what the codec could as well have heard
+        close = rng.random(semantic.shape) < rng.uniform(0, 0.5)
         semantic[close] = near[semantic[close], rng.integers(0, NEIGHBOURS, int(close.sum()))]
     if rng.random() < 0.3:
         wrong = rng.random(heard[USER].shape) < rng.uniform(0, 0.1)
