@@ -1,5 +1,6 @@
 """Fixtures that many tests share: small models made on the spot, the real parts otherwise."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,10 @@ import pytest
 
 from moshi_mlx.audio.frames import FRAME_SAMPLES
 from moshi_mlx.moshi import Moshi, load
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell script that starts the tests in the background switches Ctrl-C off, and programs under test inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -193,7 +193,7 @@ def kill_halfway(source: Path, target: Path, signal_: int) -> int:
         assert process.stdout
         assert process.stdout.readline() == "half\n"
         process.send_signal(signal_)
-        return process.wait()
+        return process.wait(60)
 
 
 def test_a_kill_leaves_nothing_under_the_name_and_the_next_run_cleans_up(
