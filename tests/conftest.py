@@ -10,7 +10,7 @@ from moshi_mlx.audio.frames import FRAME_SAMPLES
 from moshi_mlx.moshi import Moshi, load
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell script that starts the tests in the background switches Ctrl-C off, and programs under test inherit that.
+    # A script that starts the tests in the background switches Ctrl-C off, and programs under test inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
