@@ -128,7 +128,7 @@ def sample(logits: mx.array, noise: mx.array | None, features: Features, values:
 
 
 def drawable(logits: mx.array, features: Features, values: mx.array) -> mx.array:
-    """The logits that tokens are drawn by, at their temperature and -inf where nothing is drawn; as in `sample`."""
+    """The logits that tokens are drawn by: at their temperature, -inf where nothing is drawn. As in `sample`."""
     rate, _, top_k, top_p, log_min_p = values
     logits = logits.astype(mx.float32) * rate
     if features.top_k:
