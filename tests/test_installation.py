@@ -153,7 +153,7 @@ def test_kyutais_package_in_this_ones_place_is_noticed(monkeypatch: pytest.Monke
     monkeypatch.setattr(metadata, "version", lambda name: "0.3.0")
     assert "moshi-mlx 0.3.0 (Kyutai's) is installed" in installation.own_problem()
     monkeypatch.setattr(installation, "__file__", str(tmp_path / "installation.py"))
-    (tmp_path / "local_web.py").touch()
+    (tmp_path / "run_tts.py").touch()
     assert "files of Kyutai's moshi_mlx" in installation.own_problem()
 
 

@@ -108,7 +108,7 @@ def test_a_gate_that_is_missed_is_named() -> None:
     good = {"kernels": 1050, "primitives": 1900, "syncs": 1, "traces": 0, "growth": 0}
     assert not missed(good, COUNT_GATES)
     assert missed({**good, "syncs": 2}, COUNT_GATES) == ["host syncs per frame: 2, <= 1 expected"]
-    assert len(missed({"dense": 2.19, "q4": 1.6}, SPEED_GATES)) == 1
+    assert len(missed({"dense": 2.19, "q4": 1.6, "host": 3}, SPEED_GATES)) == 1
 
 
 def test_columns_line_up() -> None:
