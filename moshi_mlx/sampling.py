@@ -124,10 +124,11 @@ def sample(logits: mx.array, noise: mx.array | None, features: Features, values:
     if not features.sampled:
         return mx.argmax(logits, axis=-1).astype(mx.int32)
     assert noise is not None
-    return mx.argmax(drawable(logits, features, values) + noise * values[1], axis=-1).astype(mx.int32)
+    rows = tuple(values)
+    return mx.argmax(drawable(logits, features, rows) + noise * rows[1], axis=-1).astype(mx.int32)
 
 
-def drawable(logits: mx.array, features: Features, values: mx.array) -> mx.array:
+def drawable(logits: mx.array, features: Features, values: mx.array | tuple[mx.array, ...]) -> mx.array:
     """The logits that tokens are drawn by: at their temperature, -inf where nothing is drawn. As in `sample`."""
     rate, _, top_k, top_p, log_min_p = values
     logits = logits.astype(mx.float32) * rate
