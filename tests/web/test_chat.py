@@ -165,9 +165,9 @@ def test_loading_is_told_and_nobody_is_lost_meanwhile(tiny_moshi: Moshi) -> None
             await leaving.socket.close()
             go_on.set()
             await talk.begun()
+            await talk.until(lambda: talk.states()[-1] == "ready")
         assert talk.metadata[0]["type"] == "state"
         assert {"type": "state", "state": "loading", "progress": 0.25} in talk.metadata
-        assert talk.states()[-1] == "ready"
 
     try:
         run(go())
