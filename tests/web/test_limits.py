@@ -221,7 +221,9 @@ def test_programs_can_ask_how_it_goes(server: Running) -> None:
             >= metrics['moshi_generate_seconds{quantile="0.5"}']
             > 0
         )
-        assert metrics["moshi_generate_seconds_count"] == metrics["moshi_frames_total"]
+        assert (
+            abs(metrics["moshi_generate_seconds_count"] - metrics["moshi_frames_total"]) <= 1
+        )  # one is on its way
         assert metrics["moshi_connections_total"] >= 1
         info = json.loads((await fetch(server, "/api/info"))[1])
         assert info["model"] == "tiny"
