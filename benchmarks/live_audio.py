@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from moshi_mlx.bench.scene import scene
 from moshi_mlx.engine import converse
 from moshi_mlx.session import Reply
 from moshi_mlx.stats import Stats
+from tests.repeating import Repeating
 from tests.sound_card import SoundCard, missing
 
 CLICKS = 40
@@ -70,31 +70,12 @@ def software_card() -> Iterator[SoundCard]:
             card.close()
 
 
-class Echo:
-    """A session that says what it hears. work: what it does before every reply."""
-
-    def __init__(self, work: Any = None) -> None:
-        codec = SimpleNamespace(threaded=True)
-        self.batch: Any = SimpleNamespace(moshi=SimpleNamespace(codec=codec), held_bytes=0)
-        self._work = work or (lambda: None)
-
-    def encode(self, frame: np.ndarray) -> np.ndarray:
-        return frame
-
-    def generate(self, frame: np.ndarray) -> np.ndarray:
-        self._work()
-        return frame
-
-    def decode(self, frame: np.ndarray) -> Reply:
-        return Reply(frame, "", 0.0)
-
-
 def round_trip(clicks: int) -> dict[str, Any]:
     """Clicks from the speaker into the microphone, through the whole loop with the echo canceller at work."""
     echo, stats = Unheard(EchoControl("linear")), Stats()
     duplex = Duplex("loopmic", "virtspk", echo=echo)
     probe = LatencyProbe(duplex, clicks)
-    converse(Echo(), probe, probe, stats)  # pyright: ignore[reportArgumentType]
+    converse(Repeating(), probe, probe, stats)  # pyright: ignore[reportArgumentType]
     ms = [1000 * seconds for seconds in probe.times]
     return {
         "played": probe.played,
@@ -137,7 +118,7 @@ def busy(seconds: float, kind: str) -> dict[str, Any]:
             duplex.close()
 
     ends = Ends()
-    converse(Echo(work), ends, ends)  # pyright: ignore[reportArgumentType]
+    converse(Repeating(work), ends, ends)  # pyright: ignore[reportArgumentType]
     status = duplex.status()
     gaps = np.diff(writes)
     return {

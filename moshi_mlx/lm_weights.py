@@ -1,6 +1,6 @@
 """Language-model weights, one file or shards: checked against its config from the header alone, then loaded."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +148,15 @@ def widen_on_cpu(lm: Lm) -> None:
     """
     if mx.default_device() == mx.gpu or parameter_bytes(lm) > WIDEN_BELOW:
         return
-    held = parameters(lm)
-    wide = {
-        id(array): array.astype(mx.float32) for array in held.values() if array.dtype in (mx.bfloat16, mx.float16)
-    }
-    lm.update(tree_unflatten([(name, wide.get(id(array), array)) for name, array in held.items()]))
+    recast(lm, mx.float32, (mx.bfloat16, mx.float16))
     lm.activation_dtype = mx.float32
+
+
+def recast(lm: Lm, dtype: mx.Dtype, those: Container[mx.Dtype]) -> None:
+    """Hold the arrays of some types in another one; what layers share, they go on sharing."""
+    held = parameters(lm)
+    made = {id(array): array.astype(dtype) for array in held.values() if array.dtype in those}
+    lm.update(tree_unflatten([(name, made.get(id(array), array)) for name, array in held.items()]))
     mx.eval(lm.parameters())
 
 

@@ -12,9 +12,6 @@ from moshi_mlx.cli.serve import BrowserOption, HostOption, PortOption
 from moshi_mlx.errors import ServerError
 
 app = typer.Typer(pretty_exceptions_show_locals=False, add_completion=False, rich_markup_mode=None)
-FileOption = Annotated[
-    str | None, typer.Option(help="Instead of the model's own: a path or hf://owner/name/file.")
-]
 
 
 @app.command()
@@ -24,10 +21,10 @@ def local_web(
         str | None,
         typer.Option(help="As --model of `moshi-mlx serve`.", show_default="moshiko of that quantization"),
     ] = None,
-    moshi_weight: FileOption = None,
-    mimi_weight: FileOption = None,
-    tokenizer: FileOption = None,
-    lm_config: FileOption = None,
+    moshi_weight: options.FileOption = None,
+    mimi_weight: options.FileOption = None,
+    tokenizer: options.FileOption = None,
+    lm_config: options.FileOption = None,
     steps: Annotated[int | None, typer.Option(help="Accepted and without effect: there is no limit.")] = None,
     static: Annotated[
         str | None,
@@ -44,15 +41,12 @@ def local_web(
     from moshi_mlx.web.program import choose_place, serve
     from moshi_mlx.web.server import PAGE
 
-    kinds = {None: "q4", "4": "q4", "8": "q8"}
     files = options.given(lm_weights=moshi_weight, mimi_weights=mimi_weight, tokenizer=tokenizer, config=lm_config)
     page = PAGE if static is None else None if static == "none" else Path(static)
     if page and not page.is_dir():
         raise ServerError(f"--static {static}: there is no such folder")
     interrupted = serve(
-        checkpoint=options.given(
-            name=hf_repo or f"moshiko-{kinds.get(quantized, 'q4')}", quantization=quantized, **files
-        ),
+        checkpoint=options.given(name=hf_repo or options.moshiko(quantized), quantization=quantized, **files),
         place=choose_place(host, port, tls=(ssl / "cert.pem", ssl / "key.pem") if ssl else None),
         page=page,
         browser=browser,

@@ -7,7 +7,10 @@ import json
 from pathlib import Path
 
 NAME = "nano"
-FOLDER = Path(__file__).parent / "assets" / "nano"
+ASSETS = Path(__file__).parent / "assets"
+FOLDER = ASSETS / "nano"
+RECORDING, CAPTIONS = ASSETS / "demo.flac", ASSETS / "demo.json"
+"""Four questions, the last one an interruption, as sound; and their words with the seconds of each."""
 
 
 def questions() -> dict[str, str]:

@@ -10,9 +10,6 @@ from moshi_mlx.cli.main import reported
 from moshi_mlx.errors import ConfigError
 
 app = typer.Typer(pretty_exceptions_show_locals=False, add_completion=False, rich_markup_mode=None)
-FileOption = Annotated[
-    str | None, typer.Option(help="Instead of the model's own: a path or hf://owner/name/file.")
-]
 
 
 @app.command()
@@ -22,10 +19,10 @@ def run_inference(
     hf_repo: Annotated[
         str | None, typer.Option(help="As --model of `moshi-mlx run`.", show_default="moshiko-q4")
     ] = None,
-    moshi_weights: FileOption = None,
-    mimi_weights: FileOption = None,
-    tokenizer: FileOption = None,
-    lm_config: FileOption = None,
+    moshi_weights: options.FileOption = None,
+    mimi_weights: options.FileOption = None,
+    tokenizer: options.FileOption = None,
+    lm_config: options.FileOption = None,
     temp: Annotated[
         float | None, typer.Option(help="Temperature of text and audio.", show_default="the model's")
     ] = None,

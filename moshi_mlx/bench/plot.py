@@ -9,19 +9,7 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.audio.frames import FRAME_SECONDS
-from moshi_mlx.errors import ConfigError, MoshiError
-
-
-def check_plot(path: Path) -> None:
-    """Raise before anything is measured if no picture could be written to `path`."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MoshiError("--plot needs matplotlib; install it with: pip install 'moshi-mlx[plots]'") from error
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--plot {path}: a name ending in .png, .svg or .pdf expected")
-    if not path.parent.is_dir():
-        raise ConfigError(f"--plot {path}: there is no folder {path.parent}")
+from moshi_mlx.pictures import save_plot
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:
@@ -47,7 +35,4 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         axes.set_title(f"{run['mode']}, context {run['context']}, batch {run['batch']}, codec {run['codec']}")
         axes.legend(loc="upper right", ncols=4, fontsize="small")
     figure.suptitle(f"{model['name']} {model['kind']} on {scene['chip']}, MLX {scene['mlx']}", fontsize="medium")
-    try:
-        figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
+    save_plot(figure, path, dpi=110)

@@ -96,8 +96,8 @@ def bench(
         report = counts_report(shape or DEFAULT_SHAPE, quantized or DEFAULT_KIND, frames or 200)
         _show(report, counts_text(report["counts"]), as_json)
         return
-    from moshi_mlx.bench.plot import check_plot
     from moshi_mlx.bench.plot import plot as draw
+    from moshi_mlx.pictures import check_plot
 
     if plot:
         check_plot(plot)

@@ -10,12 +10,11 @@ import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.errors import AudioFileError
+from moshi_mlx.nano import CAPTIONS, RECORDING
 
 if TYPE_CHECKING:
     from moshi_mlx.cli.transcript import Piece
 
-ASSETS = Path(__file__).parents[1] / "assets"
-RECORDING, CAPTIONS = ASSETS / "demo.flac", ASSETS / "demo.json"
 LEAD, TAIL = 0.5, 4.0  # seconds of silence around the recording
 PAUSE = 0.9  # seconds without a word after which a new line begins
 

@@ -43,6 +43,9 @@ SeedOption = Annotated[
     int | None,
     typer.Option("--seed", min=0, max=2**32 - 1, help="Makes the answer reproducible.", show_default="random"),
 ]
+FileOption = Annotated[  # of the commands that keep the flags of Kyutai's package
+    str | None, typer.Option(help="Instead of the model's own: a path or hf://owner/name/file.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
 
 TextTemperatureOption = Annotated[
@@ -94,6 +97,11 @@ SAMPLING = (  # names of the options above, as commands take them and as `Sampli
 def sampling(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those sampling options of a command that were given, out of its `locals()`."""
     return given(**{name: options[name] for name in SAMPLING})
+
+
+def moshiko(quantized: str | None) -> str:
+    """The model that Kyutai's `local` and `local_web` take for their -q."""
+    return "moshiko-q8" if quantized == "8" else "moshiko-q4"
 
 
 def given(**values: object) -> dict[str, Any]:

@@ -55,15 +55,16 @@ def quality(
     same likeliest token, perplexity, for the text and each codebook, with confidence intervals. A recipe is
     applied to REFERENCE's own weights, in memory. No network is needed for: moshi-mlx quality nano q8 q4 kv8
     """
-    from moshi_mlx.quantize.quality_report import check_plot, draw, quality_text
+    from moshi_mlx.pictures import check_plot
+    from moshi_mlx.quantize.quality_report import draw, quality_text
 
     if plot:
         check_plot(plot)
     from moshi_mlx.audio.files import read_audio
     from moshi_mlx.bench.scene import scene
     from moshi_mlx.checkpoint import Checkpoint
+    from moshi_mlx.nano import RECORDING
     from moshi_mlx.quantize.candidates import find_candidate, parse_candidate
-    from moshi_mlx.quantize.conversations import RECORDING
     from moshi_mlx.quantize.quality import Judge, steps_to_judge
 
     wanted = [parse_candidate(text) for text in candidates]

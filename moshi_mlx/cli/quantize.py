@@ -186,8 +186,8 @@ def _study(
 
     from moshi_mlx.audio.files import read_audio
     from moshi_mlx.cli.quality import bar
+    from moshi_mlx.nano import RECORDING
     from moshi_mlx.quantize.budget import Studied, steps_to_study
-    from moshi_mlx.quantize.conversations import RECORDING
 
     recordings = [read_audio(path).pcm for path in audio or [RECORDING]]
     with bar("listening", steps_to_study(recordings), quiet) as advance:

@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_unflatten
 
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.lm_weights import parameters
-from moshi_mlx.models.lm import Lm
+from moshi_mlx.lm_weights import recast
 from moshi_mlx.quantize.calibrate import importance
 from moshi_mlx.quantize.conversations import Conversation, hear, talk
 from moshi_mlx.quantize.quality import LEAD, TAIL
@@ -59,7 +57,7 @@ class Studied:
         config = checkpoint.lm_config
         heard = [hear(codec, config, FileSource(pcm, LEAD, TAIL), advance) for pcm in recordings]
         self.lm = checkpoint.load_lm(mx.float32)
-        _as_stored(self.lm)
+        recast(self.lm, mx.bfloat16, (mx.float32, mx.float16))  # as what is made of them is written
         self.conversations: list[Conversation] = talk(self.lm, heard, checkpoint.sampling, seed, advance)
 
     @property
@@ -74,11 +72,3 @@ class Studied:
     def importance(self) -> dict[str, np.ndarray]:
         """What `make_checkpoint` needs to calibrate, see `calibrate.importance`."""
         return importance(self.lm, self.conversations)
-
-
-def _as_stored(lm: Lm) -> None:
-    """Round wider weights to bfloat16, as what is made of them is written."""
-    held = parameters(lm)
-    made = {id(array): array.astype(mx.bfloat16) for array in held.values()}
-    lm.update(tree_unflatten([(name, made[id(array)]) for name, array in held.items()]))
-    mx.eval(lm.parameters())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
@@ -15,9 +14,6 @@ from moshi_mlx.frame_step import Draw, FrameStep
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.sampling import SamplingConfig
-
-RECORDING = Path(__file__).parents[1] / "assets" / "demo.flac"
-"""Four questions, the last one an interruption: what is said to a model unless recordings are given."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moshi_mlx.bench.report import table
-from moshi_mlx.errors import ConfigError
+from moshi_mlx.pictures import save_plot
 from moshi_mlx.quantize.metrics import Estimate
 from moshi_mlx.quantize.quality import Quality
 
@@ -50,20 +50,6 @@ def card_figures(reference: str, one: Quality) -> dict[str, str]:
     }
 
 
-def check_plot(path: Path) -> None:
-    """Raise ConfigError if no picture could be drawn later."""
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--plot {path}: a name that ends in .png, .svg or .pdf expected")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--plot {path}: there is no folder {path.absolute().parent}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "--plot needs matplotlib, which is not installed: pip install 'moshi-mlx[plots]'"
-        ) from None
-
-
 def draw(path: Path, reference: str, qualities: Sequence[Quality]) -> None:
     """KL against bytes per frame, one dot a candidate with its interval. Raises ConfigError where it cannot go."""
     from matplotlib.figure import Figure
@@ -80,10 +66,7 @@ def draw(path: Path, reference: str, qualities: Sequence[Quality]) -> None:
     axes.set_yscale("log")
     axes.margins(x=0.15)  # room for the names
     axes.grid(alpha=0.3)
-    try:
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
+    save_plot(figure, path, dpi=120)
 
 
 def _row(one: Quality) -> tuple[object, ...]:

@@ -64,6 +64,11 @@ class Group:
             total += array.size * scheme.bits // 8 + scales * cell
         return total
 
+    def rounded(self, scheme: Scheme) -> dict[str, mx.array]:
+        """What the quantized weights stand for, by path; what layers share, they go on sharing."""
+        made = {id(array): rounded_weights(array, scheme) for array in self.arrays}
+        return {path: made[id(weight)] for path, weight in zip(self.paths, self.weights, strict=True)}
+
     def fits(self, scheme: Scheme) -> bool:
         return all(array.shape[-1] % scheme.group_size == 0 for array in self.arrays)
 
@@ -147,37 +152,41 @@ def choose(
 
 def _kl(lm: Lm, recipe: Recipe, found: Iterable[Group], measured: Measured) -> float:
     """What a recipe costs, measured."""
-    modules = dict(lm.named_modules())
-    kept = {path: modules[path].weight for group in found for path in group.paths}
+    weights: dict[str, mx.array] = {}
     for group in found:
         if scheme := recipe.how(group.paths[0]):
-            rounded = {id(array): rounded_weights(array, scheme) for array in group.arrays}
-            for path, weight in zip(group.paths, group.weights, strict=True):
-                modules[path].weight = rounded[id(weight)]
-    cost = measured.kl(lm)
-    for path, weight in kept.items():
-        modules[path].weight = weight
-    return cost
+            weights |= group.rounded(scheme)
+    with _replaced(lm, weights):
+        return measured.kl(lm)
 
 
 def _prices(lm: Lm, group: Group, measured: Measured) -> list[Price]:
-    modules = dict(lm.named_modules())
-    layers = [modules[path] for path in group.paths]
-    kept = [layer.weight for layer in layers]
     below = all(path.startswith("depformer.") for path in group.paths)
     curvatures, errors = [], {}
     for scheme in filter(group.fits, LADDER):
-        rounded = {id(array): rounded_weights(array, scheme) for array in group.arrays}
-        errors[scheme] = sum(mx.sum(mx.square(rounded[id(array)] - array)).item() for array in group.arrays)
+        weights = group.rounded(scheme)
+        pairs = {id(old): (old, weights[path]) for path, old in zip(group.paths, group.weights, strict=True)}
+        errors[scheme] = sum(mx.sum(mx.square(new - old)).item() for old, new in pairs.values())
         if scheme in PROBES and errors[scheme]:
-            for layer, weight in zip(layers, group.weights, strict=True):
-                layer.weight = rounded[id(weight)]
-            curvatures.append(measured.kl(lm, same_temporal=below) / errors[scheme])
-            for layer, weight in zip(layers, kept, strict=True):
-                layer.weight = weight
+            with _replaced(lm, weights):
+                curvatures.append(measured.kl(lm, same_temporal=below) / errors[scheme])
     curvature = sum(curvatures) / len(curvatures) if curvatures else 0.0
     choices = [Price(scheme, group.bytes(scheme), curvature * error) for scheme, error in errors.items()]
     return [Price(None, group.bytes(None), 0.0), *choices]
+
+
+@contextmanager
+def _replaced(lm: Lm, weights: Mapping[str, mx.array]) -> Iterator[None]:
+    """The model with other weights meanwhile. weights: of layers, by path."""
+    modules = dict(lm.named_modules())
+    kept = {path: modules[path].weight for path in weights}
+    for path, weight in weights.items():
+        modules[path].weight = weight
+    try:
+        yield
+    finally:
+        for path, weight in kept.items():
+            modules[path].weight = weight
 
 
 @contextmanager

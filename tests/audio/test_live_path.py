@@ -3,8 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,29 +11,11 @@ from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.echo import EchoControl
 from moshi_mlx.engine import converse
 from moshi_mlx.session import Reply
+from tests.repeating import Repeating
 from tests.sound_card import SoundCard
 
 FRAMES = 75  # six seconds
 BUSY = 0.05  # seconds of the 0.08 of a frame
-
-
-class Echo:
-    """A session that says what it hears, after some work."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        codec = SimpleNamespace(threaded=True)
-        self.batch: Any = SimpleNamespace(moshi=SimpleNamespace(codec=codec), held_bytes=0)
-        self._work = work
-
-    def encode(self, frame: np.ndarray) -> np.ndarray:
-        return frame
-
-    def generate(self, frame: np.ndarray) -> np.ndarray:
-        self._work()
-        return frame
-
-    def decode(self, frame: np.ndarray) -> Reply:
-        return Reply(frame, "", 0.0)
 
 
 class Timed:
@@ -82,7 +62,7 @@ def test_a_busy_model_makes_no_gaps_but_by_being_late(sound_card: SoundCard, wor
     fill = duplex._speaker.fill
     duplex._ports[1].stream._process = lambda block: (asked.append(time.perf_counter()), fill(block))[1]  # pyright: ignore
     timed = Timed(duplex)
-    converse(Echo(work), timed, timed)  # pyright: ignore[reportArgumentType]
+    converse(Repeating(work), timed, timed)  # pyright: ignore[reportArgumentType]
     status = duplex.status()
     assert len(timed.writes) == timed.taken == FRAMES, "every frame has its reply"
     assert len(asked) > 100

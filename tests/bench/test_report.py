@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from moshi_mlx.bench.gates import COUNT_GATES, SPEED_GATES, missed
-from moshi_mlx.bench.plot import check_plot, plot
+from moshi_mlx.bench.plot import plot
 from moshi_mlx.bench.program import times_report
 from moshi_mlx.bench.report import compare_text, read_report, run_text, table
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.errors import ConfigError, MoshiError
+from moshi_mlx.pictures import check_plot
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ import soundfile
 
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.audio.latency import Ladder, Rung
-from moshi_mlx.cli.demo import CAPTIONS, RECORDING
 from moshi_mlx.cli.latency import ladder_text
+from moshi_mlx.nano import CAPTIONS, RECORDING
 from tests.cli.conftest import Done
 from tests.sound_card import SoundCard, sound_card
 

@@ -10,8 +10,8 @@ import pytest
 
 from moshi_mlx import nano
 from moshi_mlx.audio.files import read_audio
-from moshi_mlx.cli.demo import CAPTIONS, RECORDING
 from moshi_mlx.moshi import load
+from moshi_mlx.nano import CAPTIONS, RECORDING
 from tests.web.running import Running, Talk, free, run, talking
 
 ATTEMPTS = 4  # to be understood: on a busy machine parts of a question are lost

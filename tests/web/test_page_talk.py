@@ -27,7 +27,6 @@ pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing(
 SECONDS = 60.0
 ANSWER = 30.0  # seconds, in which the question is asked four times
 LOST = 2.0  # seconds left out until then: that is not the page's fault
-DEMO = nano.FOLDER.parent / "demo.flac"
 
 
 class Program:
@@ -79,7 +78,7 @@ def server() -> Iterator[Program]:
 @pytest.fixture(scope="module")
 def question() -> str:
     """The first one of the recording that comes with the package."""
-    return json.loads(DEMO.with_suffix(".json").read_text())[0]["text"]
+    return json.loads(nano.RECORDING.with_suffix(".json").read_text())[0]["text"]
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +86,8 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser whose microphone hears that question, a pause for the answer, the question, ..."""
     import soundfile
 
-    first = json.loads(DEMO.with_suffix(".json").read_text())[0]
-    pcm, rate = soundfile.read(DEMO, dtype="float32")
+    first = json.loads(nano.RECORDING.with_suffix(".json").read_text())[0]
+    pcm, rate = soundfile.read(nano.RECORDING, dtype="float32")
     speech = pcm[int(first["begin"] * rate) : int((first["end"] + 0.1) * rate)]
     path = tmp_path_factory.mktemp("question") / "question.wav"
     pauses = [np.zeros(round(seconds * rate), np.float32) for seconds in (1.5, 4.5)]
