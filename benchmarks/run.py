@@ -16,7 +16,7 @@ from typing import Any
 
 from mimi_vs_peer import mimi_vs_peer
 from peer_environment import peer_python
-from step_vs_peer import step_vs_peer
+from step_vs_peer import host_vs_peer, step_vs_peer
 
 from moshi_mlx.bench.counts import count
 from moshi_mlx.bench.gates import BATCH_GATES, COUNT_GATES, LIVE_GATES, MIMI_GATES, SPEED_GATES, missed
@@ -46,6 +46,7 @@ def main() -> None:
     steps = {
         "dense": step_vs_peer(peer, 64, "dense", options.rounds, 25),
         "q4": step_vs_peer(peer, 128, "q4", options.rounds, 15),
+        "host": host_vs_peer(peer, options.rounds),
     }
     first_frame = first_over_median(options.rounds)
     mimi = {} if options.skip_mimi else mimi_vs_peer(peer, options.rounds, 10)
@@ -81,7 +82,6 @@ def main() -> None:
         )
     )
     ratios = {name: row["speed_up"] for name, row in timed.items()}
-    ratios["host"] = steps["dense"]["host"]["speed_up"]
     others = {"first_frame": first_frame["median"], "batch_bytes": report["bytes"]["4 over 1"]["0"]}
     gates = [
         (COUNT_GATES, counts),

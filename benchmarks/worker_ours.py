@@ -1,6 +1,6 @@
 """Our side of `step_vs_peer.py`: reads a number of frames a line, answers their times in ms as a JSON list.
 
-python worker_ours.py WIDTH dense|q4 TEXT_CARD CARD
+python worker_ours.py WIDTH dense|q4 TEXT_CARD CARD cpu|gpu
 """
 
 import json
@@ -10,16 +10,21 @@ import time
 from pathlib import Path
 
 import numpy as np
+from gpu_graph import build_gpu_graph
 from waits import Waits
 
 from moshi_mlx import load
 from moshi_mlx.bench.shapes import narrowed
+from moshi_mlx.models import rope
 from moshi_mlx.models.config import MOSHI_7B
 from moshi_mlx.random_checkpoint import TINY_MIMI, write_random_checkpoint
 
 
 def main() -> None:
     width, kind, text_card, card = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    if sys.argv[5] == "gpu":
+        build_gpu_graph()
+        rope.table_pays = lambda: False
     mimi = TINY_MIMI | {"quantizer": TINY_MIMI["quantizer"] | {"bins": card}}
     scheme = None if kind == "dense" else kind
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """The peer's side of `step_vs_peer.py` (moshi_mlx 0.3.0, unmodified, in its own environment).
 
-python worker_peer.py WIDTH dense|q4 TEXT_CARD CARD
+python worker_peer.py WIDTH dense|q4 TEXT_CARD CARD cpu|gpu
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import time
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from gpu_graph import build_gpu_graph
 from waits import Waits
 
 from moshi_mlx import models, utils
@@ -18,6 +19,8 @@ from moshi_mlx import models, utils
 
 def main() -> None:
     width, kind, text_card, card = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    if sys.argv[5] == "gpu":
+        build_gpu_graph()
     full = models.config_v0_1()
     narrow = {"d_model": width, "num_heads": 4, "dim_feedforward": 4 * width}
     config = dataclasses.replace(

@@ -38,7 +38,7 @@ COUNT_GATES = (
 SPEED_GATES = (
     Gate("speed against moshi_mlx 0.3.0, 64 wide, dense f32", "dense", least=2.2, stretch=2.8),
     Gate("speed against moshi_mlx 0.3.0, 128 wide, q4", "q4", least=1.6, stretch=2.0),
-    Gate("host part of its frame over ours, 64 wide, dense f32", "host", least=3, stretch=4),
+    Gate("host part of its frame over ours, graph of a GPU", "host", least=3, stretch=4),
 )
 """All layers and streams of Moshi 7B, on the CPU with a fast BLAS, alternating in one run."""
 
