@@ -1,11 +1,12 @@
-"""The limits of MLX while a conversation runs, and after it."""
+"""The limits of MLX and Python while a conversation runs, and after it."""
 
+import sys
 from collections.abc import Iterator
 
 import mlx.core as mx
 import pytest
 
-from moshi_mlx.realtime import CACHE_LIMIT, WIRED_MARGIN, steady, wired_bytes
+from moshi_mlx.realtime import CACHE_LIMIT, SWITCH_INTERVAL, WIRED_MARGIN, steady, wired_bytes
 
 
 def cache_limit() -> int:
@@ -45,6 +46,13 @@ def test_conversations_that_overlap_leave_the_limit_as_it_was() -> None:
     assert cache_limit() == CACHE_LIMIT, "one is still talking"
     second.__exit__(None, None, None)
     assert cache_limit() == before
+
+
+def test_threads_take_turns_sooner_inside() -> None:
+    before = sys.getswitchinterval()
+    with steady(1000), steady(1000):
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL)
+    assert sys.getswitchinterval() == pytest.approx(before)
 
 
 def test_limits_are_put_back_after_an_error() -> None:
