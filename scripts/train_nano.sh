@@ -22,7 +22,7 @@ if [ ! -e "$venv/.installed" ]; then
 fi
 python=("$venv/bin/python" -W ignore::FutureWarning -u)
 mkdir -p "$work"
-"${python[@]}" -m training.train_codec "$work" codebooks  # half an hour
+"${python[@]}" -m training.train_codec "$work" ears       # an hour
 "${python[@]}" -m training.train_lm "$work"               # two hours
 "${python[@]}" -m training.train_codec "$work" decoder    # as long as you like: it only makes the voice clearer
 "${python[@]}" -m training.export "$work" "$model"

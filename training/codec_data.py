@@ -66,7 +66,7 @@ def user_batch(rng: np.random.Generator, corpus: Corpus, size: int) -> Batch:
             pcm[row] = augment.spoiled(rng, 0.5 * augment.bumps(rng, length) * rng.choice([0.0, 0.2, 1.0]))
             phones[row] = 0
             continue
-        said = corpus.utterance(rng.integers(len(corpus)))
+        said = corpus.utterance(corpus.any(rng))
         factor = float(np.exp(rng.uniform(-0.14, 0.14)))
         spare = len(said.pcm) - length * factor
         start = rng.uniform(min(0, spare) - 0.3 * length, max(0, spare) + 0.3 * length)

@@ -5,17 +5,21 @@ Kept as one array of samples in the work folder; made once.
 
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from training.align import aligned
 from training.dialogue import FILLERS, KNOWN, UNKNOWN
-from training.voices import LABEL_RATE, MODEL_VOICE, SAMPLE_RATE, TRAINING_VOICES, Utterance, speak
+from training.voices import LABEL_RATE, MODEL_VOICE, SAMPLE_RATE, TRAINING_VOICES, Utterance, Voice, speak
 
 TAKES = {"espeak": 3, "festival": 5, "flite": 16, "pico": 16}
 """Of every known sentence: voices made of recordings do not repeat themselves as rules do. (festival is slow.)"""
 LABEL_SAMPLES = SAMPLE_RATE // LABEL_RATE
+_TELLS_PHONES = {"festival": Voice("flite", "kal"), "pico": Voice("flite", "rms")}
+"""Who says the same for voices whose phones are not known."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,22 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def any(self, rng: np.random.Generator) -> int:
+        """The number of a recording: half of them from the few voices that sound more human, evenly."""
+        kinds: list[list[list[int]]] = [[], []]
+        for voice, numbers in self._by_voice.items():
+            kinds[voice.startswith("espeak")].append(numbers)
+        kind = kinds[rng.integers(2)]
+        numbers = kind[rng.integers(len(kind))]
+        return numbers[rng.integers(len(numbers))]
+
+    @cached_property
+    def _by_voice(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for number, voice in enumerate(self.voices):
+            found.setdefault(voice, []).append(number)
+        return found
 
     def utterance(self, index: int) -> Utterance:
         """One recording, its peak at 0.5."""
@@ -79,8 +99,16 @@ def _takes(number: int) -> list[tuple[str, Utterance]]:
     said = []
     for text in (*KNOWN * takes, *UNKNOWN * (1 + takes // 8), *FILLERS):
         speed, pitch = np.exp(rng.uniform(-0.16, 0.16)), np.exp(rng.uniform(-0.2, 0.2))
-        said.append((text, speak(voice, text, float(speed), float(pitch))))
+        said.append((text, labelled(voice, text, float(speed), float(pitch))))
     return said
+
+
+def labelled(voice: Voice, text: str, speed: float, pitch: float) -> Utterance:
+    """As `speak`, with phones for every voice."""
+    utterance = speak(voice, text, speed, pitch)
+    if teller := _TELLS_PHONES.get(voice.engine):
+        return replace(utterance, labels=aligned(utterance.pcm, speak(teller, text, speed)))
+    return utterance
 
 
 def model_utterance(text: str) -> Utterance:

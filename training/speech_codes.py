@@ -16,6 +16,7 @@ from moshi.models.compression import MimiModel
 from training import augment, corpus
 from training.codec import FRAME, Codec, folded
 from training.codec_data import LEAD_FRAMES, answer_streams, trimmed
+from training.dialogue import KNOWN
 from training.text import word_frames
 
 ROOMS = 240
@@ -24,6 +25,9 @@ ROOM_FRAMES = 150
 FORGET_FRAMES = 14  # what the codec hears before anything is kept
 BEFORE_FRAMES, AFTER_FRAMES = 4, 6  # of the room around an utterance
 NOISY_SHARE = 0.2  # of the utterances bring noise of their own, as recordings that were cut out do
+NARROW_SHARE = 0.2  # were recorded at a lower rate
+HEARINGS = {"espeak": 1, "festival": 2, "flite": 2, "pico": 3}
+"""In how many rooms each recording of a known sentence is heard: some voices are easily learnt by heart."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Answer:
 class Said:
     """What a person says, in a room. codes: [8, frames]; speech lasts from frame `begin` up to frame `end`."""
 
+    voice: str
     text: str
     room: int
     begin: int
@@ -60,8 +65,21 @@ class SpeechCodes:
     echoes: dict[str, list[np.ndarray]]
 
 
-def answer_codes(codec: Codec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The code of silence [8], and every answer's codes [8, frames] from its first sound to its last."""
+def own_codes(folder: Path, codec: Codec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The code of silence [8], and every answer's codes [8, frames] from its first sound to its last.
+
+    Made when the codebooks are finished and kept in the work folder: the encoder goes on learning after that.
+    """
+    path = folder / "own.npz"
+    if not path.exists():
+        silence, answers = _own_codes(codec)
+        np.savez(path, silence=silence, **answers)
+    with np.load(path) as stored:
+        answers = {name: stored[name] for name in stored.files}
+    return answers.pop("silence"), answers
+
+
+def _own_codes(codec: Codec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     mimi = folded(codec)
     silence = _encode(mimi, np.zeros(60 * FRAME, np.float32))[:, -1]
     answers = {}
@@ -72,12 +90,12 @@ def answer_codes(codec: Codec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def load(folder: Path, codec: Codec) -> SpeechCodes:
-    """Read the codes, or make them first (about ten minutes)."""
+    """Read the codes, or make them first (about twenty minutes)."""
     import pickle
 
     path = folder / "codes.pickle"  # our own file, in our own work folder
     if not path.exists():
-        made = _make(codec, corpus.load(folder))
+        made = _make(codec, corpus.load(folder), *own_codes(folder, codec))
         path.with_suffix(".part").write_bytes(pickle.dumps(made))
         path.with_suffix(".part").rename(path)
     return pickle.loads(path.read_bytes())
@@ -112,9 +130,8 @@ def _rooms(rng: np.random.Generator) -> list[_Room]:
     return rooms
 
 
-def _make(codec: Codec, recordings: corpus.Corpus) -> SpeechCodes:
+def _make(codec: Codec, recordings: corpus.Corpus, silence: np.ndarray, own: dict[str, np.ndarray]) -> SpeechCodes:
     rng = np.random.default_rng(30)
-    silence, own = answer_codes(codec)
     ears = folded(codec)
     ears.load_state_dict(
         {key: value.bfloat16().float() for key, value in ears.state_dict().items()}
@@ -128,12 +145,13 @@ def _make(codec: Codec, recordings: corpus.Corpus) -> SpeechCodes:
     global _shop
     _shop = _Shop(recordings, rooms, ears)
     said: list[Said] = []
+    jobs = _jobs(recordings)
     # One thread each: PyTorch's own threads wait for one another, badly so when a core has something else to do.
     with ProcessPoolExecutor(os.cpu_count(), get_context("fork"), torch.set_num_threads, (1,)) as workers:
-        for done, one in enumerate(workers.map(_clip, range(len(recordings) + BUMPS), chunksize=16)):
+        for done, one in enumerate(workers.map(_clip, jobs, chunksize=16)):
             said.append(one)
             if done % 1000 == 0:
-                print(f"codes: {done} of {len(recordings) + BUMPS}", flush=True)
+                print(f"codes: {done} of {len(jobs)}", flush=True)
     echoes: dict[str, list[np.ndarray]] = {}
     for text, stream in answer_streams().items():
         for _ in range(6):
@@ -162,20 +180,32 @@ class _Shop:
 _shop: _Shop | None = None
 
 
-def _clip(index: int) -> Said:
-    """One recording in a room, or a noise that is none; all its chances follow from its number."""
+def _jobs(recordings: corpus.Corpus) -> list[tuple[int, int]]:
+    """Every recording and its hearings; the numbers behind the last recording are noises."""
+    jobs = []
+    for index, (text, voice) in enumerate(zip(recordings.texts, recordings.voices, strict=True)):
+        count = HEARINGS[voice.partition(":")[0]] if text in KNOWN else 1
+        jobs += [(index, hearing) for hearing in range(count)]
+    return jobs + [(len(recordings) + index, 0) for index in range(BUMPS)]
+
+
+def _clip(job: tuple[int, int]) -> Said:
+    """One recording in a room, or a noise that is none; all its chances follow from its numbers."""
     assert _shop
-    rng = np.random.default_rng([31, index])
+    index, _ = job
+    rng = np.random.default_rng([31, *job])
     if index < len(_shop.recordings):
-        text = _shop.recordings.texts[index]
+        voice, text = _shop.recordings.voices[index], _shop.recordings.texts[index]
         pcm = trimmed(_shop.recordings.utterance(index).pcm, 0.01, 240)
-        spread = 0.1 if _shop.recordings.voices[index].startswith("espeak") else 0.16
+        spread = 0.1 if voice.startswith("espeak") else 0.16
         factor = float(np.exp(rng.uniform(-spread, spread)))  # of a larger or a smaller person
         pcm = augment.warped(pcm, factor, int(len(pcm) / factor), 0)
+        if rng.random() < NARROW_SHARE:
+            pcm = augment.narrow(pcm, rng.choice([3_900.0, 5_400.0, 7_900.0]))
         if rng.random() < NOISY_SHARE:
             pcm = pcm + 10 ** (rng.uniform(-65, -38) / 20) * augment.noise(rng, len(pcm))
     else:
-        text = ""
+        voice = text = ""
         pcm = augment.bumps(rng, int(24_000 * rng.uniform(0.3, 2.0))) * rng.choice([0.03, 0.1, 0.5])
     room = int(rng.integers(ROOMS))
     begin = (FORGET_FRAMES + BEFORE_FRAMES) * FRAME + int(rng.integers(FRAME))
@@ -183,7 +213,7 @@ def _clip(index: int) -> Said:
     out = np.zeros((last + AFTER_FRAMES) * FRAME, np.float32)
     out[begin : begin + len(pcm)] = pcm
     codes = _encode(_shop.ears, _shop.rooms[room].heard(rng, out))[:, FORGET_FRAMES:]
-    return Said(text, room, BEFORE_FRAMES, last - FORGET_FRAMES, codes)
+    return Said(voice, text, room, BEFORE_FRAMES, last - FORGET_FRAMES, codes)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Train Nano's Mimi: autoencoder, then codebooks, then the decoder alone on Nano's own voice.
+"""Train Nano's Mimi: autoencoder, codebooks, the encoder alone on people, the decoder alone on Nano's own voice.
 
 `python -m training.train_codec FOLDER`; stops and goes on at any time, from FOLDER/codec.pt.
 """
@@ -16,13 +16,14 @@ from torch.nn import functional
 
 from training import corpus as corpus_file
 from training.codec import FRAME, Codec, Quantized, books, fit_books, vectors
-from training.codec_data import FADE, ahead, answer_streams, model_batch, user_batch
+from training.codec_data import FADE, Batch, ahead, answer_streams, model_batch, user_batch
 from training.codec_data import LEAD_FRAMES as LEAD
 from training.phones import IGNORE
 from training.spectral import Distance
-from training.speech_codes import answer_codes
+from training.speech_codes import own_codes
 
-MODEL_CROPS, USER_CROPS, USER_DECODED = 4, 8, 2
+MODEL_CROPS, USER_CROPS, USER_DECODED, HEARD_CROPS = 4, 8, 2, 24
+BEFORE_WEIGHT = 0.3  # of phones heard before the codebook
 WAVE_WEIGHT = {"autoencoder": 1.0, "codebooks": 1.0, "decoder": 4.0}
 ANSWERS_AT_ONCE, STREAM_FRAMES = 6, 42
 
@@ -40,6 +41,7 @@ class Phase:
 PHASES = (
     Phase("autoencoder", 900, 1.5e-3, 1.5e-3),
     Phase("codebooks", 3_000, 8e-4, 5e-5),
+    Phase("ears", 1_500, 6e-4, 2e-5),
     Phase("decoder", 3_800, 1e-3, 2e-5),
 )
 SAVE_EVERY = 200
@@ -61,7 +63,11 @@ def train(folder: Path, until: str = "decoder") -> None:
             rng = np.random.default_rng(1000 + done)
             if phase.name == "decoder":
                 part = {key: value for key, value in codec.named_parameters() if _decodes(key)}
-                batches = ahead(_answers(rng, codec, streams))
+                batches = ahead(_answers(rng, *own_codes(folder, codec), streams))
+            elif phase.name == "ears":
+                own_codes(folder, codec)  # what Nano says keeps the codes that it has now
+                part = {key: value for key, value in codec.named_parameters() if _hears(key)}
+                batches = ahead(lambda rng=rng: user_batch(rng, corpus, HEARD_CROPS))
             else:
                 part = dict(codec.named_parameters())
                 batches = ahead(
@@ -101,6 +107,10 @@ def load(folder: Path) -> tuple[Codec, int]:
 
 def _decodes(name: str) -> bool:
     return name.startswith(("mimi.decoder", "mimi.upsample")) or "output_proj" in name
+
+
+def _hears(name: str) -> bool:
+    return name.startswith(("mimi.encoder", "mimi.downsample", "phones")) or "input_proj" in name
 
 
 def _run(folder: Path, codec: Codec, phase: Phase, first: int, before: int, batches, optimizer, distance) -> None:
@@ -164,6 +174,8 @@ def _save(folder: Path, codec: Codec, steps: int, phase: Phase, optimizer) -> No
 
 def _losses(codec: Codec, phase: Phase, batch, distance: Distance, progress: float) -> dict[str, torch.Tensor]:
     zero = torch.zeros(())
+    if phase.name == "ears":
+        return _heard(codec, batch)
     if phase.name == "decoder":
         pcm, latent = batch
         with torch.autocast("cpu", torch.bfloat16):
@@ -177,19 +189,39 @@ def _losses(codec: Codec, phase: Phase, batch, distance: Distance, progress: flo
         latent = codec.encode(pcm[:, None])
     with torch.autocast("cpu", torch.bfloat16, enabled=phase.name == "autoencoder"):
         quantized = _through(codec, phase, latent.float(), progress)
-    logits = codec.hear(quantized.semantic.float())[MODEL_CROPS:]
-    phones = functional.cross_entropy(logits.flatten(0, 2), said.phones.flatten(), ignore_index=IGNORE)
+    phones, heard = _phones(codec, quantized.semantic[MODEL_CROPS:], said)
     count = MODEL_CROPS + USER_DECODED
     with torch.autocast("cpu", torch.bfloat16):
         made = codec.decode(quantized.latent[:count])[:, 0]
     mel, wave = distance(made, pcm[:count])
     loss = mel + WAVE_WEIGHT[phase.name] * wave + phones + quantized.commitment
-    spoken = (said.phones != IGNORE) & (said.phones != 0)
-    heard = (logits.argmax(-1) == said.phones)[spoken].float().mean()
     return {
         "loss": loss, "mel": mel, "wave": wave, "phones": phones, "heard": heard,
         "commitment": quantized.commitment,
     }  # fmt: skip
+
+
+def _heard(codec: Codec, said: Batch) -> dict[str, torch.Tensor]:
+    """The encoder learns to hear phones in the codebooks as they are: what the decoder makes of codes stays."""
+    with torch.autocast("cpu", torch.bfloat16):
+        latent = codec.encode(said.pcm[:, None]).float()
+    quantized = codec.quantize(latent)
+    phones, heard = _phones(codec, quantized.semantic, said)
+    before, _ = _phones(codec, codec.pass_through(latent).semantic, said)
+    loss = phones + BEFORE_WEIGHT * before + quantized.commitment
+    zero = torch.zeros(())
+    return {
+        "loss": loss, "mel": zero, "wave": zero, "phones": phones, "heard": heard,
+        "commitment": quantized.commitment,
+    }  # fmt: skip
+
+
+def _phones(codec: Codec, semantic: torch.Tensor, said: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of phones heard in semantic latents [B, 64, T], and the share of them that is right."""
+    logits = codec.hear(semantic.float())
+    loss = functional.cross_entropy(logits.flatten(0, 2), said.phones.flatten(), ignore_index=IGNORE)
+    spoken = (said.phones != IGNORE) & (said.phones != 0)
+    return loss, (logits.argmax(-1) == said.phones)[spoken].float().mean()
 
 
 def _through(codec: Codec, phase: Phase, latent: torch.Tensor, progress: float) -> Quantized:
@@ -209,10 +241,14 @@ def _latents(codec: Codec, batches, rounds: int = 70) -> torch.Tensor:
     return torch.cat(out)
 
 
-def _answers(rng: np.random.Generator, codec: Codec, streams: dict[str, np.ndarray], size: int = ANSWERS_AT_ONCE):
+def _answers(
+    rng: np.random.Generator,
+    silence: np.ndarray,
+    own: dict[str, np.ndarray],
+    streams: dict[str, np.ndarray],
+    size: int = ANSWERS_AT_ONCE,
+):
     """Whole answers as the language model will send them, every fourth one cut short: samples and codes."""
-    silence, own = answer_codes(codec.eval())
-    codec.train()
     order: list[str] = []
 
     def make() -> tuple[torch.Tensor, torch.Tensor]:

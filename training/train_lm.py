@@ -13,7 +13,7 @@ import torch
 from moshi.models.lm_utils import _delay_sequence
 from torch.nn import functional
 
-from training import corpus, speech_codes, train_codec
+from training import speech_codes, train_codec
 from training.codec import Codec, books, vectors
 from training.codec_data import ahead
 from training.lm import build
@@ -51,7 +51,7 @@ def train(folder: Path, steps: int = STEPS) -> None:
             optimizer.load_state_dict(state["optimizer"])
         first = state["steps"]
     rng = np.random.default_rng(3000 + first)
-    turns = Turns(codes, corpus.load(folder).voices, rng)
+    turns = Turns(codes, rng)
     near = _neighbours(codec)
     batches = ahead(lambda: _batch(turns, rng, near))
     began, rows = time.time(), []

@@ -3,7 +3,6 @@
 Streams as in Moshi: row 0 text, rows 1-8 Nano's codes, rows 9-16 the user's. Nothing is delayed here.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,13 +27,14 @@ class Window:
 class Turns:
     """Endless conversations."""
 
-    def __init__(self, codes: SpeechCodes, voices: Sequence[str], rng: np.random.Generator) -> None:
-        """voices: whose each of `codes.said` is."""
+    def __init__(self, codes: SpeechCodes, rng: np.random.Generator) -> None:
         self.codes, self.rng = codes, rng
         by_text: dict[str, list[list[Said]]] = {}  # so that each sentence is said equally often
-        for said, voice in zip(codes.said, voices, strict=True):
+        for said in codes.said:
             kinds = by_text.setdefault(said.text, [[], []])
-            kinds[voice.startswith("espeak")].append(said)  # and half of the time by the few that sound more human
+            kinds[said.voice.startswith("espeak")].append(
+                said
+            )  # and half of the time by the few that sound more human
         self.questions = [said for text, said in by_text.items() if text in ANSWERS]
         self.stops = [said for text, said in by_text.items() if text in STOPS]
         self.unknown = [said for text, said in by_text.items() if text not in ANSWERS and text not in STOPS]
@@ -70,9 +70,9 @@ class Turns:
         chance = self.rng.random()
         if chance < 0.10:
             return self._hear(codes, self._one(self.codes.bumps), time)[1]
-        if chance < 0.15:
+        if chance < 0.17:
             return self._hear(codes, self._said(self.stops), time)[1]
-        said = self._said(self.questions if chance < 0.85 else self.unknown)
+        said = self._said(self.questions if chance < 0.81 else self.unknown)
         return self._asked(codes, speaking, said, time, deep=0)
 
     def _asked(self, codes: np.ndarray, speaking: np.ndarray, said: Said, time: int, deep: int) -> int:

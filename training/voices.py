@@ -65,7 +65,7 @@ class Utterance:
 def speak(voice: Voice, text: str, speed: float = 1.0, pitch: float = 1.0) -> Utterance:
     """Say `text`. speed and pitch: factors of the voice's own.
 
-    The phones of festival and pico are not known: all IGNORE.
+    The phones of festival and pico are not known: all IGNORE. `corpus.labelled` finds them.
 
     Raises RuntimeError if the synthesizer is missing or says nothing.
     """
