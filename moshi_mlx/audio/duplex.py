@@ -112,7 +112,7 @@ class Duplex:
         self._error: BaseException | None = None
         # The microphone first: opening it can change the rate of a headset's speaker.
         self._ports = Port("input", input, self._microphone), Port("output", output, self._speaker)
-        self._watchdog = Watchdog(self._ports, self._device_event)
+        self._watchdog = Watchdog(self._ports, self._device_event, self._failed)
         self._watchdog.open()
         self._thread = threading.Thread(target=self._listen, name="moshi-microphone", daemon=True)
         self._thread.start()
@@ -198,6 +198,11 @@ class Duplex:
             self._error = error
         finally:
             self._queue.close()
+
+    def _failed(self, error: BaseException) -> None:
+        """Nobody looks after the devices any more: who iterates gets the error."""
+        self._error = self._error or error
+        self._queue.close()
 
     def _device_event(self, event: DeviceEvent) -> None:
         if event.kind == "back":

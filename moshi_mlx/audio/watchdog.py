@@ -33,11 +33,19 @@ class DeviceEvent:
 
 
 class Watchdog:
-    """Keeps the ports open until `close`. tell: gets the events, on the thread of the watchdog."""
+    """Keeps the ports open until `close`.
 
-    def __init__(self, ports: Sequence[Port], tell: Callable[[DeviceEvent], None]) -> None:
+    tell: gets the events, on the thread of the watchdog. failed: gets what ended that thread once all were open.
+    """
+
+    def __init__(
+        self,
+        ports: Sequence[Port],
+        tell: Callable[[DeviceEvent], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
         self._ports = ports
-        self._tell = tell
+        self._tell, self._failed = tell, failed
         self._doorbell = Doorbell()
         self._closing = False
         self._patience = CLOSE_SECONDS  # left for closing: whoever calls `close` again waits no longer for it
@@ -91,10 +99,11 @@ class Watchdog:
                 for port in self._ports:
                     if not self._closing:
                         self._look_after(port)
-        except BaseException as error:  # carried to the thread that waits in `open`
-            self._error = error
+        except BaseException as error:  # carried to the thread that waits in `open`, or for audio
             if self._opened.is_set():
-                raise
+                self._failed(error)
+            else:
+                self._error = error
         finally:
             for port in self._ports:
                 port.close()

@@ -65,7 +65,7 @@ def port() -> Iterator[HangingPort]:
 
 
 def watched(port: HangingPort, events: queue.Queue[DeviceEvent]) -> Watchdog:
-    dog = Watchdog([port], events.put)  # pyright: ignore[reportArgumentType]
+    dog = Watchdog([port], events.put, lambda error: None)  # pyright: ignore[reportArgumentType]
     dog._doorbell.ring()  # what has ended is looked after at once
     return dog
 
@@ -119,4 +119,22 @@ def test_ctrl_c_while_a_device_is_being_opened_leaves_it_to_the_system(
     assert left == [True]
     port.released.set()
     dog._thread.join(PATIENCE)
+    assert not dog._thread.is_alive()
+
+
+def test_an_error_on_its_thread_reaches_who_waits_for_audio() -> None:
+    """As where whoever reads the events has gone."""
+    failed: queue.Queue[BaseException] = queue.Queue()
+    port = HangingPort()
+    port.released.set()  # nothing hangs
+    nobody = BrokenPipeError("nobody reads")
+
+    def tell(event: DeviceEvent) -> None:
+        raise nobody
+
+    dog = Watchdog([port], tell, failed.put)  # pyright: ignore[reportArgumentType]
+    dog._doorbell.ring()
+    dog.open()
+    assert failed.get(timeout=PATIENCE) is nobody
+    dog.close()
     assert not dog._thread.is_alive()
