@@ -61,6 +61,7 @@ class Live:
         self._sinks: list[Sink] = [audio, *sinks, *others, _Loops(on_loop)]
         self._reset = threading.Event()
         self._refresher = refresher
+        self._mark = trace.mark if trace else lambda name: None
         self._on_reset = on_reset or (lambda: None)
         self._on_refresh = on_refresh or (lambda: None)
         self._push_to_talk = False
@@ -84,9 +85,11 @@ class Live:
                 self._reset.clear()
                 if self._refresher:
                     self._refresher.restart()
+                self._mark("reset")
                 yield RESET
                 self._on_reset()
             if self._refresher and self._refresher.due(frame):
+                self._mark("refresh")
                 yield REFRESH
                 self._on_refresh()
             yield frame
@@ -111,21 +114,25 @@ class Live:
         return self._audio.muted
 
     def push_to_talk(self) -> bool:
-        """The first push mutes all but what is said between pushes; whether one may speak now.
+        """The first push opens the ear, muted or not, the second closes it, and so on; whether one may speak now.
 
         A terminal does not tell when a key is let go, so every push turns it round.
         """
-        self._audio.muted = not self._audio.muted if self._push_to_talk else True
+        self._audio.muted = self._push_to_talk and not self._audio.muted
         self._push_to_talk = True
         return not self._audio.muted
 
 
 class _Loops:
-    """A sink that listens for loops."""
+    """A sink that listens for loops within one conversation."""
 
     def __init__(self, on_loop: Callable[[], None] | None) -> None:
         self._detector, self._tell = LoopDetector(), on_loop
+        self._time = 0.0
 
     def write(self, reply: Reply) -> None:
+        if reply.time < self._time:  # a reset
+            self._detector.forget()
+        self._time = reply.time
         if self._tell and reply.text and self._detector.add(reply.text):
             self._tell()

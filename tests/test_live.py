@@ -118,11 +118,14 @@ def test_mute_and_push_to_talk(tiny_moshi: Moshi) -> None:
         live = Live(session, audio)
         assert live.toggle_mute() is audio.muted is True
         assert live.toggle_mute() is audio.muted is False
-        assert live.push_to_talk() is False, "the first push mutes: from here on only pushes open the ear"
+        assert live.push_to_talk() is True, "push and speak, also where the microphone was open"
+        assert live.push_to_talk() is False
+        assert audio.muted is True
         assert live.push_to_talk() is True
-        assert audio.muted is False
         assert live.push_to_talk() is False
         assert live.toggle_mute() is False, "m ends push-to-talk"
+        live.toggle_mute()
+        assert live.push_to_talk() is True, "push and speak, also where it was muted"
         assert audio.muted is False
 
 
@@ -153,27 +156,50 @@ def test_the_trace_has_a_pass_of_every_stage_for_every_frame(tiny_moshi: Moshi, 
     }  # fmt: skip
 
 
+def test_the_trace_tells_when_the_model_forgot(tiny_moshi: Moshi, tmp_path: Path) -> None:
+    trace, audio = Trace(tmp_path / "t.json"), Audio()
+    with tiny_moshi.session(seed=5) as session:
+        live = Live(session, audio, trace=trace, refresher=Refresher(session, kept=0.24))
+        audio.at = {4: live.refresh, 7: live.reset}
+        live.run()
+    trace.close()
+    names = [event.get("name") for event in json.loads((tmp_path / "t.json").read_text())]
+    assert [name for name in names if name in ("refresh", "reset")] == ["refresh", "reset"]
+    assert names[: names.index("refresh")].count("encode") == 4
+    assert names[: names.index("reset")].count("encode") == 7
+
+
+class Parrot:
+    """A session that says one sentence for ever."""
+
+    def __init__(self, session) -> None:
+        self._session = session
+        self.batch = session.batch
+
+    def __getattr__(self, name: str):
+        return getattr(self._session, name)
+
+    def decode(self, generated) -> Reply:
+        reply = self._session.decode(generated)
+        return Reply(reply.audio, " so I said to him that", reply.time)
+
+
 def test_a_loop_is_told(tiny_moshi: Moshi) -> None:
     told: list[bool] = []
     audio = Audio()
-
-    class Parrot:
-        """A session that says one sentence for ever."""
-
-        def __init__(self, session) -> None:
-            self._session = session
-            self.batch = session.batch
-
-        def __getattr__(self, name: str):
-            return getattr(self._session, name)
-
-        def decode(self, generated) -> Reply:
-            reply = self._session.decode(generated)
-            return Reply(reply.audio, " so I said to him that", reply.time)
-
     with tiny_moshi.session(seed=5) as session:
         Live(Parrot(session), audio, on_loop=lambda: told.append(True)).run()  # pyright: ignore[reportArgumentType]
     assert len(told) == 12 // 3
+
+
+def test_what_was_said_before_a_reset_is_no_part_of_a_loop(tiny_moshi: Moshi) -> None:
+    told: list[bool] = []
+    audio = Audio(frames=4)
+    with tiny_moshi.session(seed=5) as session:
+        live = Live(Parrot(session), audio, on_loop=lambda: told.append(True))  # pyright: ignore[reportArgumentType]
+        audio.at[2] = live.reset
+        live.run()
+    assert not told
 
 
 def test_an_error_of_the_microphone_is_raised(tiny_moshi: Moshi) -> None:
