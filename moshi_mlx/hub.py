@@ -1,12 +1,14 @@
 """Files on the Hugging Face hub: from there, cache first, and to there; one line when it fails."""
 
 import errno
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from moshi_mlx.errors import DownloadError
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 
 
@@ -71,6 +73,18 @@ class HubRepo:
 
     def __str__(self) -> str:
         return _described(self.repo, self.revision)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal; large files in the hub's cache have it as their name."""
+    stored = path.resolve().name
+    if path.is_symlink() and _SHA256.fullmatch(stored):
+        return stored
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def upload(folder: Path, repo: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants, file_download
 
 from moshi_mlx.errors import DownloadError
-from moshi_mlx.hub import HubRepo, MissingFileError, fetch, parse_repo, parse_uri
+from moshi_mlx.hub import HubRepo, MissingFileError, fetch, parse_repo, parse_uri, sha256
 from tests.hub_stub import COMMITS, HubStub, fill_cache
 
 REPO = "kyutai/moshiko-mlx-q4"
@@ -221,3 +221,20 @@ def test_uris_name_a_file() -> None:
 def test_importing_the_module_does_not_load_the_hub_library() -> None:
     code = "import moshi_mlx.hub, sys; sys.exit('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_sha256_of_a_file_is_read_off_the_cache_or_computed(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"abc")
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
+    assert sha256(plain) == abc
+    large = tmp_path / "blobs" / ("0123" * 16)
+    large.write_bytes(b"abc")
+    (tmp_path / "weights").symlink_to(large)
+    assert sha256(tmp_path / "weights") == "0123" * 16
+    assert sha256(large) == abc, "a name alone proves nothing"
+    small = tmp_path / "blobs" / ("0123" * 10)  # git's SHA-1
+    small.write_bytes(b"abc")
+    (tmp_path / "config").symlink_to(small)
+    assert sha256(tmp_path / "config") == abc

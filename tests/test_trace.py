@@ -14,7 +14,7 @@ from moshi_mlx.errors import AudioFileError
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.session import Reply
 from moshi_mlx.stats import Stats
-from moshi_mlx.trace import FLUSH_EVENTS, Trace
+from moshi_mlx.trace import FLUSH_EVENTS, Trace, TracedEcho
 
 
 class Nobody:
@@ -45,6 +45,27 @@ def test_a_conversation_leaves_its_stages(tiny_moshi: Moshi, tmp_path: Path) -> 
         assert all(0 <= event["ts"] <= seconds * 1e6 + 1e5 for event in mine)
     assert [event["ph"] for event in events[-2:]] == ["i", "C"]
     assert events[-1]["args"] == {"ms": 80.0}
+
+
+def test_the_echo_canceller_is_in_it_and_does_its_work(tmp_path: Path) -> None:
+    class Halving:
+        resets = 0
+
+        def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+            return near - far / 2
+
+        def reset(self) -> None:
+            self.resets += 1
+
+    halving, trace = Halving(), Trace(tmp_path / "t.json")
+    traced = TracedEcho(halving, trace)
+    one = np.ones(1920, np.float32)
+    np.testing.assert_array_equal(traced.process(3 * one, 2 * one), 2 * one)
+    traced.reset()
+    trace.close()
+    span, _ = json.loads((tmp_path / "t.json").read_text())
+    assert (span["name"], span["ph"]) == ("echo", "X")
+    assert halving.resets == 1
 
 
 def test_it_is_on_disk_before_the_end(tmp_path: Path) -> None:

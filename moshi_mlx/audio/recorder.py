@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_RATE, FRAME_SAMPLES
+from moshi_mlx.audio.frames import FRAME_RATE, FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.audio.wav import header, pcm16
 from moshi_mlx.errors import AudioFileError
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ABOUT = "session.json"
 FLUSH_FRAMES = round(FRAME_RATE)
 _MAX_BYTES = 0xFFFF_FFFF - 36  # a RIFF size is 32 bits: 24 hours of mono
 
@@ -32,13 +34,18 @@ class Recorder:
     """user.wav, moshi.wav, mix.wav (left: user, right: Moshi), transcript.jsonl and session.json in a new folder.
 
     The n-th frame of each file is the n-th of the conversation: what Moshi says there is played when it has heard
-    the user's n-th frame. Give it the source's frames through `heard` and use it as a sink.
+    the user's n-th frame. Give it the source's frames through `heard` and use it as a sink. Words have the time of
+    the files, which goes on where a reset begins the time of replies anew.
+    about: for session.json; now: called every second for what changes there.
     Raises AudioFileError where the system refuses, also if the folder already holds a conversation.
     """
 
-    def __init__(self, folder: str | Path, about: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: str | Path, about: dict[str, Any], now: Callable[[], dict[str, Any]] = dict
+    ) -> None:
         self.folder = Path(folder)
         self._about = dict(about)
+        self._now = now
         self._frames = 0
         self._closed = False
         self._said: deque[np.ndarray] = deque()  # user frames whose reply has not come yet
@@ -46,9 +53,8 @@ class Recorder:
         self._open: list[GrowingWav] = []
         self._words: TextIO | None = None
         try:
+            check_folder(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            if (self.folder / "session.json").exists():
-                raise AudioFileError(f"{self.folder} already holds a conversation; choose another folder")
             for name, channels in (("user", 1), ("moshi", 1), ("mix", 2)):
                 self._open.append(GrowingWav(self.folder / f"{name}.wav", channels))
             self._words = (self.folder / "transcript.jsonl").open("w", encoding="utf-8")
@@ -74,18 +80,19 @@ class Recorder:
             for file, pcm in zip(self._open, (user, moshi, np.stack([user, moshi], 1).ravel()), strict=True):
                 file.write(pcm)
             if reply.text and self._words:
-                print(json.dumps({"t": round(reply.time, 3), "text": reply.text}), file=self._words)
+                time = round(self._frames * FRAME_SECONDS, 3)
+                print(json.dumps({"t": time, "text": reply.text}), file=self._words)
             self._frames += 1
             if self._frames % FLUSH_FRAMES == 0:
                 self._flush()
+                self._write_about()
         except OSError as error:
             self._refused(error)
 
-    def close(self, **about: Any) -> None:
-        """Write what is left; nothing after an error. about: what is known only now, for session.json."""
+    def close(self) -> None:
+        """Write what is left; nothing after an error."""
         if self._closed:
             return
-        self._about |= about
         try:
             self._flush()
             self._write_about()
@@ -100,10 +107,10 @@ class Recorder:
             self._words.flush()
 
     def _write_about(self) -> None:
-        about = {**self._about, "frames": self._frames}
-        part = self.folder / ".session.json.part"
+        about = {**self._about, **self._now(), "frames": self._frames}
+        part = self.folder / f".{ABOUT}.part"
         part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.folder / "session.json")
+        part.replace(self.folder / ABOUT)
 
     def _release(self) -> None:
         self._closed = True
@@ -115,6 +122,20 @@ class Recorder:
     def _refused(self, error: OSError) -> None:
         self._release()
         raise AudioFileError(f"cannot write to {self.folder}: {error.strerror or error}") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Raise AudioFileError if a conversation cannot be kept there, as far as that can be seen; make nothing."""
+    try:
+        if (folder / ABOUT).exists():
+            raise AudioFileError(f"{folder} already holds a conversation; choose another folder")
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    except OSError as error:
+        raise AudioFileError(f"cannot write to {folder}: {error.strerror or error}") from error
+    if not there.is_dir():
+        raise AudioFileError(f"cannot write to {folder}: {there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise AudioFileError(f"cannot write to {folder}: {there} may not be written by you")
 
 
 class GrowingWav:

@@ -10,7 +10,8 @@ import typer
 
 from moshi_mlx.cli.answer import INTERRUPTED
 from moshi_mlx.cli.interruption import interruptible
-from moshi_mlx.cli.talk import Screen, Setup, loaded
+from moshi_mlx.cli.screen import Screen
+from moshi_mlx.cli.talk import Setup, loaded
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.latency import Ladder

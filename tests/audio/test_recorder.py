@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from moshi_mlx.audio.recorder import FLUSH_FRAMES, GrowingWav, Recorder
+from moshi_mlx.audio.recorder import FLUSH_FRAMES, GrowingWav, Recorder, check_folder
 from moshi_mlx.engine import RESET
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.session import Reply
@@ -31,9 +31,9 @@ def talk(recorder: Recorder, frames: int, start: int = 0) -> None:
 
 
 def test_what_was_said_together_lies_together(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "talk", {"seed": 7})
+    recorder = Recorder(tmp_path / "talk", {"seed": 7}, lambda: {"drops": 3})
     talk(recorder, 20)
-    recorder.close(drops=3)
+    recorder.close()
     user, rate = soundfile.read(tmp_path / "talk" / "user.wav")
     moshi, _ = soundfile.read(tmp_path / "talk" / "moshi.wav")
     mix, _ = soundfile.read(tmp_path / "talk" / "mix.wav")
@@ -60,6 +60,15 @@ def test_replies_lag_behind_frames_as_in_the_loop(tmp_path: Path) -> None:
     np.testing.assert_allclose(mix[::1920], [[0.1, -0.1], [0.2, -0.2]], atol=1 / 32768)
 
 
+def test_words_have_the_time_of_the_files_also_after_a_reset(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "talk", {})
+    talk(recorder, 8)
+    talk(recorder, 4)  # their replies begin at 0 again
+    recorder.close()
+    words = [json.loads(line) for line in (tmp_path / "talk" / "transcript.jsonl").read_text().splitlines()]
+    assert [word["t"] for word in words] == [0.0, 0.24, 0.48, 0.64, 0.88]
+
+
 def test_controls_pass_and_leave_no_trace(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "talk", {})
     control, heard = recorder.heard(iter([RESET, frame(0.4)]))
@@ -76,7 +85,7 @@ def test_a_killed_program_leaves_readable_files(tmp_path: Path) -> None:
         from pathlib import Path
         from moshi_mlx.audio.recorder import Recorder
         from tests.audio.test_recorder import talk
-        recorder = Recorder(Path({str(tmp_path / "talk")!r}), {{"seed": 1}})
+        recorder = Recorder(Path({str(tmp_path / "talk")!r}), {{"seed": 1}}, lambda: {{"drops": 2}})
         talk(recorder, {3 * FLUSH_FRAMES})
         print("ready", flush=True)
         time.sleep(60)
@@ -91,7 +100,8 @@ def test_a_killed_program_leaves_readable_files(tmp_path: Path) -> None:
     for name, channels in (("user", 1), ("moshi", 1), ("mix", 2)):
         info = soundfile.info(tmp_path / "talk" / f"{name}.wav")
         assert (info.frames, info.channels) == (3 * FLUSH_FRAMES * 1920, channels)
-    assert json.loads((tmp_path / "talk" / "session.json").read_text())["seed"] == 1
+    about = json.loads((tmp_path / "talk" / "session.json").read_text())
+    assert about == {"seed": 1, "drops": 2, "frames": 3 * FLUSH_FRAMES}
     assert len((tmp_path / "talk" / "transcript.jsonl").read_text().splitlines()) == FLUSH_FRAMES
 
 
@@ -101,10 +111,22 @@ def test_a_folder_is_never_written_over(tmp_path: Path) -> None:
         Recorder(tmp_path / "talk", {})
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_one_line_and_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(AudioFileError, match=r"cannot write to .*file/talk: Not a directory$"):
-        Recorder(tmp_path / "file" / "talk", {})
+    with pytest.raises(AudioFileError, match=r"cannot write to .*file/talk: .*file is no folder$"):
+        check_folder(tmp_path / "file" / "talk")
+    check_folder(tmp_path / "new" / "talk")
+    assert not (tmp_path / "new").exists(), "looking makes nothing"
+    monkeypatch.setattr("os.access", lambda path, how: path != tmp_path)
+    with pytest.raises(AudioFileError, match=r"cannot write to .*talk: .* may not be written by you$"):
+        check_folder(tmp_path / "new" / "talk")
+
+
+def test_a_place_that_the_system_refuses_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(AudioFileError, match=r"cannot write to .*: File name too long$"):
+        Recorder(tmp_path / ("n" * 300), {})
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

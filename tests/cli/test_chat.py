@@ -3,6 +3,7 @@
 Both are made of software (tests/sound_card.py); the model is Nano, who answers.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ import soundfile
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.audio.latency import Ladder, Rung
 from moshi_mlx.cli.latency import ladder_text
-from moshi_mlx.nano import CAPTIONS, RECORDING
+from moshi_mlx.nano import CAPTIONS, FOLDER, RECORDING
 from tests.cli.conftest import Done
 from tests.sound_card import SoundCard, sound_card
 
@@ -226,16 +227,24 @@ def test_a_folder_with_a_conversation_is_not_written_over(chat: Callable[..., Ch
     talk = chat("--model", "nano", "--save", tmp_path)
     assert talk.process.wait(PATIENCE) == 1
     talk.end()
-    assert talk.errors.endswith("already holds a conversation; choose another folder\n")
+    assert re.fullmatch(r"error: .* already holds a conversation; choose another folder\n", talk.errors), (
+        "before anything is loaded"
+    )
 
 
 def test_killed_it_leaves_what_was_said(chat: Callable[..., Chat], tmp_path: Path) -> None:
-    talk = chat("--model", "nano", "--json", "--save", tmp_path / "talk")
+    talk = chat("--model", "nano", "--json", "--input", "virtmic", "--save", tmp_path / "talk", "--seed", 3)
     talk.wait_for(is_ready)
-    mix = tmp_path / "talk" / "mix.wav"
+    session = tmp_path / "talk" / "session.json"
     deadline = time.monotonic() + PATIENCE
-    while soundfile.info(mix).frames < 12 * 1920 and time.monotonic() < deadline:
+    while json.loads(session.read_text())["frames"] < 12 and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(talk.process.pid, signal.SIGKILL)
     talk.end()
-    assert soundfile.info(mix).frames >= 12 * 1920
+    assert soundfile.info(tmp_path / "talk" / "mix.wav").frames >= 12 * 1920
+    about = json.loads(session.read_text())
+    assert (about["model"], about["seed"], about["echo"]) == ("nano", 3, "auto")
+    assert about["weights"]["sha256"] == hashlib.sha256((FOLDER / "model.safetensors").read_bytes()).hexdigest()
+    assert about["frames"] >= 12
+    assert about["dropped"] >= 0
+    assert "virtmic" in about["devices"][0]

@@ -1,0 +1,103 @@
+"""What a person is told of a conversation: on a terminal, in a log, and as events."""
+
+import io
+import json
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from moshi_mlx.audio.echo import EchoControl
+from moshi_mlx.cli.dashboard import Figures
+from moshi_mlx.cli.screen import PUSHED, Screen
+from moshi_mlx.session import Reply
+
+FIGURES = Figures(-30.0, -90.0, 20.0, 0.0, 0, 0, "", muted=False)
+
+
+class Stream(io.StringIO):
+    """Standard output or error; a terminal if one wants."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+class Live:
+    """Someone whose keys are pressed."""
+
+    def __init__(self) -> None:
+        self.muted = False
+
+    def push_to_talk(self) -> bool:
+        self.muted = not self.muted
+        return not self.muted
+
+
+def write(screen: Screen, text: str) -> None:
+    for sink in screen.sinks:
+        sink.write(Reply(None, text, 1.0))
+
+
+def cancelling(erle: float = 24.4) -> EchoControl:
+    control = EchoControl("linear")
+    control.state, control.erle = "cancelling", erle
+    return control
+
+
+def events(out: Stream) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_a_log_has_the_words_and_what_becomes_of_the_echo() -> None:
+    err = Stream(terminal=False)
+    screen = Screen(False, False, err)
+    write(screen, " Hello")
+    screen.echo(1.0, cancelling())
+    lost = cancelling()
+    lost.state = "lost"
+    screen.echo(2.0, lost)
+    screen.losses(2.0, 3, 1)
+    lines = err.getvalue().splitlines()
+    assert lines[:2] == ["Hello", "echo: cancelling 24 dB"]
+    assert lines[2].startswith("echo: the model hears itself: use headphones")
+    assert len(lines) == 3, "losses come so often that the last line of all is enough"
+
+
+def test_events_tell_of_losses_and_of_the_echo(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Stream(terminal=False)
+    monkeypatch.setattr(sys, "stdout", out)
+    screen = Screen(True, True, Stream(terminal=False))
+    screen.losses(2.0, 3, 1)
+    screen.echo(2.96, cancelling())
+    assert events(out) == [
+        {"event": "drops", "t": 2.0, "dropped": 3, "underruns": 1},
+        {"event": "echo", "t": 2.96, "state": "cancelling", "erle_db": 24.4},
+    ]
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_events_on_the_same_terminal_are_torn_by_nothing(monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
+    out, err = Stream(terminal=same), Stream(terminal=True)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    screen = Screen(True, False, err)
+    with screen.shown(lambda: pytest.fail("there is no display") if same else FIGURES, SimpleNamespace()):  # pyright: ignore
+        write(screen, " Hello")
+    assert ("Hello" in err.getvalue()) is not same
+    assert events(out) == [{"event": "text", "t": 1.0, "text": " Hello"}]
+
+
+def test_the_first_push_to_talk_is_explained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = Stream(terminal=False), Stream(terminal=False)
+    monkeypatch.setattr(sys, "stdout", out)
+    screen, live = Screen(True, False, err), Live()
+    live.muted = True
+    for _ in range(3):
+        screen._pressed(" ", live)  # pyright: ignore[reportArgumentType]
+    assert err.getvalue() == PUSHED + "\n"
+    assert [event["state"] for event in events(out)] == ["listening", "muted", "listening"]
