@@ -234,7 +234,7 @@ class Duplex:
     def _slow_message(self) -> str:
         return (
             f"the model takes {1000 * self._governor.pace:.0f} ms for a frame of 80 ms and cannot keep up: parts"
-            " of what you say are left out; close other programs, or choose a smaller model (q4, moshi-mlx doctor)"
+            " of what you say are left out; close other programs; `moshi-mlx doctor` says which models fit here"
         )
 
 

@@ -21,7 +21,7 @@ OutputOption = Annotated[
 ]
 EchoOption = Annotated[
     Literal["auto", "linear", "webrtc", "off"],
-    typer.Option("--echo", help="Echo canceller; off with headphones saves nothing much."),
+    typer.Option("--echo", help="Echo canceller; with headphones auto costs nothing."),
 ]
 
 
@@ -76,8 +76,9 @@ def chat(
     a new conversation, q quits. `--model nano` needs no download and knows some questions.
 
     With --json: {"event": "text", "t": seconds, "text": piece}, {"event": "device", "kind": ..., "message": ...},
-    {"event": "state", "state": "ready"} (or muted, listening, refresh, reset, loop), last {"event": "end", ...};
-    with --latency only {"event": "latency", "mouth_to_ear_ms": ..., "rungs": [{"name": ..., "ms": ...}, ...]}.
+    {"event": "state", "state": "ready"} (or muted, listening, refresh, reset, loop), {"event": "drops", "t": ...,
+    "dropped": frames, "underruns": gaps}, {"event": "echo", "t": ..., "state": ..., "erle_db": ...}, last
+    {"event": "end", ...}; a reset begins t anew. With --latency only {"event": "latency", "mouth_to_ear_ms": ..., "rungs": [{"name": ..., "ms": ...}, ...]}.
     """
     if latency and (save or trace or refresh):
         raise typer.BadParameter("--latency is no conversation: leave out --save, --trace and --refresh")
