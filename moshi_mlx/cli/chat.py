@@ -78,7 +78,8 @@ def chat(
     With --json: {"event": "text", "t": seconds, "text": piece}, {"event": "device", "kind": ..., "message": ...},
     {"event": "state", "state": "ready"} (or muted, listening, refresh, reset, loop), {"event": "drops", "t": ...,
     "dropped": frames, "underruns": gaps}, {"event": "echo", "t": ..., "state": ..., "erle_db": ...}, last
-    {"event": "end", ...}; a reset begins t anew. With --latency only {"event": "latency", "mouth_to_ear_ms": ..., "rungs": [{"name": ..., "ms": ...}, ...]}.
+    {"event": "end", ...}; a reset begins t anew. With --latency only {"event": "latency", "mouth_to_ear_ms": ...,
+    "rungs": [{"name": ..., "ms": ...}, ...]}.
     """
     if latency and (save or trace or refresh):
         raise typer.BadParameter("--latency is no conversation: leave out --save, --trace and --refresh")
