@@ -16,6 +16,7 @@ import numpy as np
 
 from moshi_mlx.audio.frames import FRAME_SAMPLES
 from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
+from moshi_mlx.models.linear import settle
 from moshi_mlx.models.mimi import Mimi
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig
 from moshi_mlx.models.mimi_weights import check_published
@@ -120,6 +121,7 @@ class MlxCodec:
         assert isinstance(published, dict)
         self._mimi.load_weights(list(Mimi.sanitize(published, config, codebooks).items()))
         mx.eval(self._mimi.parameters())
+        settle(self._mimi)
 
     def stream(self) -> MlxStream:
         return MlxStream(self._mimi, self._bins)

@@ -12,7 +12,8 @@ from training.speech_codes import FORGET_FRAMES, Answer, Said, SpeechCodes
 from training.text import EPAD, PAD, token_ids
 
 GAP = 4  # frames between the end of a question and the answer
-REACTION = 2  # frames between the beginning of an interruption and silence
+REACTIONS = (2, 2, 2, 2, 3, 3, 4)
+"""Frames between the beginning of an interruption and silence: mostly two, but never is it too late to stop."""
 TEXT, OWN, USER = 0, slice(1, 9), slice(9, 17)
 
 
@@ -85,7 +86,7 @@ class Turns:
         chance = self.rng.random()
         if chance < 0.3 and deep < 2:
             onset = int(self.rng.integers(begin + 1, last))
-            stop = min(onset + REACTION, last)
+            stop = min(onset + REACTIONS[self.rng.integers(len(REACTIONS))], last)
             self._answer(codes, speaking, answer, begin, stop)
             return self._interrupted(codes, speaking, onset, last, deep)
         self._answer(codes, speaking, answer, begin, last)

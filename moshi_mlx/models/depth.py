@@ -13,6 +13,7 @@ import mlx.nn as nn
 from moshi_mlx.models.cache import Push
 from moshi_mlx.models.config import DepthConfig, LmConfig
 from moshi_mlx.models.embedding import Embedding
+from moshi_mlx.models.linear import Linear, settle
 from moshi_mlx.models.norm import make_norm
 from moshi_mlx.models.stacked import stack_rows
 from moshi_mlx.models.transformer import Transformer
@@ -75,6 +76,7 @@ class DepthTransformer(nn.Module):
         order = [self._depth.schedule.index(weights) for weights in range(max(self._depth.schedule) + 1)]
         projection = stack_rows([self.slices[step].linear_in for step in order])
         if projection:
+            settle(projection)
             self._project_all = projection.__call__
             for slice_, weights in zip(self.slices, self._depth.schedule, strict=True):
                 slice_.linear_in = self.slices[order[weights]].linear_in  # steps may share weights
@@ -96,13 +98,13 @@ class DepthSlice(nn.Module):
     def __init__(self, config: LmConfig, depth: DepthConfig, step: int) -> None:
         super().__init__()
         dim = depth.transformer.dim
-        self.linear_in = nn.Linear(config.transformer.dim, dim, bias=False)
+        self.linear_in = Linear(config.transformer.dim, dim)
         rows = (config.card if step else config.text_card) + 1
         self.emb = Embedding(rows, dim, depth.low_rank_embeddings)
         self.transformer = Transformer(depth.transformer)
         if depth.norm:
             self.norm = make_norm(depth.norm, dim)
-        self.linear_out = nn.Linear(dim, config.card, bias=False)
+        self.linear_out = Linear(dim, config.card)
         self._has_norm = bool(depth.norm)
 
     def __call__(self, x: mx.array, previous: mx.array, window: "DepthWindow") -> mx.array:

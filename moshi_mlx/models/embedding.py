@@ -6,6 +6,8 @@ Source: moshi/models/lm_utils.py `ScaledEmbedding`.
 import mlx.core as mx
 import mlx.nn as nn
 
+from moshi_mlx.models.linear import Linear
+
 
 class Embedding(nn.Module):
     """A look-up table; with `low_rank` its rows are short and a linear layer brings them to `dim`."""
@@ -14,7 +16,7 @@ class Embedding(nn.Module):
         super().__init__()
         self.weight = mx.random.normal((rows, low_rank or dim)) * (low_rank or dim) ** -0.5
         if low_rank:
-            self.low_rank = nn.Linear(low_rank, dim, bias=False)
+            self.low_rank = Linear(low_rank, dim)
         self._has_low_rank = bool(low_rank)
 
     def __call__(self, ids: mx.array) -> mx.array:

@@ -15,6 +15,7 @@ from moshi_mlx.models.cache import KVCache
 from moshi_mlx.models.config import LmConfig, LutConfig
 from moshi_mlx.models.depth import DepthTransformer
 from moshi_mlx.models.embedding import Embedding
+from moshi_mlx.models.linear import Linear, settle
 from moshi_mlx.models.norm import make_norm
 from moshi_mlx.models.stacked import stack_rows
 from moshi_mlx.models.transformer import Transformer
@@ -53,13 +54,11 @@ class Lm(nn.Module):
         self.audio_embs = [Embedding(config.card + 1, dim) for _ in range(config.n_q)]
         self.transformer = Transformer(config.transformer)
         self.out_norm = make_norm(config.transformer.norm, dim)
-        self.text_linear = nn.Linear(dim, config.text_card, bias=False)
+        self.text_linear = Linear(dim, config.text_card)
         if config.depth:
             self.depformer = DepthTransformer(config, config.depth)
         if config.extra_heads:
-            self.extra_heads = [
-                nn.Linear(dim, config.extra_heads_dim, bias=False) for _ in range(config.extra_heads)
-            ]
+            self.extra_heads = [Linear(dim, config.extra_heads_dim) for _ in range(config.extra_heads)]
         if config.conditioners:
             self.condition_provider = ConditionProvider(config.conditioners, dim)
         self._config = config
@@ -105,6 +104,7 @@ class Lm(nn.Module):
         self._look_up = table.__call__ if table else None
         if self.config.depth:
             self.depformer.fuse()
+        settle(self)
 
     def temporal(
         self,
@@ -157,7 +157,7 @@ class LutConditioner(nn.Module):
     def __init__(self, lut: LutConfig, dim: int) -> None:
         super().__init__()
         self.embed = nn.Embedding(lut.n_bins + 1, lut.dim)
-        self.output_proj = nn.Linear(lut.dim, dim, bias=False)
+        self.output_proj = Linear(lut.dim, dim)
         self.learnt_padding = mx.zeros((1, 1, dim))
         self._values = lut.possible_values
 

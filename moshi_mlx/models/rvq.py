@@ -7,6 +7,8 @@ projection; what they decode to is added. Source: moshi/quantization/vq.py, core
 import mlx.core as mx
 import mlx.nn as nn
 
+from moshi_mlx.models.linear import Linear
+
 
 class SplitResidualVectorQuantizer(nn.Module):
     """`codebooks` codes per latent, the semantic one first."""
@@ -31,8 +33,8 @@ class ResidualVectorQuantizer(nn.Module):
 
     def __init__(self, dim: int, codebook_dim: int, bins: int, codebooks: int) -> None:
         super().__init__()
-        self.input_proj = nn.Linear(dim, codebook_dim, bias=False)
-        self.output_proj = nn.Linear(codebook_dim, dim, bias=False)
+        self.input_proj = Linear(dim, codebook_dim)
+        self.output_proj = Linear(codebook_dim, dim)
         self.vq = ResidualVectorQuantization(codebook_dim, bins, codebooks)
 
     def encode(self, x: mx.array) -> list[mx.array]:

@@ -15,6 +15,7 @@ from moshi_mlx.models import rope
 from moshi_mlx.models.cache import KVCache, Push
 from moshi_mlx.models.compiled import compiled
 from moshi_mlx.models.config import TransformerConfig
+from moshi_mlx.models.linear import Linear
 from moshi_mlx.models.norm import make_norm
 from moshi_mlx.models.ring import Stored, attend
 
@@ -70,11 +71,13 @@ class Transformer(nn.Module):
     def _make_stretches(self) -> list[Callable[..., tuple[mx.array, ...]]]:
         """What lies before, between and after the attentions: everything but the window, whose length changes.
 
-        Each gives x, and for the attention that follows the queries, and keys and values.
+        Each gives x, and for the attention that follows the queries, and keys and values. Between them a single
+        position has no axis: MLX would flatten and unflatten it around every matmul.
         """
         layers = self.layers
 
         def first(x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
+            x = x[:, 0] if x.shape[1] == 1 else x
             return x, *layers[0].before_attention(x, position)
 
         def between(index: int, x: mx.array, attended: mx.array, position: mx.array) -> tuple[mx.array, ...]:
@@ -83,6 +86,7 @@ class Transformer(nn.Module):
 
         def last(x: mx.array, attended: mx.array, position: mx.array) -> tuple[mx.array, ...]:
             x = layers[-1].after_attention(x, attended)
+            x = x[:, None] if x.ndim == 2 else x
             return x, x  # nothing attends any more
 
         return [first, *(partial(between, index) for index in range(len(layers) - 1)), last]
@@ -107,8 +111,8 @@ class TransformerLayer(nn.Module):
         if config.gated:
             self.gating = GatedFeedForward(config.dim, config.ffn_hidden)
         else:
-            self.linear1 = nn.Linear(config.dim, config.ffn_hidden, bias=False)
-            self.linear2 = nn.Linear(config.ffn_hidden, config.dim, bias=False)
+            self.linear1 = Linear(config.dim, config.ffn_hidden)
+            self.linear2 = Linear(config.ffn_hidden, config.dim)
         if config.layer_scale:
             self.layer_scale_1 = LayerScale(config.dim)
             self.layer_scale_2 = LayerScale(config.dim)
@@ -116,11 +120,11 @@ class TransformerLayer(nn.Module):
         self._scaled = config.layer_scale
 
     def before_attention(self, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
-        """(B, T, dim) -> as `Attention.project`."""
+        """(B, T, dim), or (B, dim) for one position -> as `Attention.project`."""
         return self.self_attn.project(self.norm1(x), position)
 
     def after_attention(self, x: mx.array, attended: mx.array) -> mx.array:
-        """x: (B, T, dim), the layer's input. attended: (B, H, T, head dim). Returns (B, T, dim)."""
+        """x: (B, T, dim) or (B, dim), the layer's input. attended: (B, H, T, head dim). Returns x's shape."""
         update = self.self_attn.merge(attended)
         x = x + (self.layer_scale_1(update) if self._scaled else update)
         update = self._feed_forward(self.norm2(x))
@@ -138,20 +142,20 @@ class Attention(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         heads = config.num_heads + 2 * config.num_kv_heads
-        self.in_proj = nn.Linear(config.dim, heads * config.head_dim, bias=False)
-        self.out_proj = nn.Linear(config.dim, config.dim, bias=False)
+        self.in_proj = Linear(config.dim, heads * config.head_dim)
+        self.out_proj = Linear(config.dim, config.dim)
         self._config = config
 
     def project(self, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
-        """x: (B, T, dim). position: from `_rope_positions`.
+        """x: (B, T, dim), or (B, dim) for one position. position: from `_rope_positions`.
 
         Returns queries (B, H, T, head dim), keys and values (B, Hkv, T, head dim) each, or, where they lie side by
         side, in one array (B, 2 Hkv, T, head dim).
         """
         config = self._config
-        B, T, _ = x.shape
+        B, T = x.shape[0], x.shape[1] if x.ndim == 3 else 1
         H, Hkv, D = config.num_heads, config.num_kv_heads, config.head_dim
-        qkv = self.in_proj(x)  # (B, T, (H + 2 Hkv) D)
+        qkv = self.in_proj(x)  # (..., (H + 2 Hkv) D)
         kernel = partial(
             mx.fast.rope, dims=D, traditional=config.rope == "rope", base=config.max_period, scale=1.0
         )
@@ -169,11 +173,11 @@ class Attention(nn.Module):
         return qk[:, :H], qk[:, H:], qkv[:, H + Hkv :]
 
     def merge(self, attended: mx.array) -> mx.array:
-        """(B, H, T, head dim) -> (B, T, dim)."""
+        """(B, H, T, head dim) -> (B, T, dim), or (B, dim) for one position."""
         B, _, T, _ = attended.shape
-        if T > 1:
-            attended = attended.transpose(0, 2, 1, 3)
-        return self.out_proj(attended.reshape(B, T, -1))
+        if T == 1:
+            return self.out_proj(attended.reshape(B, -1))
+        return self.out_proj(attended.transpose(0, 2, 1, 3).reshape(B, T, -1))
 
 
 class GatedFeedForward(nn.Module):
@@ -181,8 +185,8 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.linear_in = nn.Linear(dim, 2 * hidden, bias=False)
-        self.linear_out = nn.Linear(hidden, dim, bias=False)
+        self.linear_in = Linear(dim, 2 * hidden)
+        self.linear_out = Linear(hidden, dim)
 
     def __call__(self, x: mx.array) -> mx.array:
         gate, value = mx.split(self.linear_in(x), 2, axis=-1)
