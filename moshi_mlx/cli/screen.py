@@ -20,6 +20,11 @@ STATES = {  # what is said of a state
     "refresh": "Moshi has forgotten all but the last seconds",
     "loop": "Moshi repeats itself: f lets it forget most of the conversation, r begins a new one",
 }
+ECHO_STATES = {  # what is said of the echo in a log; of "lost" there is advice
+    "no echo": "no echo is heard, and nothing done about it",
+    "learning": "an echo is heard and being learnt",
+    "cancelling": "the echo is taken out, {erle:.0f} dB of it",
+}
 PUSHED = "push-to-talk: speak, and push space again when done"
 
 
@@ -102,7 +107,7 @@ class Screen:
         if self._events:
             self._events.emit("echo", t=round(t, 3), state=control.state, erle_db=round(control.erle, 1))
         if self._plain:
-            self.say(f"echo: {control.advice or echo_text(control)}")
+            self.say(control.advice or ECHO_STATES[control.state].format(erle=control.erle))
 
     def new_conversation(self) -> None:
         if self._dashboard is not None:

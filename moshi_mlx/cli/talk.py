@@ -69,6 +69,7 @@ def talk(
         if tracing:
             stack.callback(tracing.close)
         control, found, moshi, chosen = loaded(setup, screen)
+        about = _about(found, setup, moshi, chosen) if save else {}  # takes seconds: before the devices open
         screen.say("warming up")
         moshi.warm_up(sampling=chosen)
         if refresh:
@@ -83,7 +84,7 @@ def talk(
             screen.say(line)
         recorder = None
         if save:
-            about = _about(found, setup, moshi.codec.name, session.seed, chosen, duplex)
+            about |= {"seed": session.seed, "devices": duplex.describe()}
             recorder = Recorder(save, about, lambda: _losses(duplex))
             stack.callback(recorder.close)
         live = Live(
@@ -145,9 +146,7 @@ def _resolve(checkpoint: Mapping[str, Any]) -> Checkpoint:
         raise DownloadError(f"{error}; --model nano is part of the package and can be tried meanwhile") from error
 
 
-def _about(
-    found: Checkpoint, setup: Setup, codec: str, seed: int, sampling: SamplingConfig, duplex: Duplex
-) -> dict[str, Any]:
+def _about(found: Checkpoint, setup: Setup, moshi: Moshi, sampling: SamplingConfig) -> dict[str, Any]:
     """What session.json says of how a conversation was made."""
     from dataclasses import asdict
 
@@ -158,11 +157,9 @@ def _about(
         "version": __version__,
         "model": found.name,
         "weights": {"file": found.lm_weights.name, "sha256": sha256(found.lm_weights)},
-        "codec": codec,
-        "seed": seed,
+        "codec": moshi.codec.name,
         "sampling": asdict(sampling),
         "echo": setup.echo,
-        "devices": duplex.describe(),
     }
 
 

@@ -4,11 +4,11 @@ import io
 import json
 import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from moshi_mlx.audio.echo import EchoControl
+from moshi_mlx.audio.echo import EchoControl, EchoState
 from moshi_mlx.cli.dashboard import Figures
 from moshi_mlx.cli.screen import PUSHED, Screen
 from moshi_mlx.session import Reply
@@ -63,9 +63,17 @@ def test_a_log_has_the_words_and_what_becomes_of_the_echo() -> None:
     screen.echo(2.0, lost)
     screen.losses(2.0, 3, 1)
     lines = err.getvalue().splitlines()
-    assert lines[:2] == ["Hello", "echo: cancelling 24 dB"]
-    assert lines[2].startswith("echo: the model hears itself: use headphones")
+    assert lines[:2] == ["Hello", "the echo is taken out, 24 dB of it"]
+    assert lines[2].startswith("the model hears itself: use headphones")
     assert len(lines) == 3, "losses come so often that the last line of all is enough"
+
+
+def test_every_state_of_the_echo_can_be_said() -> None:
+    err = Stream(terminal=False)
+    screen, control = Screen(False, False, err), EchoControl("auto")
+    for control.state in set(get_args(EchoState)) - {"off"}:  # it never changes to off
+        screen.echo(1.0, control)
+    assert len(set(err.getvalue().splitlines())) == 4
 
 
 def test_events_tell_of_losses_and_of_the_echo(monkeypatch: pytest.MonkeyPatch) -> None:
