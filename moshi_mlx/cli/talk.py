@@ -143,7 +143,9 @@ def _resolve(checkpoint: Mapping[str, Any]) -> Checkpoint:
     try:
         return Checkpoint.resolve(**checkpoint)
     except DownloadError as error:
-        raise DownloadError(f"{error}; --model nano is part of the package and can be tried meanwhile") from error
+        raise DownloadError(
+            f"{error}; `moshi-mlx chat --model nano` needs no download and can be tried meanwhile"
+        ) from error
 
 
 def _about(found: Checkpoint, setup: Setup, moshi: Moshi, sampling: SamplingConfig) -> dict[str, Any]:
