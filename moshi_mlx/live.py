@@ -36,9 +36,9 @@ class LiveAudio(Protocol):
 class Live:
     """One person talking with one session until `close`; other threads may steer it.
 
-    sinks: what else gets every reply, after the speaker. on_reset: called when a new conversation begins.
-    on_loop: called when the model says the same words for the third time. frames: how many there may be.
-    refresher: says when the model forgets what is long ago, and then on_refresh is called.
+    sinks: what else gets every reply, after the speaker. on_reset: called before the sinks get the first reply of a
+    new conversation. on_loop: called when the model says the same words for the third time.
+    frames: how many there may be. refresher: says when the model forgets what is long ago; then on_refresh is called.
     """
 
     def __init__(
@@ -58,7 +58,8 @@ class Live:
         self._frames = frames
         self._session, self._audio, self._recorder = session, audio, recorder
         others: list[Sink] = [sink for sink in (recorder, refresher) if sink]
-        self._sinks: list[Sink] = [audio, *sinks, *others, _Loops(on_loop)]
+        self._loops = _Loops(on_loop)
+        self._sinks: list[Sink] = [audio, _Beginnings(self._begin_anew), *sinks, *others, self._loops]
         self._reset = threading.Event()
         self._refresher = refresher
         self._mark = trace.mark if trace else lambda name: None
@@ -87,7 +88,6 @@ class Live:
                     self._refresher.restart()
                 self._mark("reset")
                 yield RESET
-                self._on_reset()
             if self._refresher and self._refresher.due(frame):
                 self._mark("refresh")
                 yield REFRESH
@@ -122,17 +122,33 @@ class Live:
         self._push_to_talk = True
         return not self._audio.muted
 
+    def _begin_anew(self) -> None:
+        self._loops.forget()
+        self._on_reset()
+
+
+class _Beginnings:
+    """A sink that tells of every conversation but the first, when all replies before it have come."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell, self._time = tell, -1.0
+
+    def write(self, reply: Reply) -> None:
+        if reply.time <= self._time:
+            self._tell()
+        self._time = reply.time
+
 
 class _Loops:
-    """A sink that listens for loops within one conversation."""
+    """A sink that listens for loops."""
 
     def __init__(self, on_loop: Callable[[], None] | None) -> None:
         self._detector, self._tell = LoopDetector(), on_loop
-        self._time = 0.0
 
     def write(self, reply: Reply) -> None:
-        if reply.time < self._time:  # a reset
-            self._detector.forget()
-        self._time = reply.time
         if self._tell and reply.text and self._detector.add(reply.text):
             self._tell()
+
+    def forget(self) -> None:
+        """What was said is no part of a loop."""
+        self._detector.forget()

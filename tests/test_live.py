@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -70,15 +71,55 @@ def test_every_frame_gets_the_reply_of_a_session(tiny_moshi: Moshi) -> None:
     assert audio.closed.is_set()
 
 
-def test_reset_begins_a_new_conversation_with_the_next_frame(tiny_moshi: Moshi) -> None:
-    audio, told = Audio(), []
+@pytest.mark.parametrize("at", [1, 7])
+def test_reset_begins_a_new_conversation_with_the_next_frame(tiny_moshi: Moshi, at: int) -> None:
+    audio, told, seen = Audio(), [], []
+
+    class Seeing:
+        def write(self, reply: Reply) -> None:
+            seen.append(reply)
+
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio, on_reset=lambda: told.append(len(audio.replies)))
-        audio.at[7] = live.reset
+        live = Live(session, audio, [Seeing()], on_reset=lambda: told.append(len(seen)))
+        audio.at[at] = live.reset
         live.run()
-    expected = plain(tiny_moshi, audio.pcm[:7]) + plain(tiny_moshi, audio.pcm[7:])
+    expected = plain(tiny_moshi, audio.pcm[:at]) + plain(tiny_moshi, audio.pcm[at:])
     assert same(audio.replies, expected)
-    assert len(told) == 1
+    assert told == [at], "after the last reply of the old one, before the first of the new one"
+
+
+def test_replies_under_way_belong_to_the_conversation_before_the_reset() -> None:
+    class Late:
+        """A session whose replies come when the microphone is far ahead."""
+
+        def __init__(self) -> None:
+            self.batch = SimpleNamespace(moshi=SimpleNamespace(codec=SimpleNamespace(threaded=True)), held_bytes=0)
+            self.released = threading.Event()
+            self._frames = 0
+
+        def encode(self, frame: np.ndarray) -> np.ndarray:
+            return frame
+
+        generate = encode
+
+        def decode(self, frame: np.ndarray) -> Reply:
+            assert self.released.wait(10)
+            self._frames += 1
+            return Reply(frame, f"{self._frames}", (self._frames - 1) * 0.08)
+
+        def reset_encoder(self) -> None: ...
+
+        reset_generation = reset_encoder
+
+        def reset_decoder(self) -> None:
+            self._frames = 0
+
+    session, audio, seen = Late(), Audio(frames=6), []
+    sink = SimpleNamespace(write=lambda reply: seen.append(reply.text))
+    live = Live(session, audio, [sink], on_reset=lambda: seen.append("reset"))  # pyright: ignore[reportArgumentType]
+    audio.at = {2: live.reset, 4: session.released.set}
+    live.run()
+    assert seen == ["1", "2", "reset", "1", "2", "3", "4"]
 
 
 def test_after_warming_up_not_even_the_first_frame_compiles_anything(
