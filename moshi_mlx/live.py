@@ -36,9 +36,9 @@ class LiveAudio(Protocol):
 class Live:
     """One person talking with one session until `close`; other threads may steer it.
 
-    sinks: what else gets every reply, after the speaker. on_reset: called before the sinks get the first reply of a
-    new conversation. on_loop: called when the model says the same words for the third time.
-    frames: how many there may be. refresher: says when the model forgets what is long ago; then on_refresh is called.
+    sinks: what else gets every reply, after the speaker. on_reset: called before the sinks get the first reply of
+    a new conversation. on_loop: called when the model says the same words for the third time. frames: how many
+    there may be. refresher: says when the model forgets what is long ago, and then on_refresh is called.
     """
 
     def __init__(
