@@ -23,6 +23,7 @@ from moshi_mlx.audio.files import read_audio
 from moshi_mlx.audio.latency import Ladder, Rung
 from moshi_mlx.cli.latency import ladder_text
 from moshi_mlx.nano import CAPTIONS, FOLDER, RECORDING
+from tests.audio.talking import SOME, found
 from tests.cli.conftest import Done
 from tests.sound_card import SoundCard, sound_card
 
@@ -139,8 +140,9 @@ def test_a_spoken_question_is_answered_through_the_speaker(
     user, _ = soundfile.read(tmp_path / "talk" / "user.wav", dtype="float32")
     moshi, _ = soundfile.read(tmp_path / "talk" / "moshi.wav", dtype="float32")
     assert len(user) == len(moshi) == 1920 * json.loads((tmp_path / "talk" / "session.json").read_text())["frames"]
-    correlation = np.correlate(user, question[:24_000], mode="valid")
-    assert correlation.max() > 0.5 * np.sum(question[:24_000] ** 2)
+    pieces = np.split(question[:24_000], 25)  # half a frame each: a busy machine drops whole ones
+    loudest = sorted(pieces, key=lambda piece: -float(piece @ piece))[:15]
+    assert np.mean([found(piece, user)[0] > 0.95 for piece in loudest]) > SOME
     said = [json.loads(line) for line in (tmp_path / "talk" / "transcript.jsonl").read_text().splitlines()]
     assert "".join(one["text"] for one in said).strip() == talk.text
     spans = json.loads((tmp_path / "trace.json").read_text())
