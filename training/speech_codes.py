@@ -155,7 +155,7 @@ def _make(codec: Codec, recordings: corpus.Corpus, silence: np.ndarray, own: dic
     echoes: dict[str, list[np.ndarray]] = {}
     for text, stream in answer_streams().items():
         for _ in range(6):
-            late = np.roll(stream, int(rng.integers(0, 2 * FRAME))) * 10 ** (rng.uniform(-40, -14) / 20)
+            late = np.roll(stream, int(rng.integers(0, 2 * FRAME))) * 10 ** (rng.uniform(-46, -22) / 20)
             heard = rooms[int(rng.integers(ROOMS))].heard(rng, np.concatenate([forget, late]))
             echoes.setdefault(text, []).append(_encode(ears, heard)[:, FORGET_FRAMES + LEAD_FRAMES :])
     return SpeechCodes(

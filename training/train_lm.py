@@ -20,7 +20,7 @@ from training.lm import build
 from training.text import PAD
 from training.turns import OWN, TEXT, USER, Turns, Window
 
-STEPS = 3_500
+STEPS = 5_700
 BATCH, FRAMES = 16, 200
 RATE, LAST_RATE = 2e-3, 5e-5
 PAD_WEIGHT = 0.3  # of the loss of text padding

@@ -84,15 +84,15 @@ class Turns:
         begin = end + GAP
         last = begin + answer.codes.shape[1]
         chance = self.rng.random()
-        if chance < 0.3 and deep < 2:
+        if chance < 0.42 and deep < 2:
             onset = int(self.rng.integers(begin + 1, last))
             stop = min(onset + REACTIONS[self.rng.integers(len(REACTIONS))], last)
             self._answer(codes, speaking, answer, begin, stop)
             return self._interrupted(codes, speaking, onset, last, deep)
         self._answer(codes, speaking, answer, begin, last)
-        if chance < 0.4:  # a noise that is no interruption
+        if chance < 0.49:  # a noise that is no interruption
             self._hear(codes, self._one(self.codes.bumps), int(self.rng.integers(begin, last)))
-        elif chance < 0.55:  # the microphone hears the loudspeaker
+        elif chance < 0.57:  # the microphone hears the loudspeaker
             echo = self._one(self.codes.echoes[text])
             self._put(codes, begin + int(self.rng.integers(0, 3)), echo[:, : last - begin])
         return last
