@@ -106,13 +106,14 @@ class KVCache:
     def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[Stored, Stored]:
         """Store the new positions of one layer; returns what its queries attend to, in the mask's order.
 
-        keys_values: keys (rotated) and values, (B, kv heads, push.count, head dim) each, or both in one array.
+        keys_values: keys (rotated) and values, (B, kv heads, push.count, head dim) each, or both in one array,
+        (2 B, ...), the keys of all rows first.
         """
         ring = self.rings[layer]
         if push.count <= self.step:
             self._write(layer, keys_values, push)
             return ring.read(push.filled)
-        keys, values = keys_values if len(keys_values) == 2 else mx.split(keys_values[0], 2, axis=1)
+        keys, values = keys_values if len(keys_values) == 2 else mx.split(keys_values[0], 2)
         if push.filled:
             held_keys, held_values = ring.read_dense(push.filled)
             keys = mx.concatenate([held_keys, keys], axis=2)
@@ -138,16 +139,16 @@ class KVCache:
         for ring in self.rings:
             keys, _ = ring.read_dense(self.slots)
             keys = turn(keys.astype(mx.float32), table, self._config).astype(keys.dtype)
-            ring.write(slice(0, ring.kv_heads), slice(0, self.slots), keys)
+            ring.write(slice(0, len(keys)), slice(0, self.slots), keys)
             mx.eval(ring.arrays())  # one layer at a time: the copies do not add up
 
     def _write(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> None:
         first = 0
         for part in keys_values:
-            heads = slice(first, first + part.shape[1])
+            rows = slice(first, first + part.shape[0])
             for source, target in _segments(push.position, push.count, self.slots):
-                self.rings[layer].write(heads, target, part if push.count == 1 else part[:, :, source])
-            first = heads.stop
+                self.rings[layer].write(rows, target, part if push.count == 1 else part[:, :, source])
+            first = rows.stop
 
     def _mark_running(self, count: int, rows: np.ndarray | None) -> None:
         for _, target in _segments(self.position, count, self.slots):

@@ -31,7 +31,7 @@ class DepthTransformer(nn.Module):
     def new_buffers(self, batch: int = 1, dtype: mx.Dtype = mx.float32) -> list[mx.array]:
         """Room for the keys and values of one frame, one array per layer; used again for every frame."""
         config = self._depth.transformer
-        shape = (batch, 2 * config.num_kv_heads, self._depth.steps, config.head_dim)
+        shape = (2 * batch, config.num_kv_heads, self._depth.steps, config.head_dim)
         return [mx.zeros(shape, dtype) for _ in range(config.num_layers)]
 
     def generate(
@@ -116,7 +116,8 @@ class DepthSlice(nn.Module):
 class DepthWindow:
     """The keys and values of one frame's steps so far, in the shape that `Transformer` writes to.
 
-    buffers[layer]: (B, 2 x kv heads, steps, head dim), keys first. Nothing is masked: a step sees all before it.
+    buffers[layer]: (2 B, kv heads, steps, head dim), the keys of all rows first. Nothing is masked: a step sees
+    all before it.
     """
 
     step = 0  # no push is of a usual size: the caller compiles all steps of a frame as one
@@ -130,10 +131,10 @@ class DepthWindow:
         return Push(self.position, 1, self.position + 1, None)
 
     def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[mx.array, mx.array]:
-        both = keys_values[0] if len(keys_values) == 1 else mx.concatenate(list(keys_values), axis=1)
+        both = keys_values[0] if len(keys_values) == 1 else mx.concatenate(list(keys_values))
         buffer = self.buffers[layer]
         buffer[:, :, push.position : push.filled] = both
-        keys, values = mx.split(both if push.position == 0 else buffer[:, :, : push.filled], 2, axis=1)
+        keys, values = mx.split(both if push.position == 0 else buffer[:, :, : push.filled], 2)
         return keys, values
 
     def end(self, push: Push) -> None:

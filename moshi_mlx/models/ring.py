@@ -23,24 +23,27 @@ Stored = mx.array | Quantized
 
 
 class Ring:
-    """Keys and values, (B, 2 x kv heads, slots, head dim), keys first: one write stores both."""
+    """Keys and values, (2 x B, kv heads, slots, head dim), the keys of all rows first: one write stores both.
+
+    Were keys and values of a row side by side, MLX's attention on a GPU would copy all of them for several rows:
+    it wants the heads of one row to follow those of another.
+    """
 
     def __init__(self, batch: int, kv_heads: int, slots: int, head_dim: int, dtype: mx.Dtype) -> None:
-        self.kv_heads = kv_heads
         self.slots = slots
-        self.held = mx.zeros((batch, 2 * kv_heads, slots, head_dim), dtype)
+        self.held = mx.zeros((2 * batch, kv_heads, slots, head_dim), dtype)
 
     def arrays(self) -> list[mx.array]:
         return [self.held]
 
-    def write(self, heads: slice, slots: slice, part: mx.array) -> None:
-        """part: (B, heads, slots, head dim)."""
-        self.held[:, heads, slots] = part
+    def write(self, rows: slice, slots: slice, part: mx.array) -> None:
+        """part: (rows, kv heads, slots, head dim); of the rows, the first half are keys."""
+        self.held[rows, :, slots] = part
 
     def read(self, filled: int) -> tuple[mx.array, mx.array]:
         """Keys and values of the first `filled` slots."""
         held = self.held if filled == self.slots else self.held[:, :, :filled]
-        keys, values = mx.split(held, 2, axis=1)
+        keys, values = mx.split(held, 2)
         return keys, values
 
     def read_dense(self, filled: int) -> tuple[mx.array, mx.array]:
@@ -52,33 +55,32 @@ class QuantizedRing:
     """The same in int8, quantized in groups along the head dimension: at most 0.54 of bfloat16's bytes."""
 
     def __init__(self, batch: int, kv_heads: int, slots: int, head_dim: int, dtype: mx.Dtype) -> None:
-        self.kv_heads = kv_heads
         self.slots = slots
         self.group = next((size for size in (64, 32) if head_dim % size == 0), 0)
         if not self.group:
             raise ConfigError(
                 f"an int8 window needs heads of a multiple of 32 channels, this model has {head_dim}"
             )
-        zeros = mx.zeros((batch, 2 * kv_heads, slots, head_dim), dtype)
+        zeros = mx.zeros((2 * batch, kv_heads, slots, head_dim), dtype)
         self.held = list(mx.quantize(zeros, self.group, BITS))
 
     def arrays(self) -> list[mx.array]:
         return list(self.held)
 
-    def write(self, heads: slice, slots: slice, part: mx.array) -> None:
-        """part: (B, heads, slots, head dim)."""
+    def write(self, rows: slice, slots: slice, part: mx.array) -> None:
+        """part: (rows, kv heads, slots, head dim); of the rows, the first half are keys."""
         for held, new in zip(self.held, mx.quantize(part, self.group, BITS), strict=True):
-            held[:, heads, slots] = new
+            held[rows, :, slots] = new
 
     def read(self, filled: int) -> tuple[Quantized, Quantized]:
         """Keys and values of the first `filled` slots."""
-        halves = [mx.split(held[:, :, :filled], 2, axis=1) for held in self.held]
+        halves = [mx.split(held[:, :, :filled], 2) for held in self.held]
         return Quantized(*(keys for keys, _ in halves)), Quantized(*(values for _, values in halves))
 
     def read_dense(self, filled: int) -> tuple[mx.array, mx.array]:
         """The same, dequantized."""
         held = mx.dequantize(*(held[:, :, :filled] for held in self.held), group_size=self.group, bits=BITS)
-        keys, values = mx.split(held, 2, axis=1)
+        keys, values = mx.split(held, 2)
         return keys, values
 
 

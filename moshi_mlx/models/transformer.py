@@ -93,8 +93,8 @@ class Transformer(nn.Module):
 
 
 def _rope_positions(push: Push, batch: int, config: TransformerConfig) -> mx.array:
-    """Where queries, keys and values of each row stand: (3 B,) int32, or their `angles` where a table pays."""
-    positions = [push.position, push.position, 0] * batch
+    """Where queries, keys and values of all rows stand: (3 B,) int32, or their `angles` where a table pays."""
+    positions = [push.position] * (2 * batch) + [0] * batch
     if push.count == 1 and config.rope != "none" and config.kv_repeat == 1 and rope.table_pays():
         return rope.angles(config, positions)
     return mx.array(positions, mx.int32)
@@ -149,8 +149,8 @@ class Attention(nn.Module):
     def project(self, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
         """x: (B, T, dim), or (B, dim) for one position. position: from `_rope_positions`.
 
-        Returns queries (B, H, T, head dim), keys and values (B, Hkv, T, head dim) each, or, where they lie side by
-        side, in one array (B, 2 Hkv, T, head dim).
+        Returns queries (B, H, T, head dim), keys and values (B, Hkv, T, head dim) each, or both in one array,
+        (2 B, Hkv, T, head dim), the keys of all rows first.
         """
         config = self._config
         B, T = x.shape[0], x.shape[1] if x.ndim == 3 else 1
@@ -160,17 +160,19 @@ class Attention(nn.Module):
             mx.fast.rope, dims=D, traditional=config.rope == "rope", base=config.max_period, scale=1.0
         )
         if T == 1 and config.kv_repeat == 1:
+            # Queries, keys and values as entries of a batch: values are turned by position 0, not at all, so
+            # that keys and values stay one array and one write stores both.
+            if B > 1:
+                qkv = qkv.reshape(B, 3, -1).swapaxes(0, 1)
+            qkv = qkv.reshape(3 * B, H, 1, D)
             if config.rope != "none":
-                # Queries, keys and values as three entries of the batch: values are turned by position 0, not at
-                # all, so that keys and values stay side by side and one write stores both.
-                qkv = qkv.reshape(3 * B, H, 1, D)
                 qkv = rope.turn(qkv, position, config) if position.ndim > 1 else kernel(qkv, offset=position)
-            return tuple(mx.split(qkv.reshape(B, 3 * H, 1, D), [H], axis=1))
+            return tuple(mx.split(qkv, [B]))
         qkv = qkv.reshape(B, T, H + 2 * Hkv, D).transpose(0, 2, 1, 3)
-        if config.rope == "none":
-            return qkv[:, :H], qkv[:, H:]
-        qk = kernel(qkv[:, : H + Hkv], offset=position[0])
-        return qk[:, :H], qk[:, H:], qkv[:, H + Hkv :]
+        qk, values = qkv[:, : H + Hkv], qkv[:, H + Hkv :]
+        if config.rope != "none":
+            qk = kernel(qk, offset=position[0])
+        return qk[:, :H], qk[:, H:], values
 
     def merge(self, attended: mx.array) -> mx.array:
         """(B, H, T, head dim) -> (B, T, dim), or (B, dim) for one position."""

@@ -148,7 +148,7 @@ def test_a_long_stream_is_as_exact_as_a_short_one(x: mx.array, rope: str, step: 
 
 def test_ring_has_exactly_context_slots(transformer: Transformer) -> None:
     state = transformer.new_state(1)
-    shape = (1, 2 * CONFIG.num_kv_heads, CONFIG.context, CONFIG.head_dim)
+    shape = (2, CONFIG.num_kv_heads, CONFIG.context, CONFIG.head_dim)  # keys and values
     assert [a.shape for a in state.arrays()] == [shape] * CONFIG.num_layers
 
 
@@ -163,6 +163,19 @@ def test_ring_is_written_in_place(transformer: Transformer) -> None:
     before = mx.get_active_memory()
     mx.eval(wide(frame, state), state.arrays())
     assert mx.get_peak_memory() - before < state.arrays()[0].nbytes / 2, "a ring was copied"
+
+
+@pytest.mark.parametrize("count", [3, CONFIG.context])
+def test_what_several_rows_attend_to_needs_no_copy(transformer: Transformer, x: mx.array, count: int) -> None:
+    state = transformer.new_state(2)
+    for t in range(count):
+        transformer(x[:, t : t + 1], state)
+    for held in state.rings[0].read(count):
+        assert isinstance(held, mx.array)
+        mx.eval(held)
+        rows, heads, _, channels = np.array(held, copy=False).strides  # bytes
+        # What MLX's GPU backends ask for where there is one query; else they copy all keys and values.
+        assert (rows, channels) == (CONFIG.num_kv_heads * heads, held.itemsize)
 
 
 def test_a_row_that_joins_late_hears_nothing_from_before(transformer: Transformer, x: mx.array) -> None:
