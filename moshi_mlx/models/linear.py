@@ -11,20 +11,20 @@ class Linear(nn.Linear):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
-        self._product: Callable[[mx.array], mx.array] | None = None
+        self._transpose: Callable[[mx.array], mx.array] = mx.transpose
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self._product(x) if self._product else super().__call__(x)
+        return x @ self._transpose(self["weight"])
 
     def settle(self) -> None:
         """Keep the weight's transpose, a view that needs no memory, instead of making one at every use."""
-        transposed = self.weight.T
-        mx.eval(transposed)
-        self._product = lambda x: x @ transposed
+        settled, kept = self["weight"], self["weight"].T
+        mx.eval(kept)
+        self._transpose = lambda weight: kept if weight is settled else weight.T
 
 
 def settle(module: nn.Module) -> None:
-    """`Linear.settle` for all within. Only once weights are final: what is loaded later would go unseen."""
+    """`Linear.settle` for all within, once weights are final: of one replaced later, the old one stays held."""
     for layer in module.modules():
         if isinstance(layer, Linear):
             layer.settle()

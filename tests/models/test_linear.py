@@ -1,6 +1,7 @@
 """Projections whose transpose is kept: the same products from the same memory, with less to do."""
 
 import io
+from copy import deepcopy
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -51,3 +52,13 @@ def test_settled_layers_can_still_be_quantized(layers: nn.Module) -> None:
     nn.quantize(layers, group_size=32, bits=8)
     quantized = np.array(layers(x))
     assert 0 < np.abs(quantized - dense).max() < 0.05 * np.abs(dense).max()
+
+
+def test_a_weight_that_is_replaced_later_is_used(layers: nn.Module) -> None:
+    settle(layers)
+    other = deepcopy(layers)
+    first = layers.layers[0]
+    first.weight = mx.ones((96, 64))
+    np.testing.assert_array_equal(np.array(first(mx.ones((1, 64)))), np.full((1, 96), 64))
+    other.layers[0].weight = 2 * mx.ones((96, 64))
+    np.testing.assert_array_equal(np.array(other.layers[0](mx.ones((1, 64)))), np.full((1, 96), 128))
