@@ -19,6 +19,7 @@ from moshi_mlx.bench.scene import resident_peak
 from moshi_mlx.bench.traffic import weight_bytes
 from moshi_mlx.engine import converse
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.models.config import LmConfig
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.session import Batch, Generated, Reply, Session
 
@@ -64,16 +65,24 @@ class Plan:
     keep: bool = False
 
 
+def check_plan(plan: Plan, config: LmConfig) -> None:
+    """Raise ConfigError for a plan that a model cannot follow; it need not be loaded yet."""
+    window = config.transformer.context
+    if not 0 <= plan.context <= window:
+        raise ConfigError(
+            f"a context of {plan.context}: 0 to {window} expected, the positions of the model's window"
+        )
+    if plan.frames < 1 or plan.batch < 1:
+        raise ConfigError(f"{plan.frames} frames of {plan.batch} conversations: at least 1 of each expected")
+
+
 def measure(moshi: Moshi, plan: Plan, bandwidth: float | None = None) -> dict[str, Any]:
     """Run a plan; returns its figures, ready for JSON. bandwidth: of the chip, GB/s.
 
     Raises ConfigError for a plan that the model cannot follow.
     """
+    check_plan(plan, moshi.lm.config)
     window = moshi.lm.config.transformer.context
-    if not 0 <= plan.context <= window:
-        raise ConfigError(f"a context of {plan.context}: the model's window has {window} positions")
-    if plan.frames < 1 or plan.batch < 1:
-        raise ConfigError(f"{plan.frames} frames of {plan.batch} conversations: at least 1 of each expected")
     started = time.perf_counter()
     moshi.warm_up(plan.batch)
     warm_up = time.perf_counter() - started

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from moshi_mlx.audio.frames import FRAME_SECONDS
 from moshi_mlx.bench.counts import count
-from moshi_mlx.bench.measure import Plan, measure
+from moshi_mlx.bench.measure import Plan, check_plan, measure
 from moshi_mlx.bench.report import SCHEMA
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import random_lm, shape
@@ -24,9 +24,10 @@ DEFAULT_SHAPE = "moshi-7b"
 DEFAULT_KIND = "q4"
 
 
-def counts_report(name: str, kind: str, frames: int) -> dict[str, Any]:
-    """The report of `bench --counts`."""
-    return {"schema": SCHEMA, "scene": scene(), "counts": count(name, shape(name), kind, frames).as_dict()}
+def counts_report(name: str, kind: str, frames: int, contexts: Sequence[int] = (0, 3000)) -> dict[str, Any]:
+    """The report of `bench --counts`. contexts: past positions to tell the bytes for."""
+    counted = count(name, shape(name), kind, frames, tuple(contexts))
+    return {"schema": SCHEMA, "scene": scene(), "counts": counted.as_dict()}
 
 
 def times_report(
@@ -52,16 +53,23 @@ def times_report(
     """
     where = scene()  # before the load of the measurement itself shows in the load average
     start = time.perf_counter()
-    if model:
-        moshi, name, kind = _checkpoint(model, kind, codec or "auto", kv_bits, offline)
-    else:
-        name, kind = shape_name, kind or DEFAULT_KIND
-        moshi = _random(LmConfig.from_dict(shape(name)), kind, codec or "none", kv_bits)
-    ready = time.perf_counter() - start
     modes = (False, True) if paced else (False,)
     if sustained:
         frames, modes = max(1, round(sustained / FRAME_SECONDS)), (True,)
     plans = [Plan(frames, context, batch, mode, keep) for context in contexts for mode in modes]
+
+    def check(config: LmConfig) -> None:  # before anything large is loaded or made
+        for plan in plans:
+            check_plan(plan, config)
+
+    if model:
+        moshi, name, kind = _checkpoint(model, kind, codec or "auto", kv_bits, offline, check)
+    else:
+        name, kind = shape_name, kind or DEFAULT_KIND
+        config = LmConfig.from_dict(shape(name))
+        check(config)
+        moshi = _random(config, kind, codec or "none", kv_bits)
+    ready = time.perf_counter() - start
     runs = [measure(moshi, plan, where["bandwidth_GB_per_s"]) for plan in plans]
     return {
         "schema": SCHEMA,
@@ -81,12 +89,18 @@ def times_report(
 
 
 def _checkpoint(
-    model: str, kind: str | None, codec: str, kv_bits: int | None, offline: bool
+    model: str,
+    kind: str | None,
+    codec: str,
+    kv_bits: int | None,
+    offline: bool,
+    check: Callable[[LmConfig], None],
 ) -> tuple[Moshi, str, str]:
     from moshi_mlx.checkpoint import Checkpoint
     from moshi_mlx.lm_weights import widen_on_cpu
 
     checkpoint = Checkpoint.resolve(model, quantization=kind, offline=offline)
+    check(checkpoint.lm_config)
     if codec == "none":
         lm = checkpoint.load_lm()
         widen_on_cpu(lm)
@@ -97,9 +111,8 @@ def _checkpoint(
 
 
 def _random(config: LmConfig, kind: str, codec: str, kv_bits: int | None) -> Moshi:
-    lm = random_lm(config, kind)
     if codec == "none":
-        return wordless(lm, kv_bits=kv_bits)
+        return wordless(random_lm(config, kind), kv_bits=kv_bits)
     from moshi_mlx.codec import load_codec
     from moshi_mlx.models.mimi_config import MIMI
     from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
@@ -110,6 +123,6 @@ def _random(config: LmConfig, kind: str, codec: str, kv_bits: int | None) -> Mos
     folder = tempfile.TemporaryDirectory(prefix="moshi-mlx-bench-")
     path = write_random_checkpoint(Path(folder.name) / "codec", {**TINY, "card": MIMI.bins}, None)
     loaded = load_codec(path / "mimi.safetensors", MIMI, config.codebooks, codec)
-    moshi = wordless(lm, loaded, kv_bits)
+    moshi = wordless(random_lm(config, kind), loaded, kv_bits)
     moshi.codec_folder = folder  # type: ignore[attr-defined]  # lives as long as the codec
     return moshi

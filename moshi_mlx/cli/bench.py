@@ -40,13 +40,13 @@ def bench(
         int | None, typer.Option(min=1, help="How many frames count, after warm-up.", show_default="100")
     ] = None,
     context: Annotated[
-        str,
-        typer.Option(metavar="N[,N...]", help="Past frames to start from; several: one run each."),
-    ] = "0",
-    batch: Annotated[int, typer.Option(min=1, help="Conversations in each step.")] = 1,
-    kv_bits: Annotated[
-        int | None, typer.Option(help="8 keeps the window in int8.", show_default="as activations")
+        str | None,
+        typer.Option(
+            metavar="N[,N...]", help="Past frames to start from; several: one run each.", show_default="0"
+        ),
     ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Conversations in each step.")] = 1,
+    kv_bits: options.KvBitsOption = None,
     paced: Annotated[
         bool, typer.Option("--paced", help="Also measure with one frame each 80 ms, as a microphone gives them.")
     ] = False,
@@ -93,7 +93,16 @@ def bench(
     from moshi_mlx.bench.report import counts_text, run_text
 
     if counts:
-        report = counts_report(shape or DEFAULT_SHAPE, quantized or DEFAULT_KIND, frames or 200)
+        others = {"--codec": codec, "--kv-bits": kv_bits, "--sustained": sustained, "--plot": plot}
+        timed = options.given(**others, **{"--paced": paced or None, "--batch": batch if batch > 1 else None})
+        if timed:
+            raise typer.BadParameter(f"--counts measures no time: leave out {', '.join(timed)}")
+        report = counts_report(
+            shape or DEFAULT_SHAPE,
+            quantized or DEFAULT_KIND,
+            frames or 200,
+            **options.given(contexts=context and _contexts(context)),
+        )
         _show(report, counts_text(report["counts"]), as_json)
         return
     from moshi_mlx.bench.plot import plot as draw
@@ -102,12 +111,12 @@ def bench(
     if plot:
         check_plot(plot)
     if not as_json:
-        print(f"measuring {model or 'random weights'}: a minute or two", file=sys.stderr)
+        print(f"measuring {model or 'random weights'}: {sustained or 'a minute or two'}", file=sys.stderr)
     report = times_report(
         **options.given(
             model=model, shape_name=shape, kind=quantized, codec=codec, frames=frames, kv_bits=kv_bits
         ),
-        contexts=_contexts(context),
+        contexts=_contexts(context or "0"),
         batch=batch,
         paced=paced,
         sustained=_seconds(sustained) if sustained else None,
@@ -121,9 +130,12 @@ def bench(
 
 def _contexts(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",")]
+        contexts = [int(part) for part in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"--context {text}: numbers with commas between them expected") from None
+        contexts = [-1]
+    if min(contexts) < 0:
+        raise typer.BadParameter(f"--context {text}: numbers with commas between them expected, 0 or more")
+    return contexts
 
 
 def _seconds(text: str) -> float:

@@ -30,10 +30,20 @@ CodecOption = Annotated[
     str,
     typer.Option("--codec", help="Mimi in Rust or in MLX (rust, mlx); auto takes Rust where it is installed."),
 ]
+
+
+def _only_eight(bits: int | None) -> int | None:
+    """Refused here already: a model may take a minute to load."""
+    if bits not in (None, 8):
+        raise typer.BadParameter(f"{bits}: only 8 is possible; leave it out to keep the window as the weights are")
+    return bits
+
+
 KvBitsOption = Annotated[
     int | None,
     typer.Option(
         "--kv-bits",
+        callback=_only_eight,
         help="8 keeps the model's window in int8: less to read, for chips of little memory bandwidth.",
         show_default="as the weights",
     ),

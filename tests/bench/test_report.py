@@ -93,7 +93,13 @@ def test_runs_of_different_kinds_are_not_compared(report: dict[str, Any]) -> Non
         compare_text(report, other)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"schema": 99, "runs": []}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[]", "{}", '{"schema": 99, "runs": []}', '{"schema": 1, "runs": []}', '{"schema": 1, "runs": 3}',
+        '{"schema": 1, "scene": {}, "model": {}, "runs": [{}]}',
+    ],
+)  # fmt: skip
 def test_only_reports_are_read(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(ConfigError, match=r"a\.json"):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from moshi_mlx.bench import program
+from moshi_mlx.checkpoint import Checkpoint
 from tests.cli.conftest import Done
 
 Cli = Callable[..., Done]
@@ -44,6 +46,28 @@ def test_reports_are_compared(moshi_cli: Cli, tmp_path: Path) -> None:
     assert "frame p50 ms" in done.out
 
 
+@pytest.mark.parametrize(
+    "words", [["--shape", "moshi-7b", "--context", "3001"], ["-m", "nano", "--context", "1000000"]]
+)
+def test_what_a_model_cannot_follow_is_refused_before_it_is_loaded(
+    moshi_cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "random_lm", None)
+    monkeypatch.setattr(Checkpoint, "load_codec", None)
+    done = moshi_cli("bench", *words)
+    assert done.code == 1
+    assert f"a context of {words[-1]}" in done.err
+
+
+def test_bytes_are_counted_for_the_contexts_asked_for(moshi_cli: Cli) -> None:
+    words = ["--counts", "--shape", "moshi-tiny", "--frames", 4, "--json"]
+    counts = json.loads(moshi_cli("bench", *words, "--context", "20,40").out)["counts"]
+    assert {context: bytes["keys_values"] for context, bytes in counts["traffic"].items()} == {
+        "20": 20 * 2 * 2 * 64 * 2,  # 2 layers of 64 channels, bfloat16
+        "40": 40 * 2 * 2 * 64 * 2,
+    }
+
+
 def test_counts_of_a_small_shape(moshi_cli: Cli) -> None:
     done = moshi_cli("bench", "--counts", "--shape", "moshi-tiny", "--frames", 20)
     assert done.code == 0
@@ -56,8 +80,11 @@ def test_counts_of_a_small_shape(moshi_cli: Cli) -> None:
     [
         (["--shape", "moshi-8b"], 1, "there is no shape 'moshi-8b'"),
         (["--shape", "moshi-tiny", "-q", "q3"], 1, "'q3'"),
-        (["--shape", "moshi-tiny", "--context", "65", "--frames", "1"], 1, "window has 64 positions"),
+        (["--shape", "moshi-tiny", "--context", "65", "--frames", "1"], 1, "a context of 65: 0 to 64 expected"),
         (["--context", "many"], 2, "many"),
+        (["--context", "10,-5"], 2, "--context 10,-5"),
+        (["--kv-bits", "4"], 2, "only 8 is possible"),
+        (["--counts", "--paced", "--batch", "2", "--plot", "a.png"], 2, "leave out --plot, --paced, --batch"),
         (["--shape", "moshi-tiny", "--sustained", "10"], 2, "10m"),
         (["--model", "nano", "--random"], 2, "--random"),
     ],
