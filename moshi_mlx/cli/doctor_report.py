@@ -216,8 +216,8 @@ def _advice(facts: Facts, plan: Plan) -> list[Finding]:
         if best.verdict == "thin":
             text = f"above {GOOD_MS:.0f} of {THIN_MS:.0f} ms a frame nothing else should run beside it"
             found.append(("note", "time", text))
-    elif facts.backend == "CPU" and plan.entries:
-        text = "7B cannot keep real time on a CPU: 6.5 s a frame were measured on 2 cores"
+    elif facts.backend == "CPU" and plan.entries and all(entry.verdict == "no" for entry in plan.entries):
+        text = f"{plan.entries[0].model} is too large for a CPU: Moshi 7B took 6.5 s a frame on 2 cores"
         found.append(("warn", "time", text))
     elif plan.entries:
         closest = min(plan.entries, key=lambda entry: (not entry.fits, entry.ms or 0.0, entry.memory_GB))

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from moshi_mlx.cli import doctor as command
-from moshi_mlx.cli.doctor_report import Facts, Finding, page
+from moshi_mlx.cli.doctor_report import Facts, Finding, findings, page
 from moshi_mlx.installation import PACKAGES, Trial
 from moshi_mlx.machine import Machine
+from moshi_mlx.planner import Budget, ModelSize, plan
 from tests.cli.conftest import Done
 
 M2_PRO = Machine(
@@ -163,6 +164,13 @@ def test_linux_without_a_card_is_told_to_try_nano(doctor: Doctor) -> None:
     assert "--model nano" in line(done, "try")
     assert "take" not in done.out
     assert "permission" not in done.out
+
+
+@pytest.mark.parametrize(("weights", "says"), [(2e9, "mine is too large for a CPU"), (1e8, "no model both fits")])
+def test_why_a_model_of_ones_own_is_not_for_a_cpu(weights: float, says: str) -> None:
+    size = ModelSize(int(weights), int(weights), 1000, 100)
+    planned = plan({"mine": (size, 16)}, Budget(10**9, None, cpu=True))
+    assert next(found for found in findings(CPU, planned) if found.label == "time").text.startswith(says)
 
 
 def test_a_card_is_planned_with_its_own_memory(doctor: Doctor) -> None:
