@@ -72,11 +72,11 @@ diphone voices, free for any use, its HTS voice, BSD-like; SVOX Pico, Apache-2.0
 
 ## Limits
 
-Of espeak-ng's voices it understands nearly everything, of voices made of recordings four sentences in five to nearly
-all, men better than women. What it does not understand it often takes for another question instead of admitting it, and
-so it does with questions it was not taught. A question in the middle of an answer may stop that answer late. Asked
-several questions in one conversation by a hard voice, it gets some wrong. Voices unlike
-those above, children's for example, were not tried. Its codec's window is one second, its memory eight.
+Of voices that it has heard it understands nearly everything, of others nine sentences in ten. What it does not understand
+it mostly admits not to know, now and then it takes it for another question. One interruption in seven, by voices made of
+recordings that it never heard, it takes for its own echo or a noise and finishes its sentence. Asked several questions in
+one conversation by a hard voice, it gets some wrong. Voices unlike those above, children's for example, were not tried.
+Its codec's window is one second, its memory eight.
 
 ## What it can be asked
 
