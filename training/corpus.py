@@ -13,7 +13,16 @@ import numpy as np
 
 from training.align import aligned
 from training.dialogue import FILLERS, KNOWN, UNKNOWN
-from training.voices import LABEL_RATE, MODEL_VOICE, SAMPLE_RATE, TRAINING_VOICES, Utterance, Voice, speak
+from training.voices import (
+    LABEL_RATE,
+    MODEL_VOICE,
+    SAMPLE_RATE,
+    TRAINING_VOICES,
+    Utterance,
+    Voice,
+    is_human,
+    speak,
+)
 
 TAKES = {"espeak": 3, "festival": 5, "flite": 16, "pico": 16}
 """Of every known sentence: voices made of recordings do not repeat themselves as rules do. (festival is slow.)"""
@@ -37,19 +46,17 @@ class Corpus:
 
     def any(self, rng: np.random.Generator) -> int:
         """The number of a recording: half of them from the few voices that sound more human, evenly."""
-        kinds: list[list[list[int]]] = [[], []]
-        for voice, numbers in self._by_voice.items():
-            kinds[voice.startswith("espeak")].append(numbers)
-        kind = kinds[rng.integers(2)]
+        kind = self._kinds[rng.integers(2)]
         numbers = kind[rng.integers(len(kind))]
         return numbers[rng.integers(len(numbers))]
 
     @cached_property
-    def _by_voice(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+    def _kinds(self) -> list[list[list[int]]]:
+        """The numbers of every voice's recordings, of the more human voices and of the others."""
+        kinds: list[dict[str, list[int]]] = [{}, {}]
         for number, voice in enumerate(self.voices):
-            found.setdefault(voice, []).append(number)
-        return found
+            kinds[not is_human(voice)].setdefault(voice, []).append(number)
+        return [list(kind.values()) for kind in kinds]
 
     def utterance(self, index: int) -> Utterance:
         """One recording, its peak at 0.5."""

@@ -18,6 +18,7 @@ from training.codec import FRAME, Codec, folded
 from training.codec_data import LEAD_FRAMES, answer_streams, trimmed
 from training.dialogue import KNOWN
 from training.text import word_frames
+from training.voices import is_human
 
 ROOMS = 240
 BUMPS = 600
@@ -197,7 +198,7 @@ def _clip(job: tuple[int, int]) -> Said:
     if index < len(_shop.recordings):
         voice, text = _shop.recordings.voices[index], _shop.recordings.texts[index]
         pcm = trimmed(_shop.recordings.utterance(index).pcm, 0.01, 240)
-        spread = 0.1 if voice.startswith("espeak") else 0.16
+        spread = 0.16 if is_human(voice) else 0.1
         factor = float(np.exp(rng.uniform(-spread, spread)))  # of a larger or a smaller person
         pcm = augment.warped(pcm, factor, int(len(pcm) / factor), 0)
         if rng.random() < NARROW_SHARE:

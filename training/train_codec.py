@@ -46,6 +46,7 @@ PHASES = (
 )
 SAVE_EVERY = 200
 LOG_EVERY = 25
+COLUMNS = ("phase", "step", "seconds", "loss", "mel", "wave", "phones", "heard", "commitment", "gradient")
 
 
 def train(folder: Path, until: str = "decoder") -> None:
@@ -139,21 +140,7 @@ def _run(folder: Path, codec: Codec, phase: Phase, first: int, before: int, batc
             }
             print(line, flush=True)
             with log.open("a", newline="") as file:
-                writer = csv.DictWriter(
-                    file,
-                    [
-                        "phase",
-                        "step",
-                        "seconds",
-                        "loss",
-                        "mel",
-                        "wave",
-                        "phones",
-                        "heard",
-                        "commitment",
-                        "gradient",
-                    ],
-                )
+                writer = csv.DictWriter(file, COLUMNS, restval=0.0)  # a phase has not all of these losses
                 if new:
                     writer.writeheader()
                     new = False
@@ -173,7 +160,6 @@ def _save(folder: Path, codec: Codec, steps: int, phase: Phase, optimizer) -> No
 
 
 def _losses(codec: Codec, phase: Phase, batch, distance: Distance, progress: float) -> dict[str, torch.Tensor]:
-    zero = torch.zeros(())
     if phase.name == "ears":
         return _heard(codec, batch)
     if phase.name == "decoder":
@@ -182,7 +168,7 @@ def _losses(codec: Codec, phase: Phase, batch, distance: Distance, progress: flo
             made = codec.decode(_quantized_again(codec, latent))[:, 0]
         mel, wave = distance(made[:, LEAD * FRAME // 2 :], pcm[:, LEAD * FRAME // 2 :])
         loss = mel + WAVE_WEIGHT[phase.name] * wave
-        return {"loss": loss, "mel": mel, "wave": wave, "phones": zero, "heard": zero, "commitment": zero}
+        return {"loss": loss, "mel": mel, "wave": wave}
     own, said = batch
     pcm = torch.cat([own, said.pcm])
     with torch.autocast("cpu", torch.bfloat16):
@@ -209,11 +195,7 @@ def _heard(codec: Codec, said: Batch) -> dict[str, torch.Tensor]:
     phones, heard = _phones(codec, quantized.semantic, said)
     before, _ = _phones(codec, codec.pass_through(latent).semantic, said)
     loss = phones + BEFORE_WEIGHT * before + quantized.commitment
-    zero = torch.zeros(())
-    return {
-        "loss": loss, "mel": zero, "wave": zero, "phones": phones, "heard": heard,
-        "commitment": quantized.commitment,
-    }  # fmt: skip
+    return {"loss": loss, "phones": phones, "heard": heard, "commitment": quantized.commitment}
 
 
 def _phones(codec: Codec, semantic: torch.Tensor, said: Batch) -> tuple[torch.Tensor, torch.Tensor]:

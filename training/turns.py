@@ -10,6 +10,7 @@ import numpy as np
 from training.dialogue import ANSWERS, STOPS, UNKNOWN_ANSWER
 from training.speech_codes import FORGET_FRAMES, Answer, Said, SpeechCodes
 from training.text import EPAD, PAD, token_ids
+from training.voices import is_human
 
 GAP = 4  # frames between the end of a question and the answer
 REACTIONS = (2, 2, 2, 2, 3, 3, 4)
@@ -33,9 +34,7 @@ class Turns:
         by_text: dict[str, list[list[Said]]] = {}  # so that each sentence is said equally often
         for said in codes.said:
             kinds = by_text.setdefault(said.text, [[], []])
-            kinds[said.voice.startswith("espeak")].append(
-                said
-            )  # and half of the time by the few that sound more human
+            kinds[not is_human(said.voice)].append(said)  # half of the time by the more human
         self.questions = [said for text, said in by_text.items() if text in ANSWERS]
         self.stops = [said for text, said in by_text.items() if text in STOPS]
         self.unknown = [said for text, said in by_text.items() if text not in ANSWERS and text not in STOPS]

@@ -28,6 +28,11 @@ class Voice:
         return f"{self.engine}:{self.name}"
 
 
+def is_human(voice: str) -> bool:
+    """Whether a voice, as `str` gives it, is made of recordings and not of rules: it sounds more human."""
+    return not voice.startswith("espeak:")
+
+
 MODEL_VOICE = Voice("flite", "slt")
 """Nano's own."""
 
