@@ -43,7 +43,7 @@ def main() -> None:
 
 def conversation(count: int) -> list[tuple[str, np.ndarray]]:
     """Questions and their sound with a pause behind, whole frames. Not the one that interrupts."""
-    pcm, captions = read_audio(nano.RECORDING).pcm, json.loads(nano.CAPTIONS.read_text())[:-1]
+    pcm, captions = read_audio(nano.RECORDING).pcm, nano.captions()[:-1]
     rng = np.random.default_rng(1)
     turns = []
     for caption in (captions[index] for index in rng.integers(0, len(captions), count)):

@@ -5,12 +5,13 @@ How it was made: `training/` in the repository; what it can and cannot do: READM
 
 import json
 from pathlib import Path
+from typing import Any
 
 NAME = "nano"
 ASSETS = Path(__file__).parent / "assets"
 FOLDER = ASSETS / "nano"
-RECORDING, CAPTIONS = ASSETS / "demo.flac", ASSETS / "demo.json"
-"""Four questions, the last one an interruption, as sound; and their words with the seconds of each."""
+RECORDING = ASSETS / "demo.flac"
+"""Four questions, the last one an interruption."""
 
 
 def questions() -> dict[str, str]:
@@ -23,3 +24,8 @@ def greeting() -> str:
     known = questions()
     some = [question for question in known if question.endswith("?")][::12]
     return f"nano is a tiny model that knows {len(known)} questions, in English: {' '.join(some)} ..."
+
+
+def captions() -> list[dict[str, Any]]:
+    """What is said in RECORDING: "text", and the seconds of its "begin" and "end"."""
+    return json.loads(RECORDING.with_suffix(".json").read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """Fixtures that many tests share: small models made on the spot, the real parts otherwise."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -20,6 +21,20 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from moshi_mlx.random_checkpoint import write_random_checkpoint
 
     return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_q4(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as Kyutai publishes q4."""
+    from moshi_mlx.random_checkpoint import write_random_checkpoint
+
+    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "q4", layout="mlx", scheme="q4")
+
+
+@pytest.fixture
+def folder(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny checkpoint that may be spoilt."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "model"))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 from pathlib import Path
 
@@ -17,25 +16,10 @@ from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.mimi_config import MIMI
 from moshi_mlx.models.mimi_weights import published_shapes
 from moshi_mlx.quantize.scheme import SCHEMES
-from moshi_mlx.random_checkpoint import lm_tensors, train_tokenizer, write_random_checkpoint
+from moshi_mlx.random_checkpoint import lm_tensors, train_tokenizer
 from moshi_mlx.safetensors_file import TensorInfo, header_bytes, read_header
+from tests.config_file import edit
 from tests.hub_stub import COMMITS, fill_cache
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("tiny") / "torch")
-
-
-@pytest.fixture(scope="module")
-def tiny_q4(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("tiny") / "q4", layout="mlx", scheme="q4")
-
-
-@pytest.fixture
-def folder(tiny: Path, tmp_path: Path) -> Path:
-    """A copy that may be spoilt."""
-    return Path(shutil.copytree(tiny, tmp_path / "model"))
 
 
 @pytest.fixture
@@ -76,13 +60,6 @@ def sparse(path: Path, tensors: dict[str, TensorInfo]) -> None:
 def usual(full_size: dict[str, Path], lm: str) -> dict[str, bytes | Path]:
     name = "model.safetensors" if lm in ("bf16", "torch") else f"model.{lm}.safetensors"
     return {name: full_size[lm], MIMI_NAME: full_size["mimi"], TOKENIZER_NAME: full_size["tokenizer"]}
-
-
-def edit(folder: Path, **changes: object) -> None:
-    """Change config.json; None removes a field."""
-    path = folder / "config.json"
-    settings = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -126,8 +103,8 @@ def fill_cache_absent(cache: Path, repo: str, name: str) -> None:
     marker.touch()
 
 
-def test_a_revision_follows_an_at_sign(cache: Path, tiny: Path) -> None:
-    fill_cache(cache, "me/tiny", {path.name: path for path in tiny.iterdir()}, "v1")
+def test_a_revision_follows_an_at_sign(cache: Path, tiny_folder: Path) -> None:
+    fill_cache(cache, "me/tiny", {path.name: path for path in tiny_folder.iterdir()}, "v1")
     assert COMMITS["v1"] in Checkpoint.resolve("me/tiny@v1", offline=True).lm_weights.parts
     with pytest.raises(DownloadError, match=r"config\.json of me/tiny is not in the cache"):
         Checkpoint.resolve("me/tiny", offline=True)
@@ -142,18 +119,26 @@ def test_another_repository_without_config_is_not_guessed_offline(cache: Path, f
     assert Checkpoint.resolve("me/tiny", offline=True).scheme == SCHEMES["q4"]
 
 
-def test_a_file_of_a_repository_can_be_named(cache: Path, tiny: Path) -> None:
-    files = {path.name: path for path in tiny.iterdir()}
-    fill_cache(cache, "me/tiny", files | {"other/weights.safetensors": tiny / "model.safetensors"})
+def test_a_file_of_a_repository_can_be_named(cache: Path, tiny_folder: Path) -> None:
+    files = {path.name: path for path in tiny_folder.iterdir()}
+    fill_cache(cache, "me/tiny", files | {"other/weights.safetensors": tiny_folder / "model.safetensors"})
     checkpoint = Checkpoint.resolve("hf://me/tiny/other/weights.safetensors", offline=True)
     assert checkpoint.lm_weights.name == "weights.safetensors"
     assert checkpoint.tokenizer.name == "tokenizer.model"
 
 
-def test_a_folder_and_a_file_in_it_are_the_same_checkpoint(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tiny.parent)
-    for name in (str(tiny), tiny.name, f"./{tiny.name}", f"file://{tiny}", str(tiny / "model.safetensors")):
-        assert Checkpoint.resolve(name, offline=True).lm_weights.samefile(tiny / "model.safetensors")
+def test_a_folder_and_a_file_in_it_are_the_same_checkpoint(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_folder.parent)
+    for name in (
+        str(tiny_folder),
+        tiny_folder.name,
+        f"./{tiny_folder.name}",
+        f"file://{tiny_folder}",
+        str(tiny_folder / "model.safetensors"),
+    ):
+        assert Checkpoint.resolve(name, offline=True).lm_weights.samefile(tiny_folder / "model.safetensors")
 
 
 def test_a_folder_without_config_is_moshi_with_the_usual_names(tmp_path: Path, full_size) -> None:
@@ -176,12 +161,12 @@ def test_config_may_name_files_elsewhere(cache: Path, folder: Path) -> None:
     assert checkpoint.tokenizer == folder.parent / "tok.model"
 
 
-def test_files_can_be_replaced_by_others(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_can_be_replaced_by_others(tiny_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("model.safetensors", "mimi.safetensors", "tokenizer.model", "config.json"):
         (folder / name).rename(folder / f"my-{name}")
     monkeypatch.chdir(folder)
     checkpoint = Checkpoint.resolve(
-        str(tiny),
+        str(tiny_folder),
         lm_weights="my-model.safetensors",
         mimi_weights="my-mimi.safetensors",
         tokenizer=str(folder / "my-tokenizer.model"),
@@ -228,12 +213,12 @@ def test_sampling_is_what_the_authors_recommend(folder: Path) -> None:
     assert Checkpoint.resolve(str(folder)).sampling.greedy
 
 
-def test_asking_for_the_wrong_quantization_is_an_error(tiny: Path, tiny_q4: Path) -> None:
+def test_asking_for_the_wrong_quantization_is_an_error(tiny_folder: Path, tiny_q4: Path) -> None:
     assert Checkpoint.resolve(str(tiny_q4), quantization="q4").scheme == SCHEMES["q4"]
     with pytest.raises(QuantizationError, match=r"-q asks for q8 .* is q4 .*; leave -q out"):
         Checkpoint.resolve(str(tiny_q4), quantization=8)
     with pytest.raises(QuantizationError, match=r"-q asks for q4 .* is not quantized"):
-        Checkpoint.resolve(str(tiny), quantization="q4")
+        Checkpoint.resolve(str(tiny_folder), quantization="q4")
 
 
 def test_resolving_a_full_size_model_reads_headers_only(cache: Path, full_size) -> None:

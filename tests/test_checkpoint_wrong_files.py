@@ -12,29 +12,12 @@ import pytest
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError, QuantizationError
 from moshi_mlx.random_checkpoint import TINY, TINY_MIMI, train_tokenizer, write_random_checkpoint
-
-
-@pytest.fixture(scope="module")
-def tiny_q4(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("tiny") / "q4", layout="mlx", scheme="q4")
-
-
-@pytest.fixture
-def folder(tiny_folder: Path, tmp_path: Path) -> Path:
-    """A copy that may be spoilt."""
-    return Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+from tests.config_file import edit
 
 
 @pytest.fixture
 def folder_q4(tiny_q4: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_q4, tmp_path / "model"))
-
-
-def edit(folder: Path, **changes: object) -> None:
-    """Change config.json; None removes a field."""
-    path = folder / "config.json"
-    settings = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
 
 
 Spoil = Callable[[Path], object]

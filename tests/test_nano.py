@@ -1,6 +1,5 @@
 """Nano, the trained model in the package: it hears, answers, keeps quiet and stops, through the ordinary path."""
 
-import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from moshi_mlx.cli.demo import LEAD, TAIL
 from moshi_mlx.engine import converse
 from moshi_mlx.lm_weights import widen_on_cpu
 from moshi_mlx.moshi import Moshi, load
-from moshi_mlx.nano import CAPTIONS, RECORDING
+from moshi_mlx.nano import RECORDING
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.scheme import parse_scheme
 from training.heard import Heard
@@ -90,7 +89,7 @@ def test_it_does_not_answer_noise(model: Moshi, name: str) -> None:
 
 
 def test_it_stops_when_interrupted_and_answers_that(model: Moshi) -> None:
-    captions = json.loads(CAPTIONS.read_text())
+    captions = nano.captions()
     *_, third, fourth = captions
     heard = listen(model, read_audio(RECORDING).pcm, LEAD, TAIL)
     known = nano.questions()

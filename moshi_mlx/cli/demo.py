@@ -1,6 +1,5 @@
 """`moshi-mlx demo`: Nano, the model in the package, has a recorded conversation."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.errors import AudioFileError
-from moshi_mlx.nano import CAPTIONS, RECORDING
+from moshi_mlx.nano import RECORDING, captions
 
 if TYPE_CHECKING:
     from moshi_mlx.cli.transcript import Piece
@@ -52,7 +51,7 @@ def demo(
     from moshi_mlx.moshi import load
 
     recording = read_audio(RECORDING).pcm
-    said = [Line(LEAD + one["begin"], LEAD + one["end"], "you", one["text"]) for one in _captions()]
+    said = [Line(LEAD + one["begin"], LEAD + one["end"], "you", one["text"]) for one in captions()]
     moshi = load(model or "nano", offline=model == "nano")
     moshi.warm_up()
     source, transcript = FileSource(recording, LEAD, TAIL), Transcript()
@@ -83,10 +82,6 @@ def lines(pieces: "list[Piece]") -> list[Line]:
         else:
             found.append(Line(time, time, "moshi", text.lstrip()))
     return found
-
-
-def _captions() -> list[dict]:
-    return json.loads(CAPTIONS.read_text(encoding="utf-8"))
 
 
 def _padded(pcm, samples: int):

@@ -22,7 +22,7 @@ import soundfile
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.audio.latency import Ladder, Rung
 from moshi_mlx.cli.latency import ladder_text
-from moshi_mlx.nano import CAPTIONS, FOLDER, RECORDING
+from moshi_mlx.nano import FOLDER, RECORDING, captions
 from tests.audio.talking import SOME, found
 from tests.cli.conftest import Done
 from tests.sound_card import SoundCard, sound_card
@@ -96,7 +96,7 @@ def is_ready(events: list[dict]) -> bool:
 @pytest.fixture
 def question() -> np.ndarray:
     """The first question of the demo."""
-    first = json.loads(CAPTIONS.read_text())[0]
+    first = captions()[0]
     pcm = read_audio(RECORDING).pcm
     return pcm[int(first["begin"] * 24_000) : int(first["end"] * 24_000)]
 

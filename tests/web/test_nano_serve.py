@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from moshi_mlx import nano
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.moshi import load
-from moshi_mlx.nano import CAPTIONS, RECORDING
+from moshi_mlx.nano import RECORDING
 from tests.web.running import Running, Talk, free, run, talking
 
 ATTEMPTS = 4  # to be understood: on a busy machine parts of a question are lost
@@ -30,10 +29,7 @@ def server() -> Iterator[Running]:
 def asked() -> list[tuple[str, np.ndarray]]:
     """The questions of the demo, as words and as sound."""
     pcm = read_audio(RECORDING).pcm
-    return [
-        (one["text"], pcm[int(one["begin"] * 24_000) : int(one["end"] * 24_000)])
-        for one in json.loads(CAPTIONS.read_text())
-    ]
+    return [(one["text"], pcm[int(one["begin"] * 24_000) : int(one["end"] * 24_000)]) for one in nano.captions()]
 
 
 def quiet(seconds: float) -> np.ndarray:
@@ -87,7 +83,7 @@ def test_noise_leaves_it_silent(server: Running) -> None:
 
 def test_interrupted_it_stops(server: Running) -> None:
     """The last two questions of the demo as they were recorded: the second interrupts the answer to the first."""
-    *_, first, second = json.loads(CAPTIONS.read_text())
+    *_, first, second = nano.captions()
     begin, end = (int(24_000 * seconds) for seconds in (first["begin"], second["end"]))
     recording = np.concatenate([quiet(1), read_audio(RECORDING).pcm[begin:end], quiet(4)])
     whole = nano.questions()[first["text"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -78,7 +77,7 @@ def server() -> Iterator[Program]:
 @pytest.fixture(scope="module")
 def question() -> str:
     """The first one of the recording that comes with the package."""
-    return json.loads(nano.RECORDING.with_suffix(".json").read_text())[0]["text"]
+    return nano.captions()[0]["text"]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser whose microphone hears that question, a pause for the answer, the question, ..."""
     import soundfile
 
-    first = json.loads(nano.RECORDING.with_suffix(".json").read_text())[0]
+    first = nano.captions()[0]
     pcm, rate = soundfile.read(nano.RECORDING, dtype="float32")
     speech = pcm[int(first["begin"] * rate) : int((first["end"] + 0.1) * rate)]
     path = tmp_path_factory.mktemp("question") / "question.wav"
