@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from training.dialogue import ANSWERS, STOPS, UNKNOWN_ANSWER
-from training.voices import HELD_OUT_VOICES, TRAINING_VOICES
+from training.voices import HELD_OUT_VOICES, TRAINING_VOICES, is_human
 
 
 def card(figures: dict) -> str:
@@ -64,11 +64,12 @@ A minute on two CPU cores takes {figures["speed"]["seconds"]:.0f} s ({figures["s
 
 All speech was made by free synthesizers at training time; no recording of a person was used. Nano's own voice is
 flite's `slt`, and its codec's decoder was fitted to that voice alone, on Nano's own sentences: it cannot reproduce other
-speech. {len(TRAINING_VOICES)} voices ask in training ({_names(TRAINING_VOICES[:8])}, and espeak-ng's English with many
+speech. {len(TRAINING_VOICES)} voices ask in training ({_names([voice for voice in TRAINING_VOICES if is_human(str(voice))])}, and espeak-ng's English with many
 variants), with changes of speed, pitch, level, band and noise. Held out: {_names(HELD_OUT_VOICES)}.
 
 Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its
-diphone voices, free for any use, its HTS voice, BSD-like; SVOX Pico, Apache-2.0. None of them is part of this package.
+diphone voices, free for any use, its HTS voice, BSD-like; SVOX Pico, Apache-2.0; RHVoice and the three of its voices, LGPL-2.1 or later. None of
+them is part of this package.
 
 ## Limits
 

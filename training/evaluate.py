@@ -31,6 +31,8 @@ from training.voices import HELD_OUT_VOICES, SAMPLE_RATE, TRAINING_VOICES, Voice
 
 LEAD = 1.0  # seconds of silence before anybody speaks
 AT_ONCE = 10  # conversations in a batch
+INTERRUPTIONS = 64
+STOP_SECONDS = 0.5  # by then it is to be silent
 
 
 def listen(moshi: Moshi, pcm: np.ndarray, tail: float = 4.0) -> Heard:
@@ -118,11 +120,12 @@ def interruptions(moshi: Moshi, voices: Sequence[Voice], count: int, say: Callab
     """How soon Nano falls silent, in its audio, when somebody speaks over it, and whether it answers that."""
     rng = np.random.default_rng(6)
     texts = list(ANSWERS)
-    delays, answered, asked = [], 0, 0
+    delays: dict[str, list[float]] = {}
+    missed, asked, answered = [], 0, 0
     for index in range(count):
         voice = voices[index % len(voices)]
         first, second = texts[rng.integers(len(texts))], texts[rng.integers(len(texts))]
-        if index % 2:
+        if index // len(voices) % 2:
             second = STOPS[rng.integers(len(STOPS))]
         one, other = recorded(rng, voice, first), recorded(rng, voice, second)
         pause = int((0.32 + rng.uniform(0.3, 0.9)) * SAMPLE_RATE)
@@ -134,29 +137,46 @@ def interruptions(moshi: Moshi, voices: Sequence[Voice], count: int, say: Callab
         if not heard.loud[step]:
             continue  # it was not speaking
         silent = next((at for at in range(step, len(heard.loud)) if not heard.loud[at : at + 3].any()), None)
-        delays.append(99.0 if silent is None else silent * FRAME_SECONDS - onset)
+        delay = 99.0 if silent is None else silent * FRAME_SECONDS - onset
+        delays.setdefault(str(voice), []).append(delay)
+        right = second in STOPS or heard.text.endswith(ANSWERS[second])
         asked += second not in STOPS
-        answered += second not in STOPS and heard.text.endswith(ANSWERS[second])
-    say(f"interruptions: {np.round(sorted(delays), 2)}")
+        answered += second not in STOPS and right
+        if delay > STOP_SECONDS or not right:
+            missed.append([str(voice), first, second, heard.text, round(delay, 2)])
+    every = np.concatenate(list(delays.values()))
+    say(f"interruptions: {np.round(np.sort(every), 2)}")
     return {
-        "interruptions": len(delays),
-        "stopped_in_half_a_second": int(np.sum(np.array(delays) <= 0.5)),
-        "median_seconds": round(float(np.median(delays)), 3),
-        "longest_seconds": round(float(np.max(delays)), 3),
+        "interruptions": len(every),
+        "stopped_in_half_a_second": int(np.sum(every <= STOP_SECONDS)),
+        "median_seconds": round(float(np.median(every)), 3),
+        "longest_seconds": round(float(np.max(every)), 3),
+        "by_voice": {
+            voice: [int(np.sum(np.array(some) <= STOP_SECONDS)), len(some)] for voice, some in delays.items()
+        },
         "questions": asked,
         "answered": answered,
+        "missed": missed,
     }
 
 
-def several(moshi: Moshi, voice: Voice) -> dict:
-    """Five questions in one conversation."""
+def several(moshi: Moshi, voices: Sequence[Voice], say: Callable) -> dict:
+    """Five questions in one conversation, with every voice."""
     rng = np.random.default_rng(7)
-    texts = [list(ANSWERS)[index] for index in rng.choice(len(ANSWERS), 5, replace=False)]
-    parts = []
-    for text in texts:
-        parts += [recorded(rng, voice, text), np.zeros(4 * SAMPLE_RATE, np.float32)]
-    wanted = " ".join(ANSWERS[text] for text in texts)
-    return {"questions": len(texts), "right": listen(moshi, np.concatenate(parts)).text == wanted}
+    found = {}
+    for voice in voices:
+        asked = [list(ANSWERS)[index] for index in rng.choice(len(ANSWERS), 5, replace=False)]
+        parts = []
+        for text in asked:
+            parts += [recorded(rng, voice, text), np.zeros(4 * SAMPLE_RATE, np.float32)]
+        heard = listen(moshi, np.concatenate(parts)).text
+        found[str(voice)] = {"right": heard == " ".join(ANSWERS[text] for text in asked), "asked": asked, "said": heard}
+    say(f"several: {[one['right'] for one in found.values()]}")
+    return {
+        "conversations": len(found),
+        "right": sum(one["right"] for one in found.values()),
+        "by_voice": found,
+    }
 
 
 def precisions(model: str, voices: Sequence[Voice], texts: Sequence[str], say: Callable) -> dict:
@@ -232,8 +252,8 @@ def evaluate(model: str, out: Path, every: int = 1) -> dict:
         "training_voices": understanding(moshi, TRAINING_VOICES[:8:2], texts, 2, say),
         "unknown": understanding(moshi, HELD_OUT_VOICES, UNKNOWN_HELD_OUT, 3, say),
         "quiet": quiet(moshi),
-        "interruptions": interruptions(moshi, HELD_OUT_VOICES, 24, say),
-        "several": several(moshi, HELD_OUT_VOICES[0]),
+        "interruptions": interruptions(moshi, HELD_OUT_VOICES, INTERRUPTIONS, say),
+        "several": several(moshi, HELD_OUT_VOICES, say),
         "precisions": precisions(model, HELD_OUT_VOICES[2:3], texts, say),
         "speed": speed(moshi),
         "voice": voice_quality(moshi, out.parent, say),

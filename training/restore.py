@@ -1,22 +1,30 @@
 """Make a work folder from a finished model, to train on where its work folder is gone.
 
-`python -m training.restore MODEL_FOLDER FOLDER`. What a model does not hold begins anew: the optimizers'
-state, the head that hears phones, and the step counts, so that every phase is run again from these weights.
+`python -m training.restore MODEL_FOLDER FOLDER [CODEC_STEPS LM_STEPS]`. What a model does not hold begins anew: the
+optimizers' state, the head that hears phones, and the step counts, so that every phase is run again from these weights,
+but for the first CODEC_STEPS and LM_STEPS. The codes of its answers, which the decoder was fitted to, are those it gives.
 """
 
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from moshi_mlx.audio.file_stream import FileSource
+from moshi_mlx.moshi import load
 from training import lm
 from training.codec import Codec
+from training.codec_data import answer_streams
+from training.dialogue import ANSWERS, UNKNOWN, UNKNOWN_ANSWER
 from training.export import LM_NAME, MIMI_NAME
+from training.speech_codes import answer_frames, save_own_codes
+from training.voices import Voice, speak
 
 
-def restore(model: Path, folder: Path) -> None:
-    """Write FOLDER/codec.pt and FOLDER/lm.pt from a model that `export` wrote."""
+def restore(model: Path, folder: Path, codec_steps: int = 0, lm_steps: int = 0) -> None:
+    """Write FOLDER/codec.pt, FOLDER/own.npz and FOLDER/lm.pt from a model that `export` wrote."""
     folder.mkdir(parents=True, exist_ok=True)
     codec = Codec()
     state = codec.state_dict()
@@ -28,9 +36,31 @@ def restore(model: Path, folder: Path) -> None:
             state[f"mimi.{name}_v"] = value
             state[f"mimi.{name}_g"] = value.flatten(1).norm(dim=1).view_as(state[f"mimi.{name}_g"])
     codec.load_state_dict(state)
-    torch.save({"codec": codec.state_dict(), "steps": 0}, folder / "codec.pt")
+    torch.save({"codec": codec.state_dict(), "steps": codec_steps}, folder / "codec.pt")
     names = list(lm.build().state_dict())
-    torch.save({"lm": in_memory(load_file(model / LM_NAME), names), "steps": 0}, folder / "lm.pt")
+    torch.save({"lm": in_memory(load_file(model / LM_NAME), names), "steps": lm_steps}, folder / "lm.pt")
+    save_own_codes(folder, *given(model))
+
+
+def given(model: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """As `speech_codes.own_codes`: the code of silence [8] and those of every answer [8, frames], as Nano says them.
+
+    Raises RuntimeError for an answer that it does not give.
+    """
+    moshi = load(str(model), offline=True)
+    questions = {answer: question for question, answer in ANSWERS.items()} | {UNKNOWN_ANSWER: UNKNOWN[0]}
+    silence, answers = np.zeros(0, np.int64), {}
+    for answer, stream in answer_streams().items():
+        pcm = speak(Voice("espeak", "en-us"), questions[answer]).pcm
+        with moshi.session(seed=0) as session:
+            made = [session.generate(session.encode(frame)) for frame in FileSource(pcm, 1.0, 5.0)]
+        codes = np.stack([one.codes for one in made if one.codes is not None], 1)  # [8, frames]
+        silence = codes[:, 5]
+        spoken = np.flatnonzero((codes[:, 5:] != silence[:, None]).any(0))
+        if "".join(one.text for one in made).strip() != answer or not len(spoken):
+            raise RuntimeError(f"asked {questions[answer]!r}, {model} does not say {answer!r}")
+        answers[answer] = codes[:, 5 + spoken[0] :][:, : answer_frames(stream)]
+    return silence, answers
 
 
 def in_memory(published: dict[str, torch.Tensor], names: list[str]) -> dict[str, torch.Tensor]:
@@ -44,4 +74,4 @@ def in_memory(published: dict[str, torch.Tensor], names: list[str]) -> dict[str,
 
 
 if __name__ == "__main__":
-    restore(Path(sys.argv[1]), Path(sys.argv[2]))
+    restore(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))

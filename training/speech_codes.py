@@ -27,7 +27,7 @@ FORGET_FRAMES = 14  # what the codec hears before anything is kept
 BEFORE_FRAMES, AFTER_FRAMES = 4, 6  # of the room around an utterance
 NOISY_SHARE = 0.2  # of the utterances bring noise of their own, as recordings that were cut out do
 NARROW_SHARE = 0.2  # were recorded at a lower rate
-HEARINGS = {"espeak": 1, "festival": 2, "flite": 2, "pico": 3}
+HEARINGS = {"espeak": 1, "festival": 2, "flite": 2, "pico": 3, "rhvoice": 2}
 """In how many rooms each recording of a known sentence is heard: some voices are easily learnt by heart."""
 
 
@@ -73,11 +73,20 @@ def own_codes(folder: Path, codec: Codec) -> tuple[np.ndarray, dict[str, np.ndar
     """
     path = folder / "own.npz"
     if not path.exists():
-        silence, answers = _own_codes(codec)
-        np.savez(path, silence=silence, **answers)
+        save_own_codes(folder, *_own_codes(codec))
     with np.load(path) as stored:
         answers = {name: stored[name] for name in stored.files}
     return answers.pop("silence"), answers
+
+
+def save_own_codes(folder: Path, silence: np.ndarray, answers: dict[str, np.ndarray]) -> None:
+    """Keep what `own_codes` gives in the work folder."""
+    np.savez(folder / "own.npz", silence=silence, **answers)
+
+
+def answer_frames(stream: np.ndarray) -> int:
+    """How many frames of an answer's stream are not silence, the one in which the codec still hears it included."""
+    return int(-(-(np.flatnonzero(stream)[-1] + 1) // FRAME)) + 1 - LEAD_FRAMES
 
 
 def _own_codes(codec: Codec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -85,8 +94,7 @@ def _own_codes(codec: Codec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     silence = _encode(mimi, np.zeros(60 * FRAME, np.float32))[:, -1]
     answers = {}
     for text, stream in answer_streams().items():
-        last = -(-(np.flatnonzero(stream)[-1] + 1) // FRAME)
-        answers[text] = _encode(mimi, stream)[:, LEAD_FRAMES : last + 1]
+        answers[text] = _encode(mimi, stream)[:, LEAD_FRAMES:][:, : answer_frames(stream)]
     return silence, answers
 
 
@@ -156,7 +164,7 @@ def _make(codec: Codec, recordings: corpus.Corpus, silence: np.ndarray, own: dic
     echoes: dict[str, list[np.ndarray]] = {}
     for text, stream in answer_streams().items():
         for _ in range(6):
-            late = np.roll(stream, int(rng.integers(0, 2 * FRAME))) * 10 ** (rng.uniform(-46, -22) / 20)
+            late = np.roll(stream, int(rng.integers(0, 2 * FRAME))) * 10 ** (rng.uniform(-46, -26) / 20)
             heard = rooms[int(rng.integers(ROOMS))].heard(rng, np.concatenate([forget, late]))
             echoes.setdefault(text, []).append(_encode(ears, heard)[:, FORGET_FRAMES + LEAD_FRAMES :])
     return SpeechCodes(

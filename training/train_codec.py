@@ -19,6 +19,7 @@ from training.codec import FRAME, Codec, Quantized, books, fit_books, vectors
 from training.codec_data import FADE, Batch, ahead, answer_streams, model_batch, user_batch
 from training.codec_data import LEAD_FRAMES as LEAD
 from training.phones import IGNORE
+from training.precision import autocast
 from training.spectral import Distance
 from training.speech_codes import own_codes
 
@@ -81,6 +82,8 @@ def train(folder: Path, until: str = "decoder") -> None:
                 print(
                     "books:", [round(share, 4) for share in fit_books(codec, _latents(codec, batches))], flush=True
                 )
+            if phase.name == "ears" and not (folder / "codec.opt.pt").exists():
+                _fit_head(codec, batches)  # a restored model has none
             for key, value in codec.named_parameters():
                 value.requires_grad_(key in part)
             optimizer = torch.optim.AdamW(part.values(), lr=phase.rate, betas=(0.9, 0.95), weight_decay=1e-3)
@@ -164,20 +167,20 @@ def _losses(codec: Codec, phase: Phase, batch, distance: Distance, progress: flo
         return _heard(codec, batch)
     if phase.name == "decoder":
         pcm, latent = batch
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             made = codec.decode(_quantized_again(codec, latent))[:, 0]
         mel, wave = distance(made[:, LEAD * FRAME // 2 :], pcm[:, LEAD * FRAME // 2 :])
         loss = mel + WAVE_WEIGHT[phase.name] * wave
         return {"loss": loss, "mel": mel, "wave": wave}
     own, said = batch
     pcm = torch.cat([own, said.pcm])
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         latent = codec.encode(pcm[:, None])
-    with torch.autocast("cpu", torch.bfloat16, enabled=phase.name == "autoencoder"):
+    with autocast(phase.name == "autoencoder"):
         quantized = _through(codec, phase, latent.float(), progress)
     phones, heard = _phones(codec, quantized.semantic[MODEL_CROPS:], said)
     count = MODEL_CROPS + USER_DECODED
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         made = codec.decode(quantized.latent[:count])[:, 0]
     mel, wave = distance(made, pcm[:count])
     loss = mel + WAVE_WEIGHT[phase.name] * wave + phones + quantized.commitment
@@ -189,13 +192,27 @@ def _losses(codec: Codec, phase: Phase, batch, distance: Distance, progress: flo
 
 def _heard(codec: Codec, said: Batch) -> dict[str, torch.Tensor]:
     """The encoder learns to hear phones in the codebooks as they are: what the decoder makes of codes stays."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         latent = codec.encode(said.pcm[:, None]).float()
     quantized = codec.quantize(latent)
     phones, heard = _phones(codec, quantized.semantic, said)
     before, _ = _phones(codec, codec.pass_through(latent).semantic, said)
     loss = phones + BEFORE_WEIGHT * before + quantized.commitment
     return {"loss": loss, "phones": phones, "heard": heard, "commitment": quantized.commitment}
+
+
+def _fit_head(codec: Codec, batches, rounds: int = 60) -> None:
+    """The head that hears phones alone, on the codec as it is."""
+    optimizer = torch.optim.Adam(codec.phones.parameters(), lr=2e-2)
+    for _ in range(rounds):
+        said = next(batches)
+        with torch.no_grad():
+            semantic = codec.quantize(codec.encode(said.pcm[:, None])).semantic
+        loss, heard = _phones(codec, semantic, said)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    print(f"head: {float(heard):.2f} of the phones right", flush=True)
 
 
 def _phones(codec: Codec, semantic: torch.Tensor, said: Batch) -> tuple[torch.Tensor, torch.Tensor]:

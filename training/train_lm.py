@@ -17,6 +17,7 @@ from training import speech_codes, train_codec
 from training.codec import Codec, books, vectors
 from training.codec_data import ahead
 from training.lm import build
+from training.precision import autocast
 from training.text import PAD
 from training.turns import OWN, TEXT, USER, Turns, Window
 
@@ -25,7 +26,9 @@ BATCH, FRAMES = 16, 200
 RATE, LAST_RATE = 2e-3, 5e-5
 PAD_WEIGHT = 0.3  # of the loss of text padding
 SEMANTIC_WEIGHT, ACOUSTIC_WEIGHT = 0.67, 2.0
-QUIET_SHARE = 0.08  # of Nano's silent frames that the depth transformer trains on
+SPOKEN_SHARE, QUIET_SHARE = 0.5, 0.08
+"""Of the frames in which Nano speaks and of its silent ones, those that the depth transformer trains on, besides every
+one in which it falls silent: so it does that as soon as it is likelier than not that somebody speaks."""
 ZERO = -1  # a code that is not there
 SEMANTIC, ACOUSTIC = 9, slice(10, 17)  # of the user's codes
 NEIGHBOURS = 8
@@ -58,7 +61,7 @@ def train(folder: Path, steps: int = STEPS) -> None:
     for step in range(first, steps):
         rate = LAST_RATE + (RATE - LAST_RATE) * 0.5 * (1 + np.cos(np.pi * step / steps))
         for group in optimizer.param_groups:
-            group["lr"] = float(rate) * min(1.0, (step + 1) / 60)
+            group["lr"] = float(rate) * min(1.0, (step - first + 1) / 60)
         wanted, heard, speaking = next(batches)
         losses = _losses(model, wanted, heard, speaking)
         optimizer.zero_grad(set_to_none=True)
@@ -97,19 +100,23 @@ def _batch(
     windows: list[Window] = [turns.window(FRAMES) for _ in range(BATCH)]
     wanted = np.stack([window.codes for window in windows])
     heard = wanted.copy()
-    for row in range(BATCH):
-        _mishear(rng, heard[row], wanted[(row + 1) % BATCH, ACOUSTIC], near)
+    for row, window in enumerate(windows):
+        other = None if window.echoes.any() else wanted[(row + 1) % BATCH, ACOUSTIC]
+        _mishear(rng, heard[row], other, near)
     speaking = np.stack([window.speaking for window in windows])
     return torch.from_numpy(wanted), torch.from_numpy(heard), torch.from_numpy(speaking)
 
 
-def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray, near: np.ndarray) -> None:
+def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray | None, near: np.ndarray) -> None:
     """Make the user's codes in `heard` [17, T] less certain, so that what is said counts and not who says it.
 
-    other: the acoustic codes of somebody else [7, T].
+    other: the acoustic codes of somebody else [7, T], or None to leave them: only they tell how loud something is,
+    and so an echo of Nano from a person who sounds like it.
     """
     chance = rng.random()
-    if chance < 0.25:
+    if other is None:
+        pass
+    elif chance < 0.25:
         heard[ACOUSTIC] = ZERO
     elif chance < 0.6:
         heard[ACOUSTIC] = other
@@ -134,7 +141,7 @@ def _losses(model, wanted: torch.Tensor, heard: torch.Tensor, speaking: torch.Te
     """The paper's: text with its padding weighed less, the semantic code, the acoustic codes."""
     initial = model._get_initial_token().expand(len(wanted), -1, -1)
     line = torch.cat([initial, _delay_sequence(model.delays, heard, initial)], dim=2)
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         hidden, text_logits = model.forward_text(line[:, :, :-1])
     text_logits = text_logits[:, 0].float()
     target = wanted[:, TEXT]
@@ -142,12 +149,13 @@ def _losses(model, wanted: torch.Tensor, heard: torch.Tensor, speaking: torch.Te
     text = functional.cross_entropy(text_logits.flatten(0, 1), target.flatten(), reduction="none")
     text = (text * weight.flatten()).sum() / weight.sum()
 
-    # The depth transformer runs where Nano speaks, also one frame later (delays), and on a few silent frames.
+    # Nano's last acoustic codes come one frame later than its last semantic one (delays).
     later = torch.zeros_like(speaking)
     later[:, 1:] = speaking[:, :-1]
-    chosen = speaking | later | (torch.rand(speaking.shape) < QUIET_SHARE)
+    share = torch.where(speaking, SPOKEN_SHARE, QUIET_SHARE)
+    chosen = (torch.rand(speaking.shape) < share) | (later & ~speaking)
     following = line[:, :, 1:].transpose(1, 2)[chosen]  # [N, 17]
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         logits = model.forward_depformer_training(following.T[None].contiguous(), hidden[chosen][None])
     logits = logits[0].float()  # [8, N, card]
     goal = _delay_sequence(model.delays, wanted, initial)[:, OWN].transpose(1, 2)[chosen].T  # [8, N]

@@ -13,17 +13,20 @@ from training.text import EPAD, PAD, token_ids
 from training.voices import is_human
 
 GAP = 4  # frames between the end of a question and the answer
-REACTIONS = (2, 2, 2, 2, 3, 3, 4)
-"""Frames between the beginning of an interruption and silence: mostly two, but never is it too late to stop."""
+REACTION, REACTS = 2, 0.7
+"""Frames between the beginning of an interruption and silence: at least REACTION, and from there on Nano falls silent
+in REACTS of the frames. So at every frame it is likelier than not to stop, however long it has not noticed."""
 TEXT, OWN, USER = 0, slice(1, 9), slice(9, 17)
 
 
 @dataclass(frozen=True)
 class Window:
-    """codes: [17, frames]; speaking: [frames], where Nano's audio is not silence."""
+    """codes: [17, frames]; speaking, echoes: [frames], where Nano's audio is not silence, and where the microphone
+    hears it."""
 
     codes: np.ndarray
     speaking: np.ndarray
+    echoes: np.ndarray
 
 
 class Turns:
@@ -47,11 +50,11 @@ class Turns:
         codes[TEXT] = PAD
         codes[OWN] = self.codes.silence[:, None]
         codes[USER] = self._room(length)
-        speaking = np.zeros(length, bool)
+        window = Window(codes, np.zeros(length, bool), np.zeros(length, bool))
         time = int(rng.integers(0, 14))
         while time < frames - 10:
-            time = self._turn(codes, speaking, time) + self._pause()
-        return Window(codes[:, :frames], speaking[:frames])
+            time = self._turn(window, time) + self._pause()
+        return Window(codes[:, :frames], window.speaking[:frames], window.echoes[:frames])
 
     def _pause(self) -> int:
         return int(self.rng.integers(25, 70) if self.rng.random() < 0.1 else self.rng.integers(2, 20))
@@ -65,38 +68,39 @@ class Turns:
         settled = FORGET_FRAMES + (frames - FORGET_FRAMES) % (room.shape[1] - FORGET_FRAMES)
         return room[:, np.where(frames < room.shape[1], frames, settled)]
 
-    def _turn(self, codes: np.ndarray, speaking: np.ndarray, time: int) -> int:
+    def _turn(self, window: Window, time: int) -> int:
         """Let something happen at frame `time`; returns the frame at which all is quiet again."""
         chance = self.rng.random()
         if chance < 0.10:
-            return self._hear(codes, self._one(self.codes.bumps), time)[1]
+            return self._hear(window, self._one(self.codes.bumps), time)[1]
         if chance < 0.17:
-            return self._hear(codes, self._said(self.stops), time)[1]
+            return self._hear(window, self._said(self.stops), time)[1]
         said = self._said(self.questions if chance < 0.81 else self.unknown)
-        return self._asked(codes, speaking, said, time, deep=0)
+        return self._asked(window, said, time, deep=0)
 
-    def _asked(self, codes: np.ndarray, speaking: np.ndarray, said: Said, time: int, deep: int) -> int:
+    def _asked(self, window: Window, said: Said, time: int, deep: int) -> int:
         """A question at `time`, its answer, and perhaps what interrupts that."""
-        _, end = self._hear(codes, said, time)
+        _, end = self._hear(window, said, time)
         text = ANSWERS.get(said.text, UNKNOWN_ANSWER)
         answer = self.codes.answers[text]
         begin = end + GAP
         last = begin + answer.codes.shape[1]
         chance = self.rng.random()
-        if chance < 0.42 and deep < 2:
+        if chance < 0.48 and deep < 2:
             onset = int(self.rng.integers(begin + 1, last))
-            stop = min(onset + REACTIONS[self.rng.integers(len(REACTIONS))], last)
-            self._answer(codes, speaking, answer, begin, stop)
-            return self._interrupted(codes, speaking, onset, last, deep)
-        self._answer(codes, speaking, answer, begin, last)
-        if chance < 0.49:  # a noise that is no interruption
-            self._hear(codes, self._one(self.codes.bumps), int(self.rng.integers(begin, last)))
-        elif chance < 0.57:  # the microphone hears the loudspeaker
+            stop = min(onset + REACTION - 1 + int(self.rng.geometric(REACTS)), last)
+            self._answer(window, answer, begin, stop)
+            return self._interrupted(window, onset, last, deep)
+        self._answer(window, answer, begin, last)
+        if chance < 0.54:  # a noise that is no interruption
+            self._hear(window, self._one(self.codes.bumps), int(self.rng.integers(begin, last)))
+        elif chance < 0.61:  # the microphone hears the loudspeaker
             echo = self._one(self.codes.echoes[text])
-            self._put(codes, begin + int(self.rng.integers(0, 3)), echo[:, : last - begin])
+            self._put(window, begin + int(self.rng.integers(0, 3)), echo[:, : last - begin])
+            window.echoes[begin:last] = True
         return last
 
-    def _interrupted(self, codes: np.ndarray, speaking: np.ndarray, onset: int, last: int, deep: int) -> int:
+    def _interrupted(self, window: Window, onset: int, last: int, deep: int) -> int:
         """Somebody speaks over Nano from frame `onset`."""
         chance = self.rng.random()
         if chance < 0.5:
@@ -105,10 +109,10 @@ class Turns:
             said = self._said(self.questions if chance < 0.9 else self.unknown)
         time = onset - said.begin
         if said.text in STOPS:
-            return max(self._hear(codes, said, time)[1], last)
-        return self._asked(codes, speaking, said, time, deep + 1)
+            return max(self._hear(window, said, time)[1], last)
+        return self._asked(window, said, time, deep + 1)
 
-    def _hear(self, codes: np.ndarray, said: Said, time: int) -> tuple[int, int]:
+    def _hear(self, window: Window, said: Said, time: int) -> tuple[int, int]:
         """Put a recording into the user's stream; the frames at which its speech begins and has ended.
 
         Half of them are said at an uneven pace: a frame is dropped here and there, another one comes twice.
@@ -119,7 +123,7 @@ class Turns:
             times = self.rng.choice(3, len(spoken), p=self._pace())
             order = [np.arange(said.begin + 1), np.repeat(spoken, times), np.arange(said.end - 1, heard.shape[1])]
             heard, end = heard[:, np.concatenate(order)], end + int(times.sum()) - len(spoken)
-        self._put(codes, time, heard)
+        self._put(window, time, heard)
         return time + said.begin, time + end
 
     def _pace(self) -> list[float]:
@@ -128,21 +132,22 @@ class Turns:
         return [out, 1 - out - twice, twice]
 
     @staticmethod
-    def _put(codes: np.ndarray, time: int, piece: np.ndarray) -> None:
+    def _put(window: Window, time: int, piece: np.ndarray) -> None:
         piece = piece[:, max(0, -time) :]
         time = max(0, time)
-        count = max(0, min(piece.shape[1], codes.shape[1] - time))
-        codes[USER, time : time + count] = piece[:, :count]
+        count = max(0, min(piece.shape[1], window.codes.shape[1] - time))
+        window.codes[USER, time : time + count] = piece[:, :count]
 
     @staticmethod
-    def _answer(codes: np.ndarray, speaking: np.ndarray, answer: Answer, begin: int, stop: int) -> None:
+    def _answer(window: Window, answer: Answer, begin: int, stop: int) -> None:
         """Put an answer into Nano's streams, up to frame `stop`."""
+        codes = window.codes
         stop = min(stop, codes.shape[1])
         count = stop - begin
         if count <= 0:
             return
         codes[OWN, begin:stop] = answer.codes[:, :count]
-        speaking[begin:stop] = True
+        window.speaking[begin:stop] = True
         ids = token_ids()
         for frame, word in answer.words:
             if begin + frame < stop:

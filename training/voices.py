@@ -1,4 +1,4 @@
-"""Synthesizers: flite, espeak-ng, festival and pico as one function, `speak`, with the time of every phone."""
+"""Synthesizers: flite, espeak-ng, festival, pico and RHVoice as one function, `speak`, with the time of every phone."""
 
 import ctypes
 import subprocess
@@ -19,7 +19,7 @@ LABEL_RATE = 100  # phone labels per second
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker. engine: "flite", "espeak", "festival" or "pico"; name: as that program calls it."""
+    """A speaker. engine: "flite", "espeak", "festival", "pico" or "rhvoice"; name: as that program calls it."""
 
     engine: str
     name: str
@@ -39,6 +39,7 @@ MODEL_VOICE = Voice("flite", "slt")
 TRAINING_VOICES = tuple(
     [Voice("flite", name) for name in ("rms", "awb", "kal", "kal16", "slt")]
     + [Voice("festival", "kal_diphone"), Voice("pico", "en-US"), Voice("pico", "en-GB")]
+    + [Voice("rhvoice", name) for name in ("alan", "bdl", "clb")]
     + [
         Voice("espeak", name)
         for name in (
@@ -53,7 +54,7 @@ TRAINING_VOICES = tuple(
 
 HELD_OUT_VOICES = (
     Voice("festival", "ked_diphone"),  # a synthesizer and a speaker that training never heard
-    Voice("festival", "cmu_us_slt_arctic_hts"),  # a synthesizer that training never heard, a speaker it did
+    Voice("festival", "cmu_us_slt_arctic_hts"),  # another synthesizer, a speaker that training heard through flite
     Voice("espeak", "en-us+f4"),
     Voice("espeak", "en-gb-x-gbcwmd+m5"),
 )
@@ -70,12 +71,11 @@ class Utterance:
 def speak(voice: Voice, text: str, speed: float = 1.0, pitch: float = 1.0) -> Utterance:
     """Say `text`. speed and pitch: factors of the voice's own.
 
-    The phones of festival and pico are not known: all IGNORE. `corpus.labelled` finds them.
+    The phones of festival, pico and RHVoice are not known: all IGNORE. `corpus.labelled` finds them.
 
     Raises RuntimeError if the synthesizer is missing or says nothing.
     """
-    engine = {"flite": _flite, "espeak": _espeak, "festival": _festival, "pico": _pico}[voice.engine]
-    pcm, rate, segments = engine(voice.name, text, speed, pitch)
+    pcm, rate, segments = _ENGINES[voice.engine](voice.name, text, speed, pitch)
     if len(pcm) < rate // 20 or not np.any(pcm):
         raise RuntimeError(f"{voice} says nothing for {text!r}")
     pcm = soxr.resample(pcm, rate, SAMPLE_RATE).astype(np.float32)
@@ -137,6 +137,15 @@ def _pico(name: str, text: str, speed: float, pitch: float):
     return pcm, rate, []
 
 
+def _rhvoice(name: str, text: str, speed: float, pitch: float):
+    options = ["-p", name, "-r", f"{100 * speed:.0f}", "-t", f"{100 * pitch:.0f}"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.wav"
+        subprocess.run(["RHVoice-test", *options, "-o", path], input=text, text=True, check=True, capture_output=True)
+        pcm, rate = soundfile.read(path, dtype="float32")
+    return pcm, rate, []
+
+
 class _Event(ctypes.Structure):
     class _Id(ctypes.Union):
         _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
@@ -191,3 +200,6 @@ def _espeak(name: str, text: str, speed: float, pitch: float):
     ends = [time for _, time in onsets[1:]] + [len(pcm) / rate]
     segments = [(phones.from_espeak(phone), start, end) for (phone, start), end in zip(onsets, ends, strict=True)]
     return pcm, rate, segments
+
+
+_ENGINES = {"flite": _flite, "espeak": _espeak, "festival": _festival, "pico": _pico, "rhvoice": _rhvoice}
