@@ -15,6 +15,7 @@ def card(figures: dict) -> str:
     """The card as Markdown."""
     held, seen, unknown = figures["held_out"], figures["training_voices"], figures["unknown"]
     quiet, cuts, voice = figures["quiet"], figures["interruptions"], figures["voice"]
+    through = figures["undisturbed"]
     nano, original = voice["nano"], voice["original"]
     voices = "\n".join(f"| {name} | {_percent(share)} |" for name, share in held["by_voice"].items())
     known = "\n".join(f"- {question} *{answer}*" for question, answer in ANSWERS.items())
@@ -37,6 +38,8 @@ pace ±15 %, pitch ±10 %, level −12 to +6 dB, noise in half of them, recorded
 | unknown sentences that training never saw, answered "{UNKNOWN_ANSWER}" | {_percent(unknown["right"])} of {unknown["turns"]} |
 | silence, noise, knocks and coughs that it leaves unanswered | {quiet["silent"]} of {quiet["recordings"]} |
 | silent within half a second of an interruption (its audio) | {cuts["stopped_in_half_a_second"]} of {cuts["interruptions"]}, median {cuts["median_seconds"]} s, longest {cuts["longest_seconds"]} s |
+| answers finished in spite of a noise; of its own echo, 30 to 40 dB below it | {through["through_noise"]} of {through["noises"]}; {through["through_echo"]} of {through["echoes"]} |
+| conversations of five questions, one with each unheard voice, without a mistake | {figures["several"]["right"]} of {figures["several"]["conversations"]} |
 | interrupting questions answered | {cuts["answered"]} of {cuts["questions"]} |
 
 | unheard voice | right |

@@ -14,7 +14,7 @@ import numpy as np
 import soxr
 
 from moshi_mlx.audio.file_stream import FileSource
-from moshi_mlx.audio.frames import FRAME_SECONDS
+from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.engine import converse
 from moshi_mlx.lm_weights import widen_on_cpu
@@ -160,6 +160,27 @@ def interruptions(moshi: Moshi, voices: Sequence[Voice], count: int, say: Callab
     }
 
 
+def undisturbed(moshi: Moshi, voice: Voice, count: int, say: Callable) -> dict:
+    """Answers that Nano finishes though there is a noise, or its own echo, while it speaks."""
+    rng = np.random.default_rng(8)
+    texts = [list(ANSWERS)[index] for index in rng.integers(len(ANSWERS), size=2 * count)]
+    streams = answer_streams()
+    recordings = []
+    for index, text in enumerate(texts):
+        asked = recorded(rng, voice, text)
+        sound = 10 ** (rng.uniform(-40, -30) / 20) * streams[ANSWERS[text]][LEAD_FRAMES * FRAME_SAMPLES :]
+        if index < count:
+            sound = rng.choice([0.03, 0.1, 0.5]) * augment.bumps(rng, int(rng.uniform(0.3, 1.0) * SAMPLE_RATE))
+        pause = int((0.32 + (rng.uniform(0.3, 0.9) if index < count else 0.16)) * SAMPLE_RATE)
+        recordings.append(np.concatenate([asked, np.zeros(pause, np.float32), sound.astype(np.float32)]))
+    kept = []
+    for first in range(0, len(texts), AT_ONCE):
+        heard = read_along(moshi, recordings[first : first + AT_ONCE])
+        kept += [one.text == ANSWERS[text] for one, text in zip(heard, texts[first:], strict=False)]
+    say(f"undisturbed: noises {np.mean(kept[:count]):.3f}, echoes {np.mean(kept[count:]):.3f}")
+    return {"noises": count, "through_noise": sum(kept[:count]), "echoes": count, "through_echo": sum(kept[count:])}
+
+
 def several(moshi: Moshi, voices: Sequence[Voice], say: Callable) -> dict:
     """Five questions in one conversation, with every voice."""
     rng = np.random.default_rng(7)
@@ -253,6 +274,7 @@ def evaluate(model: str, out: Path, every: int = 1) -> dict:
         "unknown": understanding(moshi, HELD_OUT_VOICES, UNKNOWN_HELD_OUT, 3, say),
         "quiet": quiet(moshi),
         "interruptions": interruptions(moshi, HELD_OUT_VOICES, INTERRUPTIONS, say),
+        "undisturbed": undisturbed(moshi, HELD_OUT_VOICES[2], 20, say),
         "several": several(moshi, HELD_OUT_VOICES, say),
         "precisions": precisions(model, HELD_OUT_VOICES[2:3], texts, say),
         "speed": speed(moshi),

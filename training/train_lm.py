@@ -24,9 +24,9 @@ from training.turns import OWN, TEXT, USER, Turns, Window
 STEPS = 5_700
 BATCH, FRAMES = 16, 200
 RATE, LAST_RATE = 2e-3, 5e-5
-PAD_WEIGHT = 0.3  # of the loss of text padding
+PAD_WEIGHT = 0.3  # of the loss of text padding, but where an interruption takes the place of words
 SEMANTIC_WEIGHT, ACOUSTIC_WEIGHT = 0.67, 2.0
-SPOKEN_SHARE, QUIET_SHARE = 0.5, 0.08
+SPOKEN_SHARE, QUIET_SHARE = 0.4, 0.08
 """Of the frames in which Nano speaks and of its silent ones, those that the depth transformer trains on, besides every
 one in which it falls silent: so it does that as soon as it is likelier than not that somebody speaks."""
 ZERO = -1  # a code that is not there
@@ -62,8 +62,7 @@ def train(folder: Path, steps: int = STEPS) -> None:
         rate = LAST_RATE + (RATE - LAST_RATE) * 0.5 * (1 + np.cos(np.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = float(rate) * min(1.0, (step - first + 1) / 60)
-        wanted, heard, speaking = next(batches)
-        losses = _losses(model, wanted, heard, speaking)
+        losses = _losses(model, *next(batches))
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         losses["gradient"] = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -92,8 +91,8 @@ def _log(folder: Path, line: dict[str, float]) -> None:
 
 def _batch(
     turns: Turns, rng: np.random.Generator, near: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Conversations [B, 17, T], the same as the model hears them, and where Nano speaks [B, T].
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Conversations [B, 17, T], the same as the model hears them, where Nano speaks and where it was cut [B, T].
 
     near: [512, NEIGHBOURS], see `_neighbours`.
     """
@@ -103,8 +102,8 @@ def _batch(
     for row, window in enumerate(windows):
         other = None if window.echoes.any() else wanted[(row + 1) % BATCH, ACOUSTIC]
         _mishear(rng, heard[row], other, near)
-    speaking = np.stack([window.speaking for window in windows])
-    return torch.from_numpy(wanted), torch.from_numpy(heard), torch.from_numpy(speaking)
+    speaking, cut = (np.stack([getattr(window, name) for window in windows]) for name in ("speaking", "cut"))
+    return torch.from_numpy(wanted), torch.from_numpy(heard), torch.from_numpy(speaking), torch.from_numpy(cut)
 
 
 def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray | None, near: np.ndarray) -> None:
@@ -137,7 +136,9 @@ def _neighbours(codec: Codec) -> np.ndarray:
     return torch.cdist(book, book).argsort(dim=1)[:, 1 : 1 + NEIGHBOURS].numpy()
 
 
-def _losses(model, wanted: torch.Tensor, heard: torch.Tensor, speaking: torch.Tensor) -> dict[str, torch.Tensor]:
+def _losses(
+    model, wanted: torch.Tensor, heard: torch.Tensor, speaking: torch.Tensor, cut: torch.Tensor
+) -> dict[str, torch.Tensor]:
     """The paper's: text with its padding weighed less, the semantic code, the acoustic codes."""
     initial = model._get_initial_token().expand(len(wanted), -1, -1)
     line = torch.cat([initial, _delay_sequence(model.delays, heard, initial)], dim=2)
@@ -145,7 +146,7 @@ def _losses(model, wanted: torch.Tensor, heard: torch.Tensor, speaking: torch.Te
         hidden, text_logits = model.forward_text(line[:, :, :-1])
     text_logits = text_logits[:, 0].float()
     target = wanted[:, TEXT]
-    weight = torch.where(target == PAD, PAD_WEIGHT, 1.0)
+    weight = torch.where((target == PAD) & ~cut, PAD_WEIGHT, 1.0)
     text = functional.cross_entropy(text_logits.flatten(0, 1), target.flatten(), reduction="none")
     text = (text * weight.flatten()).sum() / weight.sum()
 

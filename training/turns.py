@@ -21,12 +21,13 @@ TEXT, OWN, USER = 0, slice(1, 9), slice(9, 17)
 
 @dataclass(frozen=True)
 class Window:
-    """codes: [17, frames]; speaking, echoes: [frames], where Nano's audio is not silence, and where the microphone
-    hears it."""
+    """codes: [17, frames]; the others: [frames], where Nano's audio is not silence, where the microphone hears it,
+    and where it would have spoken on but for an interruption."""
 
     codes: np.ndarray
     speaking: np.ndarray
     echoes: np.ndarray
+    cut: np.ndarray
 
 
 class Turns:
@@ -50,11 +51,11 @@ class Turns:
         codes[TEXT] = PAD
         codes[OWN] = self.codes.silence[:, None]
         codes[USER] = self._room(length)
-        window = Window(codes, np.zeros(length, bool), np.zeros(length, bool))
+        window = Window(codes, *np.zeros((3, length), bool))
         time = int(rng.integers(0, 14))
         while time < frames - 10:
             time = self._turn(window, time) + self._pause()
-        return Window(codes[:, :frames], window.speaking[:frames], window.echoes[:frames])
+        return Window(codes[:, :frames], window.speaking[:frames], window.echoes[:frames], window.cut[:frames])
 
     def _pause(self) -> int:
         return int(self.rng.integers(25, 70) if self.rng.random() < 0.1 else self.rng.integers(2, 20))
@@ -90,6 +91,7 @@ class Turns:
             onset = int(self.rng.integers(begin + 1, last))
             stop = min(onset + REACTION - 1 + int(self.rng.geometric(REACTS)), last)
             self._answer(window, answer, begin, stop)
+            window.cut[stop:last] = True
             return self._interrupted(window, onset, last, deep)
         self._answer(window, answer, begin, last)
         if chance < 0.54:  # a noise that is no interruption
