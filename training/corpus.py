@@ -27,7 +27,11 @@ from training.voices import (
 TAKES = {"espeak": 3, "festival": 5, "flite": 16, "pico": 16, "rhvoice": 12}
 """Of every known sentence: voices made of recordings do not repeat themselves as rules do. (festival is slow.)"""
 LABEL_SAMPLES = SAMPLE_RATE // LABEL_RATE
-_TELLS_PHONES = {"festival": Voice("flite", "kal"), "pico": Voice("flite", "rms"), "rhvoice": Voice("flite", "rms")}
+_TELLS_PHONES = {
+    "festival": Voice("flite", "kal"),
+    "pico": Voice("flite", "rms"),
+    "rhvoice": Voice("flite", "rms"),
+}
 """Who says the same for voices whose phones are not known."""
 
 

@@ -178,7 +178,10 @@ def undisturbed(moshi: Moshi, voice: Voice, count: int, say: Callable) -> dict:
         heard = read_along(moshi, recordings[first : first + AT_ONCE])
         kept += [one.text == ANSWERS[text] for one, text in zip(heard, texts[first:], strict=False)]
     say(f"undisturbed: noises {np.mean(kept[:count]):.3f}, echoes {np.mean(kept[count:]):.3f}")
-    return {"noises": count, "through_noise": sum(kept[:count]), "echoes": count, "through_echo": sum(kept[count:])}
+    return {
+        "noises": count, "through_noise": sum(kept[:count]),
+        "echoes": count, "through_echo": sum(kept[count:]),
+    }  # fmt: skip
 
 
 def several(moshi: Moshi, voices: Sequence[Voice], say: Callable) -> dict:
@@ -191,7 +194,8 @@ def several(moshi: Moshi, voices: Sequence[Voice], say: Callable) -> dict:
         for text in asked:
             parts += [recorded(rng, voice, text), np.zeros(4 * SAMPLE_RATE, np.float32)]
         heard = listen(moshi, np.concatenate(parts)).text
-        found[str(voice)] = {"right": heard == " ".join(ANSWERS[text] for text in asked), "asked": asked, "said": heard}
+        wanted = " ".join(ANSWERS[text] for text in asked)
+        found[str(voice)] = {"right": heard == wanted, "asked": asked, "said": heard}
     say(f"several: {[one['right'] for one in found.values()]}")
     return {
         "conversations": len(found),

@@ -1,4 +1,4 @@
-"""Where training may compute in bfloat16: on processors that can, it is half as slow; on others many times slower."""
+"""Whether training computes in bfloat16: processors that can are faster in it, others many times slower."""
 
 import torch
 

@@ -1,8 +1,9 @@
 """Make a work folder from a finished model, to train on where its work folder is gone.
 
-`python -m training.restore MODEL_FOLDER FOLDER [CODEC_STEPS LM_STEPS]`. What a model does not hold begins anew: the
-optimizers' state, the head that hears phones, and the step counts, so that every phase is run again from these weights,
-but for the first CODEC_STEPS and LM_STEPS. The codes of its answers, which the decoder was fitted to, are those it gives.
+`python -m training.restore MODEL_FOLDER FOLDER [CODEC_STEPS LM_STEPS]`. What a model does not hold begins anew:
+the optimizers' state, the head that hears phones, and the step counts, so that every phase is run again from these
+weights, but for the first CODEC_STEPS and LM_STEPS. The codes of its answers, which the decoder was fitted to, are
+those that it gives.
 """
 
 import sys
@@ -43,7 +44,7 @@ def restore(model: Path, folder: Path, codec_steps: int = 0, lm_steps: int = 0) 
 
 
 def given(model: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """As `speech_codes.own_codes`: the code of silence [8] and those of every answer [8, frames], as Nano says them.
+    """As `speech_codes.own_codes`: the code of silence [8] and every answer's [8, frames], as Nano says them.
 
     Raises RuntimeError for an answer that it does not give.
     """

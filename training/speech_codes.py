@@ -85,7 +85,7 @@ def save_own_codes(folder: Path, silence: np.ndarray, answers: dict[str, np.ndar
 
 
 def answer_frames(stream: np.ndarray) -> int:
-    """How many frames of an answer's stream are not silence, the one in which the codec still hears it included."""
+    """How many frames of an answer's stream are not silence, with the one in which the codec still hears it."""
     return int(-(-(np.flatnonzero(stream)[-1] + 1) // FRAME)) + 1 - LEAD_FRAMES
 
 

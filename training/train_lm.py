@@ -21,14 +21,14 @@ from training.precision import autocast
 from training.text import PAD
 from training.turns import OWN, TEXT, USER, Turns, Window
 
-STEPS = 5_700
+STEPS = 6_850
 BATCH, FRAMES = 16, 200
 RATE, LAST_RATE = 2e-3, 5e-5
 PAD_WEIGHT = 0.3  # of the loss of text padding, but where an interruption takes the place of words
 SEMANTIC_WEIGHT, ACOUSTIC_WEIGHT = 0.67, 2.0
 SPOKEN_SHARE, QUIET_SHARE = 0.4, 0.08
-"""Of the frames in which Nano speaks and of its silent ones, those that the depth transformer trains on, besides every
-one in which it falls silent: so it does that as soon as it is likelier than not that somebody speaks."""
+"""Of the frames in which Nano speaks and of its silent ones, those that the depth transformer trains on, besides
+every one in which it falls silent: so it does that as soon as it is likelier than not that somebody speaks."""
 ZERO = -1  # a code that is not there
 SEMANTIC, ACOUSTIC = 9, slice(10, 17)  # of the user's codes
 NEIGHBOURS = 8

@@ -14,8 +14,8 @@ from training.voices import is_human
 
 GAP = 4  # frames between the end of a question and the answer
 REACTION, REACTS = 2, 0.7
-"""Frames between the beginning of an interruption and silence: at least REACTION, and from there on Nano falls silent
-in REACTS of the frames. So at every frame it is likelier than not to stop, however long it has not noticed."""
+"""Frames between the beginning of an interruption and silence: at least REACTION, and from there on Nano falls
+silent in REACTS of the frames. So at each it is likelier than not to stop, however long it has not noticed."""
 TEXT, OWN, USER = 0, slice(1, 9), slice(9, 17)
 
 

@@ -141,7 +141,9 @@ def _rhvoice(name: str, text: str, speed: float, pitch: float):
     options = ["-p", name, "-r", f"{100 * speed:.0f}", "-t", f"{100 * pitch:.0f}"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.wav"
-        subprocess.run(["RHVoice-test", *options, "-o", path], input=text, text=True, check=True, capture_output=True)
+        subprocess.run(
+            ["RHVoice-test", *options, "-o", path], input=text, text=True, check=True, capture_output=True
+        )
         pcm, rate = soundfile.read(path, dtype="float32")
     return pcm, rate, []
 
