@@ -77,11 +77,11 @@ three of its voices that ask here, LGPL-2.1 or later. None of them is part of th
 
 ## Limits
 
-Of voices that it has heard it understands nearly everything, of others nine sentences in ten. What it does not understand
-it mostly admits not to know, now and then it takes it for another question. One interruption in nine, by voices that it
-never heard, it notices late or takes for its own echo or a noise, and finishes its sentence: oftenest of the voice whose
-speaker is its own. Asked several questions in one conversation by a hard voice, it gets some wrong. Voices unlike those above, children's for example, were not tried.
-Its codec's window is one second, its memory eight.
+Of voices that it has heard it understands nearly everything, of others nine sentences in ten. What it does not
+understand it mostly admits not to know, now and then it takes it for another question. One interruption in nine, by
+voices that it never heard, it notices late or takes for its own echo or a noise, and finishes its sentence: oftenest of
+the voice whose speaker is its own. Asked several questions in one conversation by a hard voice, it gets some wrong.
+Voices unlike those above, children's for example, were not tried. Its codec's window is one second, its memory eight.
 
 ## What it can be asked
 
