@@ -15,7 +15,7 @@ def card(figures: dict) -> str:
     """The card as Markdown."""
     held, seen, unknown = figures["held_out"], figures["training_voices"], figures["unknown"]
     quiet, cuts, voice = figures["quiet"], figures["interruptions"], figures["voice"]
-    through = figures["undisturbed"]
+    through, speed = figures["undisturbed"], figures["speed"]
     nano, original = voice["nano"], voice["original"]
     voices = "\n".join(f"| {name} | {_percent(share)} |" for name, share in held["by_voice"].items())
     known = "\n".join(f"- {question} *{answer}*" for question, answer in ANSWERS.items())
@@ -38,7 +38,7 @@ pace ±15 %, pitch ±10 %, level −12 to +6 dB, noise in half of them, recorded
 | unknown sentences that training never saw, answered "{UNKNOWN_ANSWER}" | {_percent(unknown["right"])} of {unknown["turns"]} |
 | silence, noise, knocks and coughs that it leaves unanswered | {quiet["silent"]} of {quiet["recordings"]} |
 | silent within half a second of an interruption (its audio) | {cuts["stopped_in_half_a_second"]} of {cuts["interruptions"]}, median {cuts["median_seconds"]} s, longest {cuts["longest_seconds"]} s |
-| answers to espeak en-us+f4 finished in spite of a noise; of its own echo, 30 to 40 dB below it | {through["through_noise"]} of {through["noises"]}; {through["through_echo"]} of {through["echoes"]} |
+| answers to {_names([through["voice"]])} finished in spite of a noise; of its own echo, 30 to 40 dB below it | {through["noise"]} of {through["of"]}; {through["echo"]} of {through["of"]} |
 | conversations of five questions, one with each unheard voice, without a mistake | {figures["several"]["right"]} of {figures["several"]["conversations"]} |
 | interrupting questions answered | {cuts["answered"]} of {cuts["questions"]} |
 
@@ -61,8 +61,7 @@ It sounds like flite's `slt`, a little rougher, its s sounds coarser above 6 kHz
 ![spectrograms of three answers](../../../training/results/voice.png)
 
 Quantized, {_names(figures["precisions"]["q8"]["by_voice"])} alone, {figures["precisions"]["q8"]["turns"]} turns: q8 {_percent(figures["precisions"]["q8"]["right"])}, q4 {_percent(figures["precisions"]["q4"]["right"])} (float32 activations as above).
-A minute took {figures["speed"]["seconds"]:.0f} s on two cores of an older processor, an EPYC of 2021 ({figures["speed"]["frames_per_second"]:.0f} frames/s; 12.5 are real time); the model
-before this one, of the same shapes and as fast there, took 13 s (57 frames/s) on a newer one.
+A minute took {speed["seconds"]:.0f} s on {speed["scene"]["cores"]} cores, {speed["scene"]["chip"]} ({speed["frames_per_second"]:.0f} frames/s; 12.5 are real time).
 
 ## Data and voices
 

@@ -15,6 +15,7 @@ import soxr
 
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
+from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.engine import converse
 from moshi_mlx.lm_weights import widen_on_cpu
@@ -161,27 +162,29 @@ def interruptions(moshi: Moshi, voices: Sequence[Voice], count: int, say: Callab
 
 
 def undisturbed(moshi: Moshi, voice: Voice, count: int, say: Callable) -> dict:
-    """Answers that Nano finishes though there is a noise, or its own echo, while it speaks."""
+    """Answers that Nano finishes though there is a noise, or its own echo, while it speaks; `count` of each."""
     rng = np.random.default_rng(8)
-    texts = [list(ANSWERS)[index] for index in rng.integers(len(ANSWERS), size=2 * count)]
     streams = answer_streams()
-    recordings = []
-    for index, text in enumerate(texts):
-        asked = recorded(rng, voice, text)
-        sound = 10 ** (rng.uniform(-40, -30) / 20) * streams[ANSWERS[text]][LEAD_FRAMES * FRAME_SAMPLES :]
-        if index < count:
-            sound = rng.choice([0.03, 0.1, 0.5]) * augment.bumps(rng, int(rng.uniform(0.3, 1.0) * SAMPLE_RATE))
-        pause = int((0.32 + (rng.uniform(0.3, 0.9) if index < count else 0.16)) * SAMPLE_RATE)
-        recordings.append(np.concatenate([asked, np.zeros(pause, np.float32), sound.astype(np.float32)]))
-    kept = []
-    for first in range(0, len(texts), AT_ONCE):
-        heard = read_along(moshi, recordings[first : first + AT_ONCE])
-        kept += [one.text == ANSWERS[text] for one, text in zip(heard, texts[first:], strict=False)]
-    say(f"undisturbed: noises {np.mean(kept[:count]):.3f}, echoes {np.mean(kept[count:]):.3f}")
-    return {
-        "noises": count, "through_noise": sum(kept[:count]),
-        "echoes": count, "through_echo": sum(kept[count:]),
-    }  # fmt: skip
+
+    def noise(_: str) -> tuple[float, np.ndarray]:
+        return rng.uniform(0.62, 1.22), rng.choice([0.03, 0.1, 0.5]) * augment.bumps(rng, int(0.65 * SAMPLE_RATE))
+
+    def echo(answer: str) -> tuple[float, np.ndarray]:
+        gain = 10 ** (rng.uniform(-40, -30) / 20)
+        return 0.48, gain * streams[answer][LEAD_FRAMES * FRAME_SAMPLES :]
+
+    found: dict = {"voice": str(voice), "of": count}
+    for name, sound in (("noise", noise), ("echo", echo)):
+        texts = [list(ANSWERS)[index] for index in rng.integers(len(ANSWERS), size=count)]
+        recordings = []
+        for text in texts:
+            after, heard_too = sound(ANSWERS[text])
+            pause = np.zeros(int(after * SAMPLE_RATE), np.float32)
+            recordings.append(np.concatenate([recorded(rng, voice, text), pause, heard_too], dtype=np.float32))
+        heard = read_along(moshi, recordings)
+        found[name] = sum(one.text == ANSWERS[text] for one, text in zip(heard, texts, strict=True))
+    say(f"undisturbed: {found}")
+    return found
 
 
 def several(moshi: Moshi, voices: Sequence[Voice], say: Callable) -> dict:
@@ -218,10 +221,11 @@ def precisions(model: str, voices: Sequence[Voice], texts: Sequence[str], say: C
 
 
 def speed(moshi: Moshi) -> dict:
-    """Frames a second of a minute of silence; 12.5 are real time."""
+    """Frames a second of a minute of silence, and where; 12.5 are real time."""
     with moshi.session(seed=0) as session:
         stats = converse(session, FileSource(np.zeros(60 * SAMPLE_RATE, np.float32), 0, 0), Heard())
-    return stats.as_dict()
+    where = scene()
+    return {**stats.as_dict(), "scene": {key: where[key] for key in ("chip", "cores", "blas", "mlx")}}
 
 
 def voice_quality(moshi: Moshi, pictures: Path, say: Callable) -> dict:

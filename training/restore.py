@@ -23,6 +23,8 @@ from training.export import LM_NAME, MIMI_NAME
 from training.speech_codes import answer_frames, save_own_codes
 from training.voices import Voice, speak
 
+_SETTLED = 5  # a frame of the silence before the question
+
 
 def restore(model: Path, folder: Path, codec_steps: int = 0, lm_steps: int = 0) -> None:
     """Write FOLDER/codec.pt, FOLDER/own.npz and FOLDER/lm.pt from a model that `export` wrote."""
@@ -56,11 +58,11 @@ def given(model: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         with moshi.session(seed=0) as session:
             made = [session.generate(session.encode(frame)) for frame in FileSource(pcm, 1.0, 5.0)]
         codes = np.stack([one.codes for one in made if one.codes is not None], 1)  # [8, frames]
-        silence = codes[:, 5]
-        spoken = np.flatnonzero((codes[:, 5:] != silence[:, None]).any(0))
+        silence = codes[:, _SETTLED]
+        spoken = np.flatnonzero((codes[:, _SETTLED:] != silence[:, None]).any(0))
         if "".join(one.text for one in made).strip() != answer or not len(spoken):
             raise RuntimeError(f"asked {questions[answer]!r}, {model} does not say {answer!r}")
-        answers[answer] = codes[:, 5 + spoken[0] :][:, : answer_frames(stream)]
+        answers[answer] = codes[:, _SETTLED + spoken[0] :][:, : answer_frames(stream)]
     return silence, answers
 
 
