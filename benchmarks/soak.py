@@ -25,8 +25,8 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.audio.files import read_audio
-from moshi_mlx.audio.frames import FRAME_RATE, FRAME_SAMPLES, split_frames
 from moshi_mlx.bench.scene import scene
+from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, split_frames
 from moshi_mlx.live import Live
 from moshi_mlx.moshi import load
 from moshi_mlx.nano import RECORDING

@@ -16,10 +16,10 @@ from moshi_mlx.version import __version__
 if TYPE_CHECKING:
     from moshi_mlx.audio.file_stream import FileSource, WavSink
     from moshi_mlx.audio.files import read_audio
-    from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
     from moshi_mlx.checkpoint import Checkpoint
     from moshi_mlx.engine import RESET, Sink, Source, converse
     from moshi_mlx.errors import MoshiError
+    from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
     from moshi_mlx.moshi import Moshi, load
     from moshi_mlx.sampling import SamplingConfig
     from moshi_mlx.session import Batch, Reply, Session
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "audio.file_stream": ("FileSource", "WavSink"),
     "audio.files": ("read_audio",),
-    "audio.frames": ("FRAME_SAMPLES", "SAMPLE_RATE", "split_frames"),
+    "frames": ("FRAME_SAMPLES", "SAMPLE_RATE", "split_frames"),
     "checkpoint": ("Checkpoint",),
     "engine": ("RESET", "Sink", "Source", "converse"),
     "errors": ("MoshiError",),

@@ -14,8 +14,8 @@ from typing import Protocol
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES
 from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
+from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.linear import settle
 from moshi_mlx.models.mimi import Mimi
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig

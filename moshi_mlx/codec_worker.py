@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES
+from moshi_mlx.frames import FRAME_SAMPLES
 
 STEP = b"s"  # answered with the codes or the audio of the frame
 WARM_UP = b"w"  # the same, but answered with nothing

@@ -20,11 +20,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from moshi_mlx.audio.frame_queue import FrameQueue
-from moshi_mlx.audio.frames import FRAME_SECONDS, silence
 from moshi_mlx.audio.lag import HeardFrame
 from moshi_mlx.audio.paced import PacedGovernor
 from moshi_mlx.engine import run
 from moshi_mlx.errors import MoshiError
+from moshi_mlx.frames import FRAME_SECONDS, silence
 from moshi_mlx.queues import QueueClosed
 from moshi_mlx.sampling import SamplingConfig, new_seed
 from moshi_mlx.session import Batch, Generated, Reply, Session

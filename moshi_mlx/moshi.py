@@ -9,10 +9,10 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from moshi_mlx.audio.frames import silence
 from moshi_mlx.checkpoint import DEFAULT_MODEL, Checkpoint
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frame_step import FrameStep
+from moshi_mlx.frames import silence
 from moshi_mlx.lm_weights import widen_on_cpu
 from moshi_mlx.progress import Progress
 from moshi_mlx.sampling import SamplingConfig

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS, silence
 from moshi_mlx.delays import DelayLine
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frame_step import Draw
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, silence
 from moshi_mlx.lm_weights import parameter_bytes
 from moshi_mlx.sampling import MAX_SEED, SamplingConfig, new_seed
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_RATE, FRAME_SECONDS
+from moshi_mlx.frames import FRAME_RATE, FRAME_SECONDS
 
 Observer = Callable[[float, float], None]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from moshi_mlx.audio.frames import SAMPLE_RATE
 from moshi_mlx.errors import AudioFileError
+from moshi_mlx.frames import SAMPLE_RATE
 
 _SECOND = 90  # pixels
 _MARGIN, _TOP = 70, 20

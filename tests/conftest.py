@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES
+from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.moshi import Moshi, load
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, split_frames
 from moshi_mlx.codec import Codec, CodecStream, load_codec
 from moshi_mlx.codec_rust import Handover, RustCodec, RustStream
 from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
+from moshi_mlx.frames import FRAME_SAMPLES, split_frames
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig
 from moshi_mlx.models.mimi_weights import published_shapes
 from tests.random_mimi import SMALL_MIMI, gliding_tone, mimi_tensor

@@ -10,8 +10,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.errors import ConfigError, SessionError
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.moshi import Moshi, load

@@ -16,8 +16,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.frames import FRAME_RATE
 from moshi_mlx.audio.recorder import Recorder
+from moshi_mlx.frames import FRAME_RATE
 from moshi_mlx.live import Live
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from moshi_mlx.audio.frames import silence
 from moshi_mlx.cli.transcript import Transcript
+from moshi_mlx.frames import silence
 from moshi_mlx.session import Reply
 
 LOUD = 10 ** (-45 / 20)  # RMS of a frame that can be heard

@@ -20,13 +20,13 @@ import numpy as np
 
 from moshi_mlx.audio.doorbell import Doorbell
 from moshi_mlx.audio.frame_queue import FrameQueue
-from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, silence
 from moshi_mlx.audio.lag import LAG_LIMIT, HeardFrame, LagGovernor, is_silent, level
 from moshi_mlx.audio.microphone import Microphone
 from moshi_mlx.audio.pairing import EchoPairs
 from moshi_mlx.audio.port import Port
 from moshi_mlx.audio.speaker import Speaker
 from moshi_mlx.audio.watchdog import DeviceEvent, Watchdog
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, silence
 from moshi_mlx.queues import QueueClosed
 
 if TYPE_CHECKING:  # at run time this module needs no model

@@ -12,8 +12,8 @@ import numpy as np
 from moshi_mlx.audio.echo_finder import EchoFinder
 from moshi_mlx.audio.echo_kalman import QUIET, TAIL, LinearEchoCanceller, finite
 from moshi_mlx.audio.echo_webrtc import DELAY, WebrtcEchoCanceller
-from moshi_mlx.audio.frames import SAMPLE_RATE
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.frames import SAMPLE_RATE
 
 EchoState = Literal["off", "no echo", "learning", "cancelling", "lost"]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 
 SPAN = 12 * FRAME_SAMPLES  # samples looked at together, 0.96 s
 SIZE = 2 * SPAN  # of the FFTs: room for lags of up to a span

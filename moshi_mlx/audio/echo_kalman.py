@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 
 BLOCK = FRAME_SAMPLES // 2  # 960 samples = 40 ms: half the work of 20 ms, and it learns as well
 PARTITIONS = 8

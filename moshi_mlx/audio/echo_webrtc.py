@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from moshi_mlx.audio.frames import SAMPLE_RATE
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.frames import SAMPLE_RATE
 
 FRAME = SAMPLE_RATE // 100  # AEC3 works on 10 ms
 DELAY = 0.009  # seconds by which what comes out is later

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS, silence, split_frames
 from moshi_mlx.audio.wav import WavWriter
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, silence, split_frames
 
 if TYPE_CHECKING:  # at run time this module needs no model
     from moshi_mlx.engine import Sink

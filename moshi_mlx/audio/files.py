@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from moshi_mlx.audio.frames import SAMPLE_RATE
 from moshi_mlx.errors import AudioFileError
+from moshi_mlx.frames import SAMPLE_RATE
 
 STDIN = "-"
 _RATES = (1_000, 768_000)  # Hz; outside, a header is damaged rather than unusual

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SECONDS
 from moshi_mlx.audio.sample_ring import SampleRing
+from moshi_mlx.frames import FRAME_SECONDS
 
 STEP = 0.02  # seconds, by which the cushion grows and shrinks
 START, LARGEST = 2, 16  # steps: 40 and 320 ms

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SECONDS
+from moshi_mlx.frames import FRAME_SECONDS
 
 LAG_LIMIT = 0.4  # seconds from mouth to ear
 SILENCE_DB = -45.0  # dBFS; a frame below it holds no speech

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SECONDS, SAMPLE_RATE, silence
+from moshi_mlx.frames import FRAME_SECONDS, SAMPLE_RATE, silence
 from moshi_mlx.session import Reply
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moshi_mlx.audio.frames import FRAME_SECONDS
 from moshi_mlx.audio.lag import HeardFrame, LagGovernor
+from moshi_mlx.frames import FRAME_SECONDS
 
 _AHEAD = 2  # frames on their way through the stages, at most
 _BEHIND = 12  # frames, a second, during which one too many waits, before that is taken for lasting

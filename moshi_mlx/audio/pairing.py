@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 
 _EMPTY = np.zeros(0, dtype=np.float32)
 _BLOCK = SAMPLE_RATE // 50  # samples of one callback

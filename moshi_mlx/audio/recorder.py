@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_RATE, FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.audio.wav import header, pcm16
 from moshi_mlx.errors import AudioFileError
+from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, FRAME_SECONDS
 
 if TYPE_CHECKING:
     from moshi_mlx.session import Reply

@@ -20,8 +20,8 @@ from moshi_mlx.audio.devices import (
     portaudio,
     reason,
 )
-from moshi_mlx.audio.frames import SAMPLE_RATE
 from moshi_mlx.errors import AudioDeviceError
+from moshi_mlx.frames import SAMPLE_RATE
 
 BLOCK_SECONDS = 0.02  # per callback; the device's own buffers are multiples of it, a whole frame would add 200 ms
 

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from moshi_mlx.audio.frames import SAMPLE_RATE
 from moshi_mlx.errors import AudioFileError
+from moshi_mlx.frames import SAMPLE_RATE
 
 STDOUT = "-"
 _BYTES = 2  # 16-bit PCM

@@ -11,7 +11,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.bench.graph import replacing
 from moshi_mlx.bench.parts import measure_parts
 from moshi_mlx.bench.report import PARTS
@@ -19,6 +18,7 @@ from moshi_mlx.bench.scene import resident_peak
 from moshi_mlx.bench.traffic import weight_bytes
 from moshi_mlx.engine import converse
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.moshi import Moshi
 from moshi_mlx.session import Batch, Generated, Reply, Session

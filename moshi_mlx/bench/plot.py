@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from moshi_mlx.audio.frames import FRAME_SECONDS
+from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.pictures import save_plot
 
 

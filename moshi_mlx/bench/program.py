@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.audio.frames import FRAME_SECONDS
 from moshi_mlx.bench.counts import count
 from moshi_mlx.bench.measure import Plan, check_plan, measure
 from moshi_mlx.bench.report import SCHEMA
@@ -16,6 +15,7 @@ from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import random_lm, shape
 from moshi_mlx.bench.talk import wordless
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.lm_weights import parameter_bytes
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.moshi import Moshi, assemble

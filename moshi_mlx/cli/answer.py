@@ -41,9 +41,9 @@ def answer(
 
     from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink, speech_end
     from moshi_mlx.audio.files import read_audio
-    from moshi_mlx.audio.frames import FRAME_SECONDS
     from moshi_mlx.cli.interruption import interruptible
     from moshi_mlx.cli.transcript import JsonLines, Transcript, live
+    from moshi_mlx.frames import FRAME_SECONDS
 
     say = _silent if quiet else _say
     audio = read_audio(recording)

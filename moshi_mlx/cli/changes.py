@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moshi_mlx.audio.frames import FRAME_RATE
+from moshi_mlx.frames import FRAME_RATE
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.duplex import Duplex, DuplexStatus

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.cache import KVCache
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.conv import ConvState, Downsample, Upsample

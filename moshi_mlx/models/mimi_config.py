@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from moshi_mlx.audio.frames import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.config_reader import ConfigReader
 

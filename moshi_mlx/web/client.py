@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from moshi_mlx.audio.frames import FRAME_SECONDS
 from moshi_mlx.company import Member
 from moshi_mlx.errors import MoshiError, ProtocolError
+from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.web import wire
 from moshi_mlx.web.events import event
 from moshi_mlx.web.intake import Intake

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import sphn
 
-from moshi_mlx.audio.frames import SAMPLE_RATE
 from moshi_mlx.errors import ProtocolError
+from moshi_mlx.frames import SAMPLE_RATE
 from moshi_mlx.web.ogg import OggPackets, make_page
 
 MAX_SECONDS = 4.0  # of audio in one message; a few bytes can hold hours of it

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 
 ECHO_LEVEL = 0.05  # RMS of the echo where the model speaks, -26 dBFS
 NOISE_LEVEL = 10 ** (-65 / 20)

@@ -10,7 +10,7 @@ import pytest
 
 from moshi_mlx.audio import port, watchdog
 from moshi_mlx.audio.duplex import Duplex
-from moshi_mlx.audio.frames import SAMPLE_RATE
+from moshi_mlx.frames import SAMPLE_RATE
 from moshi_mlx.session import Reply
 
 PATIENCE = 10.0  # seconds; much more than anything here takes, for a machine that is busy

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio.echo import ECHO_MODES, EchoControl
-from moshi_mlx.audio.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
 from tests.audio.echo_scene import Scene, decibels, erle, estoi, make_scene, run, seconds, talker
 
 SECONDS = 20

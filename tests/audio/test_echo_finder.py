@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio.echo_finder import EchoFinder
-from moshi_mlx.audio.frames import FRAME_SAMPLES
+from moshi_mlx.frames import FRAME_SAMPLES
 from tests.audio.echo_scene import Scene, make_scene, talker
 
 MODEL, USER = talker(12, seed=5), talker(12, seed=6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio.echo_kalman import BLOCK, TAIL, LinearEchoCanceller, taps
-from moshi_mlx.audio.frames import SAMPLE_RATE
+from moshi_mlx.frames import SAMPLE_RATE
 from tests.audio.echo_scene import (
     Scene,
     convolve,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.audio.jitter import JitterBuffer
+from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 
 BLOCK = SAMPLE_RATE // 50  # 20 ms
 TONE = 0.5 + 0.25 * np.sin(np.arange(FRAME_SAMPLES) / 9).astype(np.float32)  # never zero, so gaps can be seen

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio.duplex import DuplexStatus
-from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.audio.latency import CLICK, Ladder, LatencyProbe, Unheard, find_click
+from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.session import Reply
 from moshi_mlx.stats import Stats
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.audio.pairing import MARGIN, EchoPairs
+from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 
 BLOCK = SAMPLE_RATE // 50
 SIGNAL = np.arange(1, 40 * SAMPLE_RATE, dtype=np.float32)  # each sample says when it was

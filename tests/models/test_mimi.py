@@ -7,8 +7,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.mimi import FRAMES_PER_PASS, Mimi
 from moshi_mlx.models.mimi_config import MimiConfig
 from moshi_mlx.models.mimi_weights import published_shapes

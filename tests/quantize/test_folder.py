@@ -14,9 +14,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.frames import FRAME_SAMPLES
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
+from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.config import MOSHI_7B
 from moshi_mlx.moshi import load
 from moshi_mlx.quantize.folder import Made, check_free, make_checkpoint
