@@ -28,10 +28,10 @@ TWICE = 1.01  # written bytes over the bytes of the files that count as once
 
 def write_source(folder: Path, layout: str) -> None:
     """A random checkpoint whose weights repeat after 32 million: drawing all would take longer than the rest."""
-    from moshi_mlx.bfloat16 import to_bits
     from moshi_mlx.models.config import MOSHI_7B, LmConfig
     from moshi_mlx.random_checkpoint import LM_NAME, TINY, TINY_MIMI, lm_tensors, write_random_checkpoint
-    from moshi_mlx.safetensors_file import write
+    from moshi_mlx.weights.bfloat16 import to_bits
+    from moshi_mlx.weights.safetensors_file import write
 
     start = time.perf_counter()
     mimi = TINY_MIMI | {"quantizer": TINY_MIMI["quantizer"] | {"bins": 2048}}
@@ -50,8 +50,8 @@ def write_adapter(folder: Path, rank: int) -> None:
     """An adapter of all linear layers, as moshi-finetune names them."""
     from moshi_mlx.models.config import MOSHI_7B, LmConfig
     from moshi_mlx.quantize.source import dense_shapes
-    from moshi_mlx.safetensors_file import TensorInfo, write
-    from moshi_mlx.weights import torch_source
+    from moshi_mlx.weights.key_map import torch_source
+    from moshi_mlx.weights.safetensors_file import TensorInfo, write
 
     config = LmConfig.from_dict(MOSHI_7B)
     present = AnySplit()

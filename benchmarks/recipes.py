@@ -28,7 +28,6 @@ from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.traffic import weight_bytes
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.codec import Codec
-from moshi_mlx.lm_weights import parameter_bytes, widen_on_cpu
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.planner import size_of
 from moshi_mlx.quantize.calibrate import Importance, calibrate, importance
@@ -37,8 +36,9 @@ from moshi_mlx.quantize.conversations import Conversation, hear, talk
 from moshi_mlx.quantize.metrics import Bootstrap, Differences
 from moshi_mlx.quantize.quality import Measured, Quality, figures
 from moshi_mlx.quantize.recipes import RECIPES, Recipe
-from moshi_mlx.quantize.scheme import Scheme
 from moshi_mlx.quantize.search import choose, measure, prices
+from moshi_mlx.weights.lm_weights import parameter_bytes, widen_on_cpu
+from moshi_mlx.weights.scheme import Scheme
 
 SEARCH_VOICES, JUDGE_VOICES = ("kal", "awb"), ("rms", "kal16")
 PAUSE = 3.2  # seconds after a question, to answer in

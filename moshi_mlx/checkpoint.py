@@ -21,18 +21,18 @@ from moshi_mlx.hub import HubRepo, fetch, parse_repo, parse_uri
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.config_reader import ConfigReader
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig
-from moshi_mlx.progress import Progress
-from moshi_mlx.quantize.scheme import Scheme, check_against_request
 from moshi_mlx.sampling import SamplingConfig
-from moshi_mlx.shards import shard_names
 from moshi_mlx.text import TextTokenizer
+from moshi_mlx.weights.progress import Progress
+from moshi_mlx.weights.scheme import Scheme, check_against_request
+from moshi_mlx.weights.shards import shard_names
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
     from moshi_mlx.codec import Codec
-    from moshi_mlx.lm_weights import LmWeights
     from moshi_mlx.models.lm import Lm
+    from moshi_mlx.weights.lm_weights import LmWeights
 
 ALIASES = {
     f"{voice}-{kind}": f"kyutai/{voice}-mlx-{kind}"
@@ -91,7 +91,7 @@ class Checkpoint:
             "hf://owner/name/file".
         Raises CheckpointError (DownloadError for the hub), ConfigError or QuantizationError.
         """
-        from moshi_mlx.lm_weights import LmWeights
+        from moshi_mlx.weights.lm_weights import LmWeights
 
         name = os.fspath(name)
         place, own_file, note = find_place(name, offline)

@@ -20,7 +20,7 @@ from moshi_mlx.models.linear import settle
 from moshi_mlx.models.mimi import Mimi
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig
 from moshi_mlx.models.mimi_weights import check_published
-from moshi_mlx.safetensors_file import read_header
+from moshi_mlx.weights.safetensors_file import read_header
 
 KINDS = ("auto", "rust", "mlx")
 

@@ -13,10 +13,10 @@ from moshi_mlx.checkpoint import DEFAULT_MODEL, Checkpoint
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frame_step import FrameStep
 from moshi_mlx.frames import silence
-from moshi_mlx.lm_weights import widen_on_cpu
-from moshi_mlx.progress import Progress
 from moshi_mlx.sampling import SamplingConfig
 from moshi_mlx.session import Batch, Session
+from moshi_mlx.weights.lm_weights import widen_on_cpu
+from moshi_mlx.weights.progress import Progress
 
 if TYPE_CHECKING:
     from moshi_mlx.codec import Codec

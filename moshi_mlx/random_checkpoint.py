@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from moshi_mlx.bfloat16 import to_bits
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig
-from moshi_mlx.quantize.scheme import Scheme, parse_scheme
-from moshi_mlx.safetensors_file import TensorInfo, write
-from moshi_mlx.weights import Source, torch_shapes, torch_source
+from moshi_mlx.weights.bfloat16 import to_bits
+from moshi_mlx.weights.key_map import Source, torch_shapes, torch_source
+from moshi_mlx.weights.safetensors_file import TensorInfo, write
+from moshi_mlx.weights.scheme import Scheme, parse_scheme
 
 LM_NAME = "model.safetensors"
 MIMI_NAME = "mimi.safetensors"
@@ -190,8 +190,8 @@ def _write_lm(path: Path, config: LmConfig, seed: int, layout: str, scheme: Sche
 
 
 def _parameter_shapes(config: LmConfig) -> dict[str, tuple[int, ...]]:
-    from moshi_mlx.lm_weights import parameters
     from moshi_mlx.models.lm import Lm
+    from moshi_mlx.weights.lm_weights import parameters
 
     return {name: array.shape for name, array in parameters(Lm(config)).items()}  # lazy: never evaluated
 

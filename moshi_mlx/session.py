@@ -19,8 +19,8 @@ from moshi_mlx.delays import DelayLine
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frame_step import Draw
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, silence
-from moshi_mlx.lm_weights import parameter_bytes
 from moshi_mlx.sampling import MAX_SEED, SamplingConfig, new_seed
+from moshi_mlx.weights.lm_weights import parameter_bytes
 
 if TYPE_CHECKING:
     from moshi_mlx.moshi import Moshi

@@ -7,10 +7,10 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.lm_weights import parameters as parameters_of
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights import torch_source
+from moshi_mlx.weights.key_map import torch_source
+from moshi_mlx.weights.lm_weights import parameters as parameters_of
 from tests.random_weights import random_tensor
 
 ASSETS = Path(__file__).parent / "assets"

@@ -7,11 +7,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.lm_weights import LmWeights, parameters
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.scheme import SCHEMES
 from moshi_mlx.random_checkpoint import lm_tensors
+from moshi_mlx.weights.lm_weights import LmWeights, parameters
+from moshi_mlx.weights.scheme import SCHEMES
 from tests.golden import ASSETS
 from tests.random_weights import random_tensor
 

@@ -14,11 +14,11 @@ from moshi_mlx.audio.files import read_audio
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.cli.demo import LEAD, TAIL
 from moshi_mlx.engine import converse
-from moshi_mlx.lm_weights import widen_on_cpu
 from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.nano import RECORDING
 from moshi_mlx.quantize.convert import quantize_lm
-from moshi_mlx.quantize.scheme import parse_scheme
+from moshi_mlx.weights.lm_weights import widen_on_cpu
+from moshi_mlx.weights.scheme import parse_scheme
 from training.heard import Heard
 
 ASKED = {

@@ -9,12 +9,12 @@ import pytest
 
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
-from moshi_mlx.lm_weights import parameters
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.quantize.scheme import SCHEMES
 from moshi_mlx.random_checkpoint import TINY, TINY_MIMI, lm_tensors, train_tokenizer, write_random_checkpoint
-from moshi_mlx.safetensors_file import read_header
 from moshi_mlx.text import TextTokenizer
+from moshi_mlx.weights.lm_weights import parameters
+from moshi_mlx.weights.safetensors_file import read_header
+from moshi_mlx.weights.scheme import SCHEMES
 
 KINDS = [("torch", None), ("mlx", None), ("mlx", "q4"), ("mlx", "q8")]
 

@@ -18,10 +18,10 @@ from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.engine import converse
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
-from moshi_mlx.lm_weights import widen_on_cpu
 from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.quantize.convert import quantize_lm
-from moshi_mlx.quantize.scheme import parse_scheme
+from moshi_mlx.weights.lm_weights import widen_on_cpu
+from moshi_mlx.weights.scheme import parse_scheme
 from training import augment
 from training.codec_data import LEAD_FRAMES, answer_streams, trimmed
 from training.dialogue import ANSWERS, KNOWN, STOPS, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT

@@ -16,9 +16,9 @@ from moshi_mlx.bench.shapes import random_lm, shape
 from moshi_mlx.bench.talk import wordless
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SECONDS
-from moshi_mlx.lm_weights import parameter_bytes
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.moshi import Moshi, assemble
+from moshi_mlx.weights.lm_weights import parameter_bytes
 
 DEFAULT_SHAPE = "moshi-7b"
 DEFAULT_KIND = "q4"
@@ -97,7 +97,7 @@ def _checkpoint(
     check: Callable[[LmConfig], None],
 ) -> tuple[Moshi, str, str]:
     from moshi_mlx.checkpoint import Checkpoint
-    from moshi_mlx.lm_weights import widen_on_cpu
+    from moshi_mlx.weights.lm_weights import widen_on_cpu
 
     checkpoint = Checkpoint.resolve(model, quantization=kind, offline=offline)
     check(checkpoint.lm_config)

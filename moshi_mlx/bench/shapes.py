@@ -10,13 +10,13 @@ import numpy as np
 from mlx.utils import tree_unflatten
 
 from moshi_mlx.errors import ConfigError, QuantizationError
-from moshi_mlx.lm_weights import parameters
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.convert import quantize_lm
-from moshi_mlx.quantize.scheme import SCHEMES, Scheme
 from moshi_mlx.random_checkpoint import TINY
-from moshi_mlx.weights import mlx_source
+from moshi_mlx.weights.key_map import mlx_source
+from moshi_mlx.weights.lm_weights import parameters
+from moshi_mlx.weights.scheme import SCHEMES, Scheme
 
 _HIBIKI_DELAYS = [0, *[0, *[2] * 7] * 2]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from moshi_mlx.bench.shapes import skeleton
-from moshi_mlx.lm_weights import parameters
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.embedding import Embedding, QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights import mlx_source
+from moshi_mlx.weights.key_map import mlx_source
+from moshi_mlx.weights.lm_weights import parameters
 
 
 @dataclass(frozen=True)

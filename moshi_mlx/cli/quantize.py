@@ -163,7 +163,7 @@ def quantize(
 
 def _recipe(name: str | None, bits: int | None, group_size: int | None, mode: str | None) -> "Recipe":
     from moshi_mlx.quantize.recipes import Recipe, parse_recipe
-    from moshi_mlx.quantize.scheme import make_scheme
+    from moshi_mlx.weights.scheme import make_scheme
 
     if bits is None and group_size is None and mode is None:
         return parse_recipe(name or DEFAULT_RECIPE)

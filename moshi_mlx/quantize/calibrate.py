@@ -14,7 +14,7 @@ from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.conversations import Conversation
 from moshi_mlx.quantize.levels import calibrated
 from moshi_mlx.quantize.predictions import predict
-from moshi_mlx.quantize.scheme import Scheme
+from moshi_mlx.weights.scheme import Scheme
 
 Importance = Mapping[str, np.ndarray]
 """Path of a linear layer -> mean square of each of its inputs, (width,)."""

@@ -8,7 +8,7 @@ import mlx.nn as nn
 
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.scheme import Scheme
+from moshi_mlx.weights.scheme import Scheme
 
 Predicate = Callable[[str, nn.Module], bool | dict[str, Any]]
 """mlx-lm's `quant_predicate`: (layer path, layer) -> whether to quantize it, or how (bits, group_size, mode)."""

@@ -20,13 +20,13 @@ import numpy as np
 
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, QuantizationError
-from moshi_mlx.progress import Progress, byte_bar
 from moshi_mlx.quantize import card
 from moshi_mlx.quantize.lora import Lora
 from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.quantize.source import DenseSource
 from moshi_mlx.quantize.stream import Plan, arrays, plan
-from moshi_mlx.shards import write_tensors
+from moshi_mlx.weights.progress import Progress, byte_bar
+from moshi_mlx.weights.shards import write_tensors
 
 CONFIG = "config.json"
 _DROPPED = ("lora", "lora_rank", "lora_scaling", "lora_name", "quantization", "quantization_config")

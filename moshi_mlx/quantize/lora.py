@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from moshi_mlx.bfloat16 import from_bits
 from moshi_mlx.checkpoint import find_place, locate, read_json
 from moshi_mlx.errors import CheckpointError, ConfigError, some
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.safetensors_file import TensorInfo, read_header, read_rows
-from moshi_mlx.weights import Source, torch_source
+from moshi_mlx.weights.bfloat16 import from_bits
+from moshi_mlx.weights.key_map import Source, torch_source
+from moshi_mlx.weights.safetensors_file import TensorInfo, read_header, read_rows
 
 LORA_NAME = "lora.safetensors"
 _DTYPES = ("F32", "F16", "BF16")

@@ -17,7 +17,6 @@ import numpy as np
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.bench.traffic import weight_bytes
 from moshi_mlx.checkpoint import Checkpoint
-from moshi_mlx.lm_weights import parameter_bytes, widen_on_cpu
 from moshi_mlx.machine import APPLE_BANDWIDTH
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
@@ -27,6 +26,7 @@ from moshi_mlx.quantize.conversations import Conversation, hear, talk
 from moshi_mlx.quantize.metrics import Bootstrap, Differences, Estimate, Sampler, compare
 from moshi_mlx.quantize.predictions import Prediction, predict
 from moshi_mlx.sampling import RowSettings, SamplingConfig, drawable
+from moshi_mlx.weights.lm_weights import parameter_bytes, widen_on_cpu
 
 LEAD, TAIL = 0.5, 4.0  # seconds of silence around a recording
 

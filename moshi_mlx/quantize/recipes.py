@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.quantize.scheme import NAMED, Scheme, make_scheme
+from moshi_mlx.weights.scheme import NAMED, Scheme, make_scheme
 
 Choice = bool | Mapping[str, Any]
 """Whether to quantize a layer, or how: any of bits, group_size and mode. Where it has no mode of its own, what it

@@ -17,12 +17,12 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.lm_weights import parameter_bytes, parameters, widen_on_cpu
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.conversations import Conversation
 from moshi_mlx.quantize.quality import Measured
 from moshi_mlx.quantize.recipes import Recipe
-from moshi_mlx.quantize.scheme import Scheme
+from moshi_mlx.weights.lm_weights import parameter_bytes, parameters, widen_on_cpu
+from moshi_mlx.weights.scheme import Scheme
 
 LADDER = (
     Scheme(2, 64), Scheme(2, 32), Scheme(3, 128), Scheme(3, 64), Scheme(3, 32), Scheme(4, 128), Scheme(4, 64),

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.bfloat16 import all_finite, from_bits, to_bits
 from moshi_mlx.errors import CheckpointError
-from moshi_mlx.lm_weights import LmWeights, parameters
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.lora import Lora
-from moshi_mlx.safetensors_file import TensorInfo, read_rows
-from moshi_mlx.weights import Source
+from moshi_mlx.weights.bfloat16 import all_finite, from_bits, to_bits
+from moshi_mlx.weights.key_map import Source
+from moshi_mlx.weights.lm_weights import LmWeights, parameters
+from moshi_mlx.weights.safetensors_file import TensorInfo, read_rows
 
 
 class DenseSource:

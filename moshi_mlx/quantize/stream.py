@@ -15,15 +15,15 @@ import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.errors import QuantizationError, some
-from moshi_mlx.lm_weights import parameters
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.levels import calibrated
 from moshi_mlx.quantize.recipes import Recipe
-from moshi_mlx.quantize.scheme import Scheme, main_scheme
 from moshi_mlx.quantize.source import DenseSource
-from moshi_mlx.safetensors_file import TensorInfo
+from moshi_mlx.weights.lm_weights import parameters
+from moshi_mlx.weights.safetensors_file import TensorInfo
+from moshi_mlx.weights.scheme import Scheme, main_scheme
 
 BLOCK = 1 << 23  # weights quantized at once: 16 MB of bfloat16
 _QUANTIZED = ("weight", "scales", "biases")

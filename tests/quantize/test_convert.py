@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.lm_weights import parameter_bytes, parameters
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.embedding import QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.convert import quantize_lm
-from moshi_mlx.quantize.scheme import SCHEMES, Scheme, check_against_block, schemes_from_shapes
 from moshi_mlx.random_checkpoint import TINY
-from moshi_mlx.safetensors_file import TensorInfo
+from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
+from moshi_mlx.weights.safetensors_file import TensorInfo
+from moshi_mlx.weights.scheme import SCHEMES, Scheme, check_against_block, schemes_from_shapes
 
 Q4 = SCHEMES["q4"]
 

@@ -21,9 +21,9 @@ from moshi_mlx.models.config import MOSHI_7B
 from moshi_mlx.moshi import load
 from moshi_mlx.quantize.folder import Made, check_free, make_checkpoint
 from moshi_mlx.quantize.recipes import RECIPES, Recipe
-from moshi_mlx.quantize.scheme import Scheme
 from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
-from moshi_mlx.safetensors_file import read_header
+from moshi_mlx.weights.safetensors_file import read_header
+from moshi_mlx.weights.scheme import Scheme
 from tests.quantize.conftest import SMALL
 
 Make = Callable[..., Made]

@@ -12,15 +12,15 @@ import pytest
 
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
-from moshi_mlx.lm_weights import parameter_bytes
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.quantize.candidates import Candidate, apply_recipe, dense_twin, find_candidate, parse_candidate
 from moshi_mlx.quantize.predictions import predict
 from moshi_mlx.quantize.quality import Judge, Quality, bandwidths, sampler, steps_to_judge
 from moshi_mlx.quantize.recipes import Recipe, parse_recipe
-from moshi_mlx.quantize.scheme import Scheme
 from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.sampling import GREEDY, RowSettings, SamplingConfig, gumbel, sample
+from moshi_mlx.weights.lm_weights import parameter_bytes
+from moshi_mlx.weights.scheme import Scheme
 
 FRAMES = 25
 

@@ -12,8 +12,8 @@ from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
-from moshi_mlx.quantize.scheme import Scheme, make_scheme, schemes_from_shapes
 from moshi_mlx.random_checkpoint import TINY
+from moshi_mlx.weights.scheme import Scheme, make_scheme, schemes_from_shapes
 from tests.quantize.tensors import tensors_of
 
 Q4, Q8 = Scheme(4, 32), Scheme(8, 64)

@@ -8,7 +8,6 @@ import pytest
 from mlx.utils import tree_unflatten
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.lm_weights import parameter_bytes, parameters
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize import search as searching
@@ -18,7 +17,6 @@ from moshi_mlx.quantize.conversations import Conversation
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.quality import Measured
 from moshi_mlx.quantize.recipes import Recipe, parse_recipe
-from moshi_mlx.quantize.scheme import Scheme
 from moshi_mlx.quantize.search import (
     PROBES,
     Group,
@@ -33,6 +31,8 @@ from moshi_mlx.quantize.search import (
     steps_to_search,
 )
 from moshi_mlx.random_checkpoint import TINY
+from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
+from moshi_mlx.weights.scheme import Scheme
 
 SHARED = {**TINY, "depformer_num_layers": 1, "depformer_weights_per_step_schedule": [0, 1, 1, 1, 1, 1, 1, 1]}
 

@@ -11,18 +11,18 @@ import pytest
 
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, QuantizationError
-from moshi_mlx.lm_weights import LmWeights, parameters
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize import stream
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.folder import Made
 from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
-from moshi_mlx.quantize.scheme import Scheme
 from moshi_mlx.quantize.source import DenseSource
 from moshi_mlx.quantize.stream import arrays, plan
 from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
-from moshi_mlx.safetensors_file import read_header, read_rows
+from moshi_mlx.weights.lm_weights import LmWeights, parameters
+from moshi_mlx.weights.safetensors_file import read_header, read_rows
+from moshi_mlx.weights.scheme import Scheme
 from tests.golden import ASSETS
 from tests.quantize.conftest import SMALL
 from tests.random_weights import random_tensor

@@ -4,7 +4,8 @@ import mlx.core as mx
 import pytest
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.quantize.scheme import (
+from moshi_mlx.weights.safetensors_file import TensorInfo
+from moshi_mlx.weights.scheme import (
     SCHEMES,
     Scheme,
     check_against_block,
@@ -13,7 +14,6 @@ from moshi_mlx.quantize.scheme import (
     parse_scheme,
     schemes_from_shapes,
 )
-from moshi_mlx.safetensors_file import TensorInfo
 
 Q4, Q8 = SCHEMES["q4"], SCHEMES["q8"]
 WIDTH = 128

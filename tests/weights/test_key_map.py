@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from moshi_mlx.errors import CheckpointError, some
-from moshi_mlx.lm_weights import parameters
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights import Source, detect_layout, mlx_source, torch_shapes, torch_source
+from moshi_mlx.weights.key_map import Source, detect_layout, mlx_source, torch_shapes, torch_source
+from moshi_mlx.weights.lm_weights import parameters
 from tests.golden import ASSETS, LM_GOLDENS
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from moshi_mlx.errors import CheckpointError, some
-from moshi_mlx.safetensors_file import TensorInfo, read_header, write
+from moshi_mlx.weights.safetensors_file import TensorInfo, read_header, write
 
 INDEX_SUFFIX = ".safetensors.index.json"
 
