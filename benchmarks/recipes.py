@@ -29,7 +29,7 @@ from moshi_mlx.bench.traffic import weight_bytes
 from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.codec import Codec
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.planner import size_of
+from moshi_mlx.planning.planner import size_of
 from moshi_mlx.quantize.calibrate import Importance, calibrate, importance
 from moshi_mlx.quantize.candidates import apply_recipe, dense_twin
 from moshi_mlx.quantize.conversations import Conversation, hear, talk

@@ -122,7 +122,7 @@ def test_devices_are_counted_as_sounddevice_gives_them(monkeypatch: pytest.Monke
 
 def test_a_folder_is_measured(tiny_folder: Path) -> None:
     from moshi_mlx.models.config import LmConfig
-    from moshi_mlx.planner import ModelSize, size_of
+    from moshi_mlx.planning.planner import ModelSize, size_of
     from moshi_mlx.random_checkpoint import TINY
 
     found = try_model(str(tiny_folder)).found

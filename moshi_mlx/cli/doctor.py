@@ -34,7 +34,7 @@ def doctor(
     Exit code 0 if a conversation is possible: everything needed works and some model fits the memory; else 1.
     """
     from moshi_mlx.installation import try_model
-    from moshi_mlx.planner import BITS_PER_WEIGHT, ModelSize, plan, size_of
+    from moshi_mlx.planning.planner import BITS_PER_WEIGHT, ModelSize, plan, size_of
 
     facts = gather()
     problem, rust = "", facts.packages["rustymimi"] is not None

@@ -8,7 +8,7 @@ from typing import Any
 
 from moshi_mlx.installation import PACKAGES, REQUIRED, Trial
 from moshi_mlx.machine import Machine, bandwidth
-from moshi_mlx.planner import GOOD_MS, THIN_MS, Budget, Entry, Plan, as_json
+from moshi_mlx.planning.planner import GOOD_MS, THIN_MS, Budget, Entry, Plan, as_json
 from moshi_mlx.version import __version__
 
 MARKS = {"ok": "✓", "warn": "!", "bad": "✗", "note": " ", "thin": "!", "no": "✗"}

@@ -20,7 +20,7 @@ from moshi_mlx.checkpoint import Checkpoint
 from moshi_mlx.machine import APPLE_BANDWIDTH
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.planner import frame_ms, size_of
+from moshi_mlx.planning.planner import frame_ms, size_of
 from moshi_mlx.quantize.candidates import Candidate, dense_twin, load_candidate
 from moshi_mlx.quantize.conversations import Conversation, hear, talk
 from moshi_mlx.quantize.metrics import Bootstrap, Differences, Estimate, Sampler, compare

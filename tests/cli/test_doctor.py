@@ -14,7 +14,7 @@ from moshi_mlx.cli import doctor as command
 from moshi_mlx.cli.doctor_report import Facts, Finding, findings, page
 from moshi_mlx.installation import PACKAGES, Trial
 from moshi_mlx.machine import Machine
-from moshi_mlx.planner import Budget, ModelSize, plan
+from moshi_mlx.planning.planner import Budget, ModelSize, plan
 from tests.cli.conftest import Done
 
 M2_PRO = Machine(

@@ -5,7 +5,17 @@ from dataclasses import replace
 import pytest
 
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
-from moshi_mlx.planner import BITS_PER_WEIGHT, Budget, Entry, ModelSize, entry, frame_ms, plan, size_of, verdict
+from moshi_mlx.planning.planner import (
+    BITS_PER_WEIGHT,
+    Budget,
+    Entry,
+    ModelSize,
+    entry,
+    frame_ms,
+    plan,
+    size_of,
+    verdict,
+)
 
 MOSHI = size_of(LmConfig.from_dict(MOSHI_7B))
 MODELS = {f"moshiko-{kind}": (MOSHI, BITS_PER_WEIGHT[kind]) for kind in ("q8", "q4", "bf16")}
