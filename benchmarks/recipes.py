@@ -27,7 +27,7 @@ from moshi_mlx.audio.files import read_audio
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.traffic import weight_bytes
 from moshi_mlx.checkpoint import Checkpoint
-from moshi_mlx.codec import Codec
+from moshi_mlx.codec.base import Codec
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.planning.planner import size_of
 from moshi_mlx.quantize.calibrate import Importance, calibrate, importance

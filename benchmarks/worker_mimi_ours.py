@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from moshi_mlx.codec import load_codec
+from moshi_mlx.codec.load import load_codec
 from moshi_mlx.models.mimi_config import MIMI
 
 

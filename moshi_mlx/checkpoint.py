@@ -30,7 +30,7 @@ from moshi_mlx.weights.shards import shard_names
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from moshi_mlx.codec import Codec
+    from moshi_mlx.codec.base import Codec
     from moshi_mlx.models.lm import Lm
     from moshi_mlx.weights.lm_weights import LmWeights
 
@@ -168,7 +168,7 @@ class Checkpoint:
 
     def load_codec(self, kind: str = "auto") -> Codec:
         """The audio codec: "rust", "mlx", or "auto" for the first of these that is installed."""
-        from moshi_mlx.codec import load_codec
+        from moshi_mlx.codec.load import load_codec
 
         return load_codec(self.mimi_weights, self.mimi_config, self.lm_config.codebooks, kind)
 
@@ -296,7 +296,7 @@ def _is_fine_tuned(place: Place, own_file: str | None, said_adapter: bool) -> bo
 
 
 def _check_mimi(path: Path, config: MimiConfig, lm_config: LmConfig) -> None:
-    from moshi_mlx.codec import check_file
+    from moshi_mlx.codec.load import check_file
 
     check_file(path, config)
     if config.bins != lm_config.card or config.n_q < lm_config.codebooks:

@@ -19,7 +19,7 @@ from moshi_mlx.weights.lm_weights import widen_on_cpu
 from moshi_mlx.weights.progress import Progress
 
 if TYPE_CHECKING:
-    from moshi_mlx.codec import Codec
+    from moshi_mlx.codec.base import Codec
     from moshi_mlx.models.lm import Lm
     from moshi_mlx.text import TextTokenizer
 

@@ -113,7 +113,7 @@ def _checkpoint(
 def _random(config: LmConfig, kind: str, codec: str, kv_bits: int | None) -> Moshi:
     if codec == "none":
         return wordless(random_lm(config, kind), kv_bits=kv_bits)
-    from moshi_mlx.codec import load_codec
+    from moshi_mlx.codec.load import load_codec
     from moshi_mlx.models.mimi_config import MIMI
     from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
 

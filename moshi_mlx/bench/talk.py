@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moshi_mlx.codec import Codec
+from moshi_mlx.codec.base import Codec
 from moshi_mlx.frames import silence
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.moshi import Moshi

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.codec import Codec
+from moshi_mlx.codec.base import Codec
 from moshi_mlx.delays import DelayLine
 from moshi_mlx.frame_step import Draw, FrameStep
 from moshi_mlx.models.config import LmConfig

@@ -1,6 +1,6 @@
 """The process that runs one direction of rustymimi for `codec_rust`.
 
-Started as `python -m moshi_mlx.codec_worker WEIGHTS encode|decode CODEBOOKS MAX_FRAMES`, it reads requests on
+Started as `python -m moshi_mlx.codec.rust_worker WEIGHTS encode|decode CODEBOOKS MAX_FRAMES`, it reads requests on
 stdin and answers each on stdout. A request is one of the letters below, followed by a frame (1920 float32) or the
 codes of one (CODEBOOKS uint32) where there is something to run. An answer is OK or FAILED, the number of bytes
 that follow (uint32), and those bytes. The first answer comes unasked, when the weights are loaded. The end of

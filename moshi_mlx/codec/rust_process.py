@@ -15,7 +15,7 @@ import weakref
 from pathlib import Path
 from typing import IO
 
-from moshi_mlx.codec_worker import ANSWER, OK
+from moshi_mlx.codec.rust_worker import ANSWER, OK
 from moshi_mlx.errors import CheckpointError, CodecError
 
 _starting = threading.Lock()  # two processes started at once could inherit each other's pipes
@@ -31,7 +31,7 @@ class Worker:
         self._loaded = False
         self._asking = False
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - what it prints when it dies
-        command = [sys.executable, "-m", "moshi_mlx.codec_worker", str(weights), direction]
+        command = [sys.executable, "-m", "moshi_mlx.codec.rust_worker", str(weights), direction]
         places = os.pathsep.join(place or os.getcwd() for place in sys.path)
         try:
             with _starting:

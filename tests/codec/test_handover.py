@@ -10,8 +10,8 @@ from collections import deque
 
 import pytest
 
-from moshi_mlx.codec_rust import Direction, Handover
-from moshi_mlx.codec_worker import RESET, STEP
+from moshi_mlx.codec.rust import Direction, Handover
+from moshi_mlx.codec.rust_worker import RESET, STEP
 from moshi_mlx.errors import CodecError
 
 MEMORY = 5  # frames

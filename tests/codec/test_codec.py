@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from moshi_mlx.codec import Codec, CodecStream, load_codec
-from moshi_mlx.codec_rust import Handover, RustCodec, RustStream
+from moshi_mlx.codec.base import Codec, CodecStream
+from moshi_mlx.codec.load import load_codec
+from moshi_mlx.codec.rust import Handover, RustCodec, RustStream
 from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, split_frames
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig

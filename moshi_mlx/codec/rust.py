@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from moshi_mlx.codec import check_codes
-from moshi_mlx.codec_process import Worker
-from moshi_mlx.codec_worker import RESET, STEP, WARM_UP
+from moshi_mlx.codec.base import check_codes
+from moshi_mlx.codec.rust_process import Worker
+from moshi_mlx.codec.rust_worker import RESET, STEP, WARM_UP
 from moshi_mlx.errors import CodecError, MoshiError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.mimi_config import MIMI
