@@ -22,7 +22,7 @@ def load(folder: Path, steps: int) -> None:
     import mlx.core as mx
     import numpy as np
 
-    from moshi_mlx.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.weights.lm_weights import parameter_bytes
 
     start = time.perf_counter()
@@ -64,8 +64,8 @@ def main() -> None:
         load(options.folder, options.steps)
         return
     if not options.folder.exists():
+        from moshi_mlx.checkpoint.random_checkpoint import TINY_MIMI, write_random_checkpoint
         from moshi_mlx.models.config import MOSHI_7B
-        from moshi_mlx.random_checkpoint import TINY_MIMI, write_random_checkpoint
 
         mimi = TINY_MIMI | {"quantizer": TINY_MIMI["quantizer"] | {"bins": 2048}}
         start = time.perf_counter()

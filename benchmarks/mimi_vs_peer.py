@@ -17,7 +17,7 @@ from peer_environment import peer_python
 from workers import Worker, alternate, speed_up
 
 from moshi_mlx.bench.scene import scene
-from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 
 
 def mimi_vs_peer(peer: str, rounds: int, frames: int) -> dict[str, dict[str, Any]]:

@@ -28,8 +28,14 @@ TWICE = 1.01  # written bytes over the bytes of the files that count as once
 
 def write_source(folder: Path, layout: str) -> None:
     """A random checkpoint whose weights repeat after 32 million: drawing all would take longer than the rest."""
+    from moshi_mlx.checkpoint.random_checkpoint import (
+        LM_NAME,
+        TINY,
+        TINY_MIMI,
+        lm_tensors,
+        write_random_checkpoint,
+    )
     from moshi_mlx.models.config import MOSHI_7B, LmConfig
-    from moshi_mlx.random_checkpoint import LM_NAME, TINY, TINY_MIMI, lm_tensors, write_random_checkpoint
     from moshi_mlx.weights.bfloat16 import to_bits
     from moshi_mlx.weights.safetensors_file import write
 

@@ -21,12 +21,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx import nano
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.traffic import weight_bytes
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint import nano
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.codec.base import Codec
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.planning.planner import size_of

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from moshi_mlx import nano
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.bench.report import table
 from moshi_mlx.bench.scene import scene
+from moshi_mlx.checkpoint import nano
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
 from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.refresh import Refresher

@@ -26,11 +26,11 @@ import numpy as np
 
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.bench.scene import scene
+from moshi_mlx.checkpoint.nano import RECORDING
+from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, split_frames
 from moshi_mlx.live import Live
 from moshi_mlx.moshi import load
-from moshi_mlx.nano import RECORDING
-from moshi_mlx.random_checkpoint import write_random_checkpoint
 from moshi_mlx.refresh import Refresher
 from moshi_mlx.session import Reply
 

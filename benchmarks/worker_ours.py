@@ -15,9 +15,9 @@ from waits import Waits
 
 from moshi_mlx import load
 from moshi_mlx.bench.shapes import narrowed
+from moshi_mlx.checkpoint.random_checkpoint import TINY_MIMI, write_random_checkpoint
 from moshi_mlx.models import rope
 from moshi_mlx.models.config import MOSHI_7B
-from moshi_mlx.random_checkpoint import TINY_MIMI, write_random_checkpoint
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from moshi_mlx.version import __version__
 if TYPE_CHECKING:
     from moshi_mlx.audio.file_stream import FileSource, WavSink
     from moshi_mlx.audio.files import read_audio
-    from moshi_mlx.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.engine import RESET, Sink, Source, converse
     from moshi_mlx.errors import MoshiError
     from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
@@ -28,7 +28,7 @@ _HOMES = {
     "audio.file_stream": ("FileSource", "WavSink"),
     "audio.files": ("read_audio",),
     "frames": ("FRAME_SAMPLES", "SAMPLE_RATE", "split_frames"),
-    "checkpoint": ("Checkpoint",),
+    "checkpoint.checkpoint": ("Checkpoint",),
     "engine": ("RESET", "Sink", "Source", "converse"),
     "errors": ("MoshiError",),
     "moshi": ("Moshi", "load"),

@@ -9,7 +9,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from moshi_mlx.checkpoint import DEFAULT_MODEL, Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.places import DEFAULT_MODEL
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frame_step import FrameStep
 from moshi_mlx.frames import silence
@@ -19,9 +20,9 @@ from moshi_mlx.weights.lm_weights import widen_on_cpu
 from moshi_mlx.weights.progress import Progress
 
 if TYPE_CHECKING:
+    from moshi_mlx.checkpoint.tokenizer import TextTokenizer
     from moshi_mlx.codec.base import Codec
     from moshi_mlx.models.lm import Lm
-    from moshi_mlx.text import TextTokenizer
 
 WARM_UP_FRAMES = 3  # the first hears nothing, the second speaks first, the third is like all others
 

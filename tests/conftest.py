@@ -18,7 +18,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with Moshi's streams and delays, everything else small and random."""
-    from moshi_mlx.random_checkpoint import write_random_checkpoint
+    from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 
     return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
 
@@ -26,7 +26,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_q4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as Kyutai publishes q4."""
-    from moshi_mlx.random_checkpoint import write_random_checkpoint
+    from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 
     return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "q4", layout="mlx", scheme="q4")
 
@@ -52,7 +52,7 @@ def noise_frames() -> np.ndarray:
 @pytest.fixture(scope="session")
 def rust_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small checkpoint with a Mimi of the published shape (385 MB, random), which rustymimi can load."""
-    from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
+    from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 
     return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "rust", {**TINY, "card": 2048}, None)
 

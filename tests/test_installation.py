@@ -121,9 +121,9 @@ def test_devices_are_counted_as_sounddevice_gives_them(monkeypatch: pytest.Monke
 
 
 def test_a_folder_is_measured(tiny_folder: Path) -> None:
+    from moshi_mlx.checkpoint.random_checkpoint import TINY
     from moshi_mlx.models.config import LmConfig
     from moshi_mlx.planning.planner import ModelSize, size_of
-    from moshi_mlx.random_checkpoint import TINY
 
     found = try_model(str(tiny_folder)).found
     assert ModelSize(**found["size"]) == size_of(LmConfig.from_dict(TINY))

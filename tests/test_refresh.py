@@ -5,10 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.moshi import Moshi
-from moshi_mlx.random_checkpoint import TINY
 from moshi_mlx.refresh import PAUSE_FRAMES, Refresher
 from moshi_mlx.session import Generated, Reply, Session
 

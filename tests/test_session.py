@@ -10,12 +10,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import ConfigError, SessionError
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.moshi import Moshi, load
-from moshi_mlx.random_checkpoint import TINY
 from moshi_mlx.sampling import GREEDY, SamplingConfig
 from moshi_mlx.session import Generated, Reply, Session
 

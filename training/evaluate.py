@@ -15,7 +15,7 @@ import soxr
 
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.bench.scene import scene
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.engine import converse
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.moshi import Moshi, load

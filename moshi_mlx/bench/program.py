@@ -96,7 +96,7 @@ def _checkpoint(
     offline: bool,
     check: Callable[[LmConfig], None],
 ) -> tuple[Moshi, str, str]:
-    from moshi_mlx.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.weights.lm_weights import widen_on_cpu
 
     checkpoint = Checkpoint.resolve(model, quantization=kind, offline=offline)
@@ -113,9 +113,9 @@ def _checkpoint(
 def _random(config: LmConfig, kind: str, codec: str, kv_bits: int | None) -> Moshi:
     if codec == "none":
         return wordless(random_lm(config, kind), kv_bits=kv_bits)
+    from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
     from moshi_mlx.codec.load import load_codec
     from moshi_mlx.models.mimi_config import MIMI
-    from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
 
     if config.card != MIMI.bins:
         raise ConfigError(f"this shape has {config.card} codes, the published codec {MIMI.bins}; use --codec none")

@@ -52,7 +52,7 @@ def answer(
     with WavSink(output) if output else nullcontext() as wav:
         from dataclasses import replace
 
-        from moshi_mlx.checkpoint import Checkpoint
+        from moshi_mlx.checkpoint.checkpoint import Checkpoint
         from moshi_mlx.engine import converse
         from moshi_mlx.moshi import assemble
         from moshi_mlx.stats import Stats

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moshi_mlx.checkpoint.nano import RECORDING, captions
 from moshi_mlx.cli import options
 from moshi_mlx.errors import AudioFileError
-from moshi_mlx.nano import RECORDING, captions
 
 if TYPE_CHECKING:
     from moshi_mlx.cli.transcript import Piece

@@ -62,8 +62,8 @@ def quality(
         check_plot(plot)
     from moshi_mlx.audio.files import read_audio
     from moshi_mlx.bench.scene import scene
-    from moshi_mlx.checkpoint import Checkpoint
-    from moshi_mlx.nano import RECORDING
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.nano import RECORDING
     from moshi_mlx.quantize.candidates import find_candidate, parse_candidate
     from moshi_mlx.quantize.quality import Judge, steps_to_judge
 

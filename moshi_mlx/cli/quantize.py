@@ -13,7 +13,7 @@ from moshi_mlx.errors import ConfigError, QuantizationError
 if TYPE_CHECKING:
     import numpy as np
 
-    from moshi_mlx.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.quantize.folder import Made
     from moshi_mlx.quantize.recipes import Recipe
 
@@ -105,9 +105,9 @@ def quantize(
     memory stays small at any size, and DST appears only when it is whole. Norms stay in bfloat16, as do layers
     whose width is no multiple of the group; what stays is listed, and said in DST's model card.
     """
-    from moshi_mlx.checkpoint import Checkpoint
-    from moshi_mlx.hub import parse_repo
-    from moshi_mlx.hub import upload as put
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.hub import parse_repo
+    from moshi_mlx.checkpoint.hub import upload as put
     from moshi_mlx.quantize.budget import parse_bytes
     from moshi_mlx.quantize.folder import check_free, make_checkpoint
     from moshi_mlx.quantize.lora import find_lora
@@ -185,8 +185,8 @@ def _study(
     from dataclasses import replace
 
     from moshi_mlx.audio.files import read_audio
+    from moshi_mlx.checkpoint.nano import RECORDING
     from moshi_mlx.cli.quality import bar
-    from moshi_mlx.nano import RECORDING
     from moshi_mlx.quantize.budget import Studied, steps_to_study
 
     recordings = [read_audio(path).pcm for path in audio or [RECORDING]]
@@ -201,7 +201,7 @@ def _study(
 
 
 def _figures(path: Path) -> dict[str, Any]:
-    from moshi_mlx.checkpoint import read_json
+    from moshi_mlx.weights.json_file import read_json
 
     return read_json(path)
 

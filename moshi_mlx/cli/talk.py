@@ -18,7 +18,7 @@ from moshi_mlx.errors import DownloadError
 if TYPE_CHECKING:
     from moshi_mlx.audio.duplex import Duplex
     from moshi_mlx.audio.echo import EchoControl
-    from moshi_mlx.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.cli.dashboard import Figures
     from moshi_mlx.live import Live
     from moshi_mlx.moshi import Moshi
@@ -138,7 +138,7 @@ def _converse(live: Live, screen: Screen, duplex: Duplex, control: EchoControl) 
 
 
 def _resolve(checkpoint: Mapping[str, Any]) -> Checkpoint:
-    from moshi_mlx.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
 
     try:
         return Checkpoint.resolve(**checkpoint)
@@ -152,7 +152,7 @@ def _about(found: Checkpoint, setup: Setup, moshi: Moshi, sampling: SamplingConf
     """What session.json says of how a conversation was made."""
     from dataclasses import asdict
 
-    from moshi_mlx.hub import sha256
+    from moshi_mlx.checkpoint.hub import sha256
     from moshi_mlx.version import __version__
 
     return {

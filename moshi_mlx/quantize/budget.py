@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.audio.file_stream import FileSource
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.quantize.calibrate import importance
 from moshi_mlx.quantize.conversations import Conversation, hear, talk

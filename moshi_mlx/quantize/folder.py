@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, QuantizationError
 from moshi_mlx.quantize import card
 from moshi_mlx.quantize.lora import Lora

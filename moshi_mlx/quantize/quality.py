@@ -16,7 +16,7 @@ import numpy as np
 
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.bench.traffic import weight_bytes
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.machine import APPLE_BANDWIDTH
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm

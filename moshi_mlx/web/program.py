@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moshi_mlx import nano
-from moshi_mlx.checkpoint import DEFAULT_MODEL
+from moshi_mlx.checkpoint import nano
+from moshi_mlx.checkpoint.places import DEFAULT_MODEL
 from moshi_mlx.errors import ServerError
 from moshi_mlx.web.access import LOCAL_NAMES, Access
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
@@ -97,7 +97,7 @@ def serve(
     _log(quiet)
 
     def load(progress: Progress) -> Moshi:
-        from moshi_mlx.checkpoint import Checkpoint
+        from moshi_mlx.checkpoint.checkpoint import Checkpoint
         from moshi_mlx.moshi import assemble
 
         progress(None)  # a download's share is not known

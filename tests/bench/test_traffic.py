@@ -5,8 +5,8 @@ import pytest
 
 from moshi_mlx.bench.shapes import KINDS, random_lm
 from moshi_mlx.bench.traffic import parameter_bytes, traffic
+from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
-from moshi_mlx.random_checkpoint import TINY
 from moshi_mlx.weights.lm_weights import parameter_bytes as loaded_bytes
 from moshi_mlx.weights.lm_weights import parameters
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from moshi_mlx.bench import program
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from tests.cli.conftest import Done
 
 Cli = Callable[..., Done]

@@ -273,7 +273,7 @@ def test_marks_are_plain_where_the_encoding_has_no_others() -> None:
 
 
 def test_the_aliases_are_those_of_checkpoints() -> None:
-    from moshi_mlx.checkpoint import ALIASES
+    from moshi_mlx.checkpoint.places import ALIASES
 
     assert command.repositories() == ALIASES
 

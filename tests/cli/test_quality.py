@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moshi_mlx.random_checkpoint import write_random_checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from tests.cli.conftest import Done
 from tests.quantize.conftest import SMALL
 

@@ -13,10 +13,10 @@ import mlx.core as mx
 import pytest
 import typer
 
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.cli.main import app
 from moshi_mlx.quantize.recipes import RECIPES
-from moshi_mlx.random_checkpoint import write_random_checkpoint
 from moshi_mlx.weights.safetensors_file import read_header
 from moshi_mlx.weights.scheme import Scheme
 from tests.cli.conftest import Done

@@ -75,8 +75,8 @@ def test_the_size_is_that_of_the_model(changes: dict) -> None:
 
 
 def test_keys_and_values_are_counted_as_the_ring_holds_them() -> None:
+    from moshi_mlx.checkpoint.random_checkpoint import TINY
     from moshi_mlx.models.lm import Lm
-    from moshi_mlx.random_checkpoint import TINY
 
     config = LmConfig.from_dict({**TINY, "num_heads": 2})
     held = sum(array.size for array in Lm(config).new_state().temporal.arrays())

@@ -7,14 +7,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.quantize.budget import Studied, steps_to_study
 from moshi_mlx.quantize.calibrate import calibrate
 from moshi_mlx.quantize.candidates import apply_recipe
 from moshi_mlx.quantize.folder import Made
 from moshi_mlx.quantize.recipes import RECIPES
-from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
 
 

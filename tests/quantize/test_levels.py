@@ -4,6 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.calibrate import calibrate, importance
@@ -11,7 +12,6 @@ from moshi_mlx.quantize.conversations import Conversation
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.levels import calibrated, packed
 from moshi_mlx.quantize.predictions import predict
-from moshi_mlx.random_checkpoint import TINY
 from moshi_mlx.weights.lm_weights import parameter_bytes
 from moshi_mlx.weights.scheme import Scheme
 

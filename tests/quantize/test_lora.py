@@ -8,12 +8,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.quantize.folder import Made
 from moshi_mlx.quantize.lora import Lora, find_lora
 from moshi_mlx.quantize.source import dense_shapes
-from moshi_mlx.random_checkpoint import write_random_checkpoint
 from moshi_mlx.weights.bfloat16 import from_bits
 from moshi_mlx.weights.safetensors_file import read_header, read_rows
 from tests.hub_stub import fill_cache

@@ -10,14 +10,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.quantize.candidates import Candidate, apply_recipe, dense_twin, find_candidate, parse_candidate
 from moshi_mlx.quantize.predictions import predict
 from moshi_mlx.quantize.quality import Judge, Quality, bandwidths, sampler, steps_to_judge
 from moshi_mlx.quantize.recipes import Recipe, parse_recipe
-from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.sampling import GREEDY, RowSettings, SamplingConfig, gumbel, sample
 from moshi_mlx.weights.lm_weights import parameter_bytes
 from moshi_mlx.weights.scheme import Scheme

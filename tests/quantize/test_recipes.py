@@ -7,12 +7,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
+from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
-from moshi_mlx.random_checkpoint import TINY
 from moshi_mlx.weights.scheme import Scheme, make_scheme, schemes_from_shapes
 from tests.quantize.tensors import tensors_of
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_unflatten
 
+from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
@@ -30,7 +31,6 @@ from moshi_mlx.quantize.search import (
     search,
     steps_to_search,
 )
-from moshi_mlx.random_checkpoint import TINY
 from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
 from moshi_mlx.weights.scheme import Scheme
 

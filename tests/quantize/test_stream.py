@@ -9,7 +9,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
@@ -19,7 +20,6 @@ from moshi_mlx.quantize.folder import Made
 from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
 from moshi_mlx.quantize.source import DenseSource
 from moshi_mlx.quantize.stream import arrays, plan
-from moshi_mlx.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.weights.lm_weights import LmWeights, parameters
 from moshi_mlx.weights.safetensors_file import read_header, read_rows
 from moshi_mlx.weights.scheme import Scheme

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from moshi_mlx import nano
+from moshi_mlx.checkpoint import nano
 from tests import browser
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.errors import CheckpointError
-from moshi_mlx.random_checkpoint import write_random_checkpoint
 from moshi_mlx.weights.safetensors_file import TensorInfo, read_rows
 from moshi_mlx.weights.shards import read_tensors, shard_names, write_tensors
 from tests.hub_stub import fill_cache

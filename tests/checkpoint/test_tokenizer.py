@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
+from moshi_mlx.checkpoint.random_checkpoint import SENTENCES, train_tokenizer
+from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError
-from moshi_mlx.random_checkpoint import SENTENCES, train_tokenizer
-from moshi_mlx.text import TextTokenizer
 
 UNK, BOS, EOS, PAD = range(4)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 NAME = "nano"
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 FOLDER = ASSETS / "nano"
 RECORDING = ASSETS / "demo.flac"
 """Four questions, the last one an interruption."""

@@ -7,11 +7,17 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import (
+    TINY,
+    TINY_MIMI,
+    lm_tensors,
+    train_tokenizer,
+    write_random_checkpoint,
+)
+from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.random_checkpoint import TINY, TINY_MIMI, lm_tensors, train_tokenizer, write_random_checkpoint
-from moshi_mlx.text import TextTokenizer
 from moshi_mlx.weights.lm_weights import parameters
 from moshi_mlx.weights.safetensors_file import read_header
 from moshi_mlx.weights.scheme import SCHEMES

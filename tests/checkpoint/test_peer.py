@@ -7,9 +7,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from moshi_mlx.checkpoint.random_checkpoint import lm_tensors
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.random_checkpoint import lm_tensors
 from moshi_mlx.weights.lm_weights import LmWeights, parameters
 from moshi_mlx.weights.scheme import SCHEMES
 from tests.golden import ASSETS

@@ -9,9 +9,9 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import TINY, TINY_MIMI, train_tokenizer, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError, QuantizationError
-from moshi_mlx.random_checkpoint import TINY, TINY_MIMI, train_tokenizer, write_random_checkpoint
 from tests.config_file import edit
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moshi_mlx import nano
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.audio.files import read_audio
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint import nano
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.cli.demo import LEAD, TAIL
 from moshi_mlx.engine import converse
 from moshi_mlx.moshi import Moshi, load
-from moshi_mlx.nano import RECORDING
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.weights.lm_weights import widen_on_cpu
 from moshi_mlx.weights.scheme import parse_scheme

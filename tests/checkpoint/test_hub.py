@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, file_download
 
+from moshi_mlx.checkpoint.hub import HubRepo, MissingFileError, fetch, parse_repo, parse_uri, sha256
 from moshi_mlx.errors import DownloadError
-from moshi_mlx.hub import HubRepo, MissingFileError, fetch, parse_repo, parse_uri, sha256
 from tests.hub_stub import COMMITS, HubStub, fill_cache
 
 REPO = "kyutai/moshiko-mlx-q4"
@@ -219,7 +219,7 @@ def test_uris_name_a_file() -> None:
 
 
 def test_importing_the_module_does_not_load_the_hub_library() -> None:
-    code = "import moshi_mlx.hub, sys; sys.exit('huggingface_hub' in sys.modules)"
+    code = "import moshi_mlx.checkpoint.hub, sys; sys.exit('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,22 +7,22 @@ Source of names and defaults: moshi/models/loaders.py `CheckpointInfo.from_hf_re
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from moshi_mlx import nano
+from moshi_mlx.checkpoint.hub import HubRepo
+from moshi_mlx.checkpoint.places import ALIASES, DEFAULT_MODEL, Folder, Place, find_place, locate
+from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError
-from moshi_mlx.hub import HubRepo, fetch, parse_repo, parse_uri
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.config_reader import ConfigReader
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig
 from moshi_mlx.sampling import SamplingConfig
-from moshi_mlx.text import TextTokenizer
+from moshi_mlx.weights.json_file import read_json
 from moshi_mlx.weights.progress import Progress
 from moshi_mlx.weights.scheme import Scheme, check_against_request
 from moshi_mlx.weights.shards import shard_names
@@ -33,13 +33,6 @@ if TYPE_CHECKING:
     from moshi_mlx.codec.base import Codec
     from moshi_mlx.models.lm import Lm
     from moshi_mlx.weights.lm_weights import LmWeights
-
-ALIASES = {
-    f"{voice}-{kind}": f"kyutai/{voice}-mlx-{kind}"
-    for voice in ("moshiko", "moshika")
-    for kind in ("q4", "q8", "bf16")
-}
-DEFAULT_MODEL = "moshiko-q4"
 
 FINE_TUNED = "consolidated.safetensors"  # what moshi-finetune calls a model that it has merged
 LM_NAMES = (
@@ -173,57 +166,6 @@ class Checkpoint:
         return load_codec(self.mimi_weights, self.mimi_config, self.lm_config.codebooks, kind)
 
 
-class Place(Protocol):
-    """Where the files of a checkpoint are: a folder or a hub repository."""
-
-    def fetch(self, filename: str) -> Path: ...
-    def find(self, filename: str) -> Path | None: ...
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder on this machine."""
-
-    path: Path
-
-    def fetch(self, filename: str) -> Path:
-        path = self.path / filename
-        if not os.path.isfile(path):
-            raise CheckpointError(f"{self.path} has no file {filename}; a model folder needs it")
-        return path
-
-    def find(self, filename: str) -> Path | None:
-        return self.path / filename if os.path.isfile(self.path / filename) else None
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-
-def find_place(name: str, offline: bool) -> tuple[Place, str | None, str]:
-    """Where a checkpoint is, the weights file its name already picks, and a note for people."""
-    if name == nano.NAME:
-        return Folder(nano.FOLDER), None, nano.greeting()
-    if name in ALIASES:
-        return HubRepo(ALIASES[name], None, offline), None, ""
-    if name.startswith("hf://"):
-        repo, revision, file = parse_uri(name)
-        return HubRepo(repo, revision, offline), file, ""
-    path = os.path.expanduser(name.removeprefix("file://"))
-    if name and os.path.isdir(path):  # os.path's own tests: they say no to what the system refuses to look at
-        return Folder(Path(path)), None, ""
-    if os.path.isfile(path):
-        return Folder(Path(path).parent), os.path.basename(path), ""
-    if name.startswith(("file://", "/", ".", "~")) or name.endswith(".safetensors"):
-        raise CheckpointError(f"{name} does not exist; give a model folder, a weights file or a hub repository")
-    try:
-        return HubRepo(*parse_repo(name), offline), None, ""
-    except DownloadError as error:
-        known = ", ".join([*ALIASES, nano.NAME])
-        raise CheckpointError(
-            f"there is no model {name!r}: one of {known}, a hub repository (owner/name) or a folder expected"
-        ) from error
-
-
 def _read_config(place: Place, override: str | None, offline: bool) -> dict[str, Any]:
     """The settings in config.json; those of Moshi 7B where a checkpoint has none."""
     try:
@@ -246,34 +188,6 @@ def _read_config(place: Place, override: str | None, offline: bool) -> dict[str,
         if not isinstance(settings.get(key), Mapping | None):
             raise ConfigError(f"config field {key!r} is {settings[key]!r}: a group of fields expected")
     return settings
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A config file. Raises CheckpointError."""
-    try:
-        settings = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}; fetch it again") from error
-    if not isinstance(settings, dict):
-        raise CheckpointError(
-            f"{path} is not a config: a group of fields expected, {type(settings).__name__} found"
-        )
-    return settings
-
-
-def locate(place: Place, name: str, offline: bool) -> Path:
-    """The file a config names: "hf://owner/name/file", "file://path", an absolute path, or one of the place's."""
-    if name.startswith("hf://"):
-        repo, revision, file = parse_uri(name)
-        return fetch(repo, file, revision, offline)
-    if name.startswith("file://") or os.path.isabs(name):
-        path = os.path.expanduser(name.removeprefix("file://"))
-        if not os.path.isfile(path):
-            raise CheckpointError(f"{path} does not exist")
-        return Path(path)
-    return place.fetch(name)
 
 
 def _usual_lm_file(place: Place, name: str) -> str:

@@ -1,0 +1,86 @@
+"""Where the files of a model are: what a person calls it, to a folder or a repository on the hub.
+
+A name is an alias, a hub repository, a folder, one weights file, or "hf://owner/name/file".
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from moshi_mlx.checkpoint import nano
+from moshi_mlx.checkpoint.hub import HubRepo, fetch, parse_repo, parse_uri
+from moshi_mlx.errors import CheckpointError, DownloadError
+
+ALIASES = {
+    f"{voice}-{kind}": f"kyutai/{voice}-mlx-{kind}"
+    for voice in ("moshiko", "moshika")
+    for kind in ("q4", "q8", "bf16")
+}
+DEFAULT_MODEL = "moshiko-q4"
+
+
+class Place(Protocol):
+    """Where the files of a checkpoint are: a folder or a hub repository."""
+
+    def fetch(self, filename: str) -> Path: ...
+    def find(self, filename: str) -> Path | None: ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on this machine."""
+
+    path: Path
+
+    def fetch(self, filename: str) -> Path:
+        path = self.path / filename
+        if not os.path.isfile(path):
+            raise CheckpointError(f"{self.path} has no file {filename}; a model folder needs it")
+        return path
+
+    def find(self, filename: str) -> Path | None:
+        return self.path / filename if os.path.isfile(self.path / filename) else None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def find_place(name: str, offline: bool) -> tuple[Place, str | None, str]:
+    """Where a checkpoint is, the weights file its name already picks, and a note for people."""
+    if name == nano.NAME:
+        return Folder(nano.FOLDER), None, nano.greeting()
+    if name in ALIASES:
+        return HubRepo(ALIASES[name], None, offline), None, ""
+    if name.startswith("hf://"):
+        repo, revision, file = parse_uri(name)
+        return HubRepo(repo, revision, offline), file, ""
+    path = os.path.expanduser(name.removeprefix("file://"))
+    if name and os.path.isdir(path):  # os.path's own tests: they say no to what the system refuses to look at
+        return Folder(Path(path)), None, ""
+    if os.path.isfile(path):
+        return Folder(Path(path).parent), os.path.basename(path), ""
+    if name.startswith(("file://", "/", ".", "~")) or name.endswith(".safetensors"):
+        raise CheckpointError(f"{name} does not exist; give a model folder, a weights file or a hub repository")
+    try:
+        return HubRepo(*parse_repo(name), offline), None, ""
+    except DownloadError as error:
+        known = ", ".join([*ALIASES, nano.NAME])
+        raise CheckpointError(
+            f"there is no model {name!r}: one of {known}, a hub repository (owner/name) or a folder expected"
+        ) from error
+
+
+def locate(place: Place, name: str, offline: bool) -> Path:
+    """The file a config names: "hf://owner/name/file", "file://path", an absolute path, or one of the place's."""
+    if name.startswith("hf://"):
+        repo, revision, file = parse_uri(name)
+        return fetch(repo, file, revision, offline)
+    if name.startswith("file://") or os.path.isabs(name):
+        path = os.path.expanduser(name.removeprefix("file://"))
+        if not os.path.isfile(path):
+            raise CheckpointError(f"{path} does not exist")
+        return Path(path)
+    return place.fetch(name)
