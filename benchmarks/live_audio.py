@@ -26,9 +26,9 @@ from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.echo import EchoControl
 from moshi_mlx.audio.latency import LatencyProbe, Unheard
 from moshi_mlx.bench.scene import scene
-from moshi_mlx.engine import converse
-from moshi_mlx.session import Reply
-from moshi_mlx.stats import Stats
+from moshi_mlx.runtime.engine import converse
+from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.stats import Stats
 from tests.repeating import Repeating
 from tests.sound_card import SoundCard, missing
 

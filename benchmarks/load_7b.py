@@ -40,7 +40,7 @@ def load(folder: Path, steps: int) -> None:
         "mlx": version("mlx"),
     }
     if steps:
-        from moshi_mlx.moshi import Moshi
+        from moshi_mlx.runtime.moshi import Moshi
 
         codec = checkpoint.load_codec("mlx")
         session = Moshi(lm, codec, checkpoint.load_tokenizer()).session(seed=1)

@@ -18,8 +18,8 @@ from moshi_mlx.bench.report import table
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
-from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.refresh import Refresher
+from moshi_mlx.runtime.moshi import Moshi, load
 
 PAUSE = 3.0, 5.0  # seconds after a question, its answer included
 

@@ -30,9 +30,9 @@ from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, split_frames
 from moshi_mlx.live import Live
-from moshi_mlx.moshi import load
 from moshi_mlx.refresh import Refresher
-from moshi_mlx.session import Reply
+from moshi_mlx.runtime.moshi import load
+from moshi_mlx.runtime.session import Reply
 
 MINUTE = round(60 * FRAME_RATE)  # frames
 SETTLED = 2  # minutes after which memory should stay

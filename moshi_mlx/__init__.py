@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from moshi_mlx.audio.file_stream import FileSource, WavSink
     from moshi_mlx.audio.files import read_audio
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
-    from moshi_mlx.engine import RESET, Sink, Source, converse
     from moshi_mlx.errors import MoshiError
     from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
-    from moshi_mlx.moshi import Moshi, load
-    from moshi_mlx.sampling import SamplingConfig
-    from moshi_mlx.session import Batch, Reply, Session
+    from moshi_mlx.runtime.engine import RESET, Sink, Source, converse
+    from moshi_mlx.runtime.moshi import Moshi, load
+    from moshi_mlx.runtime.session import Batch, Reply, Session
+    from moshi_mlx.sampling_config import SamplingConfig
 
 _HOMES = {
     "audio.file_stream": ("FileSource", "WavSink"),
     "audio.files": ("read_audio",),
     "frames": ("FRAME_SAMPLES", "SAMPLE_RATE", "split_frames"),
     "checkpoint.checkpoint": ("Checkpoint",),
-    "engine": ("RESET", "Sink", "Source", "converse"),
+    "runtime.engine": ("RESET", "Sink", "Source", "converse"),
     "errors": ("MoshiError",),
-    "moshi": ("Moshi", "load"),
-    "sampling": ("SamplingConfig",),
-    "session": ("Batch", "Reply", "Session"),
+    "runtime.moshi": ("Moshi", "load"),
+    "sampling_config": ("SamplingConfig",),
+    "runtime.session": ("Batch", "Reply", "Session"),
 }
 
 __all__ = [

@@ -11,6 +11,7 @@ SAMPLE_RATE = 24_000  # Hz
 FRAME_RATE = 12.5  # frames per second
 FRAME_SAMPLES = int(SAMPLE_RATE / FRAME_RATE)  # 1920 samples
 FRAME_SECONDS = FRAME_SAMPLES / SAMPLE_RATE  # 0.08 s
+SILENCE_DB = -45.0  # dBFS; a frame below it holds no speech
 
 
 def silence(frames: int = 1) -> np.ndarray:
@@ -28,3 +29,15 @@ def split_frames(pcm: np.ndarray) -> Iterator[np.ndarray]:
         if len(frame) < FRAME_SAMPLES:
             frame = np.pad(frame, (0, FRAME_SAMPLES - len(frame)))
         yield frame.astype(np.float32, copy=False)
+
+
+def is_silent(pcm: np.ndarray) -> bool:
+    """Whether a frame, (samples,) float32, holds no speech."""
+    return level(pcm) < SILENCE_DB
+
+
+def level(pcm: np.ndarray) -> float:
+    """Loudness of (samples,) float32, in dB relative to a full-scale square wave; -120 for digital silence."""
+    if not len(pcm):
+        return -120.0
+    return max(-120.0, 10 * float(np.log10(np.mean(np.square(pcm, dtype=np.float64)) + 1e-12)))

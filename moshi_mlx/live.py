@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from moshi_mlx.audio.file_stream import Tee
-from moshi_mlx.engine import REFRESH, RESET, Control, Sink, converse
 from moshi_mlx.loops import LoopDetector
-from moshi_mlx.stats import Stats
+from moshi_mlx.runtime.engine import REFRESH, RESET, Control, Sink, converse
+from moshi_mlx.runtime.stats import Stats
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.recorder import Recorder
     from moshi_mlx.refresh import Refresher
-    from moshi_mlx.session import Reply, Session
-    from moshi_mlx.trace import Trace
+    from moshi_mlx.runtime.session import Reply, Session
+    from moshi_mlx.runtime.trace import Trace
 
 
 class LiveAudio(Protocol):

@@ -6,9 +6,8 @@ import threading
 
 import numpy as np
 
-from moshi_mlx.audio.lag import is_silent
-from moshi_mlx.frames import FRAME_RATE
-from moshi_mlx.session import Reply, Session
+from moshi_mlx.frames import FRAME_RATE, is_silent
+from moshi_mlx.runtime.session import Reply, Session
 
 KEPT_SECONDS = 20.0  # of the conversation that outlast a refresh, unless told otherwise
 PAUSE_FRAMES = 4  # 0.32 s in which nobody speaks

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.frames import FRAME_SAMPLES
-from moshi_mlx.moshi import Moshi, load
+from moshi_mlx.runtime.moshi import Moshi, load
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A script that starts the tests in the background switches Ctrl-C off, and programs under test inherit that.

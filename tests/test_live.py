@@ -14,11 +14,11 @@ import soundfile
 from moshi_mlx.audio.recorder import Recorder
 from moshi_mlx.errors import AudioDeviceError
 from moshi_mlx.live import Live
-from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.refresh import Refresher
-from moshi_mlx.sampling import SamplingConfig
-from moshi_mlx.session import Reply
-from moshi_mlx.trace import Trace
+from moshi_mlx.runtime.moshi import Moshi, load
+from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.trace import Trace
+from moshi_mlx.sampling_config import SamplingConfig
 
 
 class Audio:

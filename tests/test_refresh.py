@@ -8,9 +8,9 @@ import pytest
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import FRAME_SECONDS
-from moshi_mlx.moshi import Moshi
 from moshi_mlx.refresh import PAUSE_FRAMES, Refresher
-from moshi_mlx.session import Generated, Reply, Session
+from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.session import Generated, Reply, Session
 
 STEPS = 150  # more than the tiny model's window
 SILENCE, SPEECH = np.zeros(1920, np.float32), np.full(1920, 0.1, np.float32)

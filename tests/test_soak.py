@@ -22,9 +22,9 @@ from moshi_mlx.frames import FRAME_RATE
 from moshi_mlx.live import Live
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.moshi import Moshi
 from moshi_mlx.refresh import Refresher
-from moshi_mlx.session import Reply
+from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.session import Reply
 
 FRAMES = round(120 * FRAME_RATE)
 CONTEXT = 64

@@ -16,10 +16,10 @@ import soxr
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.engine import converse
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
-from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.runtime.engine import converse
+from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.weights.lm_weights import widen_on_cpu
 from moshi_mlx.weights.scheme import parse_scheme
 from training import augment

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from moshi_mlx.audio.file_stream import FileSource
-from moshi_mlx.moshi import load
+from moshi_mlx.runtime.moshi import load
 from training import lm
 from training.codec import Codec
 from training.codec_data import answer_streams

@@ -19,18 +19,17 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from moshi_mlx.audio.doorbell import Doorbell
-from moshi_mlx.audio.frame_queue import FrameQueue
-from moshi_mlx.audio.lag import LAG_LIMIT, HeardFrame, LagGovernor, is_silent, level
 from moshi_mlx.audio.microphone import Microphone
 from moshi_mlx.audio.pairing import EchoPairs
 from moshi_mlx.audio.port import Port
 from moshi_mlx.audio.speaker import Speaker
 from moshi_mlx.audio.watchdog import DeviceEvent, Watchdog
-from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, silence
-from moshi_mlx.queues import QueueClosed
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, is_silent, level, silence
+from moshi_mlx.runtime.flow import LAG_LIMIT, FrameQueue, HeardFrame, LagGovernor
+from moshi_mlx.runtime.queues import QueueClosed
 
 if TYPE_CHECKING:  # at run time this module needs no model
-    from moshi_mlx.session import Reply
+    from moshi_mlx.runtime.session import Reply
 
 PERMISSION_SECONDS = 2.0  # of digital silence from the start: a microphone that may not be heard
 DEAD_SECONDS = 5.0  # of digital silence later: a device may have lost its source; opening it again helps or tells

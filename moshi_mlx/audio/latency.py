@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from moshi_mlx.frames import FRAME_SECONDS, SAMPLE_RATE, silence
-from moshi_mlx.session import Reply
+from moshi_mlx.runtime.session import Reply
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.duplex import Duplex, EchoCanceller
-    from moshi_mlx.stats import Stats
+    from moshi_mlx.runtime.stats import Stats
 
 CLICKS = 10
 EVERY = 10  # frames from click to click: 0.8 s, longer than any way there and back

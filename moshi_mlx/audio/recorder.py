@@ -21,7 +21,7 @@ from moshi_mlx.errors import AudioFileError
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, FRAME_SECONDS
 
 if TYPE_CHECKING:
-    from moshi_mlx.session import Reply
+    from moshi_mlx.runtime.session import Reply
 
 T = TypeVar("T")
 

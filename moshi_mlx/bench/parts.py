@@ -10,9 +10,9 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.models.compiled import compiled
-from moshi_mlx.moshi import Moshi
-from moshi_mlx.sampling import RowSettings, frame_keys, gumbel, sample
-from moshi_mlx.session import Session
+from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.sampling import RowSettings, frame_keys, gumbel, sample
+from moshi_mlx.runtime.session import Session
 
 
 @dataclass

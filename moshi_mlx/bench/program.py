@@ -17,7 +17,7 @@ from moshi_mlx.bench.talk import wordless
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.moshi import Moshi, assemble
+from moshi_mlx.runtime.moshi import Moshi, assemble
 from moshi_mlx.weights.lm_weights import parameter_bytes
 
 DEFAULT_SHAPE = "moshi-7b"

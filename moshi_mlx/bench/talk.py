@@ -7,7 +7,7 @@ import numpy as np
 from moshi_mlx.codec.base import Codec
 from moshi_mlx.frames import silence
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.moshi import Moshi
+from moshi_mlx.runtime.moshi import Moshi
 
 
 class NoCodec:

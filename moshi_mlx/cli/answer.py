@@ -12,7 +12,7 @@ from moshi_mlx.errors import AudioFileError
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.wav import WavWriter
-    from moshi_mlx.stats import Stats
+    from moshi_mlx.runtime.stats import Stats
 
 STREAM = "-"  # standard input or output
 INTERRUPTED = 130  # exit code after Ctrl-C
@@ -53,9 +53,9 @@ def answer(
         from dataclasses import replace
 
         from moshi_mlx.checkpoint.checkpoint import Checkpoint
-        from moshi_mlx.engine import converse
-        from moshi_mlx.moshi import assemble
-        from moshi_mlx.stats import Stats
+        from moshi_mlx.runtime.engine import converse
+        from moshi_mlx.runtime.moshi import assemble
+        from moshi_mlx.runtime.stats import Stats
 
         found = Checkpoint.resolve(**checkpoint)
         if found.note:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from moshi_mlx.audio.duplex import Duplex, DuplexStatus
     from moshi_mlx.audio.echo import EchoControl
     from moshi_mlx.cli.screen import Screen
-    from moshi_mlx.session import Reply
-    from moshi_mlx.trace import Trace
+    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.trace import Trace
 
 EVERY = round(FRAME_RATE)  # replies, a second, between two looks: a busy machine may drop a frame in every one
 

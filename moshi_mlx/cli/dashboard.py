@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from moshi_mlx.session import Reply
+    from moshi_mlx.runtime.session import Reply
 
 KEYS = "m mute   space push-to-talk   f forget   r reset   q quit"
 FRAME_MS = 80.0

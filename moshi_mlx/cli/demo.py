@@ -47,8 +47,8 @@ def demo(
     from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink
     from moshi_mlx.audio.files import read_audio
     from moshi_mlx.cli.transcript import Transcript
-    from moshi_mlx.engine import converse
-    from moshi_mlx.moshi import load
+    from moshi_mlx.runtime.engine import converse
+    from moshi_mlx.runtime.moshi import load
 
     recording = read_audio(RECORDING).pcm
     said = [Line(LEAD + one["begin"], LEAD + one["end"], "you", one["text"]) for one in captions()]

@@ -23,8 +23,8 @@ def measure_latency(setup: Setup, *, as_json: bool = False, quiet: bool = False)
     from moshi_mlx.audio.duplex import Duplex
     from moshi_mlx.audio.latency import CLICKS, LatencyProbe, Unheard
     from moshi_mlx.cli.transcript import JsonLines
-    from moshi_mlx.engine import converse
-    from moshi_mlx.stats import Stats
+    from moshi_mlx.runtime.engine import converse
+    from moshi_mlx.runtime.stats import Stats
 
     with ExitStack() as stack:
         screen = Screen(False, quiet, stack.enter_context(own_stderr()))

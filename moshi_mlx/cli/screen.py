@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from moshi_mlx.audio.echo import EchoControl
     from moshi_mlx.cli.dashboard import Figures
     from moshi_mlx.live import Live
-    from moshi_mlx.stats import Stats
+    from moshi_mlx.runtime.stats import Stats
 
 STATES = {  # what is said of a state
     "ready": "speak now",

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.cli.dashboard import Figures
     from moshi_mlx.live import Live
-    from moshi_mlx.moshi import Moshi
-    from moshi_mlx.sampling import SamplingConfig
+    from moshi_mlx.runtime.moshi import Moshi
+    from moshi_mlx.sampling_config import SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def talk(
     from moshi_mlx.cli.changes import Changes
     from moshi_mlx.live import Live
     from moshi_mlx.refresh import KEPT_SECONDS, Refresher
-    from moshi_mlx.trace import Trace, TracedEcho
+    from moshi_mlx.runtime.trace import Trace, TracedEcho
 
     with ExitStack() as stack:
         screen = Screen(as_json, quiet, stack.enter_context(own_stderr()))
@@ -111,7 +111,7 @@ def loaded(setup: Setup, screen: Screen) -> tuple[EchoControl, Checkpoint, Moshi
 
     from moshi_mlx.audio.devices import choose
     from moshi_mlx.audio.echo import EchoControl
-    from moshi_mlx.moshi import assemble
+    from moshi_mlx.runtime.moshi import assemble
 
     choose("input", setup.devices.get("input"))
     choose("output", setup.devices.get("output"))

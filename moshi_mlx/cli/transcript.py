@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from moshi_mlx.session import Reply
+    from moshi_mlx.runtime.session import Reply
 
 Piece = tuple[float, str]  # (seconds, text)
 

@@ -9,11 +9,11 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.codec.base import Codec
-from moshi_mlx.delays import DelayLine
-from moshi_mlx.frame_step import Draw, FrameStep
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.sampling import SamplingConfig
+from moshi_mlx.runtime.delays import DelayLine
+from moshi_mlx.runtime.step import Draw, FrameStep
+from moshi_mlx.sampling_config import SamplingConfig
 
 
 @dataclass(frozen=True)

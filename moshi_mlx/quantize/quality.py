@@ -25,7 +25,8 @@ from moshi_mlx.quantize.candidates import Candidate, dense_twin, load_candidate
 from moshi_mlx.quantize.conversations import Conversation, hear, talk
 from moshi_mlx.quantize.metrics import Bootstrap, Differences, Estimate, Sampler, compare
 from moshi_mlx.quantize.predictions import Prediction, predict
-from moshi_mlx.sampling import RowSettings, SamplingConfig, drawable
+from moshi_mlx.runtime.sampling import RowSettings, drawable
+from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.weights.lm_weights import parameter_bytes, widen_on_cpu
 
 LEAD, TAIL = 0.5, 4.0  # seconds of silence around a recording

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from moshi_mlx.company import Member
 from moshi_mlx.errors import MoshiError, ProtocolError
 from moshi_mlx.frames import FRAME_SECONDS
+from moshi_mlx.runtime.scheduler import Member
 from moshi_mlx.web import wire
 from moshi_mlx.web.events import event
 from moshi_mlx.web.intake import Intake
@@ -23,7 +23,7 @@ from moshi_mlx.web.model import Model, Phase
 from moshi_mlx.web.settings import read_query
 
 if TYPE_CHECKING:
-    from moshi_mlx.session import Reply
+    from moshi_mlx.runtime.session import Reply
     from moshi_mlx.web.seats import Seats
 
 

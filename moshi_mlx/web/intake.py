@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from moshi_mlx.audio.lag import HeardFrame, is_silent
 from moshi_mlx.errors import ProtocolError
-from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, is_silent
+from moshi_mlx.runtime.flow import HeardFrame
 
 MAX_AHEAD = 2.0  # seconds of audio that a client may send before they have passed
 _CREDIT = 10.0  # seconds that a network may stall and then bring at once

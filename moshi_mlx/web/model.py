@@ -10,12 +10,12 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from moshi_mlx.company import Company
-from moshi_mlx.stats import Stats
+from moshi_mlx.runtime.scheduler import Company
+from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.web.events import event
 
 if TYPE_CHECKING:
-    from moshi_mlx.moshi import Moshi
+    from moshi_mlx.runtime.moshi import Moshi
 
 Progress = Callable[[float | None], None]
 """Told how much is loaded, 0 to 1, None where that is not known."""

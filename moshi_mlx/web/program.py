@@ -27,7 +27,7 @@ from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
 from moshi_mlx.web.server import PAGE, STOP_SECONDS, Server
 
 if TYPE_CHECKING:
-    from moshi_mlx.moshi import Moshi
+    from moshi_mlx.runtime.moshi import Moshi
     from moshi_mlx.web.model import Progress
 
 DEFAULT_PORT = 8998
@@ -98,7 +98,7 @@ def serve(
 
     def load(progress: Progress) -> Moshi:
         from moshi_mlx.checkpoint.checkpoint import Checkpoint
-        from moshi_mlx.moshi import assemble
+        from moshi_mlx.runtime.moshi import assemble
 
         progress(None)  # a download's share is not known
         return assemble(Checkpoint.resolve(**checkpoint), codec, kv_bits, progress)

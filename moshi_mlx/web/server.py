@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WSCloseCode, web
 
 from moshi_mlx.errors import MoshiError, ServerError
-from moshi_mlx.sampling import SamplingConfig
+from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
 from moshi_mlx.web.chat_socket import ChatSocket
@@ -23,7 +23,7 @@ from moshi_mlx.web.seats import Seats
 from moshi_mlx.web.settings import describe, read_query
 
 if TYPE_CHECKING:
-    from moshi_mlx.moshi import Moshi
+    from moshi_mlx.runtime.moshi import Moshi
 
 PAGE = Path(__file__).parent / "page"
 STOP_SECONDS = 1.0  # for clients and the model to finish

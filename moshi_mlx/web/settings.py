@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from moshi_mlx.errors import ProtocolError
-from moshi_mlx.sampling import MAX_SEED, SamplingConfig
+from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
 
 
 @dataclass(frozen=True)

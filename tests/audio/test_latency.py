@@ -9,8 +9,8 @@ import pytest
 from moshi_mlx.audio.duplex import DuplexStatus
 from moshi_mlx.audio.latency import CLICK, Ladder, LatencyProbe, Unheard, find_click
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
-from moshi_mlx.session import Reply
-from moshi_mlx.stats import Stats
+from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.stats import Stats
 
 ROOM = 7_000  # samples from what a reply belongs to until it is heard again: 292 ms
 WAITED, BUFFERED = 0.05, 0.04

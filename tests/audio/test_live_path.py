@@ -9,8 +9,8 @@ import pytest
 
 from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.echo import EchoControl
-from moshi_mlx.engine import converse
-from moshi_mlx.session import Reply
+from moshi_mlx.runtime.engine import converse
+from moshi_mlx.runtime.session import Reply
 from tests.repeating import Repeating
 from tests.sound_card import SoundCard
 

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 
 from moshi_mlx.audio.recorder import FLUSH_FRAMES, GrowingWav, Recorder, check_folder
-from moshi_mlx.engine import RESET
 from moshi_mlx.errors import AudioFileError
-from moshi_mlx.session import Reply
+from moshi_mlx.runtime.engine import RESET
+from moshi_mlx.runtime.session import Reply
 
 
 def frame(level: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from moshi_mlx.bench.talk import wordless
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.moshi import Moshi
+from moshi_mlx.runtime.moshi import Moshi
 
 
 @pytest.fixture(scope="module")

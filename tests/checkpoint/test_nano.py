@@ -14,9 +14,9 @@ from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.cli.demo import LEAD, TAIL
-from moshi_mlx.engine import converse
-from moshi_mlx.moshi import Moshi, load
 from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.runtime.engine import converse
+from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.weights.lm_weights import widen_on_cpu
 from moshi_mlx.weights.scheme import parse_scheme
 from training.heard import Heard

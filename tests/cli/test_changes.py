@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from moshi_mlx.cli.changes import EVERY, Changes
-from moshi_mlx.session import Reply
-from moshi_mlx.trace import Trace
+from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.trace import Trace
 
 
 @dataclass

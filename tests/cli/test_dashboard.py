@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from moshi_mlx.cli.dashboard import KEYS, Dashboard, Figures, lines, meter, time_bar
-from moshi_mlx.session import Reply
+from moshi_mlx.runtime.session import Reply
 
 CALM = Figures(-30.0, -90.0, 20.0, 0.0, 0, 0, "", muted=False)
 

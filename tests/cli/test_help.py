@@ -42,7 +42,7 @@ def test_the_help_shows_the_defaults_that_are_used() -> None:
 
     from moshi_mlx.audio.file_stream import DEFAULT_LEAD, DEFAULT_TAIL
     from moshi_mlx.checkpoint.places import DEFAULT_MODEL
-    from moshi_mlx.sampling import SamplingConfig
+    from moshi_mlx.sampling_config import SamplingConfig
 
     shown = {p.name: p.show_default for p in typer.main.get_command(app).commands["run"].params}  # type: ignore[attr-defined]
     used = {**asdict(SamplingConfig()), "lead": DEFAULT_LEAD, "tail": DEFAULT_TAIL, "model": DEFAULT_MODEL}

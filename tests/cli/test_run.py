@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from moshi_mlx.moshi import Moshi
+from moshi_mlx.runtime.moshi import Moshi
 from tests.cli.conftest import Done
 
 Cli = Callable[..., Done]

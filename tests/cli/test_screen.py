@@ -11,7 +11,7 @@ import pytest
 from moshi_mlx.audio.echo import EchoControl, EchoState
 from moshi_mlx.cli.dashboard import Figures
 from moshi_mlx.cli.screen import PUSHED, Screen
-from moshi_mlx.session import Reply
+from moshi_mlx.runtime.session import Reply
 
 FIGURES = Figures(-30.0, -90.0, 20.0, 0.0, 0, 0, "", muted=False)
 

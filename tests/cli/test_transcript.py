@@ -6,7 +6,7 @@ import json
 import pytest
 
 from moshi_mlx.cli.transcript import JsonLines, PlainText, Terminal, Transcript
-from moshi_mlx.session import Reply
+from moshi_mlx.runtime.session import Reply
 
 REPLIES = [Reply(None, text, 0.08 * step) for step, text in enumerate(["", " Hel", "lo", "", " sea"])]
 

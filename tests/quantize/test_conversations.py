@@ -7,11 +7,11 @@ import pytest
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.moshi import Moshi
 from moshi_mlx.quantize import predictions
 from moshi_mlx.quantize.conversations import Conversation, hear, talk
 from moshi_mlx.quantize.predictions import predict
-from moshi_mlx.sampling import GREEDY, SamplingConfig
+from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 
 
 @pytest.fixture(scope="module")

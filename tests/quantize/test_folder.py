@@ -19,9 +19,9 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.config import MOSHI_7B
-from moshi_mlx.moshi import load
 from moshi_mlx.quantize.folder import Made, check_free, make_checkpoint
 from moshi_mlx.quantize.recipes import RECIPES, Recipe
+from moshi_mlx.runtime.moshi import load
 from moshi_mlx.weights.safetensors_file import read_header
 from moshi_mlx.weights.scheme import Scheme
 from tests.quantize.conftest import SMALL

@@ -18,7 +18,8 @@ from moshi_mlx.quantize.candidates import Candidate, apply_recipe, dense_twin, f
 from moshi_mlx.quantize.predictions import predict
 from moshi_mlx.quantize.quality import Judge, Quality, bandwidths, sampler, steps_to_judge
 from moshi_mlx.quantize.recipes import Recipe, parse_recipe
-from moshi_mlx.sampling import GREEDY, RowSettings, SamplingConfig, gumbel, sample
+from moshi_mlx.runtime.sampling import RowSettings, gumbel, sample
+from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 from moshi_mlx.weights.lm_weights import parameter_bytes
 from moshi_mlx.weights.scheme import Scheme
 

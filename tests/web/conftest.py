@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from moshi_mlx.moshi import Moshi
+from moshi_mlx.runtime.moshi import Moshi
 from tests.web.running import Running
 
 

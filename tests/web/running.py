@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import aiohttp
 import numpy as np
 
-from moshi_mlx.moshi import Moshi
+from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.web.server import Server
 
 T = TypeVar("T")

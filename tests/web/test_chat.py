@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sphn
 
-from moshi_mlx.moshi import Moshi
+from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.web.client import Limits
 from tests.web.running import Running, Talk, free, run, talking
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.lag import HeardFrame
-from moshi_mlx.moshi import Moshi
+from moshi_mlx.runtime.flow import HeardFrame
+from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.web import client
 from moshi_mlx.web.intake import Intake
 from tests.sound_card import SoundCard, sound_card

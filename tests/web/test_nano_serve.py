@@ -10,7 +10,7 @@ import pytest
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.nano import RECORDING
-from moshi_mlx.moshi import load
+from moshi_mlx.runtime.moshi import load
 from tests.web.running import Running, Talk, free, run, talking
 
 ATTEMPTS = 4  # to be understood: on a busy machine parts of a question are lost

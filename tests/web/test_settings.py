@@ -3,7 +3,7 @@
 import pytest
 
 from moshi_mlx.errors import ProtocolError
-from moshi_mlx.sampling import MAX_SEED, SamplingConfig
+from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
 from moshi_mlx.web.settings import describe, read_query
 
 DEFAULT = SamplingConfig(text_temperature=0.3, audio_top_k=100)

@@ -10,13 +10,14 @@ from operator import itemgetter
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.lag import HeardFrame, is_silent
-from moshi_mlx.company import PATIENCE, Company, Member, Tick
 from moshi_mlx.errors import CodecError, MoshiError
-from moshi_mlx.moshi import Moshi
-from moshi_mlx.sampling import GREEDY, SamplingConfig
-from moshi_mlx.session import Reply
-from tests.test_session import same, talk
+from moshi_mlx.frames import is_silent
+from moshi_mlx.runtime.flow import HeardFrame
+from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.scheduler import PATIENCE, Company, Member, Tick
+from moshi_mlx.runtime.session import Reply
+from moshi_mlx.sampling_config import GREEDY, SamplingConfig
+from tests.runtime.test_session import same, talk
 
 FRAME = 0.08
 

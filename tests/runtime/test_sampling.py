@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.sampling import GREEDY, RowSettings, SamplingConfig, frame_keys, gumbel, penalise, sample
+from moshi_mlx.runtime.sampling import RowSettings, frame_keys, gumbel, penalise, sample
+from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 
 PROBABILITIES = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
 DRAWS = 4000

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from moshi_mlx.stages import called, mapped
+from moshi_mlx.runtime.pipeline import called, mapped
 
 BOTH = pytest.mark.parametrize("threaded", [False, True], ids=["inline", "threaded"])
 

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.delays import DelayLine
 from moshi_mlx.errors import SessionError
-from moshi_mlx.frame_step import Draw
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, silence
-from moshi_mlx.sampling import MAX_SEED, SamplingConfig, new_seed
+from moshi_mlx.runtime.delays import DelayLine
+from moshi_mlx.runtime.step import Draw
+from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig, new_seed
 from moshi_mlx.weights.lm_weights import parameter_bytes
 
 if TYPE_CHECKING:
-    from moshi_mlx.moshi import Moshi
+    from moshi_mlx.runtime.moshi import Moshi
 
 PREFILL_POSITIONS = 128  # at once: enough to be bound by arithmetic and not by reading the weights
 

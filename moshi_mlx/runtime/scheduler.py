@@ -19,16 +19,14 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from moshi_mlx.audio.frame_queue import FrameQueue
-from moshi_mlx.audio.lag import HeardFrame
-from moshi_mlx.audio.paced import PacedGovernor
-from moshi_mlx.engine import run
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.frames import FRAME_SECONDS, silence
-from moshi_mlx.queues import QueueClosed
-from moshi_mlx.sampling import SamplingConfig, new_seed
-from moshi_mlx.session import Batch, Generated, Reply, Session
-from moshi_mlx.stats import Stats
+from moshi_mlx.runtime.engine import run
+from moshi_mlx.runtime.flow import FrameQueue, HeardFrame, PacedGovernor
+from moshi_mlx.runtime.queues import QueueClosed
+from moshi_mlx.runtime.session import Batch, Generated, Reply, Session
+from moshi_mlx.runtime.stats import Stats
+from moshi_mlx.sampling_config import SamplingConfig, new_seed
 
 PATIENCE = 0.5 * FRAME_SECONDS  # seconds that a tick waits for those whose frame is not there yet
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from moshi_mlx.models.compiled import compiled
 from moshi_mlx.models.lm import Lm, LmState
-from moshi_mlx.sampling import GREEDY, Features, RowSettings, SamplingConfig, frame_keys, gumbel, penalise, sample
+from moshi_mlx.runtime.sampling import Features, RowSettings, frame_keys, gumbel, penalise, sample
+from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 
 
 @dataclass(frozen=True)

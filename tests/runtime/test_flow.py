@@ -6,9 +6,8 @@ from itertools import count
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.frame_queue import FrameQueue
-from moshi_mlx.audio.lag import LAG_LIMIT, HeardFrame, LagGovernor, is_silent, level
-from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, is_silent, level
+from moshi_mlx.runtime.flow import LAG_LIMIT, FrameQueue, HeardFrame, LagGovernor
 
 OVERHEAD = 0.18  # a frame, two devices of 40 ms, a cushion of 20 ms
 CODEC = 0.005  # seconds, each way

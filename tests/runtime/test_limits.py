@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import mlx.core as mx
 import pytest
 
-from moshi_mlx.realtime import CACHE_LIMIT, SWITCH_INTERVAL, WIRED_MARGIN, steady, wired_bytes
+from moshi_mlx.runtime.limits import CACHE_LIMIT, SWITCH_INTERVAL, WIRED_MARGIN, steady, wired_bytes
 
 
 def cache_limit() -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moshi_mlx.errors import AudioFileError
-from moshi_mlx.stats import Stats
+from moshi_mlx.runtime.stats import Stats
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.duplex import EchoCanceller

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from moshi_mlx.realtime import steady
-from moshi_mlx.session import Batch, Generated, Reply, Session
-from moshi_mlx.stages import called, mapped
-from moshi_mlx.stats import Stats
+from moshi_mlx.runtime.limits import steady
+from moshi_mlx.runtime.pipeline import called, mapped
+from moshi_mlx.runtime.session import Batch, Generated, Reply, Session
+from moshi_mlx.runtime.stats import Stats
 
 
 class Control(Enum):

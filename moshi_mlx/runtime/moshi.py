@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.places import DEFAULT_MODEL
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.frame_step import FrameStep
 from moshi_mlx.frames import silence
-from moshi_mlx.sampling import SamplingConfig
-from moshi_mlx.session import Batch, Session
+from moshi_mlx.runtime.session import Batch, Session
+from moshi_mlx.runtime.step import FrameStep
+from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.weights.lm_weights import widen_on_cpu
 from moshi_mlx.weights.progress import Progress
 

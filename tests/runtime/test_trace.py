@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio.file_stream import FileSource
-from moshi_mlx.engine import converse
 from moshi_mlx.errors import AudioFileError
-from moshi_mlx.moshi import Moshi
-from moshi_mlx.session import Reply
-from moshi_mlx.stats import Stats
-from moshi_mlx.trace import FLUSH_EVENTS, Trace, TracedEcho
+from moshi_mlx.runtime.engine import converse
+from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.stats import Stats
+from moshi_mlx.runtime.trace import FLUSH_EVENTS, Trace, TracedEcho
 
 
 class Nobody:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moshi_mlx.stats import LATELY, Stats
+from moshi_mlx.runtime.stats import LATELY, Stats
 
 
 def run(encode: float, generate: float, decode: float) -> Stats:

@@ -15,9 +15,9 @@ from moshi_mlx.errors import ConfigError, SessionError
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.moshi import Moshi, load
-from moshi_mlx.sampling import GREEDY, SamplingConfig
-from moshi_mlx.session import Generated, Reply, Session
+from moshi_mlx.runtime.moshi import Moshi, load
+from moshi_mlx.runtime.session import Generated, Reply, Session
+from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 
 
 def talk(session: Session, frames: np.ndarray) -> list[Reply]:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from moshi_mlx.engine import RESET, Control, converse
 from moshi_mlx.errors import CodecError, SessionError
-from moshi_mlx.moshi import Moshi
-from moshi_mlx.session import Generated, Reply
-from moshi_mlx.stats import Stats
-from tests.test_session import same, talk
+from moshi_mlx.runtime.engine import RESET, Control, converse
+from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.session import Generated, Reply
+from moshi_mlx.runtime.stats import Stats
+from tests.runtime.test_session import same, talk
 
 
 class Frames:

@@ -1,0 +1,183 @@
+"""Flow control: which frames the model gets, so that a conversation stays live though not all can be answered.
+
+A `FrameQueue` stands before the model. Its governor learns how long a frame takes and says which ones go unheard:
+`LagGovernor` where frames are answered as fast as the model can, `PacedGovernor` where they are answered at the
+pace of the audio.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from moshi_mlx.frames import FRAME_SECONDS
+from moshi_mlx.runtime.queues import BoundedQueue
+
+LAG_LIMIT = 0.4  # seconds from mouth to ear
+_AHEAD = 2  # frames handed over and not answered, at most: one in the model, one on its way through the codec
+_SMOOTHING = 0.5  # of the time a frame takes: half of it is the last frame's
+_SLOWEST = 2 * FRAME_SECONDS  # a single hiccup counts as no more than this
+_FORGOTTEN = 2.0  # seconds after which a frame without an answer is no longer waited for
+_PACED_AHEAD = 2  # frames on their way through the stages, at most, where answers come at the pace of the audio
+_BEHIND = 12  # frames, a second, during which one too many waits, before that is taken for lasting
+_QUEUE_FRAMES = 25  # 2 seconds; the governor drops long before
+
+
+class HeardFrame(NamedTuple):
+    """One frame of the microphone."""
+
+    pcm: np.ndarray  # (1920,) float32
+    captured: float  # time at which its last sample came, in seconds of the clock in use
+    silent: bool
+
+
+class LagGovernor:
+    """Says which frames to hand to the model and which to drop, so that answers keep within `limit` seconds.
+
+    It hears of every frame handed over (`taken`) and every answer (`answered`), learns from them how long a frame
+    takes (`pace`), and foresees when the next ones would be heard. When the model keeps up it drops nothing.
+    All times are seconds of one clock, given by the caller; `overhead` is what a frame costs besides waiting and
+    model: its own length, the devices, the cushion before the speaker.
+    """
+
+    def __init__(self, limit: float = LAG_LIMIT, overhead: float = FRAME_SECONDS) -> None:
+        self.limit = limit
+        self.overhead = overhead
+        self.pace = FRAME_SECONDS
+        self._unanswered: deque[tuple[float, float]] = deque()  # captured, taken
+        self._last_answer = 0.0
+
+    def taken(self, captured: float, now: float) -> None:
+        """A frame went to the model."""
+        self._unanswered.append((captured, now))
+
+    def answered(self, now: float) -> float:
+        """The oldest frame that was taken has its answer. Returns the seconds since it was captured."""
+        if not self._unanswered:
+            return 0.0
+        captured, _ = self._unanswered[0]
+        took = min(now - self._began(), _SLOWEST)
+        self.pace += _SMOOTHING * (took - self.pace)
+        self._unanswered.popleft()
+        self._last_answer = now
+        return now - captured
+
+    def may_take(self, frame: HeardFrame, now: float) -> bool:
+        """Whether to hand over this frame now, or to hold it back where it can still be dropped."""
+        if self._unanswered and now - self._unanswered[0][1] > _FORGOTTEN:
+            self._unanswered.clear()
+        return not self._unanswered or (
+            len(self._unanswered) < _AHEAD and self._lag(0, frame.captured, now) <= self.limit
+        )
+
+    def drop(self, waiting: Sequence[HeardFrame], now: float) -> int | None:
+        """Which of the waiting frames to drop, None for none: the oldest silent one first, then the oldest.
+
+        The newest is dropped only for another that is still in time, so that something is heard whatever happens.
+        """
+        last = len(waiting) - 1
+        if last < 1 or self._lag(last, waiting[last].captured, now) <= self.limit:
+            return None
+        silent = next((index for index, frame in enumerate(waiting) if frame.silent), 0)
+        if silent == last and self._lag(last - 1, waiting[last - 1].captured, now) > self.limit:
+            return 0
+        return silent
+
+    def _lag(self, before: int, captured: float, now: float) -> float:
+        """Seconds from capture to ear of a frame that has `before` others waiting before it."""
+        free = now  # when the model is free for the first that waits
+        if self._unanswered:
+            free = max(now, self._began() + self.pace) + (len(self._unanswered) - 1) * self.pace
+        return free + (before + 1) * self.pace - captured + self.overhead
+
+    def _began(self) -> float:
+        """When the work on the oldest unanswered frame began."""
+        return max(self._last_answer, self._unanswered[0][1])
+
+
+class PacedGovernor(LagGovernor):
+    """For frames that are answered at the pace of the audio, however fast the model is: no queue empties itself.
+
+    So delay that once came up (a network that stalled) stays, unless frames are dropped: silent ones.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._behind = 0  # frames that came while another waited
+
+    def answered(self, now: float) -> float:
+        since = super().answered(now)
+        self.pace = max(self.pace, FRAME_SECONDS)
+        return since
+
+    def may_take(self, frame: HeardFrame, now: float) -> bool:
+        # What is too late is dropped from the queue; a frame held back would count as missing.
+        return super().may_take(frame, now) or len(self._unanswered) < _PACED_AHEAD
+
+    def drop(self, waiting: Sequence[HeardFrame], now: float) -> int | None:
+        too_late = super().drop(waiting, now)
+        if too_late is not None:
+            return too_late
+        self._behind = self._behind + 1 if len(waiting) > 1 else 0
+        if len(waiting) > 2 or self._behind > _BEHIND:
+            return next((index for index, frame in enumerate(waiting) if frame.silent), None)
+        return None
+
+
+class FrameQueue(BoundedQueue[HeardFrame]):
+    """Frames for a model that must not fall behind: `governor` decides which ones it gets.
+
+    `answered` has to be called for every frame that was taken. clock: seconds. changed: as in `BoundedQueue`.
+    """
+
+    def __init__(
+        self,
+        governor: LagGovernor,
+        clock: Callable[[], float] = time.perf_counter,
+        changed: threading.Condition | None = None,
+    ) -> None:
+        super().__init__(_QUEUE_FRAMES, drop_oldest=True, changed=changed)
+        self._governor = governor
+        self._clock = clock
+
+    @property
+    def next_captured(self) -> float | None:
+        """When the frame was captured that can be taken now; None if none can."""
+        with self._changed:
+            return self._items[0].captured if self._ready() else None
+
+    def answered(self) -> float:
+        """The oldest frame that was taken has its answer. Returns the seconds since it was captured."""
+        with self._changed:
+            since = self._governor.answered(self._clock())
+            self._changed.notify_all()
+        return since
+
+    def clear(self) -> None:
+        """Begin: what came until now, while nobody listened, is forgotten and does not count as dropped."""
+        with self._changed:
+            self._items.clear()
+            self.dropped = 0
+
+    def _make_room(self, item: HeardFrame) -> bool:
+        super()._make_room(item)
+        waiting = [*self._items, item]
+        while (index := self._governor.drop(waiting, self._clock())) is not None:
+            if index == len(self._items):
+                return False
+            del waiting[index], self._items[index]
+            self.dropped += 1
+        return True
+
+    def _ready(self) -> bool:
+        return bool(self._items) and self._governor.may_take(self._items[0], self._clock())
+
+    def _take(self) -> HeardFrame:
+        frame = super()._take()
+        self._governor.taken(frame.captured, self._clock())
+        return frame
