@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from moshi_mlx.audio.echo import EchoControl
+from moshi_mlx.audio.echo.control import EchoControl
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 from tests.audio.echo_scene import PEAK, Scene, decibels, erle, estoi, fit, make_scene, run, seconds, talker
 

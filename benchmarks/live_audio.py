@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.audio.duplex import Duplex
-from moshi_mlx.audio.echo import EchoControl
+from moshi_mlx.audio.echo.control import EchoControl
 from moshi_mlx.audio.latency import LatencyProbe, Unheard
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.runtime.engine import converse

@@ -109,7 +109,7 @@ class RealTime:
 
     def open(self) -> None:
         from moshi_mlx.audio.duplex import Duplex
-        from moshi_mlx.audio.echo import EchoControl
+        from moshi_mlx.audio.echo.control import EchoControl
 
         self._duplex = Duplex("virtmic", "virtspk", EchoControl())
         self._stack.callback(self._duplex.close)

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from moshi_mlx.audio.doorbell import Doorbell
+from moshi_mlx.audio.echo.alignment import EchoPairs
 from moshi_mlx.audio.microphone import Microphone
-from moshi_mlx.audio.pairing import EchoPairs
 from moshi_mlx.audio.port import Port
 from moshi_mlx.audio.speaker import Speaker
+from moshi_mlx.audio.wakeup import Doorbell
 from moshi_mlx.audio.watchdog import DeviceEvent, Watchdog
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, is_silent, level, silence
 from moshi_mlx.runtime.flow import LAG_LIMIT, FrameQueue, HeardFrame, LagGovernor

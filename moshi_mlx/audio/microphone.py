@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from moshi_mlx.audio.doorbell import Doorbell
 from moshi_mlx.audio.resampling import StreamResampler
 from moshi_mlx.audio.sample_ring import SampleRing
+from moshi_mlx.audio.wakeup import Doorbell
 from moshi_mlx.frames import SAMPLE_RATE
 
 _RING_SECONDS = 2

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moshi_mlx.audio.devices import leave_to_the_system, look_again
-from moshi_mlx.audio.doorbell import Doorbell
 from moshi_mlx.audio.port import RETRY, STEADY, Port
+from moshi_mlx.audio.wakeup import Doorbell
 from moshi_mlx.errors import AudioDeviceError
 
 STALL = 0.6  # seconds without a callback, after which a device counts as gone

@@ -17,7 +17,7 @@ from moshi_mlx.errors import DownloadError
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.duplex import Duplex
-    from moshi_mlx.audio.echo import EchoControl
+    from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.cli.dashboard import Figures
     from moshi_mlx.live import Live
@@ -110,7 +110,7 @@ def loaded(setup: Setup, screen: Screen) -> tuple[EchoControl, Checkpoint, Moshi
     from dataclasses import replace
 
     from moshi_mlx.audio.devices import choose
-    from moshi_mlx.audio.echo import EchoControl
+    from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.runtime.moshi import assemble
 
     choose("input", setup.devices.get("input"))

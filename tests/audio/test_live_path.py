@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio.duplex import Duplex
-from moshi_mlx.audio.echo import EchoControl
+from moshi_mlx.audio.echo.control import EchoControl
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.session import Reply
 from tests.repeating import Repeating

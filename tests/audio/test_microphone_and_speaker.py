@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.doorbell import Doorbell
 from moshi_mlx.audio.microphone import Microphone
 from moshi_mlx.audio.speaker import Speaker
+from moshi_mlx.audio.wakeup import Doorbell
 from moshi_mlx.frames import FRAME_SECONDS, SAMPLE_RATE
 
 BLOCKS = [480, 1, 7, 333, 1023, 960, 2, 4096]

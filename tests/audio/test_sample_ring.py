@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.doorbell import Doorbell
 from moshi_mlx.audio.sample_ring import SampleRing
+from moshi_mlx.audio.wakeup import Doorbell
 
 
 @pytest.mark.parametrize("blocks", [[480] * 20, [1, 7, 1023, 480, 2, 333] * 5])

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from moshi_mlx.audio.echo import EchoControl, EchoState
+from moshi_mlx.audio.echo.control import EchoControl, EchoState
 from moshi_mlx.cli.dashboard import Figures
 from moshi_mlx.cli.screen import PUSHED, Screen
 from moshi_mlx.runtime.session import Reply

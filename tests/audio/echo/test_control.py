@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.echo import ECHO_MODES, EchoControl
+from moshi_mlx.audio.echo.control import ECHO_MODES, EchoControl
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
 from tests.audio.echo_scene import Scene, decibels, erle, estoi, make_scene, run, seconds, talker

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.echo_finder import EchoFinder
+from moshi_mlx.audio.echo.detector import EchoFinder
 from moshi_mlx.frames import FRAME_SAMPLES
 from tests.audio.echo_scene import Scene, make_scene, talker
 

@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from moshi_mlx.audio.echo_finder import EchoFinder
-from moshi_mlx.audio.echo_kalman import QUIET, TAIL, LinearEchoCanceller, finite
-from moshi_mlx.audio.echo_webrtc import DELAY, WebrtcEchoCanceller
+from moshi_mlx.audio.echo.detector import EchoFinder
+from moshi_mlx.audio.echo.kalman import QUIET, TAIL, LinearEchoCanceller, finite
+from moshi_mlx.audio.echo.webrtc import DELAY, WebrtcEchoCanceller
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import SAMPLE_RATE
 

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.echo_kalman import BLOCK, TAIL, LinearEchoCanceller, taps
+from moshi_mlx.audio.echo.kalman import BLOCK, TAIL, LinearEchoCanceller, taps
 from moshi_mlx.frames import SAMPLE_RATE
 from tests.audio.echo_scene import (
     Scene,
