@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from aiohttp import WSCloseCode, web
 
-from moshi_mlx.web import wire
+from moshi_mlx.wire import messages as wire
 
 
 class ChatSocket(web.WebSocketResponse):

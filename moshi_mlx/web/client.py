@@ -16,11 +16,11 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from moshi_mlx.errors import MoshiError, ProtocolError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.scheduler import Member
-from moshi_mlx.web import wire
 from moshi_mlx.web.events import event
 from moshi_mlx.web.intake import Intake
 from moshi_mlx.web.model import Model, Phase
 from moshi_mlx.web.settings import read_query
+from moshi_mlx.wire import messages as wire
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply
@@ -317,6 +317,6 @@ def make_wire(pcm: bool) -> wire.AudioWire:
     """How a client's audio is written."""
     if pcm:
         return wire.PcmWire()
-    from moshi_mlx.web.opus import OpusWire
+    from moshi_mlx.wire.opus import OpusWire
 
     return OpusWire()

@@ -7,7 +7,7 @@ import sphn
 
 from moshi_mlx.errors import ProtocolError
 from moshi_mlx.frames import SAMPLE_RATE
-from moshi_mlx.web.ogg import OggPackets, make_page
+from moshi_mlx.wire.ogg import OggPackets, make_page
 
 MAX_SECONDS = 4.0  # of audio in one message; a few bytes can hold hours of it
 _HEADERS = (b"OpusHead", b"OpusTags")

@@ -9,8 +9,8 @@ import pytest
 import sphn
 
 from moshi_mlx.errors import ProtocolError
-from moshi_mlx.web.ogg import HEADER, MAGIC, OggPackets, checksum, make_page
-from moshi_mlx.web.opus import OpusWire
+from moshi_mlx.wire.ogg import HEADER, MAGIC, OggPackets, checksum, make_page
+from moshi_mlx.wire.opus import OpusWire
 
 
 @pytest.fixture(scope="module")
