@@ -17,8 +17,8 @@ from moshi_mlx.audio.files import read_audio
 from moshi_mlx.bench.report import table
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint import nano
+from moshi_mlx.conversation.trimming import Refresher
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
-from moshi_mlx.refresh import Refresher
 from moshi_mlx.runtime.moshi import Moshi, load
 
 PAUSE = 3.0, 5.0  # seconds after a question, its answer included

@@ -28,9 +28,9 @@ from moshi_mlx.audio.files import read_audio
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
+from moshi_mlx.conversation.control import Live
+from moshi_mlx.conversation.trimming import Refresher
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, split_frames
-from moshi_mlx.live import Live
-from moshi_mlx.refresh import Refresher
 from moshi_mlx.runtime.moshi import load
 from moshi_mlx.runtime.session import Reply
 

@@ -16,13 +16,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.recorder import Recorder
 from moshi_mlx.checkpoint.random_checkpoint import TINY
+from moshi_mlx.conversation.control import Live
+from moshi_mlx.conversation.recorder import Recorder
+from moshi_mlx.conversation.trimming import Refresher
 from moshi_mlx.frames import FRAME_RATE
-from moshi_mlx.live import Live
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.refresh import Refresher
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.session import Reply
 

@@ -43,10 +43,10 @@ def demo(
     except OSError as error:
         raise AudioFileError(f"cannot make {folder}: {error.strerror or error}") from error
 
-    from moshi_mlx import timeline
     from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink
     from moshi_mlx.audio.files import read_audio
     from moshi_mlx.cli.transcript import Transcript
+    from moshi_mlx.conversation import timeline
     from moshi_mlx.runtime.engine import converse
     from moshi_mlx.runtime.moshi import load
 

@@ -14,15 +14,15 @@ from moshi_mlx.cli.screen import Screen
 from moshi_mlx.cli.talk import Setup, loaded
 
 if TYPE_CHECKING:
-    from moshi_mlx.audio.latency import Ladder
+    from moshi_mlx.conversation.latency import Ladder
 
 
 def measure_latency(setup: Setup, *, as_json: bool = False, quiet: bool = False) -> None:
     """Run a conversation in which clicks take the place of Moshi's voice, and print what became of them."""
     from moshi_mlx.audio.devices import own_stderr
     from moshi_mlx.audio.duplex import Duplex
-    from moshi_mlx.audio.latency import CLICKS, LatencyProbe, Unheard
     from moshi_mlx.cli.transcript import JsonLines
+    from moshi_mlx.conversation.latency import CLICKS, LatencyProbe, Unheard
     from moshi_mlx.runtime.engine import converse
     from moshi_mlx.runtime.stats import Stats
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.cli.dashboard import Figures
-    from moshi_mlx.live import Live
+    from moshi_mlx.conversation.control import Live
     from moshi_mlx.runtime.stats import Stats
 
 STATES = {  # what is said of a state

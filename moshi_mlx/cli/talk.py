@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.cli.dashboard import Figures
-    from moshi_mlx.live import Live
+    from moshi_mlx.conversation.control import Live
     from moshi_mlx.runtime.moshi import Moshi
     from moshi_mlx.sampling_config import SamplingConfig
 
@@ -55,10 +55,10 @@ def talk(
     """Talk until the person quits, and report on it. The microphone opens when all is warm."""
     from moshi_mlx.audio.devices import own_stderr
     from moshi_mlx.audio.duplex import Duplex
-    from moshi_mlx.audio.recorder import Recorder, check_folder
     from moshi_mlx.cli.changes import Changes
-    from moshi_mlx.live import Live
-    from moshi_mlx.refresh import KEPT_SECONDS, Refresher
+    from moshi_mlx.conversation.control import Live
+    from moshi_mlx.conversation.recorder import Recorder, check_folder
+    from moshi_mlx.conversation.trimming import KEPT_SECONDS, Refresher
     from moshi_mlx.runtime.trace import Trace, TracedEcho
 
     with ExitStack() as stack:

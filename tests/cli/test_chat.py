@@ -20,9 +20,9 @@ import pytest
 import soundfile
 
 from moshi_mlx.audio.files import read_audio
-from moshi_mlx.audio.latency import Ladder, Rung
 from moshi_mlx.checkpoint.nano import FOLDER, RECORDING, captions
 from moshi_mlx.cli.latency import ladder_text
+from moshi_mlx.conversation.latency import Ladder, Rung
 from tests.audio.talking import SOME, found
 from tests.cli.conftest import Done
 from tests.sound_card import SoundCard, sound_card

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio.duplex import DuplexStatus
-from moshi_mlx.audio.latency import CLICK, Ladder, LatencyProbe, Unheard, find_click
+from moshi_mlx.conversation.latency import CLICK, Ladder, LatencyProbe, Unheard, find_click
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.stats import Stats

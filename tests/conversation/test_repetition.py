@@ -1,6 +1,6 @@
 """A loop is noticed when its words come the third time, and nothing else is."""
 
-from moshi_mlx.loops import RECENT, LoopDetector
+from moshi_mlx.conversation.repetition import RECENT, LoopDetector
 
 SENTENCE = " so I said to him that"
 

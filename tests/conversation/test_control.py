@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from moshi_mlx.audio.recorder import Recorder
+from moshi_mlx.conversation.control import Live
+from moshi_mlx.conversation.recorder import Recorder
+from moshi_mlx.conversation.trimming import Refresher
 from moshi_mlx.errors import AudioDeviceError
-from moshi_mlx.live import Live
-from moshi_mlx.refresh import Refresher
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.trace import Trace

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moshi_mlx.conversation.timeline import Track, draw, save
 from moshi_mlx.errors import AudioFileError
-from moshi_mlx.timeline import Track, draw, save
 
 SVG = "{http://www.w3.org/2000/svg}"
 

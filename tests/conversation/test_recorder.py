@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from moshi_mlx.audio.recorder import FLUSH_FRAMES, GrowingWav, Recorder, check_folder
+from moshi_mlx.conversation.recorder import FLUSH_FRAMES, GrowingWav, Recorder, check_folder
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.runtime.engine import RESET
 from moshi_mlx.runtime.session import Reply

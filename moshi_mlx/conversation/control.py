@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from moshi_mlx.audio.file_stream import Tee
-from moshi_mlx.loops import LoopDetector
+from moshi_mlx.conversation.repetition import LoopDetector
 from moshi_mlx.runtime.engine import REFRESH, RESET, Control, Sink, converse
 from moshi_mlx.runtime.stats import Stats
 
 if TYPE_CHECKING:
-    from moshi_mlx.audio.recorder import Recorder
-    from moshi_mlx.refresh import Refresher
+    from moshi_mlx.conversation.recorder import Recorder
+    from moshi_mlx.conversation.trimming import Refresher
     from moshi_mlx.runtime.session import Reply, Session
     from moshi_mlx.runtime.trace import Trace
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY
+from moshi_mlx.conversation.trimming import PAUSE_FRAMES, Refresher
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import FRAME_SECONDS
-from moshi_mlx.refresh import PAUSE_FRAMES, Refresher
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.session import Generated, Reply, Session
 
