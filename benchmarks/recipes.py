@@ -30,13 +30,13 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.codec.base import Codec
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.planning.planner import size_of
-from moshi_mlx.quantize.calibrate import Importance, calibrate, importance
-from moshi_mlx.quantize.candidates import apply_recipe, dense_twin
-from moshi_mlx.quantize.conversations import Conversation, hear, talk
-from moshi_mlx.quantize.metrics import Bootstrap, Differences
-from moshi_mlx.quantize.quality import Measured, Quality, figures
+from moshi_mlx.quality.calibrate import Importance, calibrate, importance
+from moshi_mlx.quality.candidates import apply_recipe, dense_twin
+from moshi_mlx.quality.conversations import Conversation, hear, talk
+from moshi_mlx.quality.evaluator import Measured, Quality, figures
+from moshi_mlx.quality.metrics import Bootstrap, Differences
+from moshi_mlx.quality.search import choose, measure, prices
 from moshi_mlx.quantize.recipes import RECIPES, Recipe
-from moshi_mlx.quantize.search import choose, measure, prices
 from moshi_mlx.weights.lm_weights import parameter_bytes, widen_on_cpu
 from moshi_mlx.weights.scheme import Scheme
 

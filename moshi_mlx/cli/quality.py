@@ -12,8 +12,8 @@ import typer
 from moshi_mlx.cli import options
 
 if TYPE_CHECKING:
-    from moshi_mlx.quantize.candidates import Candidate
-    from moshi_mlx.quantize.quality import Quality
+    from moshi_mlx.quality.candidates import Candidate
+    from moshi_mlx.quality.evaluator import Quality
 
 
 def quality(
@@ -56,7 +56,7 @@ def quality(
     applied to REFERENCE's own weights, in memory. No network is needed for: moshi-mlx quality nano q8 q4 kv8
     """
     from moshi_mlx.pictures import check_plot
-    from moshi_mlx.quantize.quality_report import draw, quality_text
+    from moshi_mlx.quality.report import draw, quality_text
 
     if plot:
         check_plot(plot)
@@ -64,8 +64,8 @@ def quality(
     from moshi_mlx.bench.scene import scene
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.checkpoint.nano import RECORDING
-    from moshi_mlx.quantize.candidates import find_candidate, parse_candidate
-    from moshi_mlx.quantize.quality import Judge, steps_to_judge
+    from moshi_mlx.quality.candidates import find_candidate, parse_candidate
+    from moshi_mlx.quality.evaluator import Judge, steps_to_judge
 
     wanted = [parse_candidate(text) for text in candidates]
     recordings = [read_audio(path).pcm for path in audio or [RECORDING]]
@@ -94,8 +94,8 @@ def quality(
 
 
 def _fill_cards(reference: str, candidates: "list[Candidate]", qualities: "list[Quality]") -> None:
+    from moshi_mlx.quality.report import card_figures
     from moshi_mlx.quantize.card import add_quality
-    from moshi_mlx.quantize.quality_report import card_figures
 
     for candidate, one in zip(candidates, qualities, strict=True):
         if candidate.folder:

@@ -108,7 +108,7 @@ def quantize(
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.checkpoint.hub import parse_repo
     from moshi_mlx.checkpoint.hub import upload as put
-    from moshi_mlx.quantize.budget import parse_bytes
+    from moshi_mlx.quality.budget import parse_bytes
     from moshi_mlx.quantize.folder import check_free, make_checkpoint
     from moshi_mlx.quantize.lora import find_lora
     from moshi_mlx.quantize.source import dense_shapes
@@ -187,7 +187,7 @@ def _study(
     from moshi_mlx.audio.files import read_audio
     from moshi_mlx.checkpoint.nano import RECORDING
     from moshi_mlx.cli.quality import bar
-    from moshi_mlx.quantize.budget import Studied, steps_to_study
+    from moshi_mlx.quality.budget import Studied, steps_to_study
 
     recordings = [read_audio(path).pcm for path in audio or [RECORDING]]
     with bar("listening", steps_to_study(recordings), quiet) as advance:

@@ -11,14 +11,12 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize import search as searching
-from moshi_mlx.quantize.budget import parse_bytes
-from moshi_mlx.quantize.candidates import apply_recipe
-from moshi_mlx.quantize.conversations import Conversation
-from moshi_mlx.quantize.convert import quantize_lm
-from moshi_mlx.quantize.quality import Measured
-from moshi_mlx.quantize.recipes import Recipe, parse_recipe
-from moshi_mlx.quantize.search import (
+from moshi_mlx.quality import search as searching
+from moshi_mlx.quality.budget import parse_bytes
+from moshi_mlx.quality.candidates import apply_recipe
+from moshi_mlx.quality.conversations import Conversation
+from moshi_mlx.quality.evaluator import Measured
+from moshi_mlx.quality.search import (
     PROBES,
     Group,
     Price,
@@ -31,6 +29,8 @@ from moshi_mlx.quantize.search import (
     search,
     steps_to_search,
 )
+from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.recipes import Recipe, parse_recipe
 from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
 from moshi_mlx.weights.scheme import Scheme
 

@@ -18,8 +18,8 @@ from mlx.utils import tree_unflatten
 
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.conversations import Conversation
-from moshi_mlx.quantize.quality import Measured
+from moshi_mlx.quality.conversations import Conversation
+from moshi_mlx.quality.evaluator import Measured
 from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.weights.lm_weights import parameter_bytes, parameters, widen_on_cpu
 from moshi_mlx.weights.scheme import Scheme

@@ -21,10 +21,10 @@ from moshi_mlx.machine import APPLE_BANDWIDTH
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.planning.planner import frame_ms, size_of
-from moshi_mlx.quantize.candidates import Candidate, dense_twin, load_candidate
-from moshi_mlx.quantize.conversations import Conversation, hear, talk
-from moshi_mlx.quantize.metrics import Bootstrap, Differences, Estimate, Sampler, compare
-from moshi_mlx.quantize.predictions import Prediction, predict
+from moshi_mlx.quality.candidates import Candidate, dense_twin, load_candidate
+from moshi_mlx.quality.conversations import Conversation, hear, talk
+from moshi_mlx.quality.metrics import Bootstrap, Differences, Estimate, Sampler, compare
+from moshi_mlx.quality.predictions import Prediction, predict
 from moshi_mlx.runtime.sampling import RowSettings, drawable
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.weights.lm_weights import parameter_bytes, widen_on_cpu

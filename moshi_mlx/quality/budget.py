@@ -11,11 +11,11 @@ import numpy as np
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.quantize.calibrate import importance
-from moshi_mlx.quantize.conversations import Conversation, hear, talk
-from moshi_mlx.quantize.quality import LEAD, TAIL
+from moshi_mlx.quality.calibrate import importance
+from moshi_mlx.quality.conversations import Conversation, hear, talk
+from moshi_mlx.quality.evaluator import LEAD, TAIL
+from moshi_mlx.quality.search import search, steps_to_search
 from moshi_mlx.quantize.recipes import Recipe
-from moshi_mlx.quantize.search import search, steps_to_search
 from moshi_mlx.weights.lm_weights import recast
 
 _UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 1}

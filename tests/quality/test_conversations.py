@@ -7,9 +7,9 @@ import pytest
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize import predictions
-from moshi_mlx.quantize.conversations import Conversation, hear, talk
-from moshi_mlx.quantize.predictions import predict
+from moshi_mlx.quality import predictions
+from moshi_mlx.quality.conversations import Conversation, hear, talk
+from moshi_mlx.quality.predictions import predict
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from moshi_mlx.quantize.metrics import Bootstrap, Differences, compare
-from moshi_mlx.quantize.predictions import Prediction
+from moshi_mlx.quality.metrics import Bootstrap, Differences, compare
+from moshi_mlx.quality.predictions import Prediction
 
 
 def random_prediction(seed: int, steps: int = 6, vocabularies: tuple[int, ...] = (5, 9, 9)) -> Prediction:

@@ -14,9 +14,9 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.quantize.candidates import Candidate, apply_recipe, dense_twin, find_candidate, parse_candidate
-from moshi_mlx.quantize.predictions import predict
-from moshi_mlx.quantize.quality import Judge, Quality, bandwidths, sampler, steps_to_judge
+from moshi_mlx.quality.candidates import Candidate, apply_recipe, dense_twin, find_candidate, parse_candidate
+from moshi_mlx.quality.evaluator import Judge, Quality, bandwidths, sampler, steps_to_judge
+from moshi_mlx.quality.predictions import predict
 from moshi_mlx.quantize.recipes import Recipe, parse_recipe
 from moshi_mlx.runtime.sampling import RowSettings, gumbel, sample
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
@@ -136,7 +136,7 @@ def test_probabilities_are_how_often_the_sampler_draws() -> None:
 @pytest.mark.parametrize("scheme", [Scheme(4, 32), Scheme(5, 64), Scheme(4, 32, "mxfp4")], ids=str)
 def test_a_dense_twin_predicts_what_the_quantized_model_does(folder: Path, scheme: Scheme) -> None:
     lm, random = Checkpoint.resolve(folder).load_lm(), np.random.RandomState(0)
-    from moshi_mlx.quantize.conversations import Conversation
+    from moshi_mlx.quality.conversations import Conversation
 
     conversation = Conversation(random.randint(0, 64, (9, 8)), random.randint(0, 64, (9, 9)))
     apply_recipe(lm, Recipe("all", scheme))

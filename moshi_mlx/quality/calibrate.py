@@ -11,9 +11,9 @@ from mlx.utils import tree_unflatten
 
 from moshi_mlx.models.embedding import QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.conversations import Conversation
+from moshi_mlx.quality.conversations import Conversation
+from moshi_mlx.quality.predictions import predict
 from moshi_mlx.quantize.levels import calibrated
-from moshi_mlx.quantize.predictions import predict
 from moshi_mlx.weights.scheme import Scheme
 
 Importance = Mapping[str, np.ndarray]

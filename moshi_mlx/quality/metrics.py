@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from moshi_mlx.quantize.predictions import Prediction
+from moshi_mlx.quality.predictions import Prediction
 
 BLOCK = 25  # steps, 2 s: neighbours belong to the same words
 ROUNDS = 1000

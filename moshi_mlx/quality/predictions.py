@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.models.lm import Lm, LmState
-from moshi_mlx.quantize.conversations import Conversation
+from moshi_mlx.quality.conversations import Conversation
 
 POSITIONS = 256  # at once: bound by arithmetic and not by reading the weights
 

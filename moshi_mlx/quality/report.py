@@ -7,8 +7,8 @@ from pathlib import Path
 
 from moshi_mlx.bench.report import table
 from moshi_mlx.pictures import save_plot
-from moshi_mlx.quantize.metrics import Estimate
-from moshi_mlx.quantize.quality import Quality
+from moshi_mlx.quality.evaluator import Quality
+from moshi_mlx.quality.metrics import Estimate
 
 CHIPS = ("M1", "M2", "M3", "M4", "M5", "M1 Pro", "M2 Pro", "M3 Pro", "M4 Pro", "M4 Max")
 """Whose frame times are shown; JSON has them all."""
