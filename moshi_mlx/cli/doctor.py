@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from moshi_mlx.cli.doctor_report import Facts, Finding, facts_json, findings, page
+from moshi_mlx.doctor.report import Facts, Finding, facts_json, findings, page
 
 KINDS = ("q8", "q4", "bf16")  # of Kyutai's repositories, the one to prefer first: bf16 is twice the bytes of q8
 VOICES = ("moshiko", "moshika")
@@ -33,7 +33,7 @@ def doctor(
 
     Exit code 0 if a conversation is possible: everything needed works and some model fits the memory; else 1.
     """
-    from moshi_mlx.installation import try_model
+    from moshi_mlx.doctor.probe import try_model
     from moshi_mlx.planning.planner import BITS_PER_WEIGHT, ModelSize, plan, size_of
 
     facts = gather()
@@ -60,7 +60,7 @@ def doctor(
 
 def gather() -> Facts:
     """Ask everything there is to ask; takes a few seconds."""
-    from moshi_mlx import installation
+    from moshi_mlx.doctor import probe as installation
     from moshi_mlx.machine import this_machine
 
     machine = this_machine()

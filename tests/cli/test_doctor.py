@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from moshi_mlx.cli import doctor as command
-from moshi_mlx.cli.doctor_report import Facts, Finding, findings, page
-from moshi_mlx.installation import PACKAGES, Trial
+from moshi_mlx.doctor.probe import PACKAGES, Trial
+from moshi_mlx.doctor.report import Facts, Finding, findings, page
 from moshi_mlx.machine import Machine
 from moshi_mlx.planning.planner import Budget, ModelSize, plan
 from tests.cli.conftest import Done

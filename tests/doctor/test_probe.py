@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from moshi_mlx import installation
-from moshi_mlx.installation import Trial, try_audio, try_mlx, try_model
+from moshi_mlx.doctor import probe as installation
+from moshi_mlx.doctor.probe import Trial, try_audio, try_mlx, try_model
 from tests.hub_stub import fill_cache
 
 METALLIB = (
@@ -159,7 +159,7 @@ def test_kyutais_package_in_this_ones_place_is_noticed(monkeypatch: pytest.Monke
 
 def test_the_cache_is_read_and_the_hub_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = (
-        "from moshi_mlx.installation import cached_models, free_disk\n"
+        "from moshi_mlx.doctor.probe import cached_models, free_disk\n"
         "print(cached_models({'moshiko-q4': 'kyutai/moshiko-mlx-q4', 'moshiko-q8': 'kyutai/moshiko-mlx-q8'}))\n"
         "print(free_disk()[0], free_disk()[1] > 0)\n"
     )

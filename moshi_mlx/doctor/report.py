@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.installation import PACKAGES, REQUIRED, Trial
+from moshi_mlx.doctor.probe import PACKAGES, REQUIRED, Trial
 from moshi_mlx.machine import Machine, bandwidth
 from moshi_mlx.planning.planner import GOOD_MS, THIN_MS, Budget, Entry, Plan, as_json
 from moshi_mlx.version import __version__

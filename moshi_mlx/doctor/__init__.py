@@ -1,0 +1,1 @@
+"""What a machine is, what is installed on it, whether it works, and which models suit it; works without MLX."""
