@@ -24,7 +24,7 @@ from moshi_mlx.wire import messages as wire
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply
-    from moshi_mlx.web.seats import Seats
+    from moshi_mlx.web.admission import Seats
 
 
 @dataclass(frozen=True)

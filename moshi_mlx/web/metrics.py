@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from moshi_mlx.web.admission import Seats
     from moshi_mlx.web.client import Client
     from moshi_mlx.web.model import Model
-    from moshi_mlx.web.seats import Seats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _QUANTILES = (0.5, 0.95, 0.99)

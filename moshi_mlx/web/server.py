@@ -14,12 +14,12 @@ from moshi_mlx.errors import MoshiError, ServerError
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
+from moshi_mlx.web.admission import Seats
 from moshi_mlx.web.chat_socket import ChatSocket
 from moshi_mlx.web.client import Client, Limits
 from moshi_mlx.web.events import event, http_logger
 from moshi_mlx.web.metrics import CONTENT_TYPE, Totals, render
 from moshi_mlx.web.model import Model, Phase, Progress
-from moshi_mlx.web.seats import Seats
 from moshi_mlx.web.settings import describe, read_query
 
 if TYPE_CHECKING:
