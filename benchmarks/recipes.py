@@ -24,7 +24,6 @@ import numpy as np
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.bench.scene import scene
-from moshi_mlx.bench.traffic import weight_bytes
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.codec.base import Codec
@@ -37,7 +36,7 @@ from moshi_mlx.quality.evaluator import Measured, Quality, figures
 from moshi_mlx.quality.metrics import Bootstrap, Differences
 from moshi_mlx.quality.search import choose, measure, prices
 from moshi_mlx.quantize.recipes import RECIPES, Recipe
-from moshi_mlx.weights.lm_weights import parameter_bytes, widen_on_cpu
+from moshi_mlx.weights.lm_weights import parameter_bytes, weight_bytes, widen_on_cpu
 from moshi_mlx.weights.scheme import Scheme
 
 SEARCH_VOICES, JUDGE_VOICES = ("kal", "awb"), ("rms", "kal16")

@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moshi_mlx.audio.echo.alignment import EchoPairs
+from moshi_mlx.audio.echo.control import EchoCanceller
 from moshi_mlx.audio.microphone import Microphone
 from moshi_mlx.audio.port import Port
 from moshi_mlx.audio.speaker import Speaker
@@ -35,18 +36,6 @@ PERMISSION_SECONDS = 2.0  # of digital silence from the start: a microphone that
 DEAD_SECONDS = 5.0  # of digital silence later: a device may have lost its source; opening it again helps or tells
 DEVICE_BUDGET = 0.1  # seconds of the devices' own delay that count for the limit; a wireless headset has more
 _SLOW = 10  # frames in a row that took longer than they last, before the model is called slow
-
-
-class EchoCanceller(Protocol):
-    """Takes the speaker's sound out of the microphone's."""
-
-    def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
-        """near, far: (1920,) float32 at 24 kHz, heard and played at the same time. Returns (1920,) float32."""
-        ...
-
-    def reset(self) -> None:
-        """The devices have changed: forget what was learnt. Called on the thread of `process`."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.models.compiled import compiled
-from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.sampling import RowSettings, frame_keys, gumbel, sample
-from moshi_mlx.runtime.session import Session
+from moshi_mlx.runtime.session import Model, Session
 
 
 @dataclass
@@ -58,7 +57,7 @@ def measure_parts(sessions: list[Session], frames: int) -> Parts:
     return parts
 
 
-def _draws(moshi: Moshi, rows: int) -> Callable[[], None]:
+def _draws(moshi: Model, rows: int) -> Callable[[], None]:
     """All draws of one frame, from logits that mean nothing."""
     config = moshi.lm.config
     text = RowSettings([moshi.sampling] * rows, "text", config.text_card)

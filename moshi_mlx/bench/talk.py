@@ -51,11 +51,11 @@ class NoWords:
     def stream(self) -> NoWords:
         return self
 
-    def push(self, token: int) -> str:
+    def push(self, id: int, /) -> str:
         return ""
 
 
 def wordless(lm: Lm, codec: Codec | None = None, kv_bits: int | None = None) -> Moshi:
     """The parts of a conversation around a model that nobody trained. codec: none unless given."""
     codec = codec or NoCodec(lm.config.codebooks, lm.config.card)
-    return Moshi(lm, codec, NoWords(), kv_bits=kv_bits)  # type: ignore[arg-type]
+    return Moshi(lm, codec, NoWords(), kv_bits=kv_bits)

@@ -8,10 +8,8 @@ import mlx.core as mx
 
 from moshi_mlx.bench.shapes import skeleton
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.embedding import Embedding, QuantizedEmbedding
-from moshi_mlx.models.lm import Lm
 from moshi_mlx.weights.key_map import mlx_source
-from moshi_mlx.weights.lm_weights import parameters
+from moshi_mlx.weights.lm_weights import parameters, weight_bytes
 
 
 @dataclass(frozen=True)
@@ -41,19 +39,6 @@ def key_value_cells(config: LmConfig) -> int:
     """Numbers that one position keeps in all layers of the temporal transformer."""
     transformer = config.transformer
     return 2 * transformer.num_layers * transformer.num_kv_heads * transformer.head_dim
-
-
-def weight_bytes(lm: Lm, batch: int = 1) -> int:
-    """Bytes of weights read per frame: of a table only the rows looked up, of anything else all.
-
-    Every step of the depth transformer reads its weights, also those it shares with another step.
-    """
-    tables = {path for path, layer in lm.named_modules() if isinstance(layer, Embedding | QuantizedEmbedding)}
-    total = 0
-    for name, array in parameters(lm).items():
-        rows = array.shape[0]
-        total += array.nbytes * batch // rows if name.rpartition(".")[0] in tables else array.nbytes
-    return total
 
 
 def parameter_bytes(config: LmConfig, kind: str) -> int:

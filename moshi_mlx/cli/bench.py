@@ -105,8 +105,7 @@ def bench(
         )
         _show(report, counts_text(report["counts"]), as_json)
         return
-    from moshi_mlx.bench.plot import plot as draw
-    from moshi_mlx.pictures import check_plot
+    from moshi_mlx.cli.plots import check_plot, plot_frame_times
 
     if plot:
         check_plot(plot)
@@ -124,7 +123,7 @@ def bench(
         offline=offline,
     )
     if plot:
-        draw(report, plot)
+        plot_frame_times(report, plot)
     _show(report, run_text(report), as_json)
 
 

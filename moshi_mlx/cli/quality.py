@@ -55,8 +55,8 @@ def quality(
     same likeliest token, perplexity, for the text and each codebook, with confidence intervals. A recipe is
     applied to REFERENCE's own weights, in memory. No network is needed for: moshi-mlx quality nano q8 q4 kv8
     """
-    from moshi_mlx.pictures import check_plot
-    from moshi_mlx.quality.report import draw, quality_text
+    from moshi_mlx.cli.plots import check_plot, plot_qualities
+    from moshi_mlx.cli.quality_report import quality_text
 
     if plot:
         check_plot(plot)
@@ -76,7 +76,7 @@ def quality(
         judge = Judge(checkpoint, recordings, seed, codec=codec, advance=advance)
         qualities = [judge.judge(candidate, offline) for candidate in wanted]
     if plot:
-        draw(plot, reference, qualities)
+        plot_qualities(plot, reference, qualities)
     if card:
         _fill_cards(reference, wanted, qualities)
     if as_json:
@@ -94,7 +94,7 @@ def quality(
 
 
 def _fill_cards(reference: str, candidates: "list[Candidate]", qualities: "list[Quality]") -> None:
-    from moshi_mlx.quality.report import card_figures
+    from moshi_mlx.cli.quality_report import card_figures
     from moshi_mlx.quantize.card import add_quality
 
     for candidate, one in zip(candidates, qualities, strict=True):

@@ -55,11 +55,12 @@ def talk(
     """Talk until the person quits, and report on it. The microphone opens when all is warm."""
     from moshi_mlx.audio.devices import own_stderr
     from moshi_mlx.audio.duplex import Duplex
+    from moshi_mlx.audio.echo.control import TracedEcho
     from moshi_mlx.cli.changes import Changes
     from moshi_mlx.conversation.control import Live
     from moshi_mlx.conversation.recorder import Recorder, check_folder
     from moshi_mlx.conversation.trimming import KEPT_SECONDS, Refresher
-    from moshi_mlx.runtime.trace import Trace, TracedEcho
+    from moshi_mlx.runtime.trace import Trace
 
     with ExitStack() as stack:
         screen = Screen(as_json, quiet, stack.enter_context(own_stderr()))

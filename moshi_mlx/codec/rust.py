@@ -4,7 +4,7 @@ What rustymimi 0.4.1 is like decides how it is used. A step lets other threads r
 interpreter for up to a second, and one object serves one thread at a time. It never drops old keys and values
 (62.5 KB a frame in each direction) and fails at the frame its tables end at; its reset does not make room again.
 
-So each direction of a stream has a process of its own (`codec_worker`), and after some minutes hands over to a
+So each direction of a stream has a process of its own (`rust_worker`), and after some minutes hands over to a
 fresh one: the successor loads, follows the same frames unheard for a while, and takes the stream over between two
 frames. The transformers see 125 frames back, so what was before the successor's time no longer matters much.
 """

@@ -1,4 +1,4 @@
-"""A process of `codec_worker`, as `codec_rust` sees it: started, asked, mourned.
+"""A process of `rust_worker`, as `rust` sees it: started, asked, mourned.
 
 It ends with its object, at the latest with this process.
 """
@@ -22,7 +22,7 @@ _starting = threading.Lock()  # two processes started at once could inherit each
 
 
 class Worker:
-    """A process of `codec_worker`, and how many frames it has room for. One thread at a time may call it."""
+    """A process of `rust_worker`, and how many frames it has room for. One thread at a time may call it."""
 
     def __init__(self, weights: Path, direction: str, codebooks: int, max_frames: int) -> None:
         self.direction = direction

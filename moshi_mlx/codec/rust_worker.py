@@ -1,4 +1,4 @@
-"""The process that runs one direction of rustymimi for `codec_rust`.
+"""The process that runs one direction of rustymimi for `rust`.
 
 Started as `python -m moshi_mlx.codec.rust_worker WEIGHTS encode|decode CODEBOOKS MAX_FRAMES`, it reads requests on
 stdin and answers each on stdout. A request is one of the letters below, followed by a frame (1920 float32) or the

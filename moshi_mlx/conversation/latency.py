@@ -14,7 +14,8 @@ from moshi_mlx.frames import FRAME_SECONDS, SAMPLE_RATE, silence
 from moshi_mlx.runtime.session import Reply
 
 if TYPE_CHECKING:
-    from moshi_mlx.audio.duplex import Duplex, EchoCanceller
+    from moshi_mlx.audio.duplex import Duplex
+    from moshi_mlx.audio.echo.control import EchoCanceller
     from moshi_mlx.runtime.stats import Stats
 
 CLICKS = 10

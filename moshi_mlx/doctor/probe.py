@@ -47,9 +47,9 @@ print(json.dumps({"devices": devices, "default_input": names[0], "default_output
 _TRY_MODEL = """
 import json, sys
 from dataclasses import replace
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.models.mimi_config import MIMI
-from moshi_mlx.planner import size_of
+from moshi_mlx.planning.planner import size_of
 found = Checkpoint.resolve(sys.argv[1], offline=True)
 size = size_of(found.lm_config)
 stored = sum(tensor.end - tensor.begin for tensor in found.weights.tensors.values())

@@ -15,7 +15,6 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.audio.file_stream import FileSource
-from moshi_mlx.bench.traffic import weight_bytes
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.machine import APPLE_BANDWIDTH
 from moshi_mlx.models.config import LmConfig
@@ -27,7 +26,7 @@ from moshi_mlx.quality.metrics import Bootstrap, Differences, Estimate, Sampler,
 from moshi_mlx.quality.predictions import Prediction, predict
 from moshi_mlx.runtime.sampling import RowSettings, drawable
 from moshi_mlx.sampling_config import SamplingConfig
-from moshi_mlx.weights.lm_weights import parameter_bytes, widen_on_cpu
+from moshi_mlx.weights.lm_weights import parameter_bytes, weight_bytes, widen_on_cpu
 
 LEAD, TAIL = 0.5, 4.0  # seconds of silence around a recording
 

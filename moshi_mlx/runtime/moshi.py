@@ -13,14 +13,13 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.places import DEFAULT_MODEL
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import silence
-from moshi_mlx.runtime.session import Batch, Session
+from moshi_mlx.runtime.session import Batch, Session, Tokenizer
 from moshi_mlx.runtime.step import FrameStep
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.weights.lm_weights import widen_on_cpu
 from moshi_mlx.weights.progress import Progress
 
 if TYPE_CHECKING:
-    from moshi_mlx.checkpoint.tokenizer import TextTokenizer
     from moshi_mlx.codec.base import Codec
     from moshi_mlx.models.lm import Lm
 
@@ -68,7 +67,7 @@ class Moshi:
         self,
         lm: Lm,
         codec: Codec,
-        tokenizer: TextTokenizer,
+        tokenizer: Tokenizer,
         sampling: SamplingConfig | None = None,
         kv_bits: int | None = None,
     ) -> None:

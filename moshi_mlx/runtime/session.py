@@ -10,20 +10,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import mlx.core as mx
 import numpy as np
 
+from moshi_mlx.codec.base import Codec
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, silence
+from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.delays import DelayLine
-from moshi_mlx.runtime.step import Draw
+from moshi_mlx.runtime.step import Draw, FrameStep
 from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig, new_seed
 from moshi_mlx.weights.lm_weights import parameter_bytes
-
-if TYPE_CHECKING:
-    from moshi_mlx.runtime.moshi import Moshi
 
 PREFILL_POSITIONS = 128  # at once: enough to be bound by arithmetic and not by reading the weights
 
@@ -53,10 +52,39 @@ class Generated:
     time: float
 
 
+class TextStream(Protocol):
+    """The text of one conversation, token by token."""
+
+    def push(self, id: int, /) -> str:
+        """What can be shown now that this token came, "" for nothing."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """What a conversation needs of a tokenizer."""
+
+    def stream(self) -> TextStream:
+        """A decoder for one conversation."""
+        ...
+
+
+class Model(Protocol):
+    """What conversations need of a loaded model; see `moshi.Moshi`."""
+
+    lm: Lm
+    codec: Codec
+    sampling: SamplingConfig
+    kv_bits: int | None
+    step: FrameStep
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+
 class Batch:
     """Conversations that share every step of the language model; they join and leave between frames."""
 
-    def __init__(self, moshi: Moshi, size: int) -> None:
+    def __init__(self, moshi: Model, size: int) -> None:
         if size < 1:
             raise SessionError(f"a batch of {size} conversations: at least 1 expected")
         self.moshi = moshi

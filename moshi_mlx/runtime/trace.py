@@ -10,15 +10,9 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.runtime.stats import Stats
-
-if TYPE_CHECKING:
-    from moshi_mlx.audio.duplex import EchoCanceller
 
 FLUSH_EVENTS = 100
 
@@ -83,19 +77,3 @@ class Trace:
                     self._file.flush()
             except OSError as error:
                 raise AudioFileError(f"cannot write {self._path}: {error.strerror or error}") from error
-
-
-class TracedEcho:
-    """An echo canceller whose work is in the trace, too."""
-
-    def __init__(self, canceller: EchoCanceller, trace: Trace) -> None:
-        self._canceller, self._trace = canceller, trace
-
-    def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
-        start = time.perf_counter()
-        out = self._canceller.process(near, far)
-        self._trace.stage("echo", start, time.perf_counter() - start)
-        return out
-
-    def reset(self) -> None:
-        self._canceller.reset()

@@ -10,6 +10,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.embedding import Embedding, QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.weights.key_map import Source, detect_layout, is_unused, mlx_source, torch_source
 from moshi_mlx.weights.progress import Progress, byte_bar
@@ -169,6 +170,19 @@ def parameter_bytes(module: nn.Module) -> int:
     """Bytes of all parameters, an array that several layers share counted once."""
     arrays = {id(array): array.nbytes for array in parameters(module).values()}
     return sum(arrays.values())
+
+
+def weight_bytes(lm: Lm, batch: int = 1) -> int:
+    """Bytes of weights read per frame: of a table only the rows looked up, of anything else all.
+
+    Every step of the depth transformer reads its weights, also those it shares with another step.
+    """
+    tables = {path for path, layer in lm.named_modules() if isinstance(layer, Embedding | QuantizedEmbedding)}
+    total = 0
+    for name, array in parameters(lm).items():
+        rows = array.shape[0]
+        total += array.nbytes * batch // rows if name.rpartition(".")[0] in tables else array.nbytes
+    return total
 
 
 def _take(array: mx.array, source: Source) -> mx.array:

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from moshi_mlx.bench.gates import COUNT_GATES, SPEED_GATES, missed
-from moshi_mlx.bench.plot import plot
 from moshi_mlx.bench.program import times_report
 from moshi_mlx.bench.report import compare_text, read_report, run_text, table
 from moshi_mlx.bench.scene import scene
+from moshi_mlx.cli.plots import check_plot, plot_frame_times
 from moshi_mlx.errors import ConfigError, MoshiError
-from moshi_mlx.pictures import check_plot
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def test_a_sustained_run_is_paced_for_its_time() -> None:
 def test_a_run_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = times_report(shape_name="moshi-tiny", kind="f32", frames=3, contexts=[0, 5], keep=True)
     check_plot(tmp_path / "run.svg")
-    plot(report, tmp_path / "run.svg")
+    plot_frame_times(report, tmp_path / "run.svg")
     picture = (tmp_path / "run.svg").read_text()
     assert picture.count("<use ") >= 2 * 3, "a point for each frame"
     for wrong, problem in ((tmp_path / "run.txt", ".png"), (tmp_path / "no" / "run.png", "there is no folder")):

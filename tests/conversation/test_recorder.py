@@ -83,8 +83,8 @@ def test_a_killed_program_leaves_readable_files(tmp_path: Path) -> None:
     program = textwrap.dedent(f"""
         import time
         from pathlib import Path
-        from moshi_mlx.audio.recorder import Recorder
-        from tests.audio.test_recorder import talk
+        from moshi_mlx.conversation.recorder import Recorder
+        from tests.conversation.test_recorder import talk
         recorder = Recorder(Path({str(tmp_path / "talk")!r}), {{"seed": 1}}, lambda: {{"drops": 2}})
         talk(recorder, {3 * FLUSH_FRAMES})
         print("ready", flush=True)

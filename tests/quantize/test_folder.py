@@ -161,7 +161,7 @@ def test_the_recipe_of_a_bad_group_writes_nothing(make: Make, tmp_path: Path) ->
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from moshi_mlx.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.quantize.folder import make_checkpoint
 from moshi_mlx.quantize.recipes import RECIPES

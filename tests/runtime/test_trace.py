@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moshi_mlx.audio.echo.control import TracedEcho
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.stats import Stats
-from moshi_mlx.runtime.trace import FLUSH_EVENTS, Trace, TracedEcho
+from moshi_mlx.runtime.trace import FLUSH_EVENTS, Trace
 
 
 class Nobody:

@@ -4,6 +4,7 @@ The model hears the user through a microphone that also hears the model. Untreat
 headphones there is nothing to treat.
 """
 
+import time
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -14,6 +15,7 @@ from moshi_mlx.audio.echo.kalman import QUIET, TAIL, LinearEchoCanceller, finite
 from moshi_mlx.audio.echo.webrtc import DELAY, WebrtcEchoCanceller
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import SAMPLE_RATE
+from moshi_mlx.runtime.trace import Trace
 
 EchoState = Literal["off", "no echo", "learning", "cancelling", "lost"]
 
@@ -29,12 +31,21 @@ CLEAR = 3.5  # if the finder's agreement is at least this; else the user is much
 
 
 class EchoCanceller(Protocol):
-    """What takes the echo out of the microphone."""
+    """Takes the speaker's sound out of the microphone's."""
 
-    resets: int
+    def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+        """near, far: (1920,) float32 at 24 kHz, heard and played at the same time. Returns (1920,) float32."""
+        ...
 
-    def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray: ...
-    def reset(self) -> None: ...
+    def reset(self) -> None:
+        """The devices have changed: forget what was learnt. Called on the thread of `process`."""
+        ...
+
+
+class AdaptiveCanceller(EchoCanceller, Protocol):
+    """A canceller that learns the echo's way, and sometimes gives up what it has learnt."""
+
+    resets: int  # times it gave up
 
 
 class EchoControl:
@@ -146,7 +157,23 @@ class EchoControl:
         self.finder.restart_erle()
 
 
-ECHO_MODES: dict[str, Callable[[], EchoCanceller | None]] = {
+class TracedEcho:
+    """Echo treatment that marks in a trace how long each frame of it took."""
+
+    def __init__(self, canceller: EchoCanceller, trace: Trace) -> None:
+        self._canceller, self._trace = canceller, trace
+
+    def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+        start = time.perf_counter()
+        out = self._canceller.process(near, far)
+        self._trace.stage("echo", start, time.perf_counter() - start)
+        return out
+
+    def reset(self) -> None:
+        self._canceller.reset()
+
+
+ECHO_MODES: dict[str, Callable[[], AdaptiveCanceller | None]] = {
     "auto": LinearEchoCanceller,
     "linear": LinearEchoCanceller,
     "webrtc": WebrtcEchoCanceller,

@@ -1,12 +1,10 @@
-"""Qualities for people: tables and a picture."""
+"""Qualities for people, as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from moshi_mlx.bench.report import table
-from moshi_mlx.pictures import save_plot
 from moshi_mlx.quality.evaluator import Quality
 from moshi_mlx.quality.metrics import Estimate
 
@@ -48,25 +46,6 @@ def card_figures(reference: str, one: Quality) -> dict[str, str]:
         "same likeliest codes": _percent(one.top1_audio),
         "hidden states, relative error": f"{one.hidden_error.value:.2%}",
     }
-
-
-def draw(path: Path, reference: str, qualities: Sequence[Quality]) -> None:
-    """KL against bytes per frame, one dot a candidate with its interval. Raises ConfigError where it cannot go."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot(xlabel="MB read per frame", ylabel="KL, nats a step", title=f"against {reference}")
-    floor = min((one.kl.value for one in qualities if one.kl.value > 0), default=1e-9) / 3
-    for one in qualities:
-        # On a logarithmic axis zero has no place: a candidate that changes nothing sits on the lower edge.
-        low, value, high = (max(each, floor) for each in (one.kl.low, one.kl.value, one.kl.high))
-        megabytes = one.bytes_per_frame / 1e6
-        axes.errorbar(megabytes, value, yerr=[[value - low], [max(high - value, 0)]], fmt="o", capsize=3)
-        axes.annotate(one.candidate, (megabytes, value), xytext=(6, 4), textcoords="offset points")
-    axes.set_yscale("log")
-    axes.margins(x=0.15)  # room for the names
-    axes.grid(alpha=0.3)
-    save_plot(figure, path, dpi=120)
 
 
 def _row(one: Quality) -> tuple[object, ...]:

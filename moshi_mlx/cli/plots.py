@@ -1,0 +1,84 @@
+"""The plots of commands, drawn with matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.frames import FRAME_SECONDS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from moshi_mlx.quality.evaluator import Quality
+
+
+def check_plot(path: Path) -> None:
+    """Raise ConfigError, before anything is measured, if no picture could be drawn at `path` later."""
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--plot {path}: a name that ends in .png, .svg or .pdf expected")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"--plot {path}: there is no folder {path.absolute().parent}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "--plot needs matplotlib, which is not installed: pip install 'moshi-mlx[plots]'"
+        ) from None
+
+
+def plot_frame_times(report: Mapping[str, Any], path: Path) -> None:
+    """Draw every frame's time of every run of a report (`frame_ms` kept), and the 80 ms it may take."""
+    from matplotlib.figure import Figure
+
+    scene, model, runs = report["scene"], report["model"], report["runs"]
+    figure = Figure(figsize=(9, 1 + 2.6 * len(runs)), layout="constrained")
+    for axes, run in zip(figure.subplots(len(runs), 1, squeeze=False)[:, 0], runs, strict=True):
+        times = np.array(run["frame_ms"])
+        interval = FRAME_SECONDS if run["mode"] == "paced" else run["seconds"] / len(times)
+        seconds = interval * np.arange(len(times))
+        axes.scatter(seconds, times, s=3, linewidths=0, alpha=0.5, color="tab:blue", label="a frame")
+        width = max(1, len(times) // 60)  # as many points of the curve as an eye can follow
+        starts = np.arange(0, len(times), width)
+        for percent, style in ((50, "-"), (99, ":")):
+            curve = [np.percentile(times[start : start + width], percent) for start in starts]
+            axes.plot(seconds[starts], curve, style, color="black", linewidth=1, label=f"p{percent}")
+        axes.axhline(1000 * FRAME_SECONDS, color="tab:red", linewidth=1, label="80 ms")
+        axes.set_ylim(0, 1.1 * max(1000 * FRAME_SECONDS, times.max()))
+        axes.set_xlabel("seconds")
+        axes.set_ylabel("ms a frame")
+        axes.set_title(f"{run['mode']}, context {run['context']}, batch {run['batch']}, codec {run['codec']}")
+        axes.legend(loc="upper right", ncols=4, fontsize="small")
+    figure.suptitle(f"{model['name']} {model['kind']} on {scene['chip']}, MLX {scene['mlx']}", fontsize="medium")
+    _save(figure, path, dpi=110)
+
+
+def plot_qualities(path: Path, reference: str, qualities: Sequence[Quality]) -> None:
+    """KL against bytes per frame, one dot a candidate with its interval. Raises ConfigError where it cannot go."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot(xlabel="MB read per frame", ylabel="KL, nats a step", title=f"against {reference}")
+    floor = min((one.kl.value for one in qualities if one.kl.value > 0), default=1e-9) / 3
+    for one in qualities:
+        # On a logarithmic axis zero has no place: a candidate that changes nothing sits on the lower edge.
+        low, value, high = (max(each, floor) for each in (one.kl.low, one.kl.value, one.kl.high))
+        megabytes = one.bytes_per_frame / 1e6
+        axes.errorbar(megabytes, value, yerr=[[value - low], [max(high - value, 0)]], fmt="o", capsize=3)
+        axes.annotate(one.candidate, (megabytes, value), xytext=(6, 4), textcoords="offset points")
+    axes.set_yscale("log")
+    axes.margins(x=0.15)  # room for the names
+    axes.grid(alpha=0.3)
+    _save(figure, path, dpi=120)
+
+
+def _save(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a picture. Raises ConfigError where it cannot go."""
+    try:
+        figure.savefig(path, dpi=dpi)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
