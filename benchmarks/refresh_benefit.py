@@ -17,7 +17,7 @@ from moshi_mlx.audio.files import read_audio
 from moshi_mlx.bench.report import table
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint import nano
-from moshi_mlx.conversation.trimming import Refresher
+from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
 from moshi_mlx.runtime.moshi import Moshi, load
 
@@ -59,15 +59,15 @@ def talk(moshi: Moshi, turns: list[tuple[str, np.ndarray]], kept: float | None) 
     """One conversation. kept: seconds that outlast a refresh, None for no refresh."""
     answers, right, refreshes = nano.questions(), 0, 0
     with moshi.session(seed=1) as session:
-        refresher = Refresher(session, kept or 1.0, automatic=kept is not None)
+        trimmer = ContextTrimmer(session, kept or 1.0, automatic=kept is not None)
         for question, sound in turns:
             said = ""
             for frame in split_frames(sound):
-                if refresher.due(frame):
-                    session.refresh()
+                if trimmer.due(frame):
+                    session.trim()
                     refreshes += 1
                 reply = session.step(frame)
-                refresher.write(reply)
+                trimmer.write(reply)
                 said += reply.text
             right += said.strip() == answers[question]
     return {"kept_s": kept, "refreshes": refreshes, "asked": len(turns), "right": right}

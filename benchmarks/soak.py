@@ -29,7 +29,7 @@ from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.conversation.control import Live
-from moshi_mlx.conversation.trimming import Refresher
+from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, split_frames
 from moshi_mlx.runtime.moshi import load
 from moshi_mlx.runtime.session import Reply
@@ -55,13 +55,13 @@ def main() -> None:
         moshi = load(name)
         moshi.warm_up()
         session = stack.enter_context(moshi.session(seed=1))
-        refresher = Refresher(session, options.refresh or 20, automatic=options.refresh is not None)
+        trimmer = ContextTrimmer(session, options.refresh or 20, automatic=options.refresh is not None)
         audio.open()
         log = Log(options, audio)
-        live = Live(session, audio, [log], frames=options.minutes * MINUTE, refresher=refresher)
+        live = Live(session, audio, [log], frames=options.minutes * MINUTE, trimmer=trimmer)
         log.stats = live.stats
         live.run()
-        log.report["refresh"] = {"frames": refresher.kept, "ms": timed(session.refresh)}
+        log.report["refresh"] = {"frames": trimmer.kept, "ms": timed(session.trim)}
         log.write_report()
     print(table(log.report))
 

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.errors import MoshiError
     from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
+    from moshi_mlx.runtime.batch import Batch
     from moshi_mlx.runtime.engine import RESET, Sink, Source, converse
     from moshi_mlx.runtime.moshi import Moshi, load
-    from moshi_mlx.runtime.session import Batch, Reply, Session
+    from moshi_mlx.runtime.session import Reply, Session
     from moshi_mlx.sampling_config import SamplingConfig
 
 _HOMES = {
@@ -29,11 +30,12 @@ _HOMES = {
     "audio.files": ("read_audio",),
     "frames": ("FRAME_SAMPLES", "SAMPLE_RATE", "split_frames"),
     "checkpoint.checkpoint": ("Checkpoint",),
+    "runtime.batch": ("Batch",),
     "runtime.engine": ("RESET", "Sink", "Source", "converse"),
     "errors": ("MoshiError",),
     "runtime.moshi": ("Moshi", "load"),
     "sampling_config": ("SamplingConfig",),
-    "runtime.session": ("Batch", "Reply", "Session"),
+    "runtime.session": ("Reply", "Session"),
 }
 
 __all__ = [

@@ -19,7 +19,7 @@ import pytest
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.conversation.control import Live
 from moshi_mlx.conversation.recorder import Recorder
-from moshi_mlx.conversation.trimming import Refresher
+from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.frames import FRAME_RATE
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
@@ -85,19 +85,19 @@ def small(tiny_moshi: Moshi) -> Moshi:
 def test_after_two_minutes_nothing_is_held_that_was_not_after_half_a_minute(small: Moshi, tmp_path: Path) -> None:
     cache = mx.set_cache_limit(0)  # a reused buffer may be larger than asked for, which would show in bytes
     try:
-        audio, refreshed = Audio(), []
+        audio, trimmed = Audio(), []
         small.warm_up()
         with small.session(seed=1) as session:
-            refresher = Refresher(session, kept=1.0)
+            trimmer = ContextTrimmer(session, kept=1.0)
             recorder = Recorder(tmp_path / "talk", {})
-            live = Live(session, audio, [], recorder, refresher=refresher, on_refresh=lambda: refreshed.append(1))
-            audio.at = dict.fromkeys(range(100, FRAMES, 100), live.refresh) | {750: live.reset}
+            live = Live(session, audio, [], recorder, trimmer=trimmer, on_trim=lambda: trimmed.append(1))
+            audio.at = dict.fromkeys(range(100, FRAMES, 100), live.trim) | {750: live.reset}
             stats = live.run()
             recorder.close()
     finally:
         mx.set_cache_limit(cache)
     assert (stats.frames, audio.replies) == (FRAMES, FRAMES)
-    assert len(refreshed) == len(range(100, FRAMES, 100))
+    assert len(trimmed) == len(range(100, FRAMES, 100))
     early, *later = audio.looks
     assert [held for held, _ in later] == [early[0]] * 2
     # Three times a frame are kept for percentiles, up to 4096 frames of them: three blocks of Python's memory.

@@ -135,7 +135,7 @@ class Screen:
         if key == "q":
             live.close()
         elif key == "f":
-            live.refresh()
+            live.trim()
         elif key == "r":
             live.reset()
         elif key == "m":

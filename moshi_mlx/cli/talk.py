@@ -59,7 +59,7 @@ def talk(
     from moshi_mlx.cli.changes import Changes
     from moshi_mlx.conversation.control import Live
     from moshi_mlx.conversation.recorder import Recorder, check_folder
-    from moshi_mlx.conversation.trimming import KEPT_SECONDS, Refresher
+    from moshi_mlx.conversation.trimming import KEPT_SECONDS, ContextTrimmer
     from moshi_mlx.runtime.trace import Trace
 
     with ExitStack() as stack:
@@ -75,9 +75,9 @@ def talk(
         moshi.warm_up(sampling=chosen)
         if refresh:
             with moshi.session(0, chosen) as session:
-                Refresher(session, refresh).warm_up(session)
+                ContextTrimmer(session, refresh).warm_up(session)
         session = stack.enter_context(moshi.session(setup.seed, chosen))
-        refresher = Refresher(session, refresh or KEPT_SECONDS, automatic=refresh is not None)
+        trimmer = ContextTrimmer(session, refresh or KEPT_SECONDS, automatic=refresh is not None)
         echo = TracedEcho(control, tracing) if tracing else control
         duplex = Duplex(**setup.devices, echo=echo, on_event=screen.device_event)
         stack.callback(duplex.close)
@@ -97,8 +97,8 @@ def talk(
             on_reset=screen.new_conversation,
             on_loop=lambda: screen.state("loop"),
             frames=frames,
-            refresher=refresher,
-            on_refresh=lambda: screen.state("refresh"),
+            trimmer=trimmer,
+            on_trim=lambda: screen.state("refresh"),
         )
         interrupted = _converse(live, screen, duplex, control)
         screen.end(live.stats, _losses(duplex), session.seed, interrupted, save)

@@ -11,12 +11,12 @@ import numpy as np
 
 from moshi_mlx.audio.file_stream import Tee
 from moshi_mlx.conversation.repetition import LoopDetector
-from moshi_mlx.runtime.engine import REFRESH, RESET, Control, Sink, converse
+from moshi_mlx.runtime.engine import RESET, TRIM, Control, Sink, converse
 from moshi_mlx.runtime.stats import Stats
 
 if TYPE_CHECKING:
     from moshi_mlx.conversation.recorder import Recorder
-    from moshi_mlx.conversation.trimming import Refresher
+    from moshi_mlx.conversation.trimming import ContextTrimmer
     from moshi_mlx.runtime.session import Reply, Session
     from moshi_mlx.runtime.trace import Trace
 
@@ -38,7 +38,7 @@ class Live:
 
     sinks: what else gets every reply, after the speaker. on_reset: called before the sinks get the first reply of
     a new conversation. on_loop: called when the model says the same words for the third time. frames: how many
-    there may be. refresher: says when the model forgets what is long ago, and then on_refresh is called.
+    there may be. trimmer: says when the model forgets what is long ago, and then on_trim is called.
     """
 
     def __init__(
@@ -51,20 +51,20 @@ class Live:
         on_reset: Callable[[], None] | None = None,
         on_loop: Callable[[], None] | None = None,
         frames: int | None = None,
-        refresher: Refresher | None = None,
-        on_refresh: Callable[[], None] | None = None,
+        trimmer: ContextTrimmer | None = None,
+        on_trim: Callable[[], None] | None = None,
     ) -> None:
         self.stats = Stats()
         self._frames = frames
         self._session, self._audio, self._recorder = session, audio, recorder
-        others: list[Sink] = [sink for sink in (recorder, refresher) if sink]
+        others: list[Sink] = [sink for sink in (recorder, trimmer) if sink]
         self._loops = _Loops(on_loop)
         self._sinks: list[Sink] = [audio, _Beginnings(self._begin_anew), *sinks, *others, self._loops]
         self._reset = threading.Event()
-        self._refresher = refresher
+        self._trimmer = trimmer
         self._mark = trace.mark if trace else lambda name: None
         self._on_reset = on_reset or (lambda: None)
-        self._on_refresh = on_refresh or (lambda: None)
+        self._on_trim = on_trim or (lambda: None)
         self._push_to_talk = False
         if trace:
             trace.watch(self.stats)
@@ -79,19 +79,19 @@ class Live:
         return converse(self._session, self, Tee(*self._sinks), self.stats)
 
     def __iter__(self) -> Iterator[np.ndarray | Control]:
-        """The microphone's frames, with RESET where a new conversation was asked for, REFRESH where it is due."""
+        """The microphone's frames, with RESET where a new conversation was asked for, TRIM where it is due."""
         frames = islice(self._audio, self._frames)
         for frame in self._recorder.heard(frames) if self._recorder else frames:
             if self._reset.is_set():
                 self._reset.clear()
-                if self._refresher:
-                    self._refresher.restart()
+                if self._trimmer:
+                    self._trimmer.restart()
                 self._mark("reset")
                 yield RESET
-            if self._refresher and self._refresher.due(frame):
+            if self._trimmer and self._trimmer.due(frame):
                 self._mark("refresh")
-                yield REFRESH
-                self._on_refresh()
+                yield TRIM
+                self._on_trim()
             yield frame
 
     def close(self) -> None:
@@ -102,10 +102,10 @@ class Live:
         """Forget the conversation with the next frame and begin a new one."""
         self._reset.set()
 
-    def refresh(self) -> None:
+    def trim(self) -> None:
         """Before the next frame forget all but the latest part of the conversation."""
-        if self._refresher:
-            self._refresher.ask()
+        if self._trimmer:
+            self._trimmer.ask()
 
     def toggle_mute(self) -> bool:
         """Close the model's ear, or open it; whether it is closed now."""

@@ -13,7 +13,7 @@ KEPT_SECONDS = 20.0  # of the conversation that outlast a refresh, unless told o
 PAUSE_FRAMES = 4  # 0.32 s in which nobody speaks
 
 
-class Refresher:
+class ContextTrimmer:
     """Watches a conversation and says when its session should be refreshed.
 
     It is asked with every frame (`due`), and hears every reply as a sink; the two may be on different threads.

@@ -10,6 +10,8 @@ Rows of a batch share the position counter, which is harmless because RoPE is re
 a row was not running is masked for that row.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -71,6 +73,19 @@ class KVCache:
     def reset_row(self, row: int) -> None:
         """Make one row forget, without touching the others."""
         self.running[row] = False
+
+    @property
+    def batch(self) -> int:
+        """How many rows there are."""
+        return len(self.running)
+
+    def copy_row(self, row: int, other: KVCache) -> None:
+        """Let one row hold what the only row of another cache of this shape and position does."""
+        assert (other.batch, other.slots, other.position) == (1, self.slots, self.position)
+        for ring, source in zip(self.rings, other.rings, strict=True):
+            for held, new in zip(ring.arrays(), source.arrays(), strict=True):
+                held[row], held[self.batch + row] = new[0], new[1]
+        self.running[row] = other.running[0]
 
     def begin(self, count: int, rows: np.ndarray | None = None) -> Push:
         """Prepare for `count` new positions; `rows` (B,) bool tells which rows run, all unless given."""

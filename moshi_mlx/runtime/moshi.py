@@ -13,7 +13,8 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.places import DEFAULT_MODEL
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import silence
-from moshi_mlx.runtime.session import Batch, Session, Tokenizer
+from moshi_mlx.runtime.batch import Batch
+from moshi_mlx.runtime.session import Session, Tokenizer
 from moshi_mlx.runtime.step import FrameStep
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.weights.lm_weights import widen_on_cpu

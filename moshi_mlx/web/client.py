@@ -15,7 +15,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from moshi_mlx.errors import MoshiError, ProtocolError
 from moshi_mlx.frames import FRAME_SECONDS
-from moshi_mlx.runtime.scheduler import Member
+from moshi_mlx.runtime.scheduler import QueuedSlot
 from moshi_mlx.web.events import event
 from moshi_mlx.web.intake import Intake
 from moshi_mlx.web.model import Model, Phase
@@ -63,7 +63,7 @@ class Client:
     ) -> None:
         self.name = secrets.token_hex(4)
         self.unsent = 0  # frames of audio that the client was too slow for
-        self.member: Member | None = None
+        self.slot: QueuedSlot | None = None
         self._query = request.query
         self._socket, self._model, self._seats, self._limits = socket, model, seats, limits
         self._describe = describe
@@ -87,12 +87,12 @@ class Client:
     @property
     def dropped(self) -> int:
         """Frames that the model never heard."""
-        return self.member.heard.dropped if self.member else 0
+        return self.slot.heard.dropped if self.slot else 0
 
     @property
     def silences(self) -> int:
         """Frames that came too late, so that the model heard silence."""
-        return self.member.silences if self.member else 0
+        return self.slot.silences if self.slot else 0
 
     async def talk(self) -> None:
         """Until the client leaves, breaks the protocol, or `end` is called."""
@@ -152,14 +152,14 @@ class Client:
             return
         self._heard_last = time.monotonic()
         for frame in self._intake.add(pcm, time.perf_counter()):
-            if self._talking and self.member:
-                self.member.hear(frame)
+            if self._talking and self.slot:
+                self.slot.hear(frame)
 
     def _restart(self) -> None:
-        if self._talking and self.member:
+        if self._talking and self.slot:
             event("restarted", self.name)
             self._intake.clear()
-            self.member.reset()
+            self.slot.reset()
 
     # To the client.
 
@@ -226,12 +226,12 @@ class Client:
             event("note", self.name, note=note)
         self._steps = wishes.steps
         async with self._seats.seat(self._queued):
-            self.member = self._model.company.join(self, wishes.seed, wishes.sampling)
+            self.slot = self._model.scheduler.join(self, wishes.seed, wishes.sampling)
             try:
                 await self._joined
-                await asyncio.to_thread(self.member.prepare)
+                await asyncio.to_thread(self.slot.prepare)
                 self._send(wire.HANDSHAKE)
-                seed = self.member.session.seed if self.member.session else None
+                seed = self.slot.session.seed if self.slot.session else None
                 self._tell(type="state", state="ready", seed=seed, **self._describe())
                 event("talking", self.name, seed=seed)
                 self._intake.clear()
@@ -240,7 +240,7 @@ class Client:
                 await self._report()
             finally:
                 self._talking = False
-                self.member.leave()
+                self.slot.leave()
 
     async def _report(self) -> None:
         """Tell how it goes, for ever; and end it if the client only holds the place."""
@@ -259,11 +259,11 @@ class Client:
         self._tell(type="state", state="queued", position=position)
 
     def _stats(self) -> dict[str, Any]:
-        member = self.member
-        assert member
+        slot = self.slot
+        assert slot
         return {
             "step_ms": round(1000 * self._model.stats.generate.percentile(50), 1),
-            "lag_ms": round(1000 * (member.lag + FRAME_SECONDS)),
+            "lag_ms": round(1000 * (slot.lag + FRAME_SECONDS)),
             "dropped": self.dropped,
             "silences": self.silences,
             "unsent": self.unsent,
@@ -271,7 +271,7 @@ class Client:
             "waiting": self._seats.waiting,
         }
 
-    # What the member tells its guest, on the threads of the loop.
+    # As a listener, on the threads of the loop.
 
     def joined(self) -> None:
         self._on_loop(self._has_joined)

@@ -34,7 +34,7 @@ class Totals:
 def render(model: Model, seats: Seats, clients: Iterable[Client], gone: Totals) -> str:
     """All metrics."""
     here = list(clients)
-    lags = [member.lag for client in here if (member := client.member)]
+    lags = [slot.lag for client in here if (slot := client.slot)]
     lines: list[str] = []
 
     def metric(name: str, kind: str, about: str, values: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from moshi_mlx.runtime.scheduler import Company
+from moshi_mlx.runtime.scheduler import Scheduler
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.web.events import event
 
@@ -43,7 +43,7 @@ class Model:
         self.stats = Stats()
         self._load, self._size, self._keep_thread = load, size, keep_thread
         self._moshi: Moshi | None = None
-        self._company: Company | None = None
+        self._scheduler: Scheduler | None = None
         self._watchers: set[Callable[[], None]] = set()
         self._closing = threading.Event()
         self._done = threading.Event()
@@ -66,9 +66,9 @@ class Model:
         return self._moshi
 
     @property
-    def company(self) -> Company:
-        assert self._company, "asked before it was ready"
-        return self._company
+    def scheduler(self) -> Scheduler:
+        assert self._scheduler, "asked before it was ready"
+        return self._scheduler
 
     async def ready(self, watch: Callable[[], None]) -> None:
         """Wait for the model; `watch` is called whenever `progress` changes."""
@@ -96,8 +96,8 @@ class Model:
     def close(self) -> None:
         """End all conversations after the frame at hand."""
         self._closing.set()
-        if self._company:
-            self._company.close()
+        if self._scheduler:
+            self._scheduler.close()
 
     # On the model's thread.
 
@@ -107,11 +107,11 @@ class Model:
             self._moshi = self._load(self._progressed)
             if not self._closing.is_set():
                 self._moshi.warm_up(self._size, self._moshi.sampling)
-                self._company = Company(self._moshi.batch(self._size), self.stats)
+                self._scheduler = Scheduler(self._moshi.batch(self._size), self.stats)
                 self._tell(self._is_ready)
-                if self._closing.is_set():  # it was set while there was no company to close
-                    self._company.close()
-                self._company.run()
+                if self._closing.is_set():  # it was set while there was no scheduler to close
+                    self._scheduler.close()
+                self._scheduler.run()
         except BaseException as caught:  # carried to the event loop, whatever it is
             error = caught
         self._tell(self._has_ended, error)

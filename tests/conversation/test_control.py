@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,10 @@ import soundfile
 
 from moshi_mlx.conversation.control import Live
 from moshi_mlx.conversation.recorder import Recorder
-from moshi_mlx.conversation.trimming import Refresher
+from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.errors import AudioDeviceError
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.session import Reply, Session
 from moshi_mlx.runtime.trace import Trace
 from moshi_mlx.sampling_config import SamplingConfig
 
@@ -93,14 +94,14 @@ def test_replies_under_way_belong_to_the_conversation_before_the_reset() -> None
         """A session whose replies come when the microphone is far ahead."""
 
         def __init__(self) -> None:
-            self.batch = SimpleNamespace(moshi=SimpleNamespace(codec=SimpleNamespace(threaded=True)), held_bytes=0)
+            moshi = SimpleNamespace(codec=SimpleNamespace(threaded=True))
+            self.batch = SimpleNamespace(moshi=moshi, held_bytes=0, generate=dict)
+            self.seed, self.sampling = 5, SamplingConfig()
             self.released = threading.Event()
             self._frames = 0
 
         def encode(self, frame: np.ndarray) -> np.ndarray:
             return frame
-
-        generate = encode
 
         def decode(self, frame: np.ndarray) -> Reply:
             assert self.released.wait(10)
@@ -109,7 +110,7 @@ def test_replies_under_way_belong_to_the_conversation_before_the_reset() -> None
 
         def reset_encoder(self) -> None: ...
 
-        reset_generation = reset_encoder
+        def reset_generation(self) -> None: ...
 
         def reset_decoder(self) -> None:
             self._frames = 0
@@ -200,8 +201,8 @@ def test_the_trace_has_a_pass_of_every_stage_for_every_frame(tiny_moshi: Moshi, 
 def test_the_trace_tells_when_the_model_forgot(tiny_moshi: Moshi, tmp_path: Path) -> None:
     trace, audio = Trace(tmp_path / "t.json"), Audio()
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio, trace=trace, refresher=Refresher(session, kept=0.24))
-        audio.at = {4: live.refresh, 7: live.reset}
+        live = Live(session, audio, trace=trace, trimmer=ContextTrimmer(session, kept=0.24))
+        audio.at = {4: live.trim, 7: live.reset}
         live.run()
     trace.close()
     names = [event.get("name") for event in json.loads((tmp_path / "t.json").read_text())]
@@ -210,26 +211,18 @@ def test_the_trace_tells_when_the_model_forgot(tiny_moshi: Moshi, tmp_path: Path
     assert names[: names.index("reset")].count("encode") == 7
 
 
-class Parrot:
-    """A session that says one sentence for ever."""
-
-    def __init__(self, session) -> None:
-        self._session = session
-        self.batch = session.batch
-
-    def __getattr__(self, name: str):
-        return getattr(self._session, name)
-
-    def decode(self, generated) -> Reply:
-        reply = self._session.decode(generated)
-        return Reply(reply.audio, " so I said to him that", reply.time)
+def parrot(session: Session) -> Session:
+    """Make a session say one sentence for ever."""
+    decode = session.decode
+    session.decode = lambda generated: replace(decode(generated), text=" so I said to him that")
+    return session
 
 
 def test_a_loop_is_told(tiny_moshi: Moshi) -> None:
     told: list[bool] = []
     audio = Audio()
     with tiny_moshi.session(seed=5) as session:
-        Live(Parrot(session), audio, on_loop=lambda: told.append(True)).run()  # pyright: ignore[reportArgumentType]
+        Live(parrot(session), audio, on_loop=lambda: told.append(True)).run()
     assert len(told) == 12 // 3
 
 
@@ -237,7 +230,7 @@ def test_what_was_said_before_a_reset_is_no_part_of_a_loop(tiny_moshi: Moshi) ->
     told: list[bool] = []
     audio = Audio(frames=4)
     with tiny_moshi.session(seed=5) as session:
-        live = Live(Parrot(session), audio, on_loop=lambda: told.append(True))  # pyright: ignore[reportArgumentType]
+        live = Live(parrot(session), audio, on_loop=lambda: told.append(True))
         audio.at[2] = live.reset
         live.run()
     assert not told
@@ -262,13 +255,13 @@ def test_an_error_of_the_microphone_is_raised(tiny_moshi: Moshi) -> None:
 def test_a_refresh_comes_with_the_next_frame_and_the_voice_goes_on(tiny_moshi: Moshi) -> None:
     audio, told = Audio(), []
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio, refresher=Refresher(session, kept=0.24), on_refresh=lambda: told.append(1))
-        audio.at[7] = live.refresh
+        live = Live(session, audio, trimmer=ContextTrimmer(session, kept=0.24), on_trim=lambda: told.append(1))
+        audio.at[7] = live.trim
         live.run()
     with tiny_moshi.session(seed=5) as session:
         session.remember(3)
         expected = [session.step(frame) for frame in audio.pcm[:7]]
-        session.refresh()
+        session.trim()
         expected += [session.step(frame) for frame in audio.pcm[7:]]
     assert same(audio.replies, expected)
     assert not same(audio.replies, plain(tiny_moshi, audio.pcm))
@@ -279,10 +272,10 @@ def test_a_refresh_comes_with_the_next_frame_and_the_voice_goes_on(tiny_moshi: M
 def test_a_reset_makes_a_refresh_needless(tiny_moshi: Moshi) -> None:
     audio, told = Audio(), []
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio, refresher=Refresher(session), on_refresh=lambda: told.append(1))
+        live = Live(session, audio, trimmer=ContextTrimmer(session), on_trim=lambda: told.append(1))
 
         def both() -> None:
-            live.refresh()
+            live.trim()
             live.reset()
 
         audio.at[7] = both

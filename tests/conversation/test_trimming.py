@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY
-from moshi_mlx.conversation.trimming import PAUSE_FRAMES, Refresher
+from moshi_mlx.conversation.trimming import PAUSE_FRAMES, ContextTrimmer
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import FRAME_SECONDS
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.session import Generated, Reply, Session
+from moshi_mlx.sampling_config import GREEDY
 
 STEPS = 150  # more than the tiny model's window
 SILENCE, SPEECH = np.zeros(1920, np.float32), np.full(1920, 0.1, np.float32)
@@ -45,24 +48,24 @@ def talked(moshi: Moshi, kept: int, steps: int = STEPS) -> tuple[Session, np.nda
 
 
 @pytest.mark.parametrize("kept", [1, 40, 130])
-def test_a_refreshed_session_is_a_fresh_one_prefilled_with_what_was_kept(tiny_moshi: Moshi, kept: int) -> None:
+def test_a_trimmed_session_is_a_fresh_one_prefilled_with_what_was_kept(tiny_moshi: Moshi, kept: int) -> None:
     session, sampled = talked(tiny_moshi, kept)
-    session.refresh()
+    session.trim()
     fresh = tiny_moshi.session(seed=3)
     last = sampled[-kept:]
     fresh.batch.prefill(fresh, last[:, 0], last[:, 1:], heard(STEPS)[-kept:])
     goes_on = [tokens(session.generate(codes)) for codes in heard(60, seed=5)]
     assert goes_on == [tokens(fresh.generate(codes)) for codes in heard(60, seed=5)]
-    unrefreshed, _ = talked(tiny_moshi, kept)
-    assert goes_on != [tokens(unrefreshed.generate(codes)) for codes in heard(60, seed=5)], "it did forget"
+    untrimmed, _ = talked(tiny_moshi, kept)
+    assert goes_on != [tokens(untrimmed.generate(codes)) for codes in heard(60, seed=5)], "it did forget"
 
 
 def test_what_was_kept_once_can_be_kept_again(tiny_moshi: Moshi) -> None:
     twice, _ = talked(tiny_moshi, 40)
     once, _ = talked(tiny_moshi, 40)
-    twice.refresh()
+    twice.trim()
     for session in (once, twice):
-        session.refresh()
+        session.trim()
     assert [tokens(once.generate(codes)) for codes in heard(20)] == [
         tokens(twice.generate(codes)) for codes in heard(20)
     ]
@@ -72,7 +75,7 @@ def test_times_go_on(tiny_moshi: Moshi) -> None:
     session, _ = talked(tiny_moshi, 40)
     times = []
     for _ in range(2):
-        session.refresh()
+        session.trim()
         times = [session.generate(codes).time for codes in heard(5)]
         assert [after - before for before, after in pairwise(times)] == pytest.approx([FRAME_SECONDS] * 4)
     assert times[-1] == pytest.approx((STEPS + 9) * FRAME_SECONDS)
@@ -82,12 +85,12 @@ def test_times_go_on(tiny_moshi: Moshi) -> None:
 
 def test_nothing_kept_is_a_new_beginning_and_a_short_talk_is_kept_whole(tiny_moshi: Moshi) -> None:
     session, _ = talked(tiny_moshi, 0)
-    session.refresh()
+    session.trim()
     fresh = tiny_moshi.session(seed=3)
     assert tokens(session.generate(heard(1)[0])) == tokens(fresh.generate(heard(1)[0]))
     short, _ = talked(tiny_moshi, 40, steps=10)
     other, _ = talked(tiny_moshi, 40, steps=10)
-    short.refresh()
+    short.trim()
     assert [tokens(short.generate(codes)) for codes in heard(20)] == [
         tokens(other.generate(codes)) for codes in heard(20)
     ]
@@ -96,32 +99,56 @@ def test_nothing_kept_is_a_new_beginning_and_a_short_talk_is_kept_whole(tiny_mos
 def test_a_reset_forgets_what_was_remembered(tiny_moshi: Moshi) -> None:
     session, _ = talked(tiny_moshi, 40)
     session.reset()
-    session.refresh()
+    session.trim()
     fresh = tiny_moshi.session(seed=3)
     assert [tokens(session.generate(codes)) for codes in heard(5)] == [
         tokens(fresh.generate(codes)) for codes in heard(5)
     ]
 
 
-def test_in_company_it_is_refused_and_nothing_is_lost(tiny_moshi: Moshi) -> None:
+@pytest.mark.parametrize("bits", [None, 8], ids=["float", "int8"])
+def test_in_company_the_others_do_not_notice(tiny_moshi: Moshi, bits: int | None) -> None:
+    lm = Lm(LmConfig.from_dict(TINY | {"num_heads": 2})) if bits else tiny_moshi.lm  # int8 wants heads 32 wide
+    moshi = Moshi(lm, tiny_moshi.codec, tiny_moshi.tokenizer, GREEDY, bits)
+    batch = moshi.batch(2)
+    session, other = batch.join(3), batch.join(4)
+    session.remember(20)
+    sampled, others = watch(session), watch(other)
+    for mine, theirs in zip(heard(60), heard(60, seed=6), strict=True):
+        batch.generate({session: mine, other: theirs})
+    kept = np.array(sampled[-20:])
+    session.trim()
+    del sampled[:]
+    for mine, theirs in zip(heard(60, seed=5), heard(60, seed=7), strict=True):
+        batch.generate({session: mine, other: theirs})
+
+    fresh, alone = moshi.session(seed=3), moshi.session(seed=4)
+    fresh.batch.prefill(fresh, kept[:, 0], kept[:, 1:], heard(60)[-20:])
+    goes_on, undisturbed = watch(fresh), watch(alone)
+    for codes in heard(60, seed=5):
+        fresh.generate(codes)
+    for codes in np.concatenate([heard(60, seed=6), heard(60, seed=7)]):
+        alone.generate(codes)
+    np.testing.assert_array_equal(sampled, goes_on)
+    np.testing.assert_array_equal(others, undisturbed)
+
+
+def test_in_company_no_more_is_prefilled_than_has_passed(tiny_moshi: Moshi) -> None:
     batch = tiny_moshi.batch(2)
-    session = batch.join(3)
-    session.remember(10)
-    session.generate(heard(1)[0])
-    other = batch.join(4)
-    with pytest.raises(SessionError, match="alone in its batch"):
-        session.refresh()
-    assert session.delays.step == 1
-    other.close()
-    session.refresh()
+    session, _ = batch.join(3), batch.join(4)
+    config = tiny_moshi.lm.config
+    texts, said = np.zeros(5, np.int32), np.zeros((5, config.dep_q), np.int32)
+    with pytest.raises(SessionError, match="5 known frames are more than the 0 that this batch has stepped"):
+        batch.prefill(session, texts, said, np.zeros((5, config.input_codebooks), np.int32))
+    assert session.delays.step == 0
 
 
-def refresher(moshi: Moshi, automatic: bool = True, kept: float = 2.0) -> Refresher:
-    return Refresher(moshi.session(seed=1), kept, automatic)
+def trimmer(moshi: Moshi, automatic: bool = True, kept: float = 2.0) -> ContextTrimmer:
+    return ContextTrimmer(moshi.session(seed=1), kept, automatic)
 
 
-def frames(watching: Refresher, count: int, frame: np.ndarray = SPEECH, reply: Reply = WORD) -> list[int]:
-    """Which of so many frames are to be refreshed before."""
+def frames(watching: ContextTrimmer, count: int, frame: np.ndarray = SPEECH, reply: Reply = WORD) -> list[int]:
+    """Which of so many frames are to be trimmed before."""
     due = []
     for number in range(count):
         if watching.due(frame):
@@ -131,7 +158,7 @@ def frames(watching: Refresher, count: int, frame: np.ndarray = SPEECH, reply: R
 
 
 def test_it_comes_at_the_first_pause_after_the_window_is_full(tiny_moshi: Moshi) -> None:
-    watching, context = refresher(tiny_moshi), TINY["context"]
+    watching, context = trimmer(tiny_moshi), TINY["context"]
     assert frames(watching, 50, SILENCE, QUIET) == [], "a pause, but not full"
     assert frames(watching, context, SPEECH, WORD) == [], "full, but no pause"
     assert frames(watching, 10, SILENCE, WORD) == [], "Moshi speaks"
@@ -143,14 +170,14 @@ def test_it_comes_at_the_first_pause_after_the_window_is_full(tiny_moshi: Moshi)
 
 
 def test_without_being_told_it_never_comes_by_itself(tiny_moshi: Moshi) -> None:
-    watching = refresher(tiny_moshi, automatic=False)
+    watching = trimmer(tiny_moshi, automatic=False)
     assert frames(watching, 3 * TINY["context"], SILENCE, QUIET) == []
     watching.ask()
     assert frames(watching, 10) == [0], "asked, it comes at once, and once"
 
 
 def test_a_new_conversation_has_an_empty_window(tiny_moshi: Moshi) -> None:
-    watching = refresher(tiny_moshi)
+    watching = trimmer(tiny_moshi)
     frames(watching, TINY["context"])
     watching.ask()
     watching.restart()
@@ -158,13 +185,13 @@ def test_a_new_conversation_has_an_empty_window(tiny_moshi: Moshi) -> None:
 
 
 def test_no_more_is_kept_than_half_a_window(tiny_moshi: Moshi) -> None:
-    assert refresher(tiny_moshi, kept=3600).kept == TINY["context"] // 2
-    assert refresher(tiny_moshi, kept=1.0).kept == 12
-    assert refresher(tiny_moshi, kept=0.01).kept == 1
+    assert trimmer(tiny_moshi, kept=3600).kept == TINY["context"] // 2
+    assert trimmer(tiny_moshi, kept=1.0).kept == 12
+    assert trimmer(tiny_moshi, kept=0.01).kept == 1
 
 
-def test_warming_up_lives_through_as_much_as_a_refresh(tiny_moshi: Moshi) -> None:
-    watching = refresher(tiny_moshi)
+def test_warming_up_lives_through_as_much_as_a_trim(tiny_moshi: Moshi) -> None:
+    watching = trimmer(tiny_moshi)
     with tiny_moshi.session(seed=0) as spare:
         watching.warm_up(spare)
         assert spare.delays.step == watching.kept

@@ -1,7 +1,7 @@
 """The loop: every frame through, in order; reset and errors and the end travel with the frames."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from moshi_mlx.errors import CodecError, SessionError
 from moshi_mlx.runtime.engine import RESET, Control, converse
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.runtime.session import Generated, Reply
+from moshi_mlx.runtime.session import Generated, Reply, Session
 from moshi_mlx.runtime.stats import Stats
 from tests.runtime.test_session import same, talk
 
@@ -134,7 +134,7 @@ def test_the_loop_may_run_on_a_worker_thread(moshi: Moshi, noise_frames: np.ndar
 def test_stages_overlap_when_the_codec_is_outside(rust_moshi: Moshi, noise_frames: np.ndarray) -> None:
     session = rust_moshi.session(seed=1)
     later_frame_begins, began_meanwhile = threading.Event(), []
-    encode, generate = session.encode, session.generate
+    encode, generate = session.encode, session.batch.generate
     encoded = iter(range(20))
 
     def signalling_encode(frame: np.ndarray) -> np.ndarray:
@@ -142,12 +142,12 @@ def test_stages_overlap_when_the_codec_is_outside(rust_moshi: Moshi, noise_frame
             later_frame_begins.set()
         return encode(frame)
 
-    def waiting_generate(codes: np.ndarray) -> Generated:
+    def waiting_generate(codes: Mapping[Session, np.ndarray]) -> dict[Session, Generated]:
         if session.delays.step == 3:
             began_meanwhile.append(later_frame_begins.wait(10))  # in turn with us it could not begin
         return generate(codes)
 
-    session.encode, session.generate = signalling_encode, waiting_generate
+    session.encode, session.batch.generate = signalling_encode, waiting_generate
     with session:
         converse(session, Frames(list(noise_frames[:20])), Replies())
     assert began_meanwhile == [True]

@@ -1,4 +1,4 @@
-"""A company on a clock that the test turns: each gets what it would get alone, when it is due, whoever stalls."""
+"""A scheduler on a clock that the test turns: each gets what it would get alone, in time, whoever stalls."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 
 from moshi_mlx.errors import CodecError, MoshiError
 from moshi_mlx.frames import is_silent
+from moshi_mlx.runtime.engine import Tick
 from moshi_mlx.runtime.flow import HeardFrame
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.runtime.scheduler import PATIENCE, Company, Member, Tick
+from moshi_mlx.runtime.scheduler import PATIENCE, QueuedSlot, Scheduler
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 from tests.runtime.test_session import same, talk
@@ -23,7 +24,7 @@ FRAME = 0.08
 
 
 class Person:
-    """A guest that keeps what it is told, with the time."""
+    """A listener that keeps what it is told, with the time."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -50,45 +51,46 @@ class Person:
 
 
 class Room:
-    """A company whose loop runs here, on a clock that stands still meanwhile."""
+    """A scheduler whose loop runs here, on a clock that stands still meanwhile."""
 
     def __init__(self, moshi: Moshi, size: int) -> None:
         self.now = 100.0
-        self.company = Company(moshi.batch(size), clock=lambda: self.now)
+        self.scheduler = Scheduler(moshi.batch(size), clock=lambda: self.now)
         self.ticks = 0
 
-    def enter(self, seed: int | None = 1, sampling: SamplingConfig = GREEDY) -> tuple[Member, Person]:
+    def enter(self, seed: int | None = 1, sampling: SamplingConfig = GREEDY) -> tuple[QueuedSlot, Person]:
         person = Person(self)
-        member = self.company.join(person, seed, sampling)
+        slot = self.scheduler.join(person, seed, sampling)
         self.work()
-        return member, person
+        return slot, person
 
     def work(self) -> None:
         """Do all that is due now."""
-        while (item := self.company.next_item()) is not None:
+        while (item := self.scheduler.next_item()) is not None:
             self.ticks += isinstance(item, Tick)
-            self.company.decode(self.company.generate(self.company.encode(item)))
+            stages = self.scheduler.stages
+            stages.decode(stages.generate(stages.encode(item)))
 
     def until(self, time: float) -> None:
-        """Let time pass, and the company do what falls due meanwhile."""
-        while (due := self.company.due()) is not None and due <= time:
+        """Let time pass, and the scheduler do what falls due meanwhile."""
+        while (due := self.scheduler.due()) is not None and due <= time:
             self.now = max(self.now, due)
             self.work()
         self.now = time
         self.work()
 
-    def play(self, speech: Iterable[tuple[float, Member, np.ndarray]]) -> None:
+    def play(self, speech: Iterable[tuple[float, QueuedSlot, np.ndarray]]) -> None:
         """Frames at their times."""
         for time, said in groupby(sorted(speech, key=itemgetter(0)), key=itemgetter(0)):
             self.until(time)
-            for _, member, frame in said:
-                member.hear(HeardFrame(frame, self.now, is_silent(frame)))
+            for _, slot, frame in said:
+                slot.hear(HeardFrame(frame, self.now, is_silent(frame)))
             self.work()
         self.until(self.now + 1.0)
 
 
-def spoken(member: Member, frames: np.ndarray, start: float) -> list[tuple[float, Member, np.ndarray]]:
-    return [(start + FRAME * index, member, frame) for index, frame in enumerate(frames)]
+def spoken(slot: QueuedSlot, frames: np.ndarray, start: float) -> list[tuple[float, QueuedSlot, np.ndarray]]:
+    return [(start + FRAME * index, slot, frame) for index, frame in enumerate(frames)]
 
 
 def alone(moshi: Moshi, frames: np.ndarray, seed: int, sampling: SamplingConfig = GREEDY) -> list[Reply]:
@@ -105,27 +107,27 @@ def test_four_get_exactly_what_each_would_get_alone(
     voices = [np.roll(noise_frames, 7 * person, axis=0)[:40] for person in range(4)]
     # Each by a clock of its own: another phase, and one of them comes a second later.
     starts = [room.now, room.now + 0.031, room.now + 0.047, room.now + 1.0 + 0.013]
-    room.play(said for (member, _), voice, start in zip(people, voices, starts, strict=True)
-              for said in spoken(member, voice, start))  # fmt: skip
-    for seed, ((member, person), voice) in enumerate(zip(people, voices, strict=True)):
-        assert member.heard.dropped == 0
+    room.play(said for (slot, _), voice, start in zip(people, voices, starts, strict=True)
+              for said in spoken(slot, voice, start))  # fmt: skip
+    for seed, ((slot, person), voice) in enumerate(zip(people, voices, strict=True)):
+        assert slot.heard.dropped == 0
         # Who stops earlier hears silence, while the others go on.
-        heard = np.concatenate([voice, np.zeros((member.silences, 1920), np.float32)])
+        heard = np.concatenate([voice, np.zeros((slot.silences, 1920), np.float32)])
         assert same(person.replies, alone(tiny_moshi, heard, seed, sampling))
-    assert [member.silences for member, _ in people] == [13, 12, 12, 0]
+    assert [slot.silences for slot, _ in people] == [13, 12, 12, 0]
 
 
 def test_each_gets_its_12_and_a_half_frames_a_second(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
     room = Room(tiny_moshi, 4)
     people = [room.enter(seed) for seed in range(4)]
     begin = room.now
-    speech = [said for index, (member, _) in enumerate(people)
-              for said in spoken(member, np.tile(noise_frames, (2, 1))[:100], begin + 0.02 * index)]  # fmt: skip
+    speech = [said for index, (slot, _) in enumerate(people)
+              for said in spoken(slot, np.tile(noise_frames, (2, 1))[:100], begin + 0.02 * index)]  # fmt: skip
     room.play(speech)
     for _, person in people:
         between = [time for time in person.times if begin + 1 <= time < begin + 7]
         assert len(between) == 75
-        said = [time for time, member, _ in speech if member.guest is person][:99]
+        said = [time for time, slot, _ in speech if slot.listener is person][:99]
         assert max(heard - told for heard, told in zip(person.times, said, strict=False)) < FRAME
 
 
@@ -147,23 +149,23 @@ def test_a_stalled_one_hears_silence_and_holds_nobody_up(tiny_moshi: Moshi, nois
 
 def test_nobody_gets_audio_faster_than_it_is_played(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
     room = Room(tiny_moshi, 1)
-    member, person = room.enter()
+    slot, person = room.enter()
     start = room.now
-    room.play([(start, member, frame) for frame in noise_frames[:30]])
+    room.play([(start, slot, frame) for frame in noise_frames[:30]])
     played = np.arange(len(person.times)) * FRAME + person.times[0]
     assert (played - person.times).max() <= FRAME + 1e-6
-    assert len(person.replies) + member.heard.dropped == 30
+    assert len(person.replies) + slot.heard.dropped == 30
     assert person.times[-1] - start <= 0.4, "what could only be answered too late was dropped"
 
 
 def test_delay_that_a_network_left_goes_when_there_is_silence(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
     room = Room(tiny_moshi, 1)
-    member, _ = room.enter()
+    slot, _ = room.enter()
     begin, quiet = room.now, np.zeros((20, 1920), np.float32)
-    burst = [(begin + 0.5, member, frame) for frame in noise_frames[:4]]
-    room.play([*spoken(member, noise_frames[4:5], begin), *burst, *spoken(member, quiet, begin + 0.5 + FRAME)])
-    assert member.lag < FRAME
-    assert member.heard.dropped >= 1
+    burst = [(begin + 0.5, slot, frame) for frame in noise_frames[:4]]
+    room.play([*spoken(slot, noise_frames[4:5], begin), *burst, *spoken(slot, quiet, begin + 0.5 + FRAME)])
+    assert slot.lag < FRAME
+    assert slot.heard.dropped >= 1
 
 
 def test_a_reset_begins_anew_for_one_only(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
@@ -186,11 +188,11 @@ def test_a_reset_begins_anew_for_one_only(tiny_moshi: Moshi, noise_frames: np.nd
 
 def test_without_a_seed_every_conversation_is_another(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
     room = Room(tiny_moshi, 1)
-    member, person = room.enter(None, SamplingConfig())
-    room.play(spoken(member, noise_frames[:20], room.now))
-    member.reset()
+    slot, person = room.enter(None, SamplingConfig())
+    room.play(spoken(slot, noise_frames[:20], room.now))
+    slot.reset()
     room.work()
-    room.play(spoken(member, noise_frames[:20], room.now))
+    room.play(spoken(slot, noise_frames[:20], room.now))
     assert len(person.replies) == 40
     assert not same(person.replies[:20], person.replies[20:])
 
@@ -219,11 +221,11 @@ def test_a_newcomer_is_asked_to_speak_in_time_with_the_others(tiny_moshi: Moshi,
 def test_one_too_many_is_told_so(tiny_moshi: Moshi) -> None:
     room = Room(tiny_moshi, 1)
     room.enter()
-    member, person = room.enter()
+    slot, person = room.enter()
     assert len(person.told) == 1
     assert "all 1 places" in str(person.told[0])
-    member.reset()
-    member.leave()
+    slot.reset()
+    slot.leave()
     room.work()
 
 
@@ -253,28 +255,28 @@ def test_it_runs_on_threads_until_it_is_closed(
     codec: str, noise_frames: np.ndarray, request: pytest.FixtureRequest
 ) -> None:
     moshi: Moshi = request.getfixturevalue("tiny_moshi" if codec == "mlx" else "rust_moshi")
-    company = Company(moshi.batch(2))
-    thread = threading.Thread(target=company.run)
+    scheduler = Scheduler(moshi.batch(2))
+    thread = threading.Thread(target=scheduler.run)
     thread.start()
     people = [Waiting(6) for _ in range(2)]
-    members = [company.join(person, 1, GREEDY) for person in people]
-    for member, person in zip(members, people, strict=True):
+    slots = [scheduler.join(person, 1, GREEDY) for person in people]
+    for slot, person in zip(slots, people, strict=True):
         assert person.in_place.wait(60)
-        member.prepare()
+        slot.prepare()
     for frame in np.tile(noise_frames, (10, 1)):  # as they are spoken, some too fast for a busy machine
-        for member in members:
-            member.hear(HeardFrame(frame, company.clock(), False))
+        for slot in slots:
+            slot.hear(HeardFrame(frame, scheduler.clock(), False))
         if all(person.enough.wait(FRAME / 2) for person in people):
             break
     assert all(person.enough.is_set() for person in people)
-    company.close()
+    scheduler.close()
     thread.join(10)
     assert not thread.is_alive()
-    assert company.stats.frames >= 6
+    assert scheduler.stats.frames >= 6
 
 
 class Waiting(Person):
-    """A guest that can be waited for."""
+    """A listener that can be waited for."""
 
     def __init__(self, wanted: int) -> None:
         self.wanted, self.count, self.aligned = wanted, 0, 0

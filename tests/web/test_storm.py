@@ -114,7 +114,7 @@ def test_wild_clients_leave_no_place_taken_and_no_memory_behind(server: Running)
     run(storm(100))
     run(free(server))
     assert not server.server.clients
-    assert not server.server.model.company.members
+    assert not server.server.model.scheduler.slots
     gc.collect()
     assert len(gc.get_objects()) - before < 2000, "less than 20 things a client"
     run(clean())

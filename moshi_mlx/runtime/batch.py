@@ -1,0 +1,171 @@
+"""Conversations that are stepped together: the rows of one batch.
+
+The language model steps all rows at once. Rows share the count of positions, which is harmless because rotary
+positions are relative: a row that joins late, or forgets, is masked at the positions before. Randomness belongs to
+each session, so a conversation is the same alone and in company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import mlx.core as mx
+import numpy as np
+
+from moshi_mlx.errors import SessionError
+from moshi_mlx.frames import silence
+from moshi_mlx.models.lm import LmState
+from moshi_mlx.runtime.session import Generated, Model, Reply, Session, check_frame
+from moshi_mlx.runtime.step import Draw
+from moshi_mlx.sampling_config import SamplingConfig, new_seed
+from moshi_mlx.weights.lm_weights import parameter_bytes
+
+PREFILL_POSITIONS = 128  # at once: enough to be bound by arithmetic and not by reading the weights
+
+
+class Batch:
+    """Room for several conversations that share every step of the language model.
+
+    They join and leave between frames. size: the most there may be at once. Raises SessionError below 1.
+    """
+
+    def __init__(self, moshi: Model, size: int) -> None:
+        if size < 1:
+            raise SessionError(f"a batch of {size} conversations: at least 1 expected")
+        self.moshi = moshi
+        self._state = self._new_state(size)
+        self._rows: list[Session | None] = [None] * size
+        self._condition: mx.array | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the model's weights and of this batch's state."""
+        return parameter_bytes(self.moshi.lm) + sum(array.nbytes for array in self._state.arrays())
+
+    def join(
+        self,
+        seed: int | None = None,
+        sampling: SamplingConfig | None = None,
+        conditions: Mapping[str, str | None] | None = None,
+    ) -> Session:
+        """Start a conversation in a free row.
+
+        seed: 0..2**32-1, random unless given; same seed, same input, same conversation, in whatever company.
+        conditions: conditioner name -> value, for models that have conditioners.
+        Raises SessionError when all rows are taken, ConfigError for an unknown condition.
+        """
+        row = next((row for row, session in enumerate(self._rows) if session is None), None)
+        if row is None:
+            raise SessionError(f"all {len(self._rows)} places of this batch are taken; close a session first")
+        condition = self.moshi.lm.condition(conditions)
+        if condition is not None:
+            if self._condition is None:
+                self._condition = mx.repeat(condition, len(self._rows), axis=0)  # (B, 1, dim)
+            self._condition[row] = condition[0]
+            mx.eval(self._condition)
+        session = Session(self, row, new_seed() if seed is None else seed, sampling or self.moshi.sampling)
+        self._rows[row] = session
+        self.forget(session)
+        return session
+
+    def step(self, frames: Mapping[Session, np.ndarray]) -> dict[Session, Reply]:
+        """One frame in, one reply out for every session that talks; as `Session.step`, for all of them at once.
+
+        frames: session -> (1920,) float32. A session that has begun and has no frame is given silence.
+        """
+        for frame in frames.values():
+            check_frame(frame)  # before anything has moved on
+        begun = [session for session in self._rows if session and (session in frames or session.delays.step)]
+        codes = {session: session.encode(frames.get(session, silence())) for session in begun}
+        return {session: session.decode(made) for session, made in self.generate(codes).items()}
+
+    def generate(self, codes: Mapping[Session, np.ndarray]) -> dict[Session, Generated]:
+        """One step of the language model for every session that talks.
+
+        codes: session -> the user's codes of its frame, (n_q - dep_q,) int. A session that has not begun may be
+        left out; one that has begun may not: rows share the count of positions, so a pause would be a gap in what
+        it remembers (see `step`, which fills in silence).
+        Reads back from the device once. Raises SessionError for a session of another batch, or one left out.
+        """
+        config, size = self.moshi.lm.config, len(self._rows)
+        tokens = np.full((size, 1 + config.n_q, 1), -1, dtype=np.int32)
+        draws: list[Draw | None] = [None] * size
+        self._check_members(codes)
+        left_out = sum(1 for other in self._rows if other and other not in codes and other.delays.step)
+        if left_out:
+            raise SessionError(f"{left_out} session(s) of this batch have begun and got no frame; see Batch.step")
+        for session, user_codes in codes.items():
+            draws[session.row] = session.draw()
+            tokens[session.row, :, 0] = session.inputs(user_codes)
+        result = self.moshi.step(tokens, draws, self._state, self._condition)
+        return {session: session.take(result[session.row]) for session in codes}
+
+    def prefill(self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray) -> None:
+        """Let a session that has not begun live through known frames, many at once, to the state of stepping them.
+
+        texts: (T,) int, the text tokens of T frames. codes: (T, dep_q), what the model said. user_codes:
+        (T, n_q - dep_q), what it heard; all as steps would have given and taken them.
+        In company the others do not notice: the frames take the positions that have just passed.
+        Raises SessionError if fewer than T positions have passed there.
+        """
+        self._check_members([session])
+        alone = sum(other is not None for other in self._rows) == 1
+        passed = self._state.temporal.position
+        if not alone and len(texts) > passed:
+            raise SessionError(f"{len(texts)} known frames are more than the {passed} that this batch has stepped")
+        columns = []
+        for text, made, heard in zip(texts, codes, user_codes, strict=True):
+            columns.append(session.inputs(heard))
+            session.take(np.array([text, *made], dtype=np.int32))
+        row, condition = session.row, self._condition
+        if alone:
+            running = np.arange(len(self._rows)) == row
+            self._run(columns, self._state, condition, None if running.all() else running)
+            return
+        own = self._new_state(1)
+        own.temporal.position = passed - len(columns)
+        self._run(columns, own, None if condition is None else condition[row : row + 1])
+        self._state.temporal.copy_row(row, own.temporal)
+        mx.eval(self._state.arrays())
+
+    def leave(self, session: Session) -> None:
+        """Free the row of a session that ended."""
+        if self._rows[session.row] is session:
+            self._rows[session.row] = None
+
+    def forget(self, session: Session) -> None:
+        """Make the session's row of the model new again."""
+        if self._rows[session.row] is not session:
+            return
+        if all(other is None or other is session for other in self._rows):
+            self._state.rewind()  # nobody to disturb: starting over needs no mask
+        else:
+            self._state.reset_row(session.row)
+
+    def _new_state(self, size: int) -> LmState:
+        state = self.moshi.lm.new_state(size, self.moshi.kv_bits)
+        mx.eval(state.arrays())  # so that another thread may take the first step
+        return state
+
+    def _run(
+        self,
+        columns: list[np.ndarray],
+        state: LmState,
+        condition: mx.array | None,
+        running: np.ndarray | None = None,
+    ) -> None:
+        """Push columns of tokens, (1 + n_q,) each, into all rows of a state that run."""
+        rows = state.temporal.batch
+        for chunk in _chunks(columns):
+            tokens = np.repeat(np.stack(chunk, axis=1)[None], rows, axis=0)
+            self.moshi.lm.temporal(mx.array(tokens), state, condition, running)
+            mx.eval(state.arrays())
+
+    def _check_members(self, sessions: Iterable[Session]) -> None:
+        if any(self._rows[session.row] is not session for session in sessions):
+            raise SessionError("this session is closed, or of another batch")
+
+
+def _chunks(columns: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    for start in range(0, len(columns), PREFILL_POSITIONS):
+        yield columns[start : start + PREFILL_POSITIONS]
