@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from moshi_mlx.version import __version__
+from scripts.check_wheels import PYTHONS
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,6 +32,15 @@ def test_rustymimi_is_left_out_where_it_has_no_wheel() -> None:
     (rust,) = [line for line in distribution("moshi-mlx").requires or [] if line.startswith("rustymimi")]
     marker = rust.split(";")[1]
     assert re.fullmatch(r"""\s*python_version < ["']3\.14["']""", marker)
+
+
+def test_the_supported_pythons_are_the_same_everywhere() -> None:
+    """Classifiers, the wheels that are asked for, and what CI runs."""
+    project = (ROOT / "pyproject.toml").read_text()
+    claimed = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
+    (matrix,) = re.findall(r"python: \[(.*)\]", (ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert claimed == list(PYTHONS) == re.findall(r"3\.\d+", matrix)
+    assert f'requires-python = ">={claimed[0]}"' in project
 
 
 def test_the_question_of_the_demo_is_small_speech() -> None:
