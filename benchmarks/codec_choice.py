@@ -1,0 +1,142 @@
+"""Mimi in MLX against rustymimi in a conversation: which one should `--codec auto` be?
+
+    scripts/with_blas.sh python benchmarks/codec_choice.py [--rounds 20] [--frames 25] [--json]
+
+The published shape of Mimi with random weights, beside a language model of Nano's shape; for comparison, Nano with
+its own codec. In every round each contestant runs some frames, and they take turns at being the first. Three
+figures, in ms a frame: encode and decode with nothing beside them; a frame through all three stages, one after the
+other, which is what an answer waits for; and a frame of a conversation that runs as fast as it can, which must
+stay below 80. A round during which other programs took more than a twentieth of the machine is taken again.
+`taskset -c 0` in front shows what one core does.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from quiet import Others
+
+from moshi_mlx.bench.scene import scene
+from moshi_mlx.bench.shapes import random_lm
+from moshi_mlx.bench.talk import wordless
+from moshi_mlx.checkpoint import nano
+from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
+from moshi_mlx.codec.load import load_codec
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.mimi_config import MIMI
+from moshi_mlx.runtime.engine import converse
+from moshi_mlx.runtime.moshi import Moshi, load
+from moshi_mlx.runtime.session import Reply, Session
+
+FIGURES = ("encode", "decode", "encode + decode", "one frame, stages in turn", "a frame of a conversation")
+WARM_UP = 12  # frames
+QUIET = 0.05  # of the machine, that others may take
+
+
+class Noise:
+    """Frames of noise that are there at once; and the sink that drops the replies."""
+
+    def __init__(self, frames: int) -> None:
+        self._frames = 0.1 * np.random.default_rng(1).standard_normal((frames, 1920)).astype(np.float32)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        yield from self._frames
+
+    def close(self) -> None:
+        pass
+
+    def write(self, reply: Reply) -> None:
+        pass
+
+
+def contestants(folder: Path) -> dict[str, Moshi]:
+    """Name -> a model with the codec that is measured."""
+    path = write_random_checkpoint(folder / "codec", {**TINY, "card": MIMI.bins}, None) / "mimi.safetensors"
+    config = json.loads((nano.FOLDER / "config.json").read_text())
+    lm = random_lm(LmConfig.from_dict({**config, "card": MIMI.bins}), "f32")
+    published = {kind: wordless(lm, load_codec(path, MIMI, lm.config.codebooks, kind)) for kind in ("mlx", "rust")}
+    return {**published, "nano": load("nano")}
+
+
+def measure(session: Session, frames: int) -> dict[str, float]:
+    """Figure -> ms a frame: medians, but for the conversation, which is a mean."""
+    encoding, decoding, answering = [], [], []
+    noise = Noise(frames)
+    stream = session._stream
+    for frame in noise:
+        start = time.perf_counter()
+        codes = stream.encode(frame)
+        between = time.perf_counter()
+        stream.decode(codes)
+        encoding.append(between - start)
+        decoding.append(time.perf_counter() - between)
+    for frame in noise:
+        start = time.perf_counter()
+        session.step(frame)
+        answering.append(time.perf_counter() - start)
+    both = [sum(pair) for pair in zip(encoding, decoding, strict=True)]
+    medians = [statistics.median(times) for times in (encoding, decoding, both, answering)]
+    seconds = converse(session, noise, noise).seconds / frames
+    return {name: 1000 * value for name, value in zip(FIGURES, [*medians, seconds], strict=True)}
+
+
+def compare(rounds: int, frames: int) -> dict[str, Any]:
+    """Contestant -> figure -> a value a round; the order turns round by round. Says on stderr what is going on."""
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = {name: moshi.session(seed=1) for name, moshi in contestants(Path(folder)).items()}
+        for session in sessions.values():
+            measure(session, WARM_UP)
+        found: dict[str, Any] = {name: {figure: [] for figure in FIGURES} for name in sessions}
+        done = 0
+        while done < rounds:
+            order = list(sessions) if done % 2 == 0 else list(reversed(sessions))
+            others = Others()
+            measured = {name: measure(sessions[name], frames) for name in order}
+            share = others.share()
+            print(f"round {done + 1}: others took {share:.1%} of the machine", file=sys.stderr)
+            if share > QUIET:
+                continue
+            done += 1
+            for name, figures in measured.items():
+                for figure, value in figures.items():
+                    found[name][figure].append(value)
+        for session in sessions.values():
+            session.close()
+    return found
+
+
+def lines(found: dict[str, Any]) -> Iterator[str]:
+    """A Markdown table: medians of the rounds, lowest and highest; and rust over mlx, pair by pair."""
+    yield "| ms a frame | mlx | rust | rust / mlx | nano's own, mlx |"
+    yield "|---|---|---|---|---|"
+    for figure in FIGURES:
+        mlx, rust, own = (found[name][figure] for name in ("mlx", "rust", "nano"))
+        ratios = [b / a for a, b in zip(mlx, rust, strict=True)]
+        yield f"| {figure} | {spread(mlx, 1)} | {spread(rust, 1)} | {spread(ratios, 2)} | {spread(own, 1)} |"
+
+
+def spread(values: list[float], digits: int) -> str:
+    """The median, and the lowest and highest value."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} – {max(values):.{digits}f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--frames", type=int, default=25)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    where = scene()
+    found = compare(options.rounds, options.frames)
+    print(json.dumps({"scene": where, "rounds": found}) if options.json else "\n".join(lines(found)))
+
+
+if __name__ == "__main__":
+    main()
