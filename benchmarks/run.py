@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gates import BATCH_GATES, COUNT_GATES, LIVE_GATES, MIMI_GATES, SPEED_GATES, missed
 from mimi_vs_peer import mimi_vs_peer
 from peer_environment import peer_python
 from step_vs_peer import host_vs_peer, step_vs_peer
 
 from moshi_mlx.bench.counts import count
-from moshi_mlx.bench.gates import BATCH_GATES, COUNT_GATES, LIVE_GATES, MIMI_GATES, SPEED_GATES, missed
 from moshi_mlx.bench.measure import Plan, measure
 from moshi_mlx.bench.report import table
 from moshi_mlx.bench.scene import scene

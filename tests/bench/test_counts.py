@@ -2,8 +2,8 @@
 
 import pytest
 
+from benchmarks.gates import COUNT_GATES, missed
 from moshi_mlx.bench.counts import Counts, count
-from moshi_mlx.bench.gates import COUNT_GATES, missed
 from moshi_mlx.bench.shapes import SHAPES
 from moshi_mlx.models.config import MOSHI_7B
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from moshi_mlx.bench.gates import COUNT_GATES, SPEED_GATES, missed
+from benchmarks.gates import COUNT_GATES, SPEED_GATES, missed
 from moshi_mlx.bench.program import times_report
 from moshi_mlx.bench.report import compare_text, read_report, run_text, table
 from moshi_mlx.bench.scene import scene
