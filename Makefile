@@ -11,10 +11,10 @@ STAMP := $(VENV)/.installed-$(BACKEND)
 RUN := scripts/with_blas.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench recipes check format docs nano wheels lock clean
+.PHONY: help install demo test test-fast bench recipes check format docs nano wheels lock clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(STAMP)  ## install into .venv
 
@@ -28,7 +28,10 @@ demo: $(STAMP)  ## a recorded conversation with Nano, offline: words, times, ans
 test: $(STAMP)  ## run the whole test suite; PYTEST_ARGS="-k mimi" for a part of it
 	@scripts/system_packages.sh
 	@scripts/kyutai_client.sh $(VENV) build/kyutai
-	@MOSHI_CLIENT=build/kyutai $(RUN) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@MOSHI_CLIENT=build/kyutai $(RUN) scripts/test.sh $(BIN)/python $(PYTEST_ARGS)
+
+test-fast: $(STAMP)  ## the tests that need neither sound card nor browser nor patience: within a minute
+	@$(RUN) scripts/test.sh $(BIN)/python -m "not device and not browser and not slow" $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## kernels, syncs and speed against moshi_mlx 0.3.0; fails when a gate is missed (minutes, CPU)
 	@scripts/system_packages.sh
