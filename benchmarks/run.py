@@ -24,9 +24,9 @@ from moshi_mlx.bench.measure import Plan, measure
 from moshi_mlx.bench.report import table
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import random_lm, shape
-from moshi_mlx.bench.talk import wordless
 from moshi_mlx.bench.traffic import traffic
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
+from moshi_mlx.runtime.wordless import wordless
 
 QUIET = 1.5  # load average above which timings are doubtful
 

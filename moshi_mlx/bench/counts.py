@@ -12,10 +12,10 @@ import numpy as np
 
 from moshi_mlx.bench.graph import Seen, as_on_a_gpu, counting_traces, watching
 from moshi_mlx.bench.shapes import narrowed, random_lm
-from moshi_mlx.bench.talk import wordless
 from moshi_mlx.bench.traffic import Traffic, traffic
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.session import Session
+from moshi_mlx.runtime.wordless import wordless
 
 STEADY = 10  # the frame that is looked at: all delays are filled, all code is traced
 WIDTH = 128  # what widths are cut to: graphs depend on layers and streams, not on width

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +18,10 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.batch import Batch
-from moshi_mlx.runtime.engine import converse
+from moshi_mlx.runtime.engine import converse_together
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.runtime.session import Generated, Reply, Session
+from moshi_mlx.runtime.session import Reply, Session
+from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.weights.lm_weights import weight_bytes
 
 WARM_UP = 10  # live frames before those that count: delays are filled
@@ -127,29 +127,30 @@ def _noise_like(shape: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
 
 
 def _run(sessions: list[Session], frames: int, paced: bool) -> Times:
-    if len(sessions) == 1:
-        return _converse(sessions[0], frames, paced)
-    return _together(sessions, frames, paced)
+    """Run the loop that the program uses for so many frames of all sessions, and keep the time of each."""
+    times, stats, waits = Times(sessions[0].batch.moshi.codec.threaded), Stats(), []
+    evaluate = mx.eval
 
+    def timed_eval(*arrays: Any) -> None:
+        start = time.perf_counter()
+        evaluate(*arrays)
+        waits.append(time.perf_counter() - start)
 
-class _Timed:
-    """A session that `converse` can run, and that keeps the times of its stages."""
+    def encoded(start: float, seconds: float) -> None:
+        times.encode.append(seconds)
+        waits.clear()  # a codec in MLX waits for it on the same thread
 
-    def __init__(self, session: Session, times: Times) -> None:
-        self._session = session
-        self.batch = session.batch
-        self.times = times
+    def generated(start: float, seconds: float) -> None:
+        times.generate.append(seconds)
+        times.host.append(seconds - sum(waits))
 
-    def encode(self, frame: np.ndarray) -> np.ndarray:
-        with _timed(self.times.encode):
-            return self._session.encode(frame)
-
-    def generate(self, codes: np.ndarray) -> Generated:
-        return _generated(lambda: self._session.generate(codes), self.times)
-
-    def decode(self, generated: Generated) -> Reply:
-        with _timed(self.times.decode):
-            return self._session.decode(generated)
+    stats.encode.observer, stats.generate.observer = encoded, generated
+    stats.decode.observer = lambda start, seconds: times.decode.append(seconds)
+    passing = [_Frames(frames, paced and not row) for row in range(len(sessions))]  # all wait for the first one
+    with replacing(mx, eval=timed_eval):
+        converse_together({session: (each, each) for session, each in zip(sessions, passing, strict=True)}, stats)
+    times.latency, times.seconds = passing[0].latency, stats.seconds
+    return times
 
 
 class _Frames:
@@ -173,54 +174,6 @@ class _Frames:
 
     def write(self, reply: Reply) -> None:
         self.latency.append(time.perf_counter() - self._given[len(self.latency)])
-
-
-def _converse(session: Session, frames: int, paced: bool) -> Times:
-    """One conversation, through the loop that the program uses."""
-    times = Times(session.batch.moshi.codec.threaded)
-    passing = _Frames(frames, paced)
-    times.seconds = converse(_Timed(session, times), passing, passing).seconds  # type: ignore[arg-type]
-    times.latency = passing.latency
-    return times
-
-
-def _together(sessions: list[Session], frames: int, paced: bool) -> Times:
-    """Several conversations in one step; their codecs run one after the other."""
-    batch, times, noise = sessions[0].batch, Times(threaded=False), _noise()
-    start = time.perf_counter()
-    for index in range(frames):
-        due = _wait(start, index) if paced else time.perf_counter()
-        with _timed(times.encode):
-            codes = {session: session.encode(noise[index % len(noise)]) for session in sessions}
-        generated = _generated(lambda codes=codes: batch.generate(codes), times)
-        with _timed(times.decode):
-            for session in sessions:
-                session.decode(generated[session])
-        times.latency.append(time.perf_counter() - due)
-    times.seconds = time.perf_counter() - start
-    return times
-
-
-def _generated(step: Callable[[], Any], times: Times) -> Any:
-    """Run a step; note its time, and that part of it in which nobody waits for MLX."""
-    waits: list[float] = []
-    evaluate = mx.eval
-
-    def timed_eval(*arrays: Any) -> None:
-        with _timed(waits):
-            evaluate(*arrays)
-
-    with replacing(mx, eval=timed_eval), _timed(times.generate):
-        result = step()
-    times.host.append(times.generate[-1] - sum(waits))
-    return result
-
-
-@contextmanager
-def _timed(record: list[float]) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    record.append(time.perf_counter() - start)
 
 
 def _wait(start: float, index: int) -> float:

@@ -13,11 +13,11 @@ from moshi_mlx.bench.measure import Plan, check_plan, measure
 from moshi_mlx.bench.report import SCHEMA
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import random_lm, shape
-from moshi_mlx.bench.talk import wordless
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.moshi import Moshi, assemble
+from moshi_mlx.runtime.wordless import wordless
 from moshi_mlx.weights.lm_weights import parameter_bytes
 
 DEFAULT_SHAPE = "moshi-7b"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.codec.base import Codec
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
+from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.delays import DelayLine
-from moshi_mlx.runtime.step import Draw, FrameStep
+from moshi_mlx.runtime.wordless import unfused
 from moshi_mlx.sampling_config import SamplingConfig
 
 
@@ -73,22 +73,15 @@ def talk(
     heard: (T, n_q - dep_q) each, the user's codes. seed: of the first one, the next ones count on.
     advance: told how many steps were done.
     """
-    config, size, longest = lm.config, len(heard), max(map(len, heard))
-    step, state = FrameStep(lm), lm.new_state(size)
-    condition = lm.condition()
-    if condition is not None:
-        condition = mx.repeat(condition, size, axis=0)
-    lines, said = [DelayLine(config) for _ in heard], [[] for _ in heard]
-    for frame in range(longest):
-        tokens = np.full((size, 1 + config.n_q, 1), -1, np.int32)
-        running = [row for row in range(size) if frame < len(heard[row])]
-        draws: list[Draw | None] = [None] * size
-        for row in running:
-            tokens[row, :, 0] = lines[row].inputs(heard[row][frame])
-            draws[row] = Draw(sampling, seed + row, frame)
-        drawn = step(tokens, draws, state, condition)
-        for row in running:
-            lines[row].accept(int(drawn[row, 0]), drawn[row, 1:])
-            said[row].append(drawn[row].astype(np.int32))
-        advance(len(running))
-    return [Conversation(codes, np.stack(each)) for codes, each in zip(heard, said, strict=True)]
+    batch = Batch(unfused(lm), len(heard))
+    sessions = {batch.join(seed + row, sampling): codes for row, codes in enumerate(heard)}
+    for session, codes in sessions.items():
+        session.remember(len(codes))
+    for frame in range(max(map(len, heard))):
+        talking = {session: codes[frame] for session, codes in sessions.items() if frame < len(codes)}
+        batch.generate(talking)
+        for session in talking:
+            if frame + 1 == len(sessions[session]):
+                session.close()
+        advance(len(talking))
+    return [Conversation(codes, session.remembered()[1]) for session, codes in sessions.items()]

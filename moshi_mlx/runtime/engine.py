@@ -290,17 +290,16 @@ class _Lockstep:
         running = {slot: iter(source) for slot, source in self._sources.items()}
         while running:
             frames: dict[Slot, np.ndarray] = {}
-            for slot, source in list(running.items()):
+            for slot, source in running.items():
                 for item in source:
                     if not isinstance(item, Control):
                         frames[slot] = item
                         break
                     yield Change(item, slot)
-                else:
-                    del running[slot]
-                    if running:
-                        yield Change(Control.LEAVE, slot)
+            ended = running.keys() - frames.keys()
+            running = {slot: source for slot, source in running.items() if slot in frames}
             if frames:
+                yield from (Change(Control.LEAVE, slot) for slot in ended)
                 yield Tick(frames)
 
     def close(self) -> None:

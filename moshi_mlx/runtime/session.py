@@ -169,17 +169,23 @@ class Session:
         """From now on keep the tokens of the latest `frames` steps, for `trim`."""
         self._history = deque(self._history, maxlen=frames)
 
+    def remembered(self) -> tuple[np.ndarray, np.ndarray]:
+        """Give what was heard, (T, n_q - dep_q) int32, and sampled, (T, 1 + dep_q) int32, at remembered steps."""
+        config, steps = self.batch.moshi.lm.config, list(self._history)
+        heard = np.array([heard for heard, _ in steps], np.int32).reshape(-1, config.input_codebooks)
+        sampled = np.array([sampled for _, sampled in steps], np.int32).reshape(-1, 1 + config.dep_q)
+        return heard, sampled
+
     def trim(self) -> None:
         """Forget all but the steps that are remembered: the model goes on as if the conversation had begun there.
 
         The codec's streams and the time of replies go on. On the thread that owns MLX; takes as long as a prefill.
         """
-        steps, history = self._trimmed + self.delays.step, list(self._history)
+        steps = self._trimmed + self.delays.step
+        heard, sampled = self.remembered()
         self.reset_generation()
-        if history:
-            heard, sampled = (np.stack(tokens) for tokens in zip(*history, strict=True))
-            self.batch.prefill(self, sampled[:, 0], sampled[:, 1:], heard)
-        self._trimmed = steps - len(history)
+        self.batch.prefill(self, sampled[:, 0], sampled[:, 1:], heard)
+        self._trimmed = steps - len(heard)
 
     def reset(self) -> None:
         """Forget the conversation, keep the weights and the seed: the next one starts as this one did."""

@@ -9,11 +9,11 @@ import pytest
 from moshi_mlx.bench.measure import Plan, Times, _series, fill, measure
 from moshi_mlx.bench.parts import measure_parts
 from moshi_mlx.bench.shapes import narrowed, random_lm
-from moshi_mlx.bench.talk import wordless
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.wordless import wordless
 
 
 @pytest.fixture(scope="module")

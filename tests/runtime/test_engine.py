@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.errors import CodecError, SessionError
-from moshi_mlx.runtime.engine import RESET, Control, converse
+from moshi_mlx.runtime.engine import RESET, Control, converse, converse_together
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.session import Generated, Reply, Session
 from moshi_mlx.runtime.stats import Stats
@@ -151,3 +151,20 @@ def test_stages_overlap_when_the_codec_is_outside(rust_moshi: Moshi, noise_frame
     with session:
         converse(session, Frames(list(noise_frames[:20])), Replies())
     assert began_meanwhile == [True]
+
+
+def test_several_in_lockstep_each_get_what_they_get_alone(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    batch = tiny_moshi.batch(2)
+    short, long = Frames(list(noise_frames[:8])), Frames([*noise_frames[:5], RESET, *noise_frames[5:20]])
+    said = Replies(), Replies()
+    parties = {batch.join(1): (short, said[0]), batch.join(2): (long, said[1])}
+    stats = converse_together(parties)
+    assert stats.frames == 20, "one step for both"
+    assert short.closed.is_set()
+    assert long.closed.is_set()
+    with tiny_moshi.session(seed=1) as session:
+        assert same(said[0], talk(session, noise_frames[:8]))
+    with tiny_moshi.session(seed=2) as session:
+        before = talk(session, noise_frames[:5])
+        session.reset()
+        assert same(said[1], before + talk(session, noise_frames[5:20]))

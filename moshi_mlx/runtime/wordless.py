@@ -1,6 +1,11 @@
-"""A conversation to measure when only the language model is of interest: no codec, no words."""
+"""Conversations in which only the language model is of interest: no codec, no words.
+
+For measuring and comparing models whose weights nobody trained, or whose codes are known.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -8,10 +13,13 @@ from moshi_mlx.codec.base import Codec
 from moshi_mlx.frames import silence
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.session import Tokenizer
+from moshi_mlx.runtime.step import FrameStep
+from moshi_mlx.sampling_config import SamplingConfig
 
 
 class NoCodec:
-    """Gives random codes for any audio and silence for any codes."""
+    """A codec that gives random codes for any audio and silence for any codes."""
 
     name = "none"
     threaded = False
@@ -55,7 +63,24 @@ class NoWords:
         return ""
 
 
+@dataclass
+class Wordless:
+    """A model whose weights may still change: nothing of them is fused, as `Moshi` would."""
+
+    lm: Lm
+    codec: Codec
+    step: FrameStep
+    sampling: SamplingConfig
+    tokenizer: Tokenizer = field(default_factory=NoWords)
+    kv_bits: int | None = None
+
+
+def unfused(lm: Lm) -> Wordless:
+    """What conversations with a language model need, and no more; leaves the model as it is."""
+    return Wordless(lm, NoCodec(lm.config.codebooks, lm.config.card), FrameStep(lm), SamplingConfig())
+
+
 def wordless(lm: Lm, codec: Codec | None = None, kv_bits: int | None = None) -> Moshi:
-    """The parts of a conversation around a model that nobody trained. codec: none unless given."""
+    """A Moshi around a language model that nobody trained. codec: none unless given."""
     codec = codec or NoCodec(lm.config.codebooks, lm.config.card)
     return Moshi(lm, codec, NoWords(), kv_bits=kv_bits)
