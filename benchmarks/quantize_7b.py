@@ -36,8 +36,7 @@ def write_source(folder: Path, layout: str) -> None:
         write_random_checkpoint,
     )
     from moshi_mlx.models.config import MOSHI_7B, LmConfig
-    from moshi_mlx.weights.bfloat16 import to_bits
-    from moshi_mlx.weights.safetensors_file import write
+    from moshi_mlx.weights.safetensors import to_bits, write
 
     start = time.perf_counter()
     mimi = TINY_MIMI | {"quantizer": TINY_MIMI["quantizer"] | {"bins": 2048}}
@@ -57,7 +56,7 @@ def write_adapter(folder: Path, rank: int) -> None:
     from moshi_mlx.models.config import MOSHI_7B, LmConfig
     from moshi_mlx.quantize.source import dense_shapes
     from moshi_mlx.weights.key_map import torch_source
-    from moshi_mlx.weights.safetensors_file import TensorInfo, write
+    from moshi_mlx.weights.safetensors import TensorInfo, write
 
     config = LmConfig.from_dict(MOSHI_7B)
     present = AnySplit()

@@ -24,8 +24,8 @@ from moshi_mlx.models.mimi_config import MIMI, MimiConfig
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.weights.json_file import read_json
 from moshi_mlx.weights.progress import Progress
+from moshi_mlx.weights.safetensors import shard_names
 from moshi_mlx.weights.scheme import Scheme, check_against_request
-from moshi_mlx.weights.shards import shard_names
 
 if TYPE_CHECKING:
     import mlx.core as mx

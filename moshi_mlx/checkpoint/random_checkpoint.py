@@ -19,9 +19,8 @@ import numpy as np
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig
-from moshi_mlx.weights.bfloat16 import to_bits
 from moshi_mlx.weights.key_map import Source, torch_shapes, torch_source
-from moshi_mlx.weights.safetensors_file import TensorInfo, write
+from moshi_mlx.weights.safetensors import TensorInfo, to_bits, write
 from moshi_mlx.weights.scheme import Scheme, parse_scheme
 
 LM_NAME = "model.safetensors"

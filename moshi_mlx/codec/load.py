@@ -10,7 +10,7 @@ from moshi_mlx.codec.base import Codec
 from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig
 from moshi_mlx.models.mimi_weights import check_published
-from moshi_mlx.weights.safetensors_file import read_header
+from moshi_mlx.weights.safetensors import read_header
 
 KINDS = ("auto", "rust", "mlx")
 

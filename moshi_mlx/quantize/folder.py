@@ -26,7 +26,7 @@ from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.quantize.source import DenseSource
 from moshi_mlx.quantize.stream import Plan, arrays, plan
 from moshi_mlx.weights.progress import Progress, byte_bar
-from moshi_mlx.weights.shards import write_tensors
+from moshi_mlx.weights.safetensors import write_tensors
 
 CONFIG = "config.json"
 _DROPPED = ("lora", "lora_rank", "lora_scaling", "lora_name", "quantization", "quantization_config")

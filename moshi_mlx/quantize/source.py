@@ -9,10 +9,9 @@ from moshi_mlx.errors import CheckpointError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.lora import Lora
-from moshi_mlx.weights.bfloat16 import all_finite, from_bits, to_bits
 from moshi_mlx.weights.key_map import Source
 from moshi_mlx.weights.lm_weights import LmWeights, parameters
-from moshi_mlx.weights.safetensors_file import TensorInfo, read_rows
+from moshi_mlx.weights.safetensors import TensorInfo, all_finite, from_bits, read_rows, to_bits
 
 
 class DenseSource:

@@ -22,7 +22,7 @@ from moshi_mlx.quantize.levels import calibrated
 from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.quantize.source import DenseSource
 from moshi_mlx.weights.lm_weights import parameters
-from moshi_mlx.weights.safetensors_file import TensorInfo
+from moshi_mlx.weights.safetensors import TensorInfo
 from moshi_mlx.weights.scheme import Scheme, main_scheme
 
 BLOCK = 1 << 23  # weights quantized at once: 16 MB of bfloat16

@@ -14,9 +14,8 @@ from moshi_mlx.models.embedding import Embedding, QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.weights.key_map import Source, detect_layout, is_unused, mlx_source, torch_source
 from moshi_mlx.weights.progress import Progress, byte_bar
-from moshi_mlx.weights.safetensors_file import same_bytes
+from moshi_mlx.weights.safetensors import read_tensors, same_bytes
 from moshi_mlx.weights.scheme import Scheme, check_against_block, main_scheme, schemes_from_shapes
-from moshi_mlx.weights.shards import read_tensors
 
 PIECE = 1 << 28  # bytes evaluated at once: enough to keep the disk busy, little enough to show progress
 WIDEN_BELOW = 1 << 30  # bytes: twice as many are no burden to a machine that runs such a model on its CPU

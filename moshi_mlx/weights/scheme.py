@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.weights.safetensors_file import TensorInfo
+from moshi_mlx.weights.safetensors import TensorInfo
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.cli.main import app
 from moshi_mlx.quantize.recipes import RECIPES
-from moshi_mlx.weights.safetensors_file import read_header
+from moshi_mlx.weights.safetensors import read_header
 from moshi_mlx.weights.scheme import Scheme
 from tests.cli.conftest import Done
 from tests.quantize.conftest import SMALL

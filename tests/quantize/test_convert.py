@@ -11,7 +11,7 @@ from moshi_mlx.models.embedding import QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
-from moshi_mlx.weights.safetensors_file import TensorInfo
+from moshi_mlx.weights.safetensors import TensorInfo
 from moshi_mlx.weights.scheme import SCHEMES, Scheme, check_against_block, schemes_from_shapes
 
 Q4 = SCHEMES["q4"]

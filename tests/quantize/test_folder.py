@@ -22,7 +22,7 @@ from moshi_mlx.models.config import MOSHI_7B
 from moshi_mlx.quantize.folder import Made, check_free, make_checkpoint
 from moshi_mlx.quantize.recipes import RECIPES, Recipe
 from moshi_mlx.runtime.moshi import load
-from moshi_mlx.weights.safetensors_file import read_header
+from moshi_mlx.weights.safetensors import read_header
 from moshi_mlx.weights.scheme import Scheme
 from tests.quantize.conftest import SMALL
 

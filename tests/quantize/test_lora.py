@@ -14,8 +14,7 @@ from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.quantize.folder import Made
 from moshi_mlx.quantize.lora import Lora, find_lora
 from moshi_mlx.quantize.source import dense_shapes
-from moshi_mlx.weights.bfloat16 import from_bits
-from moshi_mlx.weights.safetensors_file import read_header, read_rows
+from moshi_mlx.weights.safetensors import from_bits, read_header, read_rows
 from tests.hub_stub import fill_cache
 from tests.quantize.conftest import SMALL
 

@@ -21,7 +21,7 @@ from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
 from moshi_mlx.quantize.source import DenseSource
 from moshi_mlx.quantize.stream import arrays, plan
 from moshi_mlx.weights.lm_weights import LmWeights, parameters
-from moshi_mlx.weights.safetensors_file import read_header, read_rows
+from moshi_mlx.weights.safetensors import read_header, read_rows
 from moshi_mlx.weights.scheme import Scheme
 from tests.golden import ASSETS
 from tests.quantize.conftest import SMALL

@@ -4,7 +4,7 @@ import mlx.core as mx
 import pytest
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.weights.safetensors_file import TensorInfo
+from moshi_mlx.weights.safetensors import TensorInfo
 from moshi_mlx.weights.scheme import (
     SCHEMES,
     Scheme,

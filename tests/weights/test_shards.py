@@ -10,8 +10,7 @@ import pytest
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.errors import CheckpointError
-from moshi_mlx.weights.safetensors_file import TensorInfo, read_rows
-from moshi_mlx.weights.shards import read_tensors, shard_names, write_tensors
+from moshi_mlx.weights.safetensors import TensorInfo, read_rows, read_tensors, shard_names, write_tensors
 from tests.hub_stub import fill_cache
 
 LAYOUT = {name: TensorInfo("F32", (count,)) for name, count in (("a", 4), ("b", 3), ("c", 20), ("d", 1), ("e", 2))}

@@ -1,22 +1,25 @@
-"""A safetensors file: its header read and checked before anything is loaded, a reader and a writer that stream.
+"""Safetensors files, one or several shards with an index: headers checked first, tensors read and written by rows.
 
 The header is read here and not left to the loader because it answers cheaply, for a 16 GB file too, what
 people get wrong: a web page saved as weights, a download cut short, another format under the right name.
-Format: https://huggingface.co/docs/safetensors (8 bytes of length, JSON header, tensors back to back).
+Format: https://huggingface.co/docs/safetensors (8 bytes of length, JSON header, tensors back to back). An index is
+what transformers and mlx-lm write: {"metadata": {"total_size": bytes}, "weight_map": {tensor: file beside it}}.
 """
 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, some
 
+INDEX_SUFFIX = ".safetensors.index.json"
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
@@ -45,6 +48,22 @@ class TensorInfo:
 
     def __str__(self) -> str:
         return f"{list(self.shape)} {self.dtype}"
+
+
+def read_tensors(path: Path) -> dict[str, TensorInfo]:
+    """The tensors of a file, or of all shards of an index. Raises CheckpointError as `read_header`."""
+    if not path.name.endswith(INDEX_SUFFIX):
+        return read_header(path)
+    places = _weight_map(path)
+    headers = {name: read_header(path.with_name(name)) for name in dict.fromkeys(places.values())}
+    if lost := sorted(name for name, shard in places.items() if name not in headers[shard]):
+        raise CheckpointError(f"{path} lists {some(lost)}, which its shards lack; fetch them again")
+    return {name: headers[shard][name] for name, shard in places.items()}
+
+
+def shard_names(path: Path) -> list[str]:
+    """The files an index lists; none for a path that is no index."""
+    return sorted(set(_weight_map(path).values())) if path.name.endswith(INDEX_SUFFIX) else []
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
@@ -115,6 +134,32 @@ def same_bytes(first: TensorInfo, second: TensorInfo, piece: int = 1 << 22) -> b
     return True
 
 
+def write_tensors(
+    folder: Path,
+    layout: Mapping[str, TensorInfo],
+    arrays: Iterator[np.ndarray],
+    shard_bytes: int | None = None,
+    stem: str = "model",
+) -> str:
+    """Write tensors as `write` does; return the name of the file that `read_tensors` takes.
+
+    shard_bytes: the most one file may hold, header aside (a larger tensor has one of its own); None for one file.
+    """
+    shards = list(_split(layout, shard_bytes)) if shard_bytes else [dict(layout)]
+    if len(shards) == 1:
+        write(folder / f"{stem}.safetensors", layout, arrays)
+        return f"{stem}.safetensors"
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        name = f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
+        write(folder / name, shard, islice(arrays, len(shard)))
+        places |= dict.fromkeys(shard, name)
+    total = sum(tensor.nbytes for tensor in layout.values())
+    index = folder / f"{stem}{INDEX_SUFFIX}"
+    index.write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=1))
+    return index.name
+
+
 def write(
     path: Path,
     layout: Mapping[str, TensorInfo],
@@ -154,6 +199,46 @@ def header_bytes(layout: Mapping[str, TensorInfo], metadata: Mapping[str, str]) 
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start aligned
     return len(text).to_bytes(8, "little") + text
+
+
+def to_bits(array: np.ndarray) -> np.ndarray:
+    """Numbers as the bits (uint16) of the nearest bfloat16, of two the even one."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def from_bits(bits: np.ndarray) -> np.ndarray:
+    """The float32 numbers that bits (uint16) stand for."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def all_finite(bits: np.ndarray) -> bool:
+    """Whether no number is infinite or NaN."""
+    return not ((bits & 0x7F80) == 0x7F80).any()
+
+
+def _split(layout: Mapping[str, TensorInfo], most: int) -> Iterable[dict[str, TensorInfo]]:
+    shard: dict[str, TensorInfo] = {}
+    size = 0
+    for name, tensor in layout.items():
+        if shard and size + tensor.nbytes > most:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = tensor
+        size += tensor.nbytes
+    yield shard
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    try:
+        places = json.loads(path.read_bytes())["weight_map"]
+        if not places or any(Path(name).name != name for name in places.values()):
+            raise ValueError("no weight_map of files beside it")
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not an index of shards; fetch it again") from error
+    return places
 
 
 def _tensor(entry: Mapping[str, Any], offset: int, path: Path) -> TensorInfo:

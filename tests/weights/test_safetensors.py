@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 
 from moshi_mlx.errors import CheckpointError
-from moshi_mlx.weights.safetensors_file import TensorInfo, read_header, read_rows, same_bytes, write
+from moshi_mlx.weights.safetensors import TensorInfo, read_header, read_rows, same_bytes, write
 
 
 @pytest.fixture
