@@ -26,15 +26,6 @@ CODEBOOKS = 8
 
 
 @pytest.fixture(scope="session")
-def published_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A random file of the published shape, 385 MB."""
-    path = tmp_path_factory.mktemp("mimi") / "mimi.safetensors"
-    save_file({name: mimi_tensor(name, shape) for name, shape in published_shapes(MIMI).items()}, path)
-    yield path
-    path.unlink()
-
-
-@pytest.fixture(scope="session")
 def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mimi") / "small.safetensors"
     shapes = published_shapes(MimiConfig.from_dict(SMALL_MIMI))
@@ -48,13 +39,13 @@ def rustymimi() -> Any:
 
 
 @pytest.fixture(scope="module")
-def rust(rustymimi, published_file: Path) -> Codec:
-    return load_codec(published_file, MIMI, CODEBOOKS, "rust")
+def rust(rustymimi, full_mimi_file: Path) -> Codec:
+    return load_codec(full_mimi_file, MIMI, CODEBOOKS, "rust")
 
 
 @pytest.fixture(scope="module")
-def mlx(published_file: Path) -> Codec:
-    return load_codec(published_file, MIMI, CODEBOOKS, "mlx")
+def mlx(full_mimi_file: Path) -> Codec:
+    return load_codec(full_mimi_file, MIMI, CODEBOOKS, "mlx")
 
 
 @pytest.fixture
@@ -73,13 +64,14 @@ def assert_same_audio(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
-def test_mlx_equals_rustymimi_over_the_first_window(rustymimi, published_file: Path, mlx: Codec) -> None:
-    oracle, stream = rustymimi.Tokenizer(str(published_file), num_codebooks=CODEBOOKS), mlx.stream()
-    frames = frames_of(125)
+def test_mlx_equals_rustymimi(rustymimi, full_mimi_file: Path, mlx: Codec) -> None:
+    """Two seconds; what a full window does is held against PyTorch (tests/models/test_mimi.py)."""
+    oracle, stream = rustymimi.Tokenizer(str(full_mimi_file), num_codebooks=CODEBOOKS), mlx.stream()
+    frames = frames_of(25)
     expected = [oracle.encode_step(frame[None, None])[0, :, 0] for frame in frames]
     codes = [stream.encode(frame) for frame in frames]
     np.testing.assert_array_equal(codes, expected)
-    assert min(len(np.unique(row)) for row in np.transpose(expected)) > 30
+    assert min(len(np.unique(row)) for row in np.transpose(expected)) > 5
     some = expected[::5]
     audio = [oracle.decode_step(code[None, :, None].copy())[0, 0] for code in some]
     assert_same_audio([stream.decode(code) for code in some], audio)
@@ -112,11 +104,11 @@ def test_a_reset_stream_equals_a_fresh_one(name: str, request: pytest.FixtureReq
     stream.close()
 
 
-def test_a_rust_stream_outlives_its_processes(rustymimi, published_file: Path) -> None:
-    """Both directions at once, beyond the frame at which one process has no room left (34)."""
-    frames = frames_of(46)
-    rules = Handover(start=14, history=6, limit=20)
-    stream = RustCodec(published_file, CODEBOOKS, rules).stream()
+def test_a_rust_stream_outlives_its_processes(rustymimi, full_mimi_file: Path, mlx: Codec) -> None:
+    """Both directions at once, beyond the frame at which one process has no room left (15)."""
+    frames = frames_of(17)
+    rules = Handover(start=6, history=3, limit=9)
+    stream = RustCodec(full_mimi_file, CODEBOOKS, rules).stream()
     codes, audio, took_over = [], [], []
 
     def encode() -> None:
@@ -137,12 +129,12 @@ def test_a_rust_stream_outlives_its_processes(rustymimi, published_file: Path) -
     stream.close()
     assert len(took_over) >= 2
     assert stream.decoder.handovers >= 2
-    assert np.shape(audio) == (46, FRAME_SAMPLES)
+    assert np.shape(audio) == (17, FRAME_SAMPLES)
     assert (np.sqrt(np.square(audio).mean(axis=1)) > 0.1).all()
 
     def fresh(start: int, end: int) -> list[np.ndarray]:
-        oracle = rustymimi.Tokenizer(str(published_file), num_codebooks=CODEBOOKS)
-        return [oracle.encode_step(frame[None, None])[0, :, 0] for frame in frames[start:end]]
+        oracle = mlx.stream()
+        return [oracle.encode(frame) for frame in frames[start:end]]
 
     # Between handovers the codes are exactly those of a stream that began where the process did.
     first, held = took_over[0]
@@ -197,16 +189,16 @@ def test_auto_takes_mlx_for_another_shape(small_file: Path) -> None:
         load_codec(small_file, config, 6, "rust")
 
 
-def test_auto_takes_rust_for_the_published_shape(rust: Codec, published_file: Path) -> None:
+def test_auto_takes_rust_for_the_published_shape(rust: Codec, full_mimi_file: Path) -> None:
     assert (rust.name, rust.threaded, rust.codebooks) == ("rust", True, CODEBOOKS)
-    assert load_codec(published_file, MIMI, CODEBOOKS, "auto").name == "rust"
+    assert load_codec(full_mimi_file, MIMI, CODEBOOKS, "auto").name == "rust"
 
 
-def test_auto_takes_mlx_without_rustymimi(published_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_mlx_without_rustymimi(full_mimi_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rustymimi", None)
-    assert load_codec(published_file, MIMI, CODEBOOKS, "auto").name == "mlx"
+    assert load_codec(full_mimi_file, MIMI, CODEBOOKS, "auto").name == "mlx"
     with pytest.raises(CodecError, match="rustymimi is not installed here"):
-        load_codec(published_file, MIMI, CODEBOOKS, "rust")
+        load_codec(full_mimi_file, MIMI, CODEBOOKS, "rust")
 
 
 def test_a_file_that_does_not_fit_is_named(small_file: Path, tmp_path: Path) -> None:
