@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from moshi_mlx.bench.talk import wordless
 from quiet import Others
 
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import random_lm
-from moshi_mlx.bench.talk import wordless
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.codec.load import load_codec

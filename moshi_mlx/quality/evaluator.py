@@ -24,7 +24,7 @@ from moshi_mlx.quality.candidates import Candidate, dense_twin, load_candidate
 from moshi_mlx.quality.conversations import Conversation, hear, talk
 from moshi_mlx.quality.metrics import Bootstrap, Differences, Estimate, Sampler, compare
 from moshi_mlx.quality.predictions import Prediction, predict
-from moshi_mlx.runtime.sampling import RowSettings, drawable
+from moshi_mlx.runtime.sampling import RowSettings, filtered_logits
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.weights.lm_weights import parameter_bytes, weight_bytes, widen_on_cpu
 
@@ -177,7 +177,7 @@ def sampler(config: SamplingConfig, lm: LmConfig) -> Sampler:
         if not settings.features.sampled:
             return (np.arange(vocabulary) == logs.argmax(axis=-1)[:, None]).astype(np.float32)
         return np.array(
-            mx.softmax(drawable(mx.array(logs), settings.features, mx.array(settings.values)), axis=-1)
+            mx.softmax(filtered_logits(mx.array(logs), settings.features, mx.array(settings.values)), axis=-1)
         )
 
     return probabilities

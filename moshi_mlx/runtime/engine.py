@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from moshi_mlx.errors import MoshiError
-from moshi_mlx.runtime.limits import steady
+from moshi_mlx.runtime.limits import process_limits
 from moshi_mlx.runtime.pipeline import called, mapped
 from moshi_mlx.runtime.session import Generated, Reply, Rows, Session
 from moshi_mlx.runtime.stats import Stats
@@ -135,9 +135,13 @@ Item = Tick | Change
 class Stream(Protocol):
     """What goes through the stages: it may wait for its next item, and can be closed from any thread."""
 
-    def __iter__(self) -> Iterator[Item]: ...
+    def __iter__(self) -> Iterator[Item]:
+        """Yield items in their order, until the stream is closed or has no more."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the stream after the item at hand."""
+        ...
 
 
 def converse(session: Session, source: Source, sink: Sink, stats: Stats | None = None) -> Stats:
@@ -170,7 +174,7 @@ def run(stages: Stages, stream: Stream, batch: Rows, stats: Stats) -> Stats:
         called("decode", stages.decode, threaded, QUEUE_FRAMES, depths) as output,
         mapped("encode", stages.encode, stream, threaded, QUEUE_FRAMES, depths) as encoded,
         closing(stream),
-        steady(batch.held_bytes),
+        process_limits(batch.held_bytes),
     ):
         for item in encoded:
             output(stages.generate(item))

@@ -37,10 +37,10 @@ class HeardFrame(NamedTuple):
 
 
 class LagGovernor:
-    """Says which frames to hand to the model and which to drop, so that answers keep within `limit` seconds.
+    """Decides which frames the model gets and which are dropped, so that answers keep within `limit` seconds.
 
-    It hears of every frame handed over (`taken`) and every answer (`answered`), learns from them how long a frame
-    takes (`pace`), and foresees when the next ones would be heard. When the model keeps up it drops nothing.
+    It is told of every frame handed over (`taken`) and of every answer (`answered`), learns from them how long a
+    frame takes (`pace`), and predicts when the next ones would be heard. When the model keeps up it drops nothing.
     All times are seconds of one clock, given by the caller; `overhead` is what a frame costs besides waiting and
     model: its own length, the devices, the cushion before the speaker.
     """
@@ -53,11 +53,11 @@ class LagGovernor:
         self._last_answer = 0.0
 
     def taken(self, captured: float, now: float) -> None:
-        """A frame went to the model."""
+        """Note that a frame went to the model."""
         self._unanswered.append((captured, now))
 
     def answered(self, now: float) -> float:
-        """The oldest frame that was taken has its answer. Returns the seconds since it was captured."""
+        """Note that the oldest frame taken has its answer; return the seconds since it was captured."""
         if not self._unanswered:
             return 0.0
         captured, _ = self._unanswered[0]
@@ -68,7 +68,7 @@ class LagGovernor:
         return now - captured
 
     def may_take(self, frame: HeardFrame, now: float) -> bool:
-        """Whether to hand over this frame now, or to hold it back where it can still be dropped."""
+        """Return whether to hand over this frame now; held back it can still be dropped."""
         if self._unanswered and now - self._unanswered[0][1] > _FORGOTTEN:
             self._unanswered.clear()
         return not self._unanswered or (
@@ -76,7 +76,7 @@ class LagGovernor:
         )
 
     def drop(self, waiting: Sequence[HeardFrame], now: float) -> int | None:
-        """Which of the waiting frames to drop, None for none: the oldest silent one first, then the oldest.
+        """Return which of the waiting frames to drop, None for none: the oldest silent one, else the oldest.
 
         The newest is dropped only for another that is still in time, so that something is heard whatever happens.
         """
@@ -111,15 +111,18 @@ class PacedGovernor(LagGovernor):
         self._behind = 0  # frames that came while another waited
 
     def answered(self, now: float) -> float:
+        """As of `LagGovernor`, but the pace is never faster than the audio's."""
         since = super().answered(now)
         self.pace = max(self.pace, FRAME_SECONDS)
         return since
 
     def may_take(self, frame: HeardFrame, now: float) -> bool:
+        """Return whether to hand over this frame now, late or not."""
         # What is too late is dropped from the queue; a frame held back would count as missing.
         return super().may_take(frame, now) or len(self._unanswered) < _PACED_AHEAD
 
     def drop(self, waiting: Sequence[HeardFrame], now: float) -> int | None:
+        """Return which of the waiting frames to drop: one too late, or a silent one while a backlog lasts."""
         too_late = super().drop(waiting, now)
         if too_late is not None:
             return too_late
@@ -147,19 +150,19 @@ class FrameQueue(BoundedQueue[HeardFrame]):
 
     @property
     def next_captured(self) -> float | None:
-        """When the frame was captured that can be taken now; None if none can."""
+        """The time of capture of the frame that can be taken now, None if there is none."""
         with self._changed:
             return self._items[0].captured if self._ready() else None
 
     def answered(self) -> float:
-        """The oldest frame that was taken has its answer. Returns the seconds since it was captured."""
+        """Note that the oldest frame taken has its answer; return the seconds since it was captured."""
         with self._changed:
             since = self._governor.answered(self._clock())
             self._changed.notify_all()
         return since
 
     def clear(self) -> None:
-        """Begin: what came until now, while nobody listened, is forgotten and does not count as dropped."""
+        """Forget what came while nobody listened; it does not count as dropped."""
         with self._changed:
             self._items.clear()
             self.dropped = 0

@@ -16,7 +16,7 @@ _USER_INTERACTIVE = 0x21  # QOS_CLASS_USER_INTERACTIVE of <sys/qos.h>
 
 
 @contextmanager
-def steady(held_bytes: int) -> Iterator[None]:
+def process_limits(held_bytes: int) -> Iterator[None]:
     """Limit the buffer cache, wire the model's memory (Metal), raise this thread's priority (macOS), and let
     threads, so also the audio's callbacks, take turns more often.
 

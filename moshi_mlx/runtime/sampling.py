@@ -74,11 +74,14 @@ def sample(logits: mx.array, noise: mx.array | None, features: Features, values:
         return mx.argmax(logits, axis=-1).astype(mx.int32)
     assert noise is not None
     rows = tuple(values)
-    return mx.argmax(drawable(logits, features, rows) + noise * rows[1], axis=-1).astype(mx.int32)
+    return mx.argmax(filtered_logits(logits, features, rows) + noise * rows[1], axis=-1).astype(mx.int32)
 
 
-def drawable(logits: mx.array, features: Features, values: mx.array | tuple[mx.array, ...]) -> mx.array:
-    """The logits that tokens are drawn by: at their temperature, -inf where nothing is drawn. As in `sample`."""
+def filtered_logits(logits: mx.array, features: Features, values: mx.array | tuple[mx.array, ...]) -> mx.array:
+    """Return the logits that tokens are drawn from: divided by the temperature, -inf where filters leave nothing.
+
+    Arguments as in `sample`, with `values` split into its five rows if wanted. Returns (B, V) float32.
+    """
     rate, _, top_k, top_p, log_min_p = values
     logits = logits.astype(mx.float32) * rate
     if features.top_k:

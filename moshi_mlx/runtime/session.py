@@ -73,7 +73,9 @@ class Model(Protocol):
     step: FrameStep
 
     @property
-    def tokenizer(self) -> Tokenizer: ...
+    def tokenizer(self) -> Tokenizer:
+        """What makes text of its text tokens."""
+        ...
 
 
 class Rows(Protocol):
@@ -82,19 +84,29 @@ class Rows(Protocol):
     moshi: Model
 
     @property
-    def held_bytes(self) -> int: ...
+    def held_bytes(self) -> int:
+        """Bytes of weights and state."""
+        ...
 
-    def join(self, seed: int | None, sampling: SamplingConfig | None, /) -> Session: ...
+    def join(self, seed: int | None, sampling: SamplingConfig | None, /) -> Session:
+        """Start a conversation in a free row."""
+        ...
 
-    def generate(self, codes: Mapping[Session, np.ndarray], /) -> dict[Session, Generated]: ...
+    def generate(self, codes: Mapping[Session, np.ndarray], /) -> dict[Session, Generated]:
+        """Step the language model once for all these sessions."""
+        ...
 
-    def prefill(
-        self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray, /
-    ) -> None: ...
+    def prefill(self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray, /) -> None:
+        """Let a session live through frames that are already known."""
+        ...
 
-    def leave(self, session: Session, /) -> None: ...
+    def leave(self, session: Session, /) -> None:
+        """Free the row of a session that ended."""
+        ...
 
-    def forget(self, session: Session, /) -> None: ...
+    def forget(self, session: Session, /) -> None:
+        """Make a session's row of the model new again."""
+        ...
 
 
 class Session:

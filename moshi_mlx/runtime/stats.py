@@ -43,6 +43,7 @@ class StageTimes:
             self.observer(start, seconds)
 
     def add(self, seconds: float) -> None:
+        """Count one pass of so many seconds."""
         if not self.count:
             self.first = seconds
         self.count += 1
@@ -92,10 +93,12 @@ class Stats:
 
     @property
     def frames(self) -> int:
+        """Frames that the model has generated."""
         return self.generate.count
 
     @property
     def frames_per_second(self) -> float:
+        """Frames per second of wall-clock time; 12.5 keep time."""
         return self.frames / self.seconds if self.seconds else 0.0
 
     @property
@@ -105,6 +108,7 @@ class Stats:
 
     @property
     def stages(self) -> dict[str, StageTimes]:
+        """The times of the three stages by name."""
         return {"encode": self.encode, "generate": self.generate, "decode": self.decode}
 
     def frame_seconds(self, threaded: bool) -> float:

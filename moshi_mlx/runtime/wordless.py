@@ -29,6 +29,7 @@ class NoCodec:
         self._card = card
 
     def stream(self) -> NoCodecStream:
+        """A stream whose codes are the same every time."""
         return NoCodecStream(self.codebooks, self._card)
 
 
@@ -41,25 +42,29 @@ class NoCodecStream:
         self._silence = silence()
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
+        """The next codes, (K,) int32, whatever the frame."""
         self._next += 1
         return self._codes[self._next % len(self._codes)]
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Silence, (1920,) float32."""
         return self._silence
 
-    def reset(self) -> None: ...
-    def reset_encoder(self) -> None: ...
-    def reset_decoder(self) -> None: ...
-    def close(self) -> None: ...
+    def reset(self) -> None:
+        """Do nothing, as all below: there is nothing to forget."""
+
+    reset_encoder = reset_decoder = close = reset
 
 
 class NoWords:
     """A tokenizer and its own stream: every token is silent."""
 
     def stream(self) -> NoWords:
+        """Itself: it remembers nothing."""
         return self
 
     def push(self, id: int, /) -> str:
+        """No text, whatever the token."""
         return ""
 
 

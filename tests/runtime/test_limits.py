@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import mlx.core as mx
 import pytest
 
-from moshi_mlx.runtime.limits import CACHE_LIMIT, SWITCH_INTERVAL, WIRED_MARGIN, steady, wired_bytes
+from moshi_mlx.runtime.limits import CACHE_LIMIT, SWITCH_INTERVAL, WIRED_MARGIN, process_limits, wired_bytes
 
 
 def cache_limit() -> int:
@@ -25,21 +25,21 @@ def generous() -> Iterator[None]:
 
 def test_the_cache_is_limited_inside_and_as_before_afterwards() -> None:
     before = cache_limit()
-    with steady(1000):
+    with process_limits(1000):
         assert cache_limit() == CACHE_LIMIT
     assert cache_limit() == before
 
 
 def test_a_lower_limit_stays() -> None:
     mx.set_cache_limit(1000)
-    with steady(1000):
+    with process_limits(1000):
         assert cache_limit() == 1000
     assert cache_limit() == 1000
 
 
 def test_conversations_that_overlap_leave_the_limit_as_it_was() -> None:
     before = cache_limit()
-    first, second = steady(1000), steady(1000)
+    first, second = process_limits(1000), process_limits(1000)
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
@@ -50,14 +50,14 @@ def test_conversations_that_overlap_leave_the_limit_as_it_was() -> None:
 
 def test_threads_take_turns_sooner_inside() -> None:
     before = sys.getswitchinterval()
-    with steady(1000), steady(1000):
+    with process_limits(1000), process_limits(1000):
         assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL)
     assert sys.getswitchinterval() == pytest.approx(before)
 
 
 def test_limits_are_put_back_after_an_error() -> None:
     before = cache_limit()
-    with pytest.raises(KeyboardInterrupt), steady(1000):
+    with pytest.raises(KeyboardInterrupt), process_limits(1000):
         raise KeyboardInterrupt
     assert cache_limit() == before
 
