@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.models.compiled import compiled
+from moshi_mlx.models.layers import compiled
 from moshi_mlx.runtime.sampling import RowSettings, frame_keys, gumbel, sample
 from moshi_mlx.runtime.session import Model, Session
 

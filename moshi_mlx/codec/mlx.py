@@ -10,7 +10,7 @@ import numpy as np
 from moshi_mlx.codec.base import check_codes
 from moshi_mlx.errors import CheckpointError
 from moshi_mlx.frames import FRAME_SAMPLES
-from moshi_mlx.models.linear import settle
+from moshi_mlx.models.layers import keep_transposes
 from moshi_mlx.models.mimi import Mimi
 from moshi_mlx.models.mimi_config import MimiConfig
 
@@ -32,7 +32,7 @@ class MlxCodec:
         assert isinstance(published, dict)
         self._mimi.load_weights(list(Mimi.sanitize(published, config, codebooks).items()))
         mx.eval(self._mimi.parameters())
-        settle(self._mimi)
+        keep_transposes(self._mimi)
 
     def stream(self) -> MlxStream:
         return MlxStream(self._mimi, self._bins)

@@ -12,10 +12,7 @@ import mlx.nn as nn
 
 from moshi_mlx.models.cache import Push
 from moshi_mlx.models.config import DepthConfig, LmConfig
-from moshi_mlx.models.embedding import Embedding
-from moshi_mlx.models.linear import Linear, settle
-from moshi_mlx.models.norm import make_norm
-from moshi_mlx.models.stacked import stack_rows
+from moshi_mlx.models.layers import Embedding, Linear, keep_transposes, make_norm, stack_rows
 from moshi_mlx.models.transformer import Transformer
 
 
@@ -76,7 +73,7 @@ class DepthTransformer(nn.Module):
         order = [self._depth.schedule.index(weights) for weights in range(max(self._depth.schedule) + 1)]
         projection = stack_rows([self.slices[step].linear_in for step in order])
         if projection:
-            settle(projection)
+            keep_transposes(projection)
             self._project_all = projection.__call__
             for slice_, weights in zip(self.slices, self._depth.schedule, strict=True):
                 slice_.linear_in = self.slices[order[weights]].linear_in  # steps may share weights

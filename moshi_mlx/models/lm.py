@@ -14,10 +14,7 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.cache import KVCache
 from moshi_mlx.models.config import LmConfig, LutConfig
 from moshi_mlx.models.depth import DepthTransformer
-from moshi_mlx.models.embedding import Embedding
-from moshi_mlx.models.linear import Linear, settle
-from moshi_mlx.models.norm import make_norm
-from moshi_mlx.models.stacked import stack_rows
+from moshi_mlx.models.layers import Embedding, Linear, keep_transposes, make_norm, stack_rows
 from moshi_mlx.models.transformer import Transformer
 
 
@@ -104,7 +101,7 @@ class Lm(nn.Module):
         self._look_up = table.__call__ if table else None
         if self.config.depth:
             self.depformer.fuse()
-        settle(self)
+        keep_transposes(self)
 
     def temporal(
         self,

@@ -7,7 +7,7 @@ projection; what they decode to is added. Source: moshi/quantization/vq.py, core
 import mlx.core as mx
 import mlx.nn as nn
 
-from moshi_mlx.models.linear import Linear
+from moshi_mlx.models.layers import Linear
 
 
 class SplitResidualVectorQuantizer(nn.Module):

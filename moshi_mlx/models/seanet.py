@@ -10,8 +10,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from moshi_mlx.models.compiled import compiled
 from moshi_mlx.models.conv import ConvState, StreamingConv1d, StreamingConvTranspose1d
+from moshi_mlx.models.layers import compiled
 from moshi_mlx.models.mimi_config import SeanetConfig
 
 

@@ -13,10 +13,8 @@ import numpy as np
 
 from moshi_mlx.models import rope
 from moshi_mlx.models.cache import KVCache, Push
-from moshi_mlx.models.compiled import compiled
 from moshi_mlx.models.config import TransformerConfig
-from moshi_mlx.models.linear import Linear
-from moshi_mlx.models.norm import make_norm
+from moshi_mlx.models.layers import Linear, compiled, make_norm
 from moshi_mlx.models.ring import Stored, attend
 
 

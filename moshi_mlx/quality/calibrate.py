@@ -9,7 +9,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_unflatten
 
-from moshi_mlx.models.embedding import QuantizedEmbedding
+from moshi_mlx.models.layers import QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quality.conversations import Conversation
 from moshi_mlx.quality.predictions import predict

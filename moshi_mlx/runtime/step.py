@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.models.compiled import compiled
+from moshi_mlx.models.layers import compiled
 from moshi_mlx.models.lm import Lm, LmState
 from moshi_mlx.runtime.sampling import Features, RowSettings, frame_keys, gumbel, penalise, sample
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig

@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.embedding import Embedding, QuantizedEmbedding
+from moshi_mlx.models.layers import Embedding, QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.weights.key_map import Source, detect_layout, is_unused, mlx_source, torch_source
 from moshi_mlx.weights.progress import Progress, byte_bar

@@ -7,7 +7,7 @@ import pytest
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.embedding import QuantizedEmbedding
+from moshi_mlx.models.layers import QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.weights.lm_weights import parameter_bytes, parameters

@@ -1,0 +1,173 @@
+"""The layers every network here is built from, and how they are laid out and compiled to need few kernels.
+
+Attribute names equal the keys of checkpoints; PyTorch's names are in the key map and in `Mimi.sanitize`.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any, TypeVar
+
+import mlx.core as mx
+import mlx.nn as nn
+
+M = TypeVar("M", bound=nn.Module)
+F = TypeVar("F", bound=Callable[..., Any])
+
+ROW_ARRAYS = ("weight", "scales", "biases")  # arrays with one row per output, or per entry of a table
+
+
+class Linear(nn.Linear):
+    """A matrix without bias: every projection of the language model and of Mimi's transformers.
+
+    x (..., inputs) -> (..., outputs); weight (outputs, inputs), as in checkpoints.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+        self._transpose: Callable[[mx.array], mx.array] = mx.transpose
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return x @ self._transpose(self["weight"])
+
+    def keep_transpose(self) -> None:
+        """Keep the transpose of the weight, a view without memory of its own, instead of making it at every call.
+
+        A weight that is replaced later is used, but the old one stays in memory.
+        """
+        weight, transpose = self["weight"], self["weight"].T
+        mx.eval(transpose)
+        self._transpose = lambda current: transpose if current is weight else current.T
+
+
+class RMSNorm(nn.Module):
+    """The norm that configs call `rms_norm_f32`: it accumulates in float32, whatever the type of its input.
+
+    Source: moshi/modules/transformer.py `RMSNorm` (eps 1e-8, weight stored as `alpha`).
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.weight = mx.ones((dim,))
+        self.eps = eps
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.fast.rms_norm(x, self.weight, self.eps)
+
+
+def make_norm(kind: str, dim: int) -> nn.Module:
+    """Return the norm that a config names: "rms_norm_f32" or "layer_norm" (eps 1e-5)."""
+    return RMSNorm(dim) if kind == "rms_norm_f32" else nn.LayerNorm(dim, eps=1e-5)
+
+
+class Embedding(nn.Module):
+    """A look-up table in which id -1, "no token", is exactly zero.
+
+    low_rank: width of the stored rows; a linear layer then brings them to `dim`.
+    Source: moshi/models/lm_utils.py `ScaledEmbedding`.
+    """
+
+    def __init__(self, rows: int, dim: int, low_rank: int | None = None) -> None:
+        super().__init__()
+        self.weight = mx.random.normal((rows, low_rank or dim)) * (low_rank or dim) ** -0.5
+        if low_rank:
+            self.low_rank = Linear(low_rank, dim)
+        self._has_low_rank = bool(low_rank)
+
+    def __call__(self, ids: mx.array) -> mx.array:
+        """ids: any shape, int32, -1 or a row. Returns (*ids.shape, dim) in the type of the weights."""
+        rows = _zero_where_negative(ids, self.weight[ids])
+        return self.low_rank(rows) if self._has_low_rank else rows
+
+    def to_quantized(
+        self, group_size: int | None = None, bits: int | None = None, mode: str = "affine", **_: object
+    ) -> QuantizedEmbedding:
+        """Return the same table quantized; `mlx.nn.quantize` calls this."""
+        return QuantizedEmbedding(self.weight, group_size or 64, bits or 4, mode)
+
+
+class QuantizedEmbedding(nn.Module):
+    """A look-up table that stays quantized: only the rows asked for are dequantized."""
+
+    def __init__(self, table: mx.array, group_size: int, bits: int, mode: str = "affine") -> None:
+        super().__init__()
+        self.group_size, self.bits, self.mode = group_size, bits, mode
+        self.weight, self.scales, *biases = mx.quantize(table, group_size, bits, mode=mode)
+        if biases:
+            self.biases = biases[0]
+        self.freeze()
+
+    def __call__(self, ids: mx.array) -> mx.array:
+        """ids: any shape, int32, -1 or a row. Returns (*ids.shape, dim) in the type of the scales."""
+        biases = self.get("biases")
+        rows = mx.dequantize(
+            self.weight[ids],
+            scales=self.scales[ids],
+            biases=None if biases is None else biases[ids],
+            group_size=self.group_size,
+            bits=self.bits,
+            mode=self.mode,
+        )
+        return _zero_where_negative(ids, rows)
+
+
+def _zero_where_negative(ids: mx.array, rows: mx.array) -> mx.array:
+    return mx.where(ids[..., None] >= 0, rows, mx.zeros((), rows.dtype))
+
+
+def keep_transposes(module: nn.Module) -> None:
+    """Call `Linear.keep_transpose` for all layers within `module`, once its weights are final."""
+    for layer in module.modules():
+        if isinstance(layer, Linear):
+            layer.keep_transpose()
+
+
+def stack_rows(layers: Sequence[M]) -> M | None:
+    """Join layers of one kind into one that has the rows of all, so that one kernel computes them together.
+
+    The arrays of the given layers become views of the joined ones: nothing is held twice.
+    Returns None if there are no layers, if their kinds differ, or if they have children or other arrays.
+    """
+    if not layers or any(layer.children() or set(layer) - set(ROW_ARRAYS) for layer in layers):
+        return None
+    if len({_kind(layer) for layer in layers}) > 1:
+        return None
+    stacked = copy(layers[0])
+    for name in set(layers[0]):
+        counts = [layer[name].shape[0] for layer in layers]
+        rows = mx.concatenate([layer[name] for layer in layers])
+        mx.eval(rows)
+        stacked[name] = rows
+        start = 0
+        for layer, count in zip(layers, counts, strict=True):
+            layer[name] = rows[start : start + count]
+            start += count
+        mx.eval([layer[name] for layer in layers])
+    return stacked
+
+
+def _kind(layer: nn.Module) -> tuple[object, ...]:
+    settings = [getattr(layer, name, None) for name in ("bits", "group_size", "mode")]
+    return type(layer), *settings, *((name, layer[name].shape[1:], layer[name].dtype) for name in sorted(layer))
+
+
+def compiled(function: F, *, shapeless: bool = False) -> F:
+    """Compile `function` as `mx.compile` does, but trace it once for every thread that calls it.
+
+    A trace keeps the streams of the thread that made it. Running it after that thread has ended can abort the
+    process (seen in MLX 0.32), so no thread uses another's.
+    """
+    local = threading.local()
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        run = getattr(local, "run", None)
+        if run is None:
+            # A new object each time: MLX keeps traces by function.
+            run = local.run = mx.compile(functools.partial(function), shapeless=shapeless)
+        return run(*arguments)
+
+    return call  # type: ignore[return-value]

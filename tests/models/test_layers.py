@@ -1,0 +1,93 @@
+"""Projections with a kept transpose multiply as without; token -1 is exactly zero in every kind of embedding."""
+
+import io
+from copy import deepcopy
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from moshi_mlx.models.layers import Embedding, Linear, QuantizedEmbedding, keep_transposes
+
+
+@pytest.fixture
+def layers() -> nn.Module:
+    mx.random.seed(3)
+    layers = nn.Sequential(Linear(64, 96), Linear(96, 32))
+    mx.eval(layers.parameters())
+    return layers
+
+
+def primitives(output: mx.array) -> int:
+    text = io.StringIO()
+    mx.export_to_dot(text, output)
+    return text.getvalue().count("shape=rectangle")
+
+
+@pytest.mark.parametrize("shape", [(64,), (3, 64), (2, 5, 64)])
+def test_a_kept_transpose_gives_the_same_to_the_bit(layers: nn.Module, shape: tuple[int, ...]) -> None:
+    x = mx.random.normal(shape)
+    before = np.array(layers(x))
+    keep_transposes(layers)
+    np.testing.assert_array_equal(np.array(layers(x)), before)
+
+
+def test_a_kept_transpose_needs_no_memory_and_one_operation_less(layers: nn.Module) -> None:
+    x = mx.random.normal((1, 64))
+    mx.eval(x)
+    names, asked = [name for name, _ in tree_flatten(layers.parameters())], primitives(layers(x))
+    held = mx.get_active_memory()
+    keep_transposes(layers)
+    assert mx.get_active_memory() == held
+    assert [name for name, _ in tree_flatten(layers.parameters())] == names
+    assert primitives(layers(x)) == asked - 2, "no transpose is made any more"
+
+
+def test_layers_with_kept_transposes_can_be_quantized(layers: nn.Module) -> None:
+    x = mx.random.normal((1, 64))
+    keep_transposes(layers)
+    dense = np.array(layers(x))
+    nn.quantize(layers, group_size=32, bits=8)
+    quantized = np.array(layers(x))
+    assert 0 < np.abs(quantized - dense).max() < 0.05 * np.abs(dense).max()
+
+
+def test_a_weight_that_is_replaced_later_is_used() -> None:
+    layer = Linear(64, 96)
+    layer.keep_transpose()
+    other = deepcopy(layer)
+    for one, factor in ((layer, 1), (other, 2)):
+        one.weight = mx.full((96, 64), factor)
+        np.testing.assert_array_equal(np.array(one(mx.ones((1, 64)))), np.full((1, 96), 64 * factor))
+
+
+def filled(rows: int, dim: int, low_rank: int | None = None) -> Embedding:
+    mx.random.seed(0)
+    return Embedding(rows, dim, low_rank)
+
+
+@pytest.mark.parametrize(("bits", "group_size"), [(4, 32), (8, 64), (8, 32)])
+@pytest.mark.parametrize("low_rank", [None, 64])
+def test_minus_one_is_exactly_zero_and_other_rows_are_not(
+    bits: int, group_size: int, low_rank: int | None
+) -> None:
+    holder = nn.Module()
+    holder.emb = filled(20, 64, low_rank)
+    ids = mx.array([[-1, 0, 19, -1]])
+    dense = np.array(holder.emb(ids))
+    nn.quantize(holder, group_size=group_size, bits=bits)
+    quantized = np.array(holder.emb(ids))
+    for rows in (dense, quantized):
+        assert (rows[0, [0, 3]] == 0).all()
+        assert (np.abs(rows[0, [1, 2]]).max(axis=-1) > 0.1).all()
+    assert np.abs(quantized - dense).max() < 0.1 * np.abs(dense).max()
+
+
+def test_quantized_rows_equal_the_dequantized_table() -> None:
+    table = filled(20, 64)
+    quantized = table.to_quantized(group_size=32, bits=4)
+    assert isinstance(quantized, QuantizedEmbedding)
+    expected = mx.dequantize(quantized.weight, quantized.scales, quantized.biases, group_size=32, bits=4)
+    assert mx.array_equal(quantized(mx.arange(20)), expected)
