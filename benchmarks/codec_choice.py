@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from moshi_mlx.bench.talk import wordless
 from quiet import Others
 
 from moshi_mlx.bench.scene import scene
@@ -34,6 +33,7 @@ from moshi_mlx.models.mimi_config import MIMI
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.session import Reply, Session
+from moshi_mlx.runtime.wordless import wordless
 
 FIGURES = ("encode", "decode", "encode + decode", "one frame, stages in turn", "a frame of a conversation")
 WARM_UP = 12  # frames

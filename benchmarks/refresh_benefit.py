@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.audio.files import read_audio
-from moshi_mlx.bench.report import table
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint import nano
+from moshi_mlx.cli.tables import table
 from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
 from moshi_mlx.runtime.moshi import Moshi, load

@@ -21,10 +21,10 @@ from step_vs_peer import host_vs_peer, step_vs_peer
 
 from moshi_mlx.bench.counts import count
 from moshi_mlx.bench.measure import Plan, measure
-from moshi_mlx.bench.report import table
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import random_lm, shape
 from moshi_mlx.bench.traffic import traffic
+from moshi_mlx.cli.tables import table
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.runtime.wordless import wordless
 

@@ -83,14 +83,15 @@ def bench(
     versions and commit.
     """
     if compare:
-        from moshi_mlx.bench.report import compare_text, read_report
+        from moshi_mlx.bench.report import read_report
+        from moshi_mlx.cli.bench_report import compare_text
 
         print(compare_text(*map(read_report, compare)))
         return
     if model and (random or shape or counts):
         raise typer.BadParameter("--model is a checkpoint: leave out --random, --shape and --counts")
     from moshi_mlx.bench.program import DEFAULT_KIND, DEFAULT_SHAPE, counts_report, times_report
-    from moshi_mlx.bench.report import counts_text, run_text
+    from moshi_mlx.cli.bench_report import counts_text, run_text
 
     if counts:
         others = {"--codec": codec, "--kv-bits": kv_bits, "--sustained": sustained, "--plot": plot}

@@ -52,7 +52,7 @@ def measure_latency(setup: Setup, *, as_json: bool = False, quiet: bool = False)
 
 def ladder_text(ladder: Ladder) -> str:
     """The ladder for people, its sum last."""
-    from moshi_mlx.bench.report import table
+    from moshi_mlx.cli.tables import table
 
     rows = [
         (rung.name, f"{rung.ms:.1f}", "" if rung.p95_ms is None else f"{rung.p95_ms:.1f}", rung.source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moshi_mlx.bench.report import table
+from moshi_mlx.cli.tables import table
 from moshi_mlx.quality.evaluator import Quality
 from moshi_mlx.quality.metrics import Estimate
 

@@ -10,9 +10,11 @@ import pytest
 
 from benchmarks.gates import COUNT_GATES, SPEED_GATES, missed
 from moshi_mlx.bench.program import times_report
-from moshi_mlx.bench.report import compare_text, read_report, run_text, table
+from moshi_mlx.bench.report import read_report
 from moshi_mlx.bench.scene import scene
+from moshi_mlx.cli.bench_report import compare_text, run_text
 from moshi_mlx.cli.plots import check_plot, plot_frame_times
+from moshi_mlx.cli.tables import table
 from moshi_mlx.errors import ConfigError, MoshiError
 
 
@@ -119,3 +121,4 @@ def test_a_gate_that_is_missed_is_named() -> None:
 
 def test_columns_line_up() -> None:
     assert table([("a", 1.5), ("bcd", 20)], ("", "x")).splitlines() == ["       x", "a    1.5", "bcd   20"]
+    assert table([("[bold]:smile:", "x" * 200)], ("", "")).splitlines()[1] == "[bold]:smile:  " + "x" * 200

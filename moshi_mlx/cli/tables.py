@@ -1,0 +1,25 @@
+"""Tables of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def table(rows: Iterable[Iterable[object]], headings: Iterable[object]) -> str:
+    """Columns of text, all but the first aligned to the right; as wide as they need to be."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, heading in enumerate(headings):
+        columns.add_column(str(heading), justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        columns.add_row(*map(_text, row))
+    console = Console(width=10_000, color_system=None, markup=False, emoji=False, highlight=False)
+    with console.capture() as printed:
+        console.print(columns)
+    return "\n".join(line.rstrip() for line in printed.get().splitlines())
+
+
+def _text(cell: object) -> str:
+    return f"{cell:g}" if isinstance(cell, float) and abs(cell) < 1e6 else str(cell)
