@@ -28,7 +28,7 @@ from moshi_mlx.audio.files import read_audio
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
-from moshi_mlx.conversation.control import Live
+from moshi_mlx.conversation.conversation import Conversation
 from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, split_frames
 from moshi_mlx.runtime.moshi import load
@@ -58,9 +58,10 @@ def main() -> None:
         trimmer = ContextTrimmer(session, options.refresh or 20, automatic=options.refresh is not None)
         audio.open()
         log = Log(options, audio)
-        live = Live(session, audio, [log], frames=options.minutes * MINUTE, trimmer=trimmer)
-        log.stats = live.stats
-        live.run()
+        frames = options.minutes * MINUTE
+        conversation = Conversation(session, audio, [log], frames=frames, trimmer=trimmer)
+        log.stats = conversation.stats
+        conversation.run()
         log.report["refresh"] = {"frames": trimmer.kept, "ms": timed(session.trim)}
         log.write_report()
     print(table(log.report))

@@ -6,7 +6,6 @@ import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.cli.main import reported
-from moshi_mlx.cli.talk import Setup, talk
 
 app = typer.Typer(pretty_exceptions_show_locals=False, add_completion=False, rich_markup_mode=None)
 
@@ -26,6 +25,8 @@ def local(
     ] = None,
 ) -> None:
     """Talk with Moshi. `moshi-mlx chat` does the same and has more options."""
+    from moshi_mlx.cli.talk import Setup, talk
+
     name = hf_repo or options.moshiko(quantized)
     files = options.given(lm_weights=moshi_weight, mimi_weights=mimi_weight, tokenizer=tokenizer)
     talk(Setup(options.given(name=name, quantization=quantized, **files)), frames=steps)

@@ -6,6 +6,7 @@ benchmarks/soak.py.)
 
 import gc
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY
-from moshi_mlx.conversation.control import Live
+from moshi_mlx.conversation.conversation import Conversation, Observer, State
 from moshi_mlx.conversation.recorder import Recorder
 from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.frames import FRAME_RATE
@@ -75,6 +76,16 @@ class Audio:
     def close(self) -> None: ...
 
 
+class Told(Observer):
+    """Counts the states of a conversation."""
+
+    def __init__(self) -> None:
+        self.states: Counter[State] = Counter()
+
+    def state(self, name: State) -> None:
+        self.states[name] += 1
+
+
 @pytest.fixture
 def small(tiny_moshi: Moshi) -> Moshi:
     lm = Lm(LmConfig.from_dict(SMALL))
@@ -85,19 +96,19 @@ def small(tiny_moshi: Moshi) -> Moshi:
 def test_after_two_minutes_nothing_is_held_that_was_not_after_half_a_minute(small: Moshi, tmp_path: Path) -> None:
     cache = mx.set_cache_limit(0)  # a reused buffer may be larger than asked for, which would show in bytes
     try:
-        audio, trimmed = Audio(), []
+        audio, told = Audio(), Told()
         small.warm_up()
         with small.session(seed=1) as session:
             trimmer = ContextTrimmer(session, kept=1.0)
             recorder = Recorder(tmp_path / "talk", {})
-            live = Live(session, audio, [], recorder, trimmer=trimmer, on_trim=lambda: trimmed.append(1))
-            audio.at = dict.fromkeys(range(100, FRAMES, 100), live.trim) | {750: live.reset}
-            stats = live.run()
+            conversation = Conversation(session, audio, [], told, recorder, trimmer)
+            audio.at = dict.fromkeys(range(100, FRAMES, 100), conversation.trim) | {750: conversation.reset}
+            stats = conversation.run()
             recorder.close()
     finally:
         mx.set_cache_limit(cache)
     assert (stats.frames, audio.replies) == (FRAMES, FRAMES)
-    assert len(trimmed) == len(range(100, FRAMES, 100))
+    assert told.states == Counter(refresh=len(range(100, FRAMES, 100)), reset=1)
     early, *later = audio.looks
     assert [held for held, _ in later] == [early[0]] * 2
     # Three times a frame are kept for percentiles, up to 4096 frames of them: three blocks of Python's memory.

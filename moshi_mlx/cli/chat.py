@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 import typer
 
 from moshi_mlx.cli import options
-from moshi_mlx.cli.latency import measure_latency
-from moshi_mlx.cli.talk import Setup, talk
 
 InputOption = Annotated[
     str | None,
@@ -83,6 +81,9 @@ def chat(
     """
     if latency and (save or trace or refresh):
         raise typer.BadParameter("--latency is no conversation: leave out --save, --trace and --refresh")
+    from moshi_mlx.cli.latency import measure_latency
+    from moshi_mlx.cli.talk import Setup, talk
+
     setup = Setup(
         checkpoint=options.given(name=model, quantization=quantized, offline=offline),
         codec=codec,

@@ -8,10 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from moshi_mlx.conversation.conversation import Observer, State
+
 if TYPE_CHECKING:
     from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.cli.dashboard import Figures
-    from moshi_mlx.conversation.control import Live
+    from moshi_mlx.conversation.conversation import Conversation
     from moshi_mlx.runtime.stats import Stats
 
 STATES = {  # what is said of a state
@@ -28,7 +30,7 @@ ECHO_STATES = {  # what is said of the echo in a log; of "lost" there is advice
 PUSHED = "push-to-talk: speak, and push space again when done"
 
 
-class Screen:
+class Screen(Observer):
     """Everything that is said to the person: a live terminal, plain lines in a pipe, or JSON events."""
 
     def __init__(self, as_json: bool, quiet: bool, stream: TextIO) -> None:
@@ -60,7 +62,7 @@ class Screen:
         if self._dashboard is not None:
             self._dashboard.write(reply)
 
-    def shown(self, now: Callable[[], Figures], live: Live):
+    def shown(self, now: Callable[[], Figures], conversation: Conversation):
         """The display and the keys, for as long as the block lasts."""
         from moshi_mlx.cli.dashboard import Dashboard
         from moshi_mlx.cli.keys import Keys
@@ -73,7 +75,7 @@ class Screen:
         elif self._plain:
             stack.enter_context(self._plain)
         if self._keys:
-            stack.enter_context(Keys(lambda key: self._pressed(key, live)))
+            stack.enter_context(Keys(lambda key: self._pressed(key, conversation)))
         return stack
 
     def say(self, line: str) -> None:
@@ -90,29 +92,26 @@ class Screen:
             self._events.emit("device", kind=event.kind, message=event.message)
         self.say(event.message)
 
-    def state(self, name: str) -> None:
-        """The conversation is in a new state."""
+    def state(self, name: State) -> None:
+        """Say what state the conversation is in now."""
+        if name == "reset" and self._dashboard is not None:
+            self._dashboard.new_conversation()
         if self._events:
             self._events.emit("state", state=name)
         if name in STATES:
             self.say(STATES[name])
 
-    def losses(self, t: float, dropped: int, underruns: int) -> None:
+    def losses(self, time: float, dropped: int, underruns: int) -> None:
         """There are more of them; the display shows them anyway, and a log has them in its last line."""
         if self._events:
-            self._events.emit("drops", t=round(t, 3), dropped=dropped, underruns=underruns)
+            self._events.emit("drops", t=round(time, 3), dropped=dropped, underruns=underruns)
 
-    def echo(self, t: float, control: EchoControl) -> None:
+    def echo(self, time: float, control: EchoControl) -> None:
         """The echo is in a new state; the display shows it anyway."""
         if self._events:
-            self._events.emit("echo", t=round(t, 3), state=control.state, erle_db=round(control.erle, 1))
+            self._events.emit("echo", t=round(time, 3), state=control.state, erle_db=round(control.erle, 1))
         if self._plain:
             self.say(control.advice or ECHO_STATES[control.state].format(erle=control.erle))
-
-    def new_conversation(self) -> None:
-        if self._dashboard is not None:
-            self._dashboard.new_conversation()
-        self.state("reset")
 
     def end(self, stats: Stats, losses: dict[str, int], seed: int, interrupted: bool, save: Path | None) -> None:
         """The last words."""
@@ -131,20 +130,20 @@ class Screen:
             self.say(f"conversation in {save}")
         self.say(f"seed {seed}")
 
-    def _pressed(self, key: str, live: Live) -> None:
+    def _pressed(self, key: str, conversation: Conversation) -> None:
         if key == "q":
-            live.close()
+            conversation.close()
         elif key == "f":
-            live.trim()
+            conversation.trim()
         elif key == "r":
-            live.reset()
+            conversation.reset()
         elif key == "m":
-            self.state("muted" if live.toggle_mute() else "listening")
+            self.state("muted" if conversation.toggle_mute() else "listening")
         elif key == " ":
             if not self._told_push:  # the microphone may have been open already: nothing else would change
                 self._told_push = True
                 self.say(PUSHED)
-            self.state("listening" if live.push_to_talk() else "muted")
+            self.state("listening" if conversation.push_to_talk() else "muted")
 
     def _no_dashboard(self) -> None:
         self._dashboard = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.cli.dashboard import Figures
-    from moshi_mlx.conversation.control import Live
+    from moshi_mlx.conversation.conversation import Conversation
     from moshi_mlx.runtime.moshi import Moshi
     from moshi_mlx.sampling_config import SamplingConfig
 
@@ -57,7 +57,7 @@ def talk(
     from moshi_mlx.audio.duplex import Duplex
     from moshi_mlx.audio.echo.control import TracedEcho
     from moshi_mlx.cli.changes import Changes
-    from moshi_mlx.conversation.control import Live
+    from moshi_mlx.conversation.conversation import Conversation
     from moshi_mlx.conversation.recorder import Recorder, check_folder
     from moshi_mlx.conversation.trimming import KEPT_SECONDS, ContextTrimmer
     from moshi_mlx.runtime.trace import Trace
@@ -88,20 +88,18 @@ def talk(
             about |= {"seed": session.seed, "devices": duplex.describe()}
             recorder = Recorder(save, about, lambda: _losses(duplex))
             stack.callback(recorder.close)
-        live = Live(
+        conversation = Conversation(
             session,
             duplex,
             [*screen.sinks, Changes(duplex, control, screen, tracing)],
+            screen,
             recorder,
+            trimmer,
             tracing,
-            on_reset=screen.new_conversation,
-            on_loop=lambda: screen.state("loop"),
-            frames=frames,
-            trimmer=trimmer,
-            on_trim=lambda: screen.state("refresh"),
+            frames,
         )
-        interrupted = _converse(live, screen, duplex, control)
-        screen.end(live.stats, _losses(duplex), session.seed, interrupted, save)
+        interrupted = _converse(conversation, screen, duplex, control)
+        screen.end(conversation.stats, _losses(duplex), session.seed, interrupted, save)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -125,15 +123,15 @@ def loaded(setup: Setup, screen: Screen) -> tuple[EchoControl, Checkpoint, Moshi
     return control, found, assemble(found, setup.codec, setup.kv_bits), chosen
 
 
-def _converse(live: Live, screen: Screen, duplex: Duplex, control: EchoControl) -> bool:
+def _converse(conversation: Conversation, screen: Screen, duplex: Duplex, control: EchoControl) -> bool:
     """Run the conversation with its keys and its display; whether Ctrl-C ended it."""
-    with screen.shown(lambda: figures(live, duplex, control), live):
+    with screen.shown(lambda: figures(conversation, duplex, control), conversation):
         screen.state("ready")
         try:
-            with interruptible(live.close) as interruption:
-                live.run()
+            with interruptible(conversation.close) as interruption:
+                conversation.run()
         except KeyboardInterrupt:  # the second one
-            live.close()
+            conversation.close()
             return True
     return interruption.came
 
@@ -171,7 +169,7 @@ def _losses(duplex: Duplex) -> dict[str, int]:
     return {"dropped": audio.dropped, "underruns": audio.underruns, "stumbles": audio.stumbles}
 
 
-def figures(live: Live, duplex: Duplex, control: EchoControl) -> Figures:
+def figures(conversation: Conversation, duplex: Duplex, control: EchoControl) -> Figures:
     """The figures of this moment."""
     from moshi_mlx.cli.dashboard import Figures
 
@@ -179,7 +177,7 @@ def figures(live: Live, duplex: Duplex, control: EchoControl) -> Figures:
     return Figures(
         input_db=audio.input_level,
         output_db=audio.output_level,
-        frame_ms=1000 * live.stats.frame_seconds(live.threaded),
+        frame_ms=1000 * conversation.stats.frame_seconds(conversation.threaded),
         lag_ms=1000 * audio.lag,
         drops=audio.dropped,
         underruns=audio.underruns,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from moshi_mlx.audio.file_stream import Tee
 from moshi_mlx.conversation.repetition import LoopDetector
 from moshi_mlx.runtime.engine import RESET, TRIM, Control, Sink, converse
 from moshi_mlx.runtime.stats import Stats
 
 if TYPE_CHECKING:
+    from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.conversation.recorder import Recorder
     from moshi_mlx.conversation.trimming import ContextTrimmer
     from moshi_mlx.runtime.session import Reply, Session
@@ -33,12 +33,31 @@ class LiveAudio(Protocol):
     def close(self) -> None: ...
 
 
-class Live:
+State = Literal["ready", "muted", "listening", "reset", "refresh", "loop"]
+
+
+class Observer:
+    """Is told what happens in a conversation besides what is said; does nothing about it.
+
+    Methods are called on several threads and should return at once.
+    """
+
+    def state(self, name: State) -> None:
+        """The conversation is in a new state."""
+
+    def losses(self, time: float, dropped: int, underruns: int) -> None:
+        """Frames were dropped or the voice had gaps. time: seconds; dropped, underruns: how many so far."""
+
+    def echo(self, time: float, control: EchoControl) -> None:
+        """The echo is in a new state. time: seconds."""
+
+
+class Conversation:
     """One person talking with one session until `close`; other threads may steer it.
 
-    sinks: what else gets every reply, after the speaker. on_reset: called before the sinks get the first reply of
-    a new conversation. on_loop: called when the model says the same words for the third time. frames: how many
-    there may be. trimmer: says when the model forgets what is long ago, and then on_trim is called.
+    sinks: what else gets every reply, after the speaker. observer: is told of a reset after the last reply of the
+    conversation before it, of a trimmed context, and of words that the model says for the third time. trimmer:
+    says when the model forgets what is long ago. frames: how many there may be.
     """
 
     def __init__(
@@ -46,26 +65,23 @@ class Live:
         session: Session,
         audio: LiveAudio,
         sinks: Sequence[Sink] = (),
+        observer: Observer | None = None,
         recorder: Recorder | None = None,
-        trace: Trace | None = None,
-        on_reset: Callable[[], None] | None = None,
-        on_loop: Callable[[], None] | None = None,
-        frames: int | None = None,
         trimmer: ContextTrimmer | None = None,
-        on_trim: Callable[[], None] | None = None,
+        trace: Trace | None = None,
+        frames: int | None = None,
     ) -> None:
         self.stats = Stats()
-        self._frames = frames
         self._session, self._audio, self._recorder = session, audio, recorder
-        others: list[Sink] = [sink for sink in (recorder, trimmer) if sink]
-        self._loops = _Loops(on_loop)
-        self._sinks: list[Sink] = [audio, _Beginnings(self._begin_anew), *sinks, *others, self._loops]
-        self._reset = threading.Event()
+        self._sinks = [*sinks, *(sink for sink in (recorder, trimmer) if sink)]
+        self._observer = observer or Observer()
         self._trimmer = trimmer
         self._mark = trace.mark if trace else lambda name: None
-        self._on_reset = on_reset or (lambda: None)
-        self._on_trim = on_trim or (lambda: None)
+        self._frames = frames
+        self._reset = threading.Event()
         self._push_to_talk = False
+        self._repetition = LoopDetector()
+        self._time = -1.0  # of the latest reply, seconds
         if trace:
             trace.watch(self.stats)
 
@@ -76,7 +92,7 @@ class Live:
 
     def run(self) -> Stats:
         """Talk. The calling thread runs the model; an error in the audio is raised here."""
-        return converse(self._session, self, Tee(*self._sinks), self.stats)
+        return converse(self._session, self, self, self.stats)
 
     def __iter__(self) -> Iterator[np.ndarray | Control]:
         """The microphone's frames, with RESET where a new conversation was asked for, TRIM where it is due."""
@@ -91,8 +107,20 @@ class Live:
             if self._trimmer and self._trimmer.due(frame):
                 self._mark("refresh")
                 yield TRIM
-                self._on_trim()
+                self._observer.state("refresh")
             yield frame
+
+    def write(self, reply: Reply) -> None:
+        """Play a reply, give it to all other sinks, and see what it tells of the conversation."""
+        self._audio.write(reply)
+        if reply.time <= self._time:  # all replies before the reset have come
+            self._repetition.forget()
+            self._observer.state("reset")
+        self._time = reply.time
+        for sink in self._sinks:
+            sink.write(reply)
+        if reply.text and self._repetition.add(reply.text):
+            self._observer.state("loop")
 
     def close(self) -> None:
         """End the conversation; from any thread."""
@@ -121,34 +149,3 @@ class Live:
         self._audio.muted = self._push_to_talk and not self._audio.muted
         self._push_to_talk = True
         return not self._audio.muted
-
-    def _begin_anew(self) -> None:
-        self._loops.forget()
-        self._on_reset()
-
-
-class _Beginnings:
-    """A sink that tells of every conversation but the first, when all replies before it have come."""
-
-    def __init__(self, tell: Callable[[], None]) -> None:
-        self._tell, self._time = tell, -1.0
-
-    def write(self, reply: Reply) -> None:
-        if reply.time <= self._time:
-            self._tell()
-        self._time = reply.time
-
-
-class _Loops:
-    """A sink that listens for loops."""
-
-    def __init__(self, on_loop: Callable[[], None] | None) -> None:
-        self._detector, self._tell = LoopDetector(), on_loop
-
-    def write(self, reply: Reply) -> None:
-        if self._tell and reply.text and self._detector.add(reply.text):
-            self._tell()
-
-    def forget(self) -> None:
-        """What was said is no part of a loop."""
-        self._detector.forget()

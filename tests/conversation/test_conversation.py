@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from moshi_mlx.conversation.control import Live
+from moshi_mlx.conversation.conversation import Conversation, Observer, State
 from moshi_mlx.conversation.recorder import Recorder
 from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.errors import AudioDeviceError
@@ -20,6 +20,16 @@ from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.session import Reply, Session
 from moshi_mlx.runtime.trace import Trace
 from moshi_mlx.sampling_config import SamplingConfig
+
+
+class Told(Observer):
+    """Hears of the states of a conversation."""
+
+    def __init__(self, tell: Callable[[State], None]) -> None:
+        self._tell = tell
+
+    def state(self, name: State) -> None:
+        self._tell(name)
 
 
 class Audio:
@@ -66,7 +76,7 @@ def same(one: list[Reply], other: list[Reply]) -> bool:
 def test_every_frame_gets_the_reply_of_a_session(tiny_moshi: Moshi) -> None:
     audio = Audio()
     with tiny_moshi.session(seed=5) as session:
-        stats = Live(session, audio).run()
+        stats = Conversation(session, audio).run()
     assert stats.frames == 12
     assert same(audio.replies, plain(tiny_moshi, audio.pcm))
     assert audio.closed.is_set()
@@ -81,12 +91,12 @@ def test_reset_begins_a_new_conversation_with_the_next_frame(tiny_moshi: Moshi, 
             seen.append(reply)
 
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio, [Seeing()], on_reset=lambda: told.append(len(seen)))
-        audio.at[at] = live.reset
-        live.run()
+        conversation = Conversation(session, audio, [Seeing()], Told(lambda name: told.append((name, len(seen)))))
+        audio.at[at] = conversation.reset
+        conversation.run()
     expected = plain(tiny_moshi, audio.pcm[:at]) + plain(tiny_moshi, audio.pcm[at:])
     assert same(audio.replies, expected)
-    assert told == [at], "after the last reply of the old one, before the first of the new one"
+    assert told == [("reset", at)], "after the last reply of the old one, before the first of the new one"
 
 
 def test_replies_under_way_belong_to_the_conversation_before_the_reset() -> None:
@@ -117,9 +127,9 @@ def test_replies_under_way_belong_to_the_conversation_before_the_reset() -> None
 
     session, audio, seen = Late(), Audio(frames=6), []
     sink = SimpleNamespace(write=lambda reply: seen.append(reply.text))
-    live = Live(session, audio, [sink], on_reset=lambda: seen.append("reset"))  # pyright: ignore[reportArgumentType]
-    audio.at = {2: live.reset, 4: session.released.set}
-    live.run()
+    conversation = Conversation(session, audio, [sink], Told(seen.append))  # pyright: ignore[reportArgumentType]
+    audio.at = {2: conversation.reset, 4: session.released.set}
+    conversation.run()
     assert seen == ["1", "2", "reset", "1", "2", "3", "4"]
 
 
@@ -133,50 +143,50 @@ def test_after_warming_up_not_even_the_first_frame_compiles_anything(
     norm = mx.fast.rms_norm  # called by tracing, not by what was traced
     monkeypatch.setattr(mx.fast, "rms_norm", lambda *a: (traces.append(1), norm(*a))[1])
     with moshi.session(5, sampling) as session:
-        Live(session, Audio()).run()
+        Conversation(session, Audio()).run()
     assert not traces
     with moshi.session(5, SamplingConfig(min_p=0.5)) as session:
-        Live(session, Audio()).run()
+        Conversation(session, Audio()).run()
     assert traces, "what was not warmed up for is compiled: the count works"
 
 
 def test_closing_ends_it(tiny_moshi: Moshi) -> None:
     audio = Audio()
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio)
-        audio.at[4] = live.close
-        assert live.run().frames == 4
+        conversation = Conversation(session, audio)
+        audio.at[4] = conversation.close
+        assert conversation.run().frames == 4
 
 
 def test_it_ends_after_as_many_frames_as_wanted(tiny_moshi: Moshi) -> None:
     audio = Audio()
     with tiny_moshi.session(seed=5) as session:
-        assert Live(session, audio, frames=3).run().frames == 3
+        assert Conversation(session, audio, frames=3).run().frames == 3
 
 
 def test_mute_and_push_to_talk(tiny_moshi: Moshi) -> None:
     audio = Audio()
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio)
-        assert live.toggle_mute() is audio.muted is True
-        assert live.toggle_mute() is audio.muted is False
-        assert live.push_to_talk() is True, "push and speak, also where the microphone was open"
-        assert live.push_to_talk() is False
+        conversation = Conversation(session, audio)
+        assert conversation.toggle_mute() is audio.muted is True
+        assert conversation.toggle_mute() is audio.muted is False
+        assert conversation.push_to_talk() is True, "push and speak, also where the microphone was open"
+        assert conversation.push_to_talk() is False
         assert audio.muted is True
-        assert live.push_to_talk() is True
-        assert live.push_to_talk() is False
-        assert live.toggle_mute() is False, "m ends push-to-talk"
-        live.toggle_mute()
-        assert live.push_to_talk() is True, "push and speak, also where it was muted"
+        assert conversation.push_to_talk() is True
+        assert conversation.push_to_talk() is False
+        assert conversation.toggle_mute() is False, "m ends push-to-talk"
+        conversation.toggle_mute()
+        assert conversation.push_to_talk() is True, "push and speak, also where it was muted"
         assert audio.muted is False
 
 
 def test_the_recorder_keeps_what_was_heard_and_said_across_a_reset(tiny_moshi: Moshi, tmp_path: Path) -> None:
     audio, recorder = Audio(), Recorder(tmp_path / "talk", {"seed": 5})
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio, recorder=recorder)
-        audio.at[6] = live.reset
-        live.run()
+        conversation = Conversation(session, audio, recorder=recorder)
+        audio.at[6] = conversation.reset
+        conversation.run()
     recorder.close()
     user, _ = soundfile.read(tmp_path / "talk" / "user.wav", dtype="float32")
     moshi, _ = soundfile.read(tmp_path / "talk" / "moshi.wav", dtype="float32")
@@ -190,7 +200,7 @@ def test_the_recorder_keeps_what_was_heard_and_said_across_a_reset(tiny_moshi: M
 def test_the_trace_has_a_pass_of_every_stage_for_every_frame(tiny_moshi: Moshi, tmp_path: Path) -> None:
     trace = Trace(tmp_path / "t.json")
     with tiny_moshi.session(seed=5) as session:
-        Live(session, Audio(), trace=trace).run()
+        Conversation(session, Audio(), trace=trace).run()
     trace.close()
     names = [event.get("name") for event in json.loads((tmp_path / "t.json").read_text())]
     assert {name: names.count(name) for name in ("encode", "generate", "decode")} == {
@@ -201,9 +211,9 @@ def test_the_trace_has_a_pass_of_every_stage_for_every_frame(tiny_moshi: Moshi, 
 def test_the_trace_tells_when_the_model_forgot(tiny_moshi: Moshi, tmp_path: Path) -> None:
     trace, audio = Trace(tmp_path / "t.json"), Audio()
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio, trace=trace, trimmer=ContextTrimmer(session, kept=0.24))
-        audio.at = {4: live.trim, 7: live.reset}
-        live.run()
+        conversation = Conversation(session, audio, trace=trace, trimmer=ContextTrimmer(session, kept=0.24))
+        audio.at = {4: conversation.trim, 7: conversation.reset}
+        conversation.run()
     trace.close()
     names = [event.get("name") for event in json.loads((tmp_path / "t.json").read_text())]
     assert [name for name in names if name in ("refresh", "reset")] == ["refresh", "reset"]
@@ -219,21 +229,21 @@ def parrot(session: Session) -> Session:
 
 
 def test_a_loop_is_told(tiny_moshi: Moshi) -> None:
-    told: list[bool] = []
+    told: list[State] = []
     audio = Audio()
     with tiny_moshi.session(seed=5) as session:
-        Live(parrot(session), audio, on_loop=lambda: told.append(True)).run()
-    assert len(told) == 12 // 3
+        Conversation(parrot(session), audio, observer=Told(told.append)).run()
+    assert told == ["loop"] * (12 // 3)
 
 
 def test_what_was_said_before_a_reset_is_no_part_of_a_loop(tiny_moshi: Moshi) -> None:
-    told: list[bool] = []
+    told: list[State] = []
     audio = Audio(frames=4)
     with tiny_moshi.session(seed=5) as session:
-        live = Live(parrot(session), audio, on_loop=lambda: told.append(True))
-        audio.at[2] = live.reset
-        live.run()
-    assert not told
+        conversation = Conversation(parrot(session), audio, observer=Told(told.append))
+        audio.at[2] = conversation.reset
+        conversation.run()
+    assert told == ["reset"]
 
 
 def test_an_error_of_the_microphone_is_raised(tiny_moshi: Moshi) -> None:
@@ -244,20 +254,21 @@ def test_an_error_of_the_microphone_is_raised(tiny_moshi: Moshi) -> None:
 
     audio.at[3] = gone
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio)
+        conversation = Conversation(session, audio)
         with pytest.raises(AudioDeviceError, match="has gone"):
-            live.run()
+            conversation.run()
     assert audio.closed.is_set()
-    assert live.stats.frames == 3
-    assert live.stats.seconds > 0, "it was counted until then"
+    assert conversation.stats.frames == 3
+    assert conversation.stats.seconds > 0, "it was counted until then"
 
 
 def test_a_refresh_comes_with_the_next_frame_and_the_voice_goes_on(tiny_moshi: Moshi) -> None:
     audio, told = Audio(), []
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio, trimmer=ContextTrimmer(session, kept=0.24), on_trim=lambda: told.append(1))
-        audio.at[7] = live.trim
-        live.run()
+        trimmer = ContextTrimmer(session, kept=0.24)
+        conversation = Conversation(session, audio, observer=Told(told.append), trimmer=trimmer)
+        audio.at[7] = conversation.trim
+        conversation.run()
     with tiny_moshi.session(seed=5) as session:
         session.remember(3)
         expected = [session.step(frame) for frame in audio.pcm[:7]]
@@ -266,19 +277,19 @@ def test_a_refresh_comes_with_the_next_frame_and_the_voice_goes_on(tiny_moshi: M
     assert same(audio.replies, expected)
     assert not same(audio.replies, plain(tiny_moshi, audio.pcm))
     assert [reply.time for reply in audio.replies] == pytest.approx(np.arange(12) * 0.08)
-    assert told == [1]
+    assert told == ["refresh"]
 
 
 def test_a_reset_makes_a_refresh_needless(tiny_moshi: Moshi) -> None:
     audio, told = Audio(), []
     with tiny_moshi.session(seed=5) as session:
-        live = Live(session, audio, trimmer=ContextTrimmer(session), on_trim=lambda: told.append(1))
+        conversation = Conversation(session, audio, observer=Told(told.append), trimmer=ContextTrimmer(session))
 
         def both() -> None:
-            live.trim()
-            live.reset()
+            conversation.trim()
+            conversation.reset()
 
         audio.at[7] = both
-        live.run()
+        conversation.run()
     assert same(audio.replies, plain(tiny_moshi, audio.pcm[:7]) + plain(tiny_moshi, audio.pcm[7:]))
-    assert not told
+    assert told == ["reset"]
