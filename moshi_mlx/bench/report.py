@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.models.config_reader import read_json
 
 PARTS = ("temporal", "depth", "sampling")
 SCHEMA = 1  # of the JSON reports; counts changes that break readers
@@ -15,14 +15,10 @@ SCHEMA = 1  # of the JSON reports; counts changes that break readers
 
 def read_report(path: Path) -> dict[str, Any]:
     """Read a report that `bench --json` printed. Raises ConfigError for anything else."""
-    try:
-        report = json.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: {error}; write it with `moshi-mlx bench --json`") from error
-    if not isinstance(report, dict) or report.get("schema") != SCHEMA or not _is_timed(report):
-        raise ConfigError(f"{path} is not a report of times; write it with `moshi-mlx bench --json`")
+    remedy = "write it with `moshi-mlx bench --json`"
+    report = read_json(path, error=ConfigError, remedy=remedy)
+    if report.get("schema") != SCHEMA or not _is_timed(report):
+        raise ConfigError(f"{path} is not a report of times; {remedy}")
     return report
 
 

@@ -19,10 +19,9 @@ from moshi_mlx.checkpoint.places import ALIASES, DEFAULT_MODEL, Folder, Place, f
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
-from moshi_mlx.models.config_reader import ConfigReader
+from moshi_mlx.models.config_reader import ConfigReader, read_json
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig
 from moshi_mlx.sampling_config import SamplingConfig
-from moshi_mlx.weights.json_file import read_json
 from moshi_mlx.weights.progress import Progress
 from moshi_mlx.weights.safetensors import shard_names
 from moshi_mlx.weights.scheme import Scheme, check_against_request

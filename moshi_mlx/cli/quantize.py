@@ -201,7 +201,7 @@ def _study(
 
 
 def _figures(path: Path) -> dict[str, Any]:
-    from moshi_mlx.weights.json_file import read_json
+    from moshi_mlx.models.config_reader import read_json
 
     return read_json(path)
 

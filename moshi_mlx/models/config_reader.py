@@ -1,11 +1,33 @@
-"""Reading a config key by key, so that nothing in it goes unread."""
+"""Reading a config: from a JSON file, and key by key, so that nothing in it goes unread."""
 
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from moshi_mlx.errors import ConfigError
+from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError
 
 LARGEST = 2**31  # no size, count or period is larger; NaN and infinity are not below it
+
+
+def read_json(
+    path: Path, kind: str = "", error: type[MoshiError] = CheckpointError, remedy: str = "fetch it again"
+) -> dict[str, Any]:
+    """Read a JSON object, such as a config, from a file.
+
+    kind, remedy: what the file is ("the recipe") and what to do about a wrong one, for the message.
+    Raises `error`, in one line, for a file that cannot be read or holds anything else.
+    """
+    name = f"{kind} {path}".lstrip()
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as cause:
+        raise error(f"cannot read {name}: {cause.strerror or cause}") from cause
+    except ValueError as cause:
+        raise error(f"{name} is not JSON: {cause}; {remedy}") from cause
+    if not isinstance(found, dict):
+        raise error(f"{name} is not a JSON object: a group of fields expected, {type(found).__name__} found")
+    return found
 
 
 class ConfigReader:

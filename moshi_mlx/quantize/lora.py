@@ -15,7 +15,7 @@ import numpy as np
 from moshi_mlx.checkpoint.places import find_place, locate
 from moshi_mlx.errors import CheckpointError, ConfigError, some
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.weights.json_file import read_json
+from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.weights.key_map import Source, torch_source
 from moshi_mlx.weights.safetensors import TensorInfo, from_bits, read_header, read_rows
 

@@ -5,7 +5,6 @@ A recipe file is JSON: {"bits": 4, "group_size": 32, "mode": "affine", "layers":
 characters; its own path goes before patterns, the first pattern that fits before later ones.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from moshi_mlx.errors import QuantizationError
+from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.weights.scheme import NAMED, Scheme, make_scheme
 
 Choice = bool | Mapping[str, Any]
@@ -96,14 +96,9 @@ def parse_recipe(name_or_file: str | os.PathLike[str] | Recipe) -> Recipe:
 
 
 def _read(path: Path) -> Recipe:
-    try:
-        said = json.loads(path.read_bytes())
-    except OSError as error:
-        raise QuantizationError(f"cannot read the recipe {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise QuantizationError(f"the recipe {path} is not JSON: {error}") from error
+    said = read_json(path, "the recipe", QuantizationError, remedy="correct it")
     known = {"name", "bits", "group_size", "mode", "layers"}
-    if not isinstance(said, dict) or said.keys() - known or not isinstance(said.get("layers", {}), dict):
+    if said.keys() - known or not isinstance(said.get("layers", {}), dict):
         raise QuantizationError(f"the recipe {path} is not one: bits, group_size, mode and layers expected")
     how = {key: said[key] for key in ("bits", "group_size", "mode") if key in said}
     if not how and not said.get("layers"):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.errors import CheckpointError, some
+from moshi_mlx.models.config_reader import read_json
 
 INDEX_SUFFIX = ".safetensors.index.json"
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
@@ -230,15 +231,14 @@ def _split(layout: Mapping[str, TensorInfo], most: int) -> Iterable[dict[str, Te
 
 
 def _weight_map(path: Path) -> dict[str, str]:
-    try:
-        places = json.loads(path.read_bytes())["weight_map"]
-        if not places or any(Path(name).name != name for name in places.values()):
-            raise ValueError("no weight_map of files beside it")
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not an index of shards; fetch it again") from error
+    places = read_json(path).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(map(_is_name, places.values())):
+        raise CheckpointError(f"{path} is not an index of shards beside it (weight_map); fetch it again")
     return places
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and Path(name).name == name
 
 
 def _tensor(entry: Mapping[str, Any], offset: int, path: Path) -> TensorInfo:

@@ -117,8 +117,8 @@ def test_without_a_scheme_of_its_own_a_recipe_quantizes_only_the_layers_it_names
     ("content", "message"),
     [
         ("{", r"is not JSON"),
-        ("[]", r"is not one: bits, group_size, mode and layers expected"),
-        ('{"bit": 4}', r"is not one"),
+        ("[]", r"is not a JSON object"),
+        ('{"bit": 4}', r"is not one: bits, group_size, mode and layers expected"),
         ('{"layers": [1]}', r"is not one"),
         ("{}", r"quantizes nothing; say bf16"),
         ('{"bits": 7}', r"mine\.json: MLX has no 7 bits in groups of 64: 2, 3, 4, 5, 6 or 8 bits in groups of"),

@@ -51,8 +51,8 @@ def test_an_index_is_as_transformers_and_mlx_lm_write_it(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not an index of shards"),
-        ("[]", "is not an index of shards"),
+        ("{", "is not JSON"),
+        ("[]", "is not a JSON object"),
         ("{}", "is not an index of shards"),
         ('{"weight_map": {}}', "is not an index of shards"),
         ('{"weight_map": {"a": 1}}', "is not an index of shards"),
