@@ -17,6 +17,7 @@ import numpy as np
 
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.frames import SAMPLE_RATE
+from moshi_mlx.weights.atomic import AtomicPath
 
 STDOUT = "-"
 _BYTES = 2  # 16-bit PCM
@@ -38,8 +39,7 @@ class WavWriter:
         self.name = "standard output" if str(path) == STDOUT else str(path)
         self.clipped = 0
         self.samples = 0
-        self._part: Path | None = None  # what is being written, beside the final name
-        self._final: Path | None = None
+        self._named: AtomicPath | None = None  # the regular file that is being written
         self._file: BinaryIO | None = None
         with self._refusals():
             self._file = self._open(path)
@@ -66,7 +66,7 @@ class WavWriter:
         if self._file is None:
             return
         with self._refusals():
-            if self._part is None:
+            if self._named is None:
                 self._file.flush()
             else:
                 self._file.seek(0)
@@ -74,17 +74,15 @@ class WavWriter:
                 self._file.flush()
                 os.fsync(self._file.fileno())  # a full disk may show only here
                 self._file.close()
-                os.replace(self._part, self._final)  # type: ignore[arg-type]
-                self._part = None
+                self._named.keep()
             self._release()
 
     def discard(self) -> None:
         """Leave nothing under the final name, nor beside it. Does nothing after `finish`."""
         with contextlib.suppress(OSError):  # the disk may refuse the last flush; what was written goes anyway
             self._release()
-        if self._part is not None:
-            self._part.unlink(missing_ok=True)
-            self._part = None
+        if self._named is not None:
+            self._named.discard()
 
     def __enter__(self) -> WavWriter:
         return self
@@ -111,9 +109,9 @@ class WavWriter:
             return final.open("wb", buffering=0)
         if final.exists() and not os.access(final, os.W_OK):
             raise AudioFileError(f"cannot write {path}: it is write-protected")
-        part = final.with_name(f".{final.name}.{os.getpid()}.part")
-        file = part.open("wb")  # honours the umask, which a temporary file of `tempfile` would not
-        self._part, self._final = part, final
+        named = AtomicPath(final)
+        file = named.part.open("wb")  # honours the umask, which a temporary file of `tempfile` would not
+        self._named = named
         return file
 
     def _release(self) -> None:

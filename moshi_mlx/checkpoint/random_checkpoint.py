@@ -7,8 +7,6 @@ The values depend on the seed and on the names in PyTorch's layout only: both la
 
 import io
 import json
-import os
-import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig
+from moshi_mlx.weights.atomic import AtomicPath
 from moshi_mlx.weights.key_map import Source, torch_shapes, torch_source
 from moshi_mlx.weights.safetensors import TensorInfo, to_bits, write
 from moshi_mlx.weights.scheme import Scheme, parse_scheme
@@ -99,27 +98,24 @@ def write_random_checkpoint(
         raise ConfigError(f"no dtype {dtype!r} or no layout {layout!r}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(f"{folder} exists; choose another place for a random checkpoint")
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    stored = _DTYPES[dtype or ("bfloat16" if chosen else "float32")]
+    mimi = MimiConfig.from_dict(mimi_config) if mimi_config else MimiConfig()
+    names: dict[str, Any] = {"moshi_name": LM_NAME, "mimi_name": MIMI_NAME, "tokenizer_name": TOKENIZER_NAME}
+    if mimi_config:
+        names["mimi_config_name"] = MIMI_CONFIG_NAME
+    if chosen:
+        names["quantization"] = chosen.block()
     try:
-        part.mkdir(parents=True)
-        stored = _DTYPES[dtype or ("bfloat16" if chosen else "float32")]
-        _write_lm(part / LM_NAME, lm_config, seed, layout, chosen, stored)
-        _write_mimi(part / MIMI_NAME, MimiConfig.from_dict(mimi_config) if mimi_config else MimiConfig(), seed)
-        (part / TOKENIZER_NAME).write_bytes(train_tokenizer(lm_config.text_card))
-        names: dict[str, Any] = {"moshi_name": LM_NAME, "mimi_name": MIMI_NAME, "tokenizer_name": TOKENIZER_NAME}
-        if mimi_config:
-            (part / MIMI_CONFIG_NAME).write_text(json.dumps(mimi_config, indent=1))
-            names["mimi_config_name"] = MIMI_CONFIG_NAME
-        if chosen:
-            names["quantization"] = chosen.block()
-        (part / "config.json").write_text(json.dumps({**config, **names}, indent=1))
-        if folder.exists():
-            folder.rmdir()  # it is empty
-        part.rename(folder)
+        with AtomicPath(folder) as part:
+            part.mkdir(parents=True)
+            _write_lm(part / LM_NAME, lm_config, seed, layout, chosen, stored)
+            _write_mimi(part / MIMI_NAME, mimi, seed)
+            (part / TOKENIZER_NAME).write_bytes(train_tokenizer(lm_config.text_card))
+            if mimi_config:
+                (part / MIMI_CONFIG_NAME).write_text(json.dumps(mimi_config, indent=1))
+            (part / "config.json").write_text(json.dumps({**config, **names}, indent=1))
     except OSError as error:
         raise CheckpointError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from moshi_mlx.audio.wav import header, pcm16
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, FRAME_SECONDS
+from moshi_mlx.weights.atomic import AtomicPath
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply
@@ -108,9 +109,8 @@ class Recorder:
 
     def _write_about(self) -> None:
         about = {**self._about, **self._now(), "frames": self._frames}
-        part = self.folder / f".{ABOUT}.part"
-        part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.folder / ABOUT)
+        with AtomicPath(self.folder / ABOUT) as part:
+            part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
     def _release(self) -> None:
         self._closed = True

@@ -7,7 +7,6 @@ ends the making early leaves nothing under the name asked for.
 import json
 import math
 import os
-import re
 import shutil
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from moshi_mlx.quantize.lora import Lora
 from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.quantize.source import DenseSource
 from moshi_mlx.quantize.stream import Plan, arrays, plan
+from moshi_mlx.weights.atomic import AtomicPath, remove_abandoned
 from moshi_mlx.weights.progress import Progress, byte_bar
 from moshi_mlx.weights.safetensors import write_tensors
 
@@ -99,33 +99,29 @@ def make_checkpoint(
         )
     others = _other_files(checkpoint)
     total = planned.nbytes + sum(path.stat().st_size for path in others.values())
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder)
+        remove_abandoned(folder)
         _check_space(folder, total)
-        part.mkdir()
-        with byte_bar(f"making {folder.name}", total, progress) as advance:
-            source = DenseSource(checkpoint.weights, lora)
-            made_of = arrays(planned, source, importance)
-            lm_name = write_tensors(part, planned.layout, _counted(made_of, advance), shard_bytes)
-            names: dict[str, str] = {}
-            for key, path in others.items():
-                names[key] = _free_name(key, path, os.listdir(part))
-                shutil.copyfile(path, part / names[key])
-                advance(path.stat().st_size)
-        settings = _settings(checkpoint, planned, lm_name, names)
-        (part / CONFIG).write_text(json.dumps(settings, indent=1), encoding="utf-8")
-        made = _described(planned, source, recipe, part, folder)
-        (part / card.NAME).write_text(
-            _card(made, title or folder.name, checkpoint, lora, quality), encoding="utf-8"
-        )
-        Checkpoint.resolve(part, offline=True)  # what cannot be loaded is not handed over
-        _move(part, folder)
+        with AtomicPath(folder) as part:
+            part.mkdir()
+            with byte_bar(f"making {folder.name}", total, progress) as advance:
+                source = DenseSource(checkpoint.weights, lora)
+                made_of = arrays(planned, source, importance)
+                lm_name = write_tensors(part, planned.layout, _counted(made_of, advance), shard_bytes)
+                names: dict[str, str] = {}
+                for key, path in others.items():
+                    names[key] = _free_name(key, path, os.listdir(part))
+                    shutil.copyfile(path, part / names[key])
+                    advance(path.stat().st_size)
+            settings = _settings(checkpoint, planned, lm_name, names)
+            (part / CONFIG).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+            made = _described(planned, source, recipe, part, folder)
+            text = _card(made, title or folder.name, checkpoint, lora, quality)
+            (part / card.NAME).write_text(text, encoding="utf-8")
+            Checkpoint.resolve(part, offline=True)  # what cannot be loaded is not handed over
     except OSError as error:
         raise CheckpointError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return replace(made, seconds=time.monotonic() - begin)
 
 
@@ -201,37 +197,3 @@ def _check_space(folder: Path, need: int) -> None:
             f"{folder} needs {need / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free there; "
             "free some, or choose another place"
         )
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what runs that were killed have left beside the folder."""
-    for path in folder.parent.iterdir():
-        found = re.fullmatch(rf"\.{re.escape(folder.name)}\.(\d+)\.(part|old)", path.name)
-        # Killed while replacing, a run may leave the only copy as "old".
-        if found and not _is_running(int(found[1])) and (found[2] == "part" or folder.exists()):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's
-    return True
-
-
-def _move(part: Path, folder: Path) -> None:
-    """Give a folder its name; what has the name now is replaced."""
-    if not folder.exists():
-        part.rename(folder)
-        return
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    folder.rename(old)
-    try:
-        part.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

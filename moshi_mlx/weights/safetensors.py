@@ -19,6 +19,7 @@ import numpy as np
 
 from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config_reader import read_json
+from moshi_mlx.weights.atomic import AtomicPath
 
 INDEX_SUFFIX = ".safetensors.index.json"
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
@@ -172,9 +173,8 @@ def write(
     layout: name -> dtype and shape. arrays: the tensors in that order; BF16 as uint16 bit patterns.
     The file appears under its name only when it is whole.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
+        with AtomicPath(path) as part, part.open("wb") as file:
             file.write(header_bytes(layout, metadata or {"format": "mlx"}))
             for (name, tensor), array in zip(layout.items(), arrays, strict=True):
                 assert array.shape == tensor.shape, (name, array.shape, tensor.shape)
@@ -182,11 +182,8 @@ def write(
                 file.write(np.ascontiguousarray(array).data)
             file.flush()
             os.fsync(file.fileno())  # some file systems say only now that they are full
-        part.replace(path)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def header_bytes(layout: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
