@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent / "page"
 STOP_SECONDS = 1.0  # for clients and the model to finish
-
-KINDS = {".js": "text/javascript", ".wasm": "application/wasm", ".webmanifest": "application/manifest+json"}
-"""By suffix, where the system's own table may be wrong: browsers run no module of another kind."""
 
 HEADERS = {
     # The page loads nothing from elsewhere, and nobody else may frame it.
@@ -72,7 +68,10 @@ class Server:
         app.router.add_get("/api/info", self._info)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/{name:.*}", self._file)
+        if page:
+            app.router.add_get("/", self._index)
+            # Links are followed: some installers link a package's files to a store. No path leads out of it.
+            app.router.add_static("/", page, follow_symlinks=True)
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, logger=http_logger, shutdown_timeout=STOP_SECONDS
         )
@@ -102,7 +101,11 @@ class Server:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._access.check(request)
-        return await handler(request)
+        response = await handler(request)
+        if not response.prepared:  # a web socket's headers are sent by now
+            response.headers.update(HEADERS)
+            self._access.remember(request, response)
+        return response
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -154,18 +157,9 @@ class Server:
         text = render(self.model, self._seats, self.clients, self._gone)
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def _file(self, request: web.Request) -> web.StreamResponse:
-        """A file of the page: one of those that are in its folder, so no name can lead out of it."""
-        paths = self._page.rglob("*") if self._page else []
-        files = {path.relative_to(self._page or "").as_posix(): path for path in paths if path.is_file()}
-        path = files.get(request.match_info["name"] or "index.html")
-        if path is None:
-            raise web.HTTPNotFound(text="there is nothing here\n")
-        kind = KINDS.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        charset = "utf-8" if kind.startswith("text/") else None
-        response = web.Response(body=path.read_bytes(), content_type=kind, charset=charset, headers=HEADERS)
-        self._access.remember(request, response)
-        return response
+    async def _index(self, request: web.Request) -> web.StreamResponse:
+        assert self._page
+        return web.FileResponse(self._page / "index.html")
 
     def _describe(self) -> dict[str, Any]:
         return self._about

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import aiohttp
 import numpy as np
@@ -186,7 +187,7 @@ def test_without_the_token_nobody_comes_in(guarded: Running) -> None:
 )
 def test_no_name_leads_out_of_the_page(server: Running, path: str) -> None:
     status, text, _ = run(fetch(server, path.encode("utf-8", "surrogateescape").decode("latin-1")))
-    assert status in (400, 404)
+    assert status in (400, 403, 404)  # 403: a folder
     assert "import" not in text
     assert "root:" not in text
 
@@ -199,9 +200,35 @@ def test_the_page_comes_with_what_browsers_insist_on(server: Running) -> None:
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         _, _, answer = await fetch(server, "/connection.js")
-        assert answer.content_type == "text/javascript"
+        assert answer.content_type in ("text/javascript", "application/javascript")  # until Python 3.12 the latter
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        # A new version is seen at once; what has not changed is not sent again.
+        assert answer.headers["Cache-Control"] == "no-cache"
+        status, text, _ = await fetch(server, "/connection.js", **{"If-None-Match": answer.headers["ETag"]})
+        assert (status, text) == (304, "")
 
     run(go())
+
+
+def test_a_page_of_ones_own_may_be_links_and_there_may_be_none(tiny_moshi: Moshi, tmp_path: Path) -> None:
+    store, page = tmp_path / "store", tmp_path / "page"
+    for folder in (store, page):
+        folder.mkdir()
+    (store / "mine").write_text("mine")
+    (page / "index.html").symlink_to(store / "mine")
+
+    async def get(running: Running, path: str) -> tuple[int, str]:
+        return (await fetch(running, path))[:2]
+
+    for folder, answers in ((page, [200, 200, 404]), (None, [404, 404, 404])):
+        running = Running(tiny_moshi, page=folder)
+        try:
+            found = [run(get(running, path)) for path in ("/", "/index.html", "/../store/mine")]
+            assert [status for status, _ in found] == answers
+            assert ("mine" in found[0][1]) == (folder is page)
+            assert run(get(running, "/api/info"))[0] == 200
+        finally:
+            running.stop()
 
 
 def test_programs_can_ask_how_it_goes(server: Running) -> None:
