@@ -10,6 +10,7 @@ from moshi_mlx.cli.answer import INTERRUPTED
 from moshi_mlx.cli.main import reported
 from moshi_mlx.cli.serve import BrowserOption, HostOption, PortOption
 from moshi_mlx.errors import ServerError
+from moshi_mlx.wire.messages import DEFAULT_PORT
 
 app = typer.Typer(pretty_exceptions_show_locals=False, add_completion=False, rich_markup_mode=None)
 
@@ -31,14 +32,14 @@ def local_web(
         typer.Option(help="A folder with a page to serve instead of the own one; none for no page."),
     ] = None,
     host: HostOption = None,
-    port: PortOption = 8998,
+    port: PortOption = DEFAULT_PORT,
     ssl: Annotated[
         Path | None, typer.Option(help="A folder with cert.pem and key.pem: https instead of http.")
     ] = None,
     browser: BrowserOption = True,
 ) -> None:
     """Serve the web page. `moshi-mlx serve` does the same and has more options."""
-    from moshi_mlx.web.program import choose_place, serve
+    from moshi_mlx.web.program import choose_endpoint, serve
     from moshi_mlx.web.server import PAGE
 
     files = options.given(lm_weights=moshi_weight, mimi_weights=mimi_weight, tokenizer=tokenizer, config=lm_config)
@@ -47,7 +48,7 @@ def local_web(
         raise ServerError(f"--static {static}: there is no such folder")
     interrupted = serve(
         checkpoint=options.given(name=hf_repo or options.moshiko(quantized), quantization=quantized, **files),
-        place=choose_place(host, port, tls=(ssl / "cert.pem", ssl / "key.pem") if ssl else None),
+        endpoint=choose_endpoint(host, port, tls=(ssl / "cert.pem", ssl / "key.pem") if ssl else None),
         page=page,
         browser=browser,
     )

@@ -7,6 +7,7 @@ import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.cli.answer import INTERRUPTED
+from moshi_mlx.wire.messages import DEFAULT_PORT
 
 HostOption = Annotated[
     str | None,
@@ -27,7 +28,7 @@ def serve(
     kv_bits: options.KvBitsOption = None,
     offline: options.OfflineOption = False,
     host: HostOption = None,
-    port: PortOption = 8998,
+    port: PortOption = DEFAULT_PORT,
     max_sessions: Annotated[
         int, typer.Option(min=1, max=64, help="How many may talk at once; others wait for a place.")
     ] = 1,
@@ -60,12 +61,12 @@ def serve(
     /health, /metrics (Prometheus) and /api/info tell how it goes; log lines carry the session they concern.
     `--model nano` needs no download.
     """
-    from moshi_mlx.web.program import choose_place
+    from moshi_mlx.web.program import choose_endpoint
     from moshi_mlx.web.program import serve as run
 
     interrupted = run(
         checkpoint=options.given(name=model, quantization=quantized, offline=offline),
-        place=choose_place(host, port, lan, tls, token, allow_host or ()),
+        endpoint=choose_endpoint(host, port, lan, tls, token, allow_host or ()),
         codec=codec,
         kv_bits=kv_bits,
         max_sessions=max_sessions,

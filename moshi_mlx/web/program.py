@@ -25,18 +25,18 @@ from moshi_mlx.errors import ServerError
 from moshi_mlx.web.access import LOCAL_NAMES, Access
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
 from moshi_mlx.web.server import PAGE, STOP_SECONDS, Server
+from moshi_mlx.wire.messages import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
     from moshi_mlx.web.model import Progress
 
-DEFAULT_PORT = 8998
 NO_TOKEN = "none"
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
 
 @dataclass(frozen=True)
-class Place:
+class Endpoint:
     """Where a server listens, and for whom.
 
     names: hosts under which it may be addressed. token: None for none. tls: None for plain http.
@@ -55,14 +55,14 @@ class Place:
         return f"{'https' if self.tls else 'http'}://{shown}:{port}{token}"
 
 
-def choose_place(
+def choose_endpoint(
     host: str | None = None,
     port: int = DEFAULT_PORT,
     lan: bool = False,
     tls: tuple[Path, Path] | None = None,
     token: str | None = None,
     allow_hosts: Sequence[str] = (),
-) -> Place:
+) -> Endpoint:
     """Whom to let in. Where other machines can come, they need a token, a random one unless it is given.
 
     lan: listen everywhere, with a certificate of our own unless `tls` names files. Raises ServerError.
@@ -79,13 +79,13 @@ def choose_place(
     if token is not None and (token == "" or not token.isascii() or not token.isprintable() or " " in token):
         raise ServerError(f"--token {token!r}: some letters and digits expected, or {NO_TOKEN}")
     context = load_tls(tls[0], tls[1]) if tls else own_tls(names) if lan else None
-    return Place(host, port, tuple(names), None if token == NO_TOKEN else token, context)
+    return Endpoint(host, port, tuple(names), None if token == NO_TOKEN else token, context)
 
 
 def serve(
     *,
     checkpoint: Mapping[str, Any],
-    place: Place,
+    endpoint: Endpoint,
     codec: str = "auto",
     kv_bits: int | None = None,
     max_sessions: int = 1,
@@ -106,8 +106,8 @@ def serve(
     name = str(checkpoint.get("name", DEFAULT_MODEL))
     known = nano.questions() if name == nano.NAME else {}
     about = {"model": name, "greeting": nano.greeting() if known else "", "questions": list(known)}
-    server = Server(load, about, max_sessions, Access(place.names, place.token), page, keep_thread=True)
-    interrupted = asyncio.run(_serve(server, place, browser, quiet))
+    server = Server(load, about, max_sessions, Access(endpoint.names, endpoint.token), page, keep_thread=True)
+    interrupted = asyncio.run(_serve(server, endpoint, browser, quiet))
     if server.model.working:
         # Still loading: a thread in MLX must not meet the end of the interpreter.
         sys.stderr.flush()
@@ -115,7 +115,7 @@ def serve(
     return interrupted
 
 
-async def _serve(server: Server, place: Place, browser: bool, quiet: bool) -> bool:
+async def _serve(server: Server, endpoint: Endpoint, browser: bool, quiet: bool) -> bool:
     stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def stop(number: int) -> None:
@@ -124,8 +124,8 @@ async def _serve(server: Server, place: Place, browser: bool, quiet: bool) -> bo
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
-    port = await server.start(place.host, place.port, place.tls)
-    _announce(place, port, browser, quiet)
+    port = await server.start(endpoint.host, endpoint.port, endpoint.tls)
+    _announce(endpoint, port, browser, quiet)
     ended = asyncio.create_task(server.model.ended())
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
     await server.stop()
@@ -135,23 +135,23 @@ async def _serve(server: Server, place: Place, browser: bool, quiet: bool) -> bo
     return stopped.done() and stopped.result() == signal.SIGINT
 
 
-def _announce(place: Place, port: int, browser: bool, quiet: bool) -> None:
+def _announce(endpoint: Endpoint, port: int, browser: bool, quiet: bool) -> None:
     """Say where the page is, and open it."""
-    own = place.host if place.host not in _EVERYWHERE else "localhost"
-    print(f"listening on {place.url(own, port)}", file=sys.stderr, flush=True)
-    if not _is_local(place.host):
-        others = [name for name in place.names if _is_address(name) and not _is_local(name)]
+    own = endpoint.host if endpoint.host not in _EVERYWHERE else "localhost"
+    print(f"listening on {endpoint.url(own, port)}", file=sys.stderr, flush=True)
+    if not _is_local(endpoint.host):
+        others = [name for name in endpoint.names if _is_address(name) and not _is_local(name)]
         for name in others:
-            print(f"from other machines: {place.url(name, port)}", file=sys.stderr, flush=True)
-        if place.tls is None:
+            print(f"from other machines: {endpoint.url(name, port)}", file=sys.stderr, flush=True)
+        if endpoint.tls is None:
             print("note: without https browsers there give no microphone; see --lan and --tls", file=sys.stderr)
         elif others and not quiet:
             import segno
 
-            segno.make(place.url(others[0], port)).terminal(out=sys.stderr, compact=True)
+            segno.make(endpoint.url(others[0], port)).terminal(out=sys.stderr, compact=True)
     if browser:
         # On a thread: some systems start a program and wait for it.
-        threading.Thread(target=_open, args=(place.url(own, port),), daemon=True).start()
+        threading.Thread(target=_open, args=(endpoint.url(own, port),), daemon=True).start()
 
 
 def _open(url: str) -> None:

@@ -76,7 +76,7 @@ class Server:
             app, handle_signals=False, access_log=None, logger=http_logger, shutdown_timeout=STOP_SECONDS
         )
 
-    async def start(self, host: str = "localhost", port: int = 8998, tls: ssl.SSLContext | None = None) -> int:
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen, begin to load the model, and return the port. Raises ServerError if the port cannot be had."""
         self._seats = Seats(self._max_sessions)
         self.model.open()

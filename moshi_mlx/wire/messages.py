@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+DEFAULT_PORT = 8998  # of Kyutai's servers, and what their clients try
 MAX_MESSAGE = 64 * 1024  # bytes
 
 

@@ -36,7 +36,7 @@ class Running:
     def _run(self, load: Callable[..., Moshi], about: dict[str, Any], options: dict[str, Any]) -> None:
         asyncio.set_event_loop(self.loop)
         self.server = Server(load, about, **options)
-        self.port = self.loop.run_until_complete(self.server.start(port=0, tls=self.tls))
+        self.port = self.loop.run_until_complete(self.server.start("localhost", 0, self.tls))
         self._ready.set()
         self.loop.run_forever()
         self.loop.run_until_complete(self.loop.shutdown_default_executor())

@@ -20,7 +20,7 @@ import pytest
 
 from moshi_mlx.errors import ServerError
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
-from moshi_mlx.web.program import choose_place
+from moshi_mlx.web.program import choose_endpoint
 
 PATIENCE = 60  # seconds for what takes a few: the machine may be busy
 
@@ -171,27 +171,27 @@ def test_on_a_local_network_it_has_a_certificate_a_token_and_a_picture_of_its_ad
 
 
 def test_only_localhost_unless_told_otherwise() -> None:
-    place = choose_place()
-    assert (place.host, place.token, place.tls) == ("localhost", None, None)
-    assert set(place.names) == {"localhost", "127.0.0.1", "::1"}
-    assert choose_place(host="127.0.0.1").token is None
+    endpoint = choose_endpoint()
+    assert (endpoint.host, endpoint.token, endpoint.tls) == ("localhost", None, None)
+    assert set(endpoint.names) == {"localhost", "127.0.0.1", "::1"}
+    assert choose_endpoint(host="127.0.0.1").token is None
 
 
 def test_where_others_can_come_they_need_a_token() -> None:
-    first, second = choose_place(host="0.0.0.0"), choose_place(host="0.0.0.0")
+    first, second = choose_endpoint(host="0.0.0.0"), choose_endpoint(host="0.0.0.0")
     assert first.token
     assert first.token != second.token
-    assert choose_place(host="0.0.0.0", token="mine").token == "mine"
-    assert choose_place(host="0.0.0.0", token="none").token is None
-    assert choose_place(token="mine").token == "mine"
-    assert "box.example" in choose_place(allow_hosts=["box.example"]).names
+    assert choose_endpoint(host="0.0.0.0", token="mine").token == "mine"
+    assert choose_endpoint(host="0.0.0.0", token="none").token is None
+    assert choose_endpoint(token="mine").token == "mine"
+    assert "box.example" in choose_endpoint(allow_hosts=["box.example"]).names
     with pytest.raises(ServerError, match="--token"):
-        choose_place(token="two words")
+        choose_endpoint(token="two words")
 
 
 def test_addresses_are_written_as_browsers_read_them() -> None:
-    place = choose_place(host="::1", token="abc")
-    assert place.url("::1", 80) == "http://[::1]:80/?token=abc"
+    endpoint = choose_endpoint(host="::1", token="abc")
+    assert endpoint.url("::1", 80) == "http://[::1]:80/?token=abc"
 
 
 def test_a_certificate_is_kept_while_it_fits(tmp_path: Path) -> None:
