@@ -51,7 +51,9 @@ def test_the_question_of_the_demo_is_small_speech() -> None:
     assert 1.0 < soundfile.info(path).duration < 5.0
 
 
-@pytest.mark.parametrize("script", ["install.sh", "system_packages.sh", "train_nano.sh", "with_blas.sh"])
+@pytest.mark.parametrize(
+    "script", ["check_release.sh", "install.sh", "system_packages.sh", "train_nano.sh", "with_blas.sh"]
+)
 def test_scripts_are_programs(script: str) -> None:
     path = ROOT / "scripts" / script
     assert path.stat().st_mode & 0o111
