@@ -18,6 +18,7 @@ from moshi_mlx.web.server import Server
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds for what takes a moment: the machine may be busy
+AHEAD = 3  # frames that are sent before their answers: two that have none at a beginning, and the next
 
 
 class Running:
@@ -107,6 +108,21 @@ class Talk:
         for index in range(0, len(pcm), block):
             await asyncio.sleep(max(0.0, start + index / 24_000 * pace - time.monotonic()))
             await self.socket.send_bytes(b"\1" + pcm[index : index + block].astype("<f4").tobytes())
+
+    async def converse(self, pcm: np.ndarray, until: Callable[[], object] = lambda: True) -> None:
+        """Say samples, then silence until what was told is as wanted; none of it is lost, however busy the machine is.
+
+        A frame is sent when those before are answered: the server drops nothing, and hears no silence in between.
+        """
+        silence = np.zeros(1920, np.float32)
+        frames = [*pcm[: len(pcm) // 1920 * 1920].reshape(-1, 1920)]
+        answered = len(self.audio)
+        for sent in range(len(frames) + int(PATIENCE * 12.5)):
+            if sent >= len(frames) and until():
+                return
+            await self.socket.send_bytes(b"\1" + (frames[sent] if sent < len(frames) else silence).tobytes())
+            await self.until(lambda sent=sent: len(self.audio) - answered > sent - AHEAD)
+        raise AssertionError(f"not within {PATIENCE} s of silence: {self.text!r}, {self.errors}")
 
     async def speak_until(self, wanted: Callable[[], object], pcm: np.ndarray | None = None) -> None:
         """Say this, or nothing aloud, again and again: a busy machine leaves parts of it unheard."""

@@ -43,9 +43,10 @@ def test_a_network_may_stall_and_then_bring_everything_at_once() -> None:
         list(intake.add(block, now=7.0))
 
 
-def test_a_clock_that_is_fast_by_a_thousandth_is_no_offence_for_hours() -> None:
+def test_a_clock_that_is_fast_by_a_thousandth_is_no_offence_for_an_hour() -> None:
+    """It is 3.6 seconds ahead by then, and two are allowed."""
     intake, block = Intake(), np.zeros(24_000, np.float32)
-    for index in range(4 * 3600):
+    for index in range(3600):
         list(intake.add(block, now=index / 1.001))
 
 

@@ -25,7 +25,7 @@ from tests.sound_card import SoundCard, sound_card
 from tests.web.running import PATIENCE, Running
 
 __all__ = ["sound_card"]
-SECONDS = 10
+SECONDS = 4
 # The package's own front page imports PyTorch, which its client does without.
 START = """
 import sys, types
@@ -89,7 +89,7 @@ def test_kyutais_client_holds_a_talk(
     said = printed[0].partition("Cannot write to closing transport")[0]  # its way of seeing that we went
     assert "error" not in said.lower()
     assert set(re.findall(r"unknown message kind (\d+)", said)) <= {"0", "6"}
-    assert sum(character.isalpha() for character in said) > 100, "words of the model"
+    assert sum(character.isalpha() for character in said) > 40, "words of the model"
     # Its voice arrived here,
     arrived = np.concatenate([frame.pcm for frame in heard])
     second = voice[48_000:72_000]

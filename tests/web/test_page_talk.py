@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 
 SECONDS = 60.0
-ANSWER = 30.0  # seconds, in which the question is asked four times
-LOST = 2.0  # seconds left out until then: that is not the page's fault
+ANSWER = 30.0  # seconds
 
 
 class Program:
@@ -89,7 +88,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     pcm, rate = soundfile.read(nano.RECORDING, dtype="float32")
     speech = pcm[int(first["begin"] * rate) : int((first["end"] + 0.1) * rate)]
     path = tmp_path_factory.mktemp("question") / "question.wav"
-    pauses = [np.zeros(round(seconds * rate), np.float32) for seconds in (1.5, 4.5)]
+    pauses = [np.zeros(round(seconds * rate), np.float32) for seconds in (1.0, 3.5)]
     soundfile.write(path, np.concatenate([pauses[0], speech, pauses[1]]), rate)
     with browser.browser(path, loop=True) as started:
         yield started
@@ -102,21 +101,18 @@ def talk(page: Page) -> None:
 
 
 def answered(page: Page, question: str, times: int = 1) -> None:
-    """Wait for the words of the answer.
-
-    Where the machine is too slow for Nano and a browser at once, half of the question is left out, and nobody
-    could answer it: then the test is skipped.
-    """
+    """Wait for the words of the answer."""
     from playwright.sync_api import TimeoutError as TooLate
 
     answer = page.locator("#transcript .moshi", has_text=nano.questions()[question])
     try:
         answer.nth(times - 1).wait_for(timeout=1000 * ANSWER)
-    except TooLate:
+    except TooLate as error:
         left_out = page.inner_text("#dropped")
-        if float(left_out.split()[0]) * {"ms": 0.001, "s": 1}[left_out.split()[1]] < LOST:
-            raise
-        pytest.skip(f"this machine is too busy to talk: {left_out} of sound were left out")
+        raise AssertionError(
+            f"no answer within {ANSWER:g} s; {left_out} of sound were left out, and the machine must be quick enough "
+            "for a browser and Nano at once"
+        ) from error
 
 
 def test_a_spoken_question_is_answered_in_words_and_aloud(
@@ -143,7 +139,6 @@ def test_a_spoken_question_is_answered_in_words_and_aloud(
         page.reload()
         talk(page)
         assert page.inner_text("#transcript") == ""
-        answered(page, question)
 
 
 def test_two_tabs_talk_at_once_and_a_third_waits(server: Program, chromium: Browser) -> None:

@@ -98,10 +98,11 @@ def test_wild_clients_leave_no_place_taken_and_no_memory_behind(server: Running)
         writer.close()
 
     async def storm(count: int) -> None:
+        tasks = []
         for _ in range(count):
-            task = asyncio.create_task(wild())
-            await asyncio.sleep(0.02)
-            await asyncio.gather(task, return_exceptions=True)
+            tasks.append(asyncio.create_task(wild()))
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def clean() -> None:
         async with talking(server.url) as talk:
@@ -144,7 +145,8 @@ def test_who_does_not_read_is_left_and_holds_no_memory(tiny_moshi: Moshi) -> Non
             aiohttp.ClientSession() as session,
             session.ws_connect(f"{running.url}/api/chat?audio=pcm") as slow,
         ):
-            slow._response.connection.transport.pause_reading()  # type: ignore[union-attr]
+            transport = slow._response.connection.transport  # type: ignore[union-attr]
+            transport.pause_reading()
             (client,) = await one_client(running)
             while client in running.server.clients:
                 await slow.send_bytes(b"\1" + bytes(4 * 480))
@@ -154,6 +156,7 @@ def test_who_does_not_read_is_left_and_holds_no_memory(tiny_moshi: Moshi) -> Non
                     if not client._sending:
                         running.loop.call_soon_threadsafe(client._send, b"\2" + bytes(60_000))
             assert client.unsent > 0
+            transport.abort()  # else its own farewell would be waited for
 
     async def one_client(running: Running) -> list:
         while not (clients := list(running.server.clients)) or not clients[0]._talking:
