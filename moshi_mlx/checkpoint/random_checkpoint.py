@@ -16,7 +16,7 @@ import numpy as np
 
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.mimi_config import MimiConfig
+from moshi_mlx.models.mimi_config import MimiConfig, published_shapes
 from moshi_mlx.weights.atomic import AtomicPath
 from moshi_mlx.weights.key_map import Source, torch_shapes, torch_source
 from moshi_mlx.weights.safetensors import TensorInfo, to_bits, write
@@ -247,8 +247,6 @@ def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _write_mimi(path: Path, config: MimiConfig, seed: int) -> None:
-    from moshi_mlx.models.mimi_weights import published_shapes
-
     shapes = published_shapes(config)
     tensors = {name: TensorInfo("F32", shape) for name, shape in shapes.items()}
     write(path, tensors, (_mimi_array(seed, name, shape) for name, shape in shapes.items()), {"format": "pt"})

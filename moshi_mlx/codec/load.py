@@ -8,8 +8,7 @@ from pathlib import Path
 
 from moshi_mlx.codec.base import Codec
 from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
-from moshi_mlx.models.mimi_config import MIMI, MimiConfig
-from moshi_mlx.models.mimi_weights import check_published
+from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
 from moshi_mlx.weights.safetensors import read_header
 
 KINDS = ("auto", "rust", "mlx")

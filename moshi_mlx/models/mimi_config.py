@@ -1,14 +1,16 @@
-"""What a `mimi_config` says about the audio codec, as frozen dataclasses.
+"""The audio codec's config, as frozen dataclasses, and the tensors that a published file with it holds. No MLX.
 
 The defaults are Kyutai's published Mimi. Source: moshi/models/loaders.py (`_mimi_config`, `get_mimi`).
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from __future__ import annotations
 
-from moshi_mlx.errors import ConfigError
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from moshi_mlx.errors import CheckpointError, ConfigError, some
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.config_reader import ConfigReader
@@ -61,7 +63,7 @@ class MimiConfig:
         return FRAME_SAMPLES // self.seanet.hop
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> "MimiConfig":
+    def from_dict(cls, config: Mapping[str, Any]) -> MimiConfig:
         """Read PyTorch's `mimi_config`: {sample_rate, channels, frame_rate, seanet, quantizer, transformer}.
 
         Raises ConfigError that names the field: missing, unknown and asking for something, asking for
@@ -174,3 +176,103 @@ def _transformer(read: ConfigReader, dimension: int) -> TransformerConfig:
 
 MIMI = MimiConfig()
 """Kyutai's published Mimi, the config of repositories that name none."""
+
+
+def published_shapes(config: MimiConfig) -> dict[str, tuple[int, ...]]:
+    """Return name -> shape of every tensor of a published file with this config, under PyTorch's names."""
+    shapes = dict(_seanet_shapes(config))
+    for side in ("encoder_transformer", "decoder_transformer"):
+        shapes.update(_transformer_shapes(config, f"{side}.transformer"))
+    dim, kernel = config.seanet.dimension, 2 * config.positions_per_frame
+    shapes["downsample.conv.conv.conv.weight"] = (dim, dim, kernel)
+    shapes["upsample.convtr.convtr.convtr.weight"] = (dim, 1, kernel)
+    for part, layers in (("rvq_first", 1), ("rvq_rest", config.n_q - 1)):
+        shapes[f"quantizer.{part}.input_proj.weight"] = (config.codebook_dim, dim, 1)
+        shapes[f"quantizer.{part}.output_proj.weight"] = (dim, config.codebook_dim, 1)
+        for index in range(layers):
+            prefix = f"quantizer.{part}.vq.layers.{index}._codebook"
+            shapes[f"{prefix}._initialized"] = (1,)
+            shapes[f"{prefix}.cluster_usage"] = (config.bins,)
+            shapes[f"{prefix}.embedding_sum"] = (config.bins, config.codebook_dim)
+    return shapes
+
+
+class Shaped(Protocol):
+    """An array, or what the header of a file says of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def check_published(weights: Mapping[str, Shaped], config: MimiConfig) -> None:
+    """Raise CheckpointError, one line, if names or shapes of tensors differ from what the config asks for."""
+    expected = published_shapes(config)
+    missing = [name for name in expected if name not in weights]
+    if missing:
+        raise CheckpointError(f"the Mimi weights lack {some(missing)}")
+    extra = [name for name in weights if name not in expected]
+    if extra:
+        raise CheckpointError(f"the Mimi weights hold {some(extra)}, which the config has no place for")
+    wrong = [
+        f"{name} with shape {tuple(weights[name].shape)} instead of {shape}"
+        for name, shape in expected.items()
+        if tuple(weights[name].shape) != shape
+    ]
+    if wrong:
+        raise CheckpointError(f"the Mimi weights hold {some(wrong)}")
+
+
+def _seanet_shapes(config: MimiConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    seanet = config.seanet
+    # encoder
+    width, index = seanet.n_filters, 1
+    yield from _conv_shapes("encoder.model.0.conv.conv", 1, width, seanet.kernel_size)
+    for ratio in reversed(seanet.ratios):
+        for _ in range(seanet.n_residual_layers):
+            yield from _block_shapes(config, f"encoder.model.{index}", width)
+            index += 1
+        yield from _conv_shapes(f"encoder.model.{index + 1}.conv.conv", width, 2 * width, 2 * ratio)
+        width, index = 2 * width, index + 2
+    last = seanet.last_kernel_size
+    yield from _conv_shapes(f"encoder.model.{index + 1}.conv.conv", width, seanet.dimension, last)
+    # decoder
+    index = 1
+    yield from _conv_shapes("decoder.model.0.conv.conv", seanet.dimension, width, seanet.kernel_size)
+    for ratio in seanet.ratios:
+        prefix = f"decoder.model.{index + 1}.convtr.convtr"
+        yield f"{prefix}.weight", (width, width // 2, 2 * ratio)
+        yield f"{prefix}.bias", (width // 2,)
+        width, index = width // 2, index + 2
+        for _ in range(seanet.n_residual_layers):
+            yield from _block_shapes(config, f"decoder.model.{index}", width)
+            index += 1
+    yield from _conv_shapes(f"decoder.model.{index + 1}.conv.conv", width, 1, last)
+
+
+def _conv_shapes(prefix: str, inputs: int, outputs: int, kernel: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{prefix}.weight", (outputs, inputs, kernel)
+    yield f"{prefix}.bias", (outputs,)
+
+
+def _block_shapes(config: MimiConfig, prefix: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    hidden = width // config.seanet.compress
+    yield from _conv_shapes(f"{prefix}.block.1.conv.conv", width, hidden, config.seanet.residual_kernel_size)
+    yield from _conv_shapes(f"{prefix}.block.3.conv.conv", hidden, width, 1)
+
+
+def _transformer_shapes(config: MimiConfig, prefix: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    transformer = config.transformer
+    dim, hidden = transformer.dim, transformer.ffn_hidden
+    rows = (transformer.num_heads + 2 * transformer.num_kv_heads) * transformer.head_dim
+    for index in range(transformer.num_layers):
+        layer = f"{prefix}.layers.{index}"
+        yield f"{layer}.self_attn.in_proj_weight", (rows, dim)
+        yield f"{layer}.self_attn.out_proj.weight", (dim, dim)
+        yield f"{layer}.linear1.weight", (hidden, dim)
+        yield f"{layer}.linear2.weight", (dim, hidden)
+        for norm in ("norm1", "norm2"):
+            yield f"{layer}.{norm}.weight", (dim,)
+            yield f"{layer}.{norm}.bias", (dim,)
+        if transformer.layer_scale:
+            yield f"{layer}.layer_scale_1.scale", (dim,)
+            yield f"{layer}.layer_scale_2.scale", (dim,)

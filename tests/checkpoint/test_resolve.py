@@ -15,8 +15,7 @@ from moshi_mlx.checkpoint.places import ALIASES, DEFAULT_MODEL
 from moshi_mlx.checkpoint.random_checkpoint import lm_tensors, train_tokenizer
 from moshi_mlx.errors import CheckpointError, DownloadError, QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
-from moshi_mlx.models.mimi_config import MIMI
-from moshi_mlx.models.mimi_weights import published_shapes
+from moshi_mlx.models.mimi_config import MIMI, published_shapes
 from moshi_mlx.weights.safetensors import TensorInfo, header_bytes, read_header
 from moshi_mlx.weights.scheme import SCHEMES
 from tests.config_file import edit

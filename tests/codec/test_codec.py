@@ -17,8 +17,7 @@ from moshi_mlx.codec.load import load_codec
 from moshi_mlx.codec.rust import Handover, RustCodec, RustStream
 from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, split_frames
-from moshi_mlx.models.mimi_config import MIMI, MimiConfig
-from moshi_mlx.models.mimi_weights import published_shapes
+from moshi_mlx.models.mimi_config import MIMI, MimiConfig, published_shapes
 from tests.random_mimi import SMALL_MIMI, gliding_tone, mimi_tensor
 
 SPEECH = Path("/usr/share/sounds/alsa/Front_Center.wav")  # a human voice, from Debian's alsa-utils

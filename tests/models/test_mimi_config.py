@@ -8,8 +8,7 @@ import pytest
 
 from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.models.mimi import Mimi
-from moshi_mlx.models.mimi_config import MIMI, MimiConfig
-from moshi_mlx.models.mimi_weights import published_shapes
+from moshi_mlx.models.mimi_config import MIMI, MimiConfig, published_shapes
 from tests.random_mimi import SMALL_MIMI
 
 CONFIG = MimiConfig.from_dict(SMALL_MIMI)

@@ -6,8 +6,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.models.conv import Downsample, StreamingConv1d, StreamingConvTranspose1d, Upsample
-from moshi_mlx.models.mimi_weights import lay_out
+from moshi_mlx.models.mimi import lay_out
+from moshi_mlx.models.seanet import Downsample, StreamingConv1d, StreamingConvTranspose1d, Upsample
 
 LENGTH = 48
 CHUNKS = ([48], [12] * 4, [24, 12, 12], [12, 36])
