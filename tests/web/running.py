@@ -110,7 +110,7 @@ class Talk:
             await self.socket.send_bytes(b"\1" + pcm[index : index + block].astype("<f4").tobytes())
 
     async def converse(self, pcm: np.ndarray, until: Callable[[], object] = lambda: True) -> None:
-        """Say samples, then silence until what was told is as wanted; none of it is lost, however busy the machine is.
+        """Say samples, then silence until what was told is as wanted; a busy machine loses none of it.
 
         A frame is sent when those before are answered: the server drops nothing, and hears no silence in between.
         """

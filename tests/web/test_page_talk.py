@@ -110,7 +110,7 @@ def answered(page: Page, question: str, times: int = 1) -> None:
     except TooLate as error:
         left_out = page.inner_text("#dropped")
         raise AssertionError(
-            f"no answer within {ANSWER:g} s; {left_out} of sound were left out, and the machine must be quick enough "
+            f"no answer within {ANSWER:g} s; {left_out} of sound were left out: the machine must be quick enough "
             "for a browser and Nano at once"
         ) from error
 

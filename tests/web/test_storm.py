@@ -145,8 +145,10 @@ def test_who_does_not_read_is_left_and_holds_no_memory(tiny_moshi: Moshi) -> Non
             aiohttp.ClientSession() as session,
             session.ws_connect(f"{running.url}/api/chat?audio=pcm") as slow,
         ):
-            transport = slow._response.connection.transport  # type: ignore[union-attr]
-            transport.pause_reading()
+            connection = slow._response.connection
+            assert connection
+            assert connection.transport
+            connection.transport.pause_reading()
             (client,) = await one_client(running)
             while client in running.server.clients:
                 await slow.send_bytes(b"\1" + bytes(4 * 480))
@@ -156,7 +158,7 @@ def test_who_does_not_read_is_left_and_holds_no_memory(tiny_moshi: Moshi) -> Non
                     if not client._sending:
                         running.loop.call_soon_threadsafe(client._send, b"\2" + bytes(60_000))
             assert client.unsent > 0
-            transport.abort()  # else its own farewell would be waited for
+            connection.transport.abort()  # else its own farewell would be waited for
 
     async def one_client(running: Running) -> list:
         while not (clients := list(running.server.clients)) or not clients[0]._talking:
