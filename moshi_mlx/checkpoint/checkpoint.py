@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.hub import HubRepo
 from moshi_mlx.checkpoint.places import ALIASES, DEFAULT_MODEL, Folder, Place, find_place, locate
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
@@ -44,9 +45,9 @@ TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that belongs to one model, found and checked; no weights are loaded yet.
+    """Everything that belongs to one model, found; no weights are loaded yet.
 
-    note: what a person should know before using it, "" for nothing.
+    sampling: what the checkpoint's authors recommend.
     settings: what its config.json says, file names included; Moshi 7B's where it has none.
     """
 
@@ -56,9 +57,7 @@ class Checkpoint:
     lm_weights: Path
     mimi_weights: Path
     tokenizer: Path
-    sampling: SamplingConfig  # what the checkpoint's authors recommend
-    note: str
-    weights: LmWeights
+    sampling: SamplingConfig
     settings: Mapping[str, Any]
     mimi_config_file: Path | None
 
@@ -74,65 +73,93 @@ class Checkpoint:
         tokenizer: str | None = None,
         config: str | None = None,
     ) -> Checkpoint:
-        """Find a checkpoint's files, downloading what the cache lacks, and check them against each other.
+        """Find a checkpoint's files as `find` does, and check them against each other.
+
+        quantization: what the caller believes it is ("q4"); never needed, an error if wrong.
+        Raises CheckpointError (DownloadError for the hub), ConfigError or QuantizationError.
+        """
+        checkpoint = cls.find(
+            name,
+            offline=offline,
+            lm_weights=lm_weights,
+            mimi_weights=mimi_weights,
+            tokenizer=tokenizer,
+            config=config,
+        )
+        checkpoint.check(quantization)
+        return checkpoint
+
+    @classmethod
+    def find(
+        cls,
+        name: str | os.PathLike[str] = DEFAULT_MODEL,
+        *,
+        offline: bool = False,
+        lm_weights: str | None = None,
+        mimi_weights: str | None = None,
+        tokenizer: str | None = None,
+        config: str | None = None,
+    ) -> Checkpoint:
+        """Find a checkpoint's files, downloading what the cache lacks, and read its configs. Works without MLX.
 
         name: alias, hub repository ("owner/name", "owner/name@revision"), folder, weights file, or
             "hf://owner/name/file". offline: never touch the network.
-        quantization: what the caller believes it is ("q4"); never needed, an error if wrong.
         lm_weights, mimi_weights, tokenizer, config: files to use instead of the checkpoint's own: a path or
             "hf://owner/name/file".
-        Raises CheckpointError (DownloadError for the hub), ConfigError or QuantizationError.
+        Raises CheckpointError (DownloadError for the hub) or ConfigError.
         """
-        from moshi_mlx.weights.lm_weights import LmWeights
-
         name = os.fspath(name)
-        place, own_file, note = find_place(name, offline)
+        place, own_file = find_place(name, offline)
         here = Folder(Path())  # what a person names lies where the person is
-        settings = _read_config(place, config, offline)
-        own_file = lm_weights or own_file or settings.get("moshi_name")
-        if not lm_weights and _is_fine_tuned(place, own_file, bool(settings.get("lora"))):
-            # The rest of the config is that of the base model: its file name, and the adapter that is merged now.
-            own_file, settings = FINE_TUNED, {**settings, "lora": False, "lora_name": None}
-        if settings.get("lora"):
-            raise CheckpointError(
-                f"{place} is a LoRA adapter: merge it into its base, "
-                f"`moshi-mlx quantize BASE FOLDER --recipe bf16 --lora {name}`"
-            )
+        settings = _read_settings(place, config, offline)
+        lm_file, settings = _lm_file(place, name, lm_weights, own_file, settings)
         lm_config = LmConfig.from_dict(settings)
-        lm_place = here if lm_weights else place
-        file = own_file or _usual_lm_file(place, name)
-        lm_path = locate(lm_place, file, offline)
-        for shard in shard_names(lm_path):
-            locate(lm_place, file.removesuffix(lm_path.name) + shard, offline)
-        weights = LmWeights(lm_path, lm_config, settings.get("quantization"))
-        check_against_request(weights.scheme, quantization, name)
-        if tokenizer:
-            tokenizer_path = locate(here, tokenizer, offline)
-        else:
-            tokenizer_path = locate(place, settings.get("tokenizer_name") or TOKENIZER_NAME, offline)
+
+        def found(given: str | None, usual: str) -> Path:
+            return locate(here, given, offline) if given else locate(place, usual, offline)
+
         mimi_config_name = settings.get("mimi_config_name")
-        mimi_config_file = locate(place, mimi_config_name, offline) if mimi_config_name else None
-        mimi_config = MimiConfig.from_dict(read_json(mimi_config_file)) if mimi_config_file else MIMI
-        if mimi_weights:
-            mimi_path = locate(here, mimi_weights, offline)
-        else:
-            mimi_path = locate(place, settings.get("mimi_name") or MIMI_NAME, offline)
-        _check_mimi(mimi_path, mimi_config, lm_config)
-        checkpoint = cls(
+        mimi_config_file = found(None, mimi_config_name) if mimi_config_name else None
+        return cls(
             name=name,
             lm_config=lm_config,
-            mimi_config=mimi_config,
-            lm_weights=lm_path,
-            mimi_weights=mimi_path,
-            tokenizer=tokenizer_path,
+            mimi_config=MimiConfig.from_dict(read_json(mimi_config_file)) if mimi_config_file else MIMI,
+            lm_weights=_with_shards(here if lm_weights else place, lm_file, offline),
+            mimi_weights=found(mimi_weights, settings.get("mimi_name") or MIMI_NAME),
+            tokenizer=found(tokenizer, settings.get("tokenizer_name") or TOKENIZER_NAME),
             sampling=_sampling(settings.get("lm_gen_config") or {}),
-            note=note,
-            weights=weights,
             settings=settings,
             mimi_config_file=mimi_config_file,
         )
-        checkpoint.load_tokenizer()  # now, not after minutes of loading weights, is the time to complain
-        return checkpoint
+
+    def check(self, quantization: str | int | None = None) -> None:
+        """Check all files against the config and each other: the headers of weights, and the whole tokenizer.
+
+        Now, not after minutes of loading weights, is the time to complain. Arguments and errors as in `resolve`.
+        """
+        from moshi_mlx.codec.load import check_file
+
+        check_against_request(self.scheme, quantization, self.name)
+        check_file(self.mimi_weights, self.mimi_config)
+        mimi, lm = self.mimi_config, self.lm_config
+        if mimi.bins != lm.card or mimi.n_q < lm.codebooks:
+            raise ConfigError(
+                f"the codec {self.mimi_weights} has {mimi.n_q} codebooks of {mimi.bins} codes, "
+                f"but the model needs {lm.codebooks} of {lm.card}"
+            )
+        self.load_tokenizer()
+
+    @property
+    def note(self) -> str:
+        """What a person should know before using the model; "" for nothing."""
+        return nano.greeting() if self.name == nano.NAME else ""
+
+    @cached_property
+    def weights(self) -> LmWeights:
+        """The weights file, its header checked against the config. Raises as `LmWeights`."""
+        from moshi_mlx.weights.lm_weights import LmWeights
+
+        return LmWeights(self.lm_weights, self.lm_config, self.settings.get("quantization"))
 
     @property
     def scheme(self) -> Scheme | None:
@@ -165,8 +192,8 @@ class Checkpoint:
         return load_codec(self.mimi_weights, self.mimi_config, self.lm_config.codebooks, kind)
 
 
-def _read_config(place: Place, override: str | None, offline: bool) -> dict[str, Any]:
-    """The settings in config.json; those of Moshi 7B where a checkpoint has none."""
+def _read_settings(place: Place, override: str | None, offline: bool) -> dict[str, Any]:
+    """Read config.json; a checkpoint that has none has the settings of Moshi 7B."""
     try:
         path = locate(Folder(Path()), override, offline) if override else place.find("config.json")
     except DownloadError:
@@ -189,8 +216,36 @@ def _read_config(place: Place, override: str | None, offline: bool) -> dict[str,
     return settings
 
 
+def _lm_file(
+    place: Place, name: str, given: str | None, own_file: str | None, settings: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Return which file holds the language model, and the settings that belong to it.
+
+    given: the file to use instead of the checkpoint's own. own_file: the one that `name` picks.
+    """
+    file = given or own_file or settings.get("moshi_name")
+    if not given and _is_fine_tuned(place, file, bool(settings.get("lora"))):
+        # The rest of the config is that of the base model: its file name, and the adapter that is merged now.
+        return FINE_TUNED, {**settings, "lora": False, "lora_name": None}
+    if settings.get("lora"):
+        raise CheckpointError(
+            f"{place} is a LoRA adapter: merge it into its base, "
+            f"`moshi-mlx quantize BASE FOLDER --recipe bf16 --lora {name}`"
+        )
+    return file or _usual_lm_file(place, name), settings
+
+
+def _is_fine_tuned(place: Place, own_file: str | None, said_adapter: bool) -> bool:
+    """Return whether moshi-finetune merged the weights: they have its name and no file that the config names."""
+    if own_file == FINE_TUNED:
+        return True
+    if not (said_adapter or isinstance(place, Folder)) or not place.find(FINE_TUNED):
+        return False  # a repository is asked only if what its config says makes no model
+    return not any(place.find(file) for file in ([own_file] if own_file else LM_NAMES[:-1]))
+
+
 def _usual_lm_file(place: Place, name: str) -> str:
-    """The weights of a checkpoint whose config does not name them: what its name ends in, then the others."""
+    """Return the weights of a checkpoint whose config names none: what its name ends in, before all others."""
     suffix = next((kind for kind in ("q4", "q8") if name.partition("@")[0].rstrip("/").endswith(kind)), "")
     names = sorted(LM_NAMES, key=lambda file: f".{suffix}." not in file) if suffix else LM_NAMES
     for file in names:
@@ -199,28 +254,19 @@ def _usual_lm_file(place: Place, name: str) -> str:
     raise CheckpointError(f"{place} has none of {', '.join(names)}; is it a Moshi model?")
 
 
-def _is_fine_tuned(place: Place, own_file: str | None, said_adapter: bool) -> bool:
-    """Whether the weights are what moshi-finetune merged: of that name, and not beside what the config names."""
-    if own_file == FINE_TUNED:
-        return True
-    if not (said_adapter or isinstance(place, Folder)) or not place.find(FINE_TUNED):
-        return False  # a repository is asked only if what its config says makes no model
-    return not any(place.find(file) for file in ([own_file] if own_file else LM_NAMES[:-1]))
-
-
-def _check_mimi(path: Path, config: MimiConfig, lm_config: LmConfig) -> None:
-    from moshi_mlx.codec.load import check_file
-
-    check_file(path, config)
-    if config.bins != lm_config.card or config.n_q < lm_config.codebooks:
-        raise ConfigError(
-            f"the codec {path} has {config.n_q} codebooks of {config.bins} codes, "
-            f"but the model needs {lm_config.codebooks} of {lm_config.card}"
-        )
+def _with_shards(place: Place, file: str, offline: bool) -> Path:
+    """Find a weights file; if it is an index, also the shards that it lists."""
+    path = locate(place, file, offline)
+    for shard in shard_names(path):
+        locate(place, file.removesuffix(path.name) + shard, offline)
+    return path
 
 
 def _sampling(settings: Mapping[str, Any]) -> SamplingConfig:
-    """Source: moshi/models/lm.py `LMGen.__init__`, whose arguments `lm_gen_config` holds."""
+    """Read how the authors draw tokens.
+
+    Source: moshi/models/lm.py `LMGen.__init__`, whose arguments `lm_gen_config` holds.
+    """
     read = ConfigReader(settings, "config field lm_gen_config")
     default = SamplingConfig()
     text, audio = (

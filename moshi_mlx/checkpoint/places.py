@@ -25,8 +25,13 @@ DEFAULT_MODEL = "moshiko-q4"
 class Place(Protocol):
     """Where the files of a checkpoint are: a folder or a hub repository."""
 
-    def fetch(self, filename: str) -> Path: ...
-    def find(self, filename: str) -> Path | None: ...
+    def fetch(self, filename: str) -> Path:
+        """Return the file's path, downloaded where needed. Raises CheckpointError if there is none."""
+        ...
+
+    def find(self, filename: str) -> Path | None:
+        """Return the file's path as `fetch`, None if the place has no such file."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,24 +53,27 @@ class Folder:
         return str(self.path)
 
 
-def find_place(name: str, offline: bool) -> tuple[Place, str | None, str]:
-    """Where a checkpoint is, the weights file its name already picks, and a note for people."""
+def find_place(name: str, offline: bool) -> tuple[Place, str | None]:
+    """Return where a checkpoint is, and the weights file that its name picks already.
+
+    Raises CheckpointError for a name that means nothing.
+    """
     if name == nano.NAME:
-        return Folder(nano.FOLDER), None, nano.greeting()
+        return Folder(nano.FOLDER), None
     if name in ALIASES:
-        return HubRepo(ALIASES[name], None, offline), None, ""
+        return HubRepo(ALIASES[name], None, offline), None
     if name.startswith("hf://"):
         repo, revision, file = parse_uri(name)
-        return HubRepo(repo, revision, offline), file, ""
+        return HubRepo(repo, revision, offline), file
     path = os.path.expanduser(name.removeprefix("file://"))
     if name and os.path.isdir(path):  # os.path's own tests: they say no to what the system refuses to look at
-        return Folder(Path(path)), None, ""
+        return Folder(Path(path)), None
     if os.path.isfile(path):
-        return Folder(Path(path).parent), os.path.basename(path), ""
+        return Folder(Path(path).parent), os.path.basename(path)
     if name.startswith(("file://", "/", ".", "~")) or name.endswith(".safetensors"):
         raise CheckpointError(f"{name} does not exist; give a model folder, a weights file or a hub repository")
     try:
-        return HubRepo(*parse_repo(name), offline), None, ""
+        return HubRepo(*parse_repo(name), offline), None
     except DownloadError as error:
         known = ", ".join([*ALIASES, nano.NAME])
         raise CheckpointError(
@@ -74,7 +82,10 @@ def find_place(name: str, offline: bool) -> tuple[Place, str | None, str]:
 
 
 def locate(place: Place, name: str, offline: bool) -> Path:
-    """The file a config names: "hf://owner/name/file", "file://path", an absolute path, or one of the place's."""
+    """Find the file that a config names: "hf://owner/name/file", "file://path", an absolute path, or the place's.
+
+    Raises CheckpointError if it is not there.
+    """
     if name.startswith("hf://"):
         repo, revision, file = parse_uri(name)
         return fetch(repo, file, revision, offline)

@@ -132,7 +132,7 @@ def find_lora(
     scaling: unless given, what the adapter's config says.
     Raises CheckpointError or ConfigError.
     """
-    place, own_file, _ = find_place(name, offline)
+    place, own_file = find_place(name, offline)
     file = place.find("config.json")
     own = read_json(file) if file else {}
     if not isinstance(own.get("lora_name"), str | None):

@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -225,3 +227,27 @@ def test_resolving_a_full_size_model_reads_headers_only(cache: Path, full_size) 
     assert full_size["bf16"].stat().st_size > 15e9
     assert full_size["bf16"].stat().st_blocks * 512 < 1e6
     assert len(read_header(full_size["torch"])) == 355
+
+
+WITHOUT_MLX = """
+import sys
+sys.modules["mlx"] = None
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.places import ALIASES
+
+found = Checkpoint.find("nano", offline=True)
+print(len(ALIASES), found.lm_config.dep_q, found.mimi_config.n_q, found.load_tokenizer().size, found.lm_weights.name)
+"""
+
+
+def test_a_checkpoint_is_found_where_mlx_is_not_installed() -> None:
+    expected = Checkpoint.resolve("nano", offline=True)
+    done = subprocess.run([sys.executable, "-c", WITHOUT_MLX], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    assert done.stdout.split() == [
+        str(len(ALIASES)),
+        str(expected.lm_config.dep_q),
+        str(expected.mimi_config.n_q),
+        str(expected.lm_config.text_card),
+        expected.lm_weights.name,
+    ]
