@@ -19,11 +19,10 @@ from mimi_vs_peer import mimi_vs_peer
 from peer_environment import peer_python
 from step_vs_peer import host_vs_peer, step_vs_peer
 
-from moshi_mlx.bench.counts import count
-from moshi_mlx.bench.measure import Plan, measure
+from moshi_mlx.bench.counts import count, traffic
+from moshi_mlx.bench.measure import Workload, measure
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import random_lm, shape
-from moshi_mlx.bench.traffic import traffic
 from moshi_mlx.cli.tables import table
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.runtime.wordless import wordless
@@ -111,7 +110,7 @@ def first_over_median(rounds: int) -> dict[str, Any]:
     ratios = []
     for _ in range(rounds):
         moshi = wordless(random_lm(LmConfig.from_dict(shape("moshi-tiny")), "q4"))
-        run = measure(moshi, Plan(frames=60))
+        run = measure(moshi, Workload(frames=60))
         ratios.append(run["first_frame_ms"] / run["stages"]["generate"]["p50_ms"])
     return {
         "median": round(statistics.median(ratios), 2),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,17 +11,31 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.bench.graph import Seen, as_on_a_gpu, counting_traces, watching
-from moshi_mlx.bench.shapes import narrowed, random_lm
-from moshi_mlx.bench.traffic import Traffic, traffic
+from moshi_mlx.bench.report import SCHEMA
+from moshi_mlx.bench.scene import scene
+from moshi_mlx.bench.shapes import narrowed, random_lm, shape, skeleton
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.runtime.session import Session
+from moshi_mlx.planning.planner import size_of
 from moshi_mlx.runtime.wordless import wordless
+from moshi_mlx.weights.lm_weights import weight_bytes
 
 STEADY = 10  # the frame that is looked at: all delays are filled, all code is traced
 WIDTH = 128  # what widths are cut to: graphs depend on layers and streams, not on width
 
 PEER = {"primitives": 3261, "kernels": 1442, "syncs": 21, "traces": 0, "growth": None}
 """moshi_mlx 0.3.0 at Moshi 7B's shape, q4, counted in the same way (its default sampling, MLX 0.32.4)."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes read per frame."""
+
+    weights: int
+    keys_values: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.keys_values
 
 
 @dataclass(frozen=True)
@@ -51,16 +65,23 @@ class Counts:
         return {**asdict(self), "peer": PEER if (self.shape, self.kind) == ("moshi-7b", "q4") else None}
 
 
+def counts_report(name: str, kind: str, frames: int, contexts: Sequence[int] = (0, 3000)) -> dict[str, Any]:
+    """Make the report of `bench --counts`. contexts: past positions to tell the bytes for."""
+    counted = count(name, shape(name), kind, frames, contexts)
+    return {"schema": SCHEMA, "scene": scene(), "counts": counted.as_dict()}
+
+
 def count(
     name: str,
     config: Mapping[str, Any],
     kind: str = "q4",
     frames: int = 200,
-    contexts: tuple[int, ...] = (0, 3000),
+    contexts: Sequence[int] = (0, 3000),
 ) -> Counts:
     """Count a frame of a shape at its full depth and vocabularies but a small width.
 
-    frames: how many are run to look for traces; the window is a quarter of them, so that it fills and wraps.
+    frames: how many are run to look for traces, at least 4; the window is a quarter of them, or a dozen, so that
+    it fills and wraps.
     """
     narrow = LmConfig.from_dict(narrowed(config, WIDTH, context=max(STEADY + 2, frames // 4)))
     full = LmConfig.from_dict(config)
@@ -87,41 +108,46 @@ def count(
     )
 
 
+def traffic(config: LmConfig, kind: str, context: int, batch: int = 1) -> Traffic:
+    """Bytes per frame of a shape, from the shapes of its arrays; nothing is allocated.
+
+    kind: of the weights, see `shapes.KINDS`. context: past positions in the window.
+    Weights are counted as stored on a GPU; keys and values are bfloat16 unless the weights are float32.
+    """
+    width = 4 if kind == "f32" else 2  # bytes
+    keys_values = batch * context * size_of(config).per_position * width
+    return Traffic(weight_bytes(skeleton(config, kind), batch), keys_values)
+
+
 def _graph(config: LmConfig, kind: str) -> Seen:
     with as_on_a_gpu():
         lm = random_lm(config, kind)
         lm.activation_dtype = mx.float32 if kind == "f32" else mx.bfloat16  # as on a GPU: no casts around matmuls
         session = wordless(lm).session(seed=1)
-        step = stepper(session)
-        for _ in range(STEADY - 1):
-            step()
+        *before, steady = _codes(config, STEADY)
+        for codes in before:
+            session.generate(codes)
         with watching() as seen:
-            step()
+            session.generate(steady)
     assert seen.primitives, "a frame that evaluates nothing"
     return seen
 
 
 def _traces(config: LmConfig, kind: str, frames: int) -> tuple[int, int, int]:
     """Traces up to the steady frame, traces after it, and bytes held more at the end than halfway."""
+    warm = held = 0
     with counting_traces() as traces:
-        step = stepper(wordless(random_lm(config, kind)).session(seed=1))
-        for _ in range(STEADY):
-            step()
-        warm, held = traces.total(), 0
-        for index in range(frames):
-            if index == frames // 2:
+        session = wordless(random_lm(config, kind)).session(seed=1)
+        for index, codes in enumerate(_codes(config, STEADY + frames)):
+            if index == STEADY:
+                warm = traces.total()
+            if index == STEADY + frames // 2:
                 held = mx.get_active_memory()
-            step()
+            session.generate(codes)
         growth = mx.get_active_memory() - held
     return warm, traces.total() - warm, growth
 
 
-def stepper(session: Session) -> Callable[[], None]:
-    """A function that generates one frame from random codes."""
-    config = session.batch.moshi.lm.config
-    random = np.random.RandomState(0)
-
-    def step() -> None:
-        session.generate(random.randint(0, config.card, config.input_codebooks))
-
-    return step
+def _codes(config: LmConfig, frames: int) -> np.ndarray:
+    """Random codes of a user, (frames, n_q - dep_q)."""
+    return np.random.RandomState(0).randint(0, config.card, (frames, config.input_codebooks))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
@@ -12,34 +11,27 @@ import numpy as np
 from moshi_mlx.models.layers import compiled
 from moshi_mlx.runtime.sampling import RowSettings, frame_keys, gumbel, sample
 from moshi_mlx.runtime.session import Model, Session
+from moshi_mlx.runtime.stats import StageTimes
 
 
-@dataclass
-class Parts:
-    """Seconds per frame, one entry a frame.
+def measure_parts(sessions: list[Session], frames: int) -> dict[str, StageTimes]:
+    """Run `frames` more frames of all sessions of a batch, and wait after each part.
 
-    temporal: embedding and temporal transformer. depth: heads, depth transformer and all draws, after it.
-    sampling: the draws alone, from logits that are there.
+    Returns the times of "temporal": embedding and temporal transformer; "depth": heads, depth transformer and all
+    draws, after it; "sampling": the draws alone, from logits that are there.
     """
-
-    temporal: list[float] = field(default_factory=list)
-    depth: list[float] = field(default_factory=list)
-    sampling: list[float] = field(default_factory=list)
-
-
-def measure_parts(sessions: list[Session], frames: int) -> Parts:
-    """Run `frames` more frames of all sessions of a batch, and wait after each part."""
     batch = sessions[0].batch
-    moshi, parts = batch.moshi, Parts()
-    config = moshi.lm.config
+    moshi, config = batch.moshi, batch.moshi.lm.config
+    temporal, depth, sampling = StageTimes(), StageTimes(), StageTimes()
     random = np.random.RandomState(0)
     draw = _draws(moshi, len(sessions))
     draw()  # compiles
-    done = [0.0]
+    done = 0.0
 
     def wait(hidden: mx.array) -> None:
+        nonlocal done
         mx.eval(hidden)
-        done[0] = time.perf_counter()
+        done = time.perf_counter()
 
     moshi.step.watch = wait
     try:
@@ -48,13 +40,13 @@ def measure_parts(sessions: list[Session], frames: int) -> Parts:
             start = time.perf_counter()
             batch.generate(codes)
             end = time.perf_counter()
-            parts.temporal.append(done[0] - start)
-            parts.depth.append(end - done[0])
-            draw()
-            parts.sampling.append(time.perf_counter() - end)
+            temporal.add(done - start)
+            depth.add(end - done)
+            with sampling.measure():
+                draw()
     finally:
         moshi.step.watch = None
-    return parts
+    return {"temporal": temporal, "depth": depth, "sampling": sampling}
 
 
 def _draws(moshi: Model, rows: int) -> Callable[[], None]:

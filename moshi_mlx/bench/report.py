@@ -9,7 +9,6 @@ from typing import Any
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config_reader import read_json
 
-PARTS = ("temporal", "depth", "sampling")
 SCHEMA = 1  # of the JSON reports; counts changes that break readers
 
 

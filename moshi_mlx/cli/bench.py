@@ -90,7 +90,7 @@ def bench(
         return
     if model and (random or shape or counts):
         raise typer.BadParameter("--model is a checkpoint: leave out --random, --shape and --counts")
-    from moshi_mlx.bench.program import DEFAULT_KIND, DEFAULT_SHAPE, counts_report, times_report
+    from moshi_mlx.bench.times import DEFAULT_KIND, DEFAULT_SHAPE, times_report
     from moshi_mlx.cli.bench_report import counts_text, run_text
 
     if counts:
@@ -98,6 +98,8 @@ def bench(
         timed = options.given(**others, **{"--paced": paced or None, "--batch": batch if batch > 1 else None})
         if timed:
             raise typer.BadParameter(f"--counts measures no time: leave out {', '.join(timed)}")
+        from moshi_mlx.bench.counts import counts_report  # it puts counting functions into MLX while it counts
+
         report = counts_report(
             shape or DEFAULT_SHAPE,
             quantized or DEFAULT_KIND,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from moshi_mlx.bench.report import PARTS, common_runs, title
+from moshi_mlx.bench.report import common_runs, title
 from moshi_mlx.cli.tables import table
 
 COMPARED = (  # path in a run, heading, is more better
@@ -71,7 +71,7 @@ def run_text(report: Mapping[str, Any]) -> str:
         ("encode ms, p50 / p95 / p99 / max", *spreads("stages", "encode")),
         ("generate ms, p50 / p95 / p99 / max", *spreads("stages", "generate")),
         ("  of which host ms, p50 / p95 / p99 / max", *spreads("stages", "host")),
-        *((f"  {part} ms *", *spreads("parts", part)) for part in PARTS),
+        *((f"  {part} ms *", *spreads("parts", part)) for part in runs[0]["parts"]),
         ("decode ms, p50 / p95 / p99 / max", *spreads("stages", "decode")),
         ("frame ms", *spreads("frame")),
         ("latency ms", *spreads("latency")),

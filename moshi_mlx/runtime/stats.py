@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,15 +22,16 @@ class StageTimes:
     """Times of one stage, in seconds.
 
     observer: told of every pass, `(start, seconds)` by `time.perf_counter`, on the stage's own thread.
+    window: how many of the latest times are kept; all if None.
     """
 
-    def __init__(self, observer: Observer | None = None) -> None:
+    def __init__(self, observer: Observer | None = None, window: int | None = WINDOW) -> None:
         self.observer = observer
         self.count = 0
         self.total = 0.0
         self.first = 0.0
         self.longest = 0.0
-        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._recent: deque[float] = deque(maxlen=window)
 
     @contextmanager
     def measure(self) -> Iterator[None]:
@@ -61,15 +62,18 @@ class StageTimes:
         return float(np.percentile(self._recent, percent)) if self._recent else 0.0
 
     def as_dict(self) -> dict[str, float]:
-        """Milliseconds, rounded for reading."""
-        values = {
-            "p50_ms": self.percentile(50),
-            "p95_ms": self.percentile(95),
-            "p99_ms": self.percentile(99),
-            "max_ms": self.longest,
-            "first_ms": self.first,
-        }
-        return {name: round(1000 * seconds, 3) for name, seconds in values.items()}
+        """Milliseconds, rounded for reading: percentiles of the recent times, the longest and the first of all."""
+        return {**percentiles(self._recent), "max_ms": _ms(self.longest), "first_ms": _ms(self.first)}
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Summarize times, in milliseconds, rounded for reading; zeros when there are none."""
+    p50, p95, p99, longest = np.percentile(seconds or [0.0], [50, 95, 99, 100])
+    return {"p50_ms": _ms(p50), "p95_ms": _ms(p95), "p99_ms": _ms(p99), "max_ms": _ms(longest)}
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * float(seconds), 3)
 
 
 @dataclass

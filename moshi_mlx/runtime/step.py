@@ -7,6 +7,7 @@ sampled tokens is the only time the host waits for the device.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -41,6 +42,7 @@ class FrameStep:
         self._heads: dict[tuple[Features, Features], Callable[..., list[mx.array]]] = {}
         self._settings: tuple[list[SamplingConfig], RowSettings, RowSettings] | None = None
         self.watch: Callable[[mx.array], None] | None = None  # is given the temporal transformer's output
+        self.waited = 0.0  # seconds of the latest step in which the host waited for the device
 
     def __call__(
         self,
@@ -77,7 +79,9 @@ class FrameStep:
             x, keys, mx.array(text.values), mx.array(audio.values), recent, penalty, *buffers
         )
         del buffers
+        start = time.perf_counter()
         mx.eval(sampled, state.arrays())
+        self.waited = time.perf_counter() - start
         return np.array(sampled)
 
     def _row_settings(self, configs: list[SamplingConfig]) -> tuple[RowSettings, RowSettings]:

@@ -1,16 +1,22 @@
-"""The gates on what a frame costs that do not depend on the machine."""
+"""What a frame costs on any machine: its gates, and bytes against those of real arrays and the published shape."""
 
+import mlx.core as mx
 import pytest
 
 from benchmarks.gates import COUNT_GATES, missed
-from moshi_mlx.bench.counts import Counts, count
-from moshi_mlx.bench.shapes import SHAPES
-from moshi_mlx.models.config import MOSHI_7B
+from moshi_mlx.bench.counts import Counts, count, traffic
+from moshi_mlx.bench.shapes import KINDS, SHAPES, random_lm, skeleton
+from moshi_mlx.checkpoint.random_checkpoint import TINY
+from moshi_mlx.models.config import MOSHI_7B, LmConfig
+from moshi_mlx.weights.key_map import mlx_source
+from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
+
+TINY_LM = LmConfig.from_dict(TINY)
 
 
 @pytest.fixture(scope="module")
 def counts() -> Counts:
-    return count("moshi-7b", MOSHI_7B, "q4", frames=48)
+    return count("moshi-7b", MOSHI_7B, "q4", frames=24)  # the window, a dozen, is full when the second half begins
 
 
 def test_a_frame_stays_within_its_gates(counts: Counts) -> None:
@@ -39,3 +45,30 @@ def test_a_text_model_has_a_temporal_transformer_alone() -> None:
     # 24 layers of (3 + 1) x 2560^2 and 3 x 2560 x 7040, and the head, at 5 bits a weight with scale and bias
     weights = 24 * (4 * 2560**2 + 3 * 2560 * 7040) + 48_000 * 2560
     assert counts.traffic[0].weights == pytest.approx(weights * 5 / 8, rel=0.001)
+
+
+@pytest.mark.parametrize(("kind", "gigabytes"), [("bf16", 14.75), ("q8", 7.84), ("q4", 4.61), ("mxfp4", 3.92)])
+def test_moshi_7b_reads_what_its_parameters_say(kind: str, gigabytes: float) -> None:
+    assert traffic(LmConfig.from_dict(MOSHI_7B), kind, 0).total / 1e9 == pytest.approx(gigabytes, abs=0.005)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_weights_are_as_large_as_computed(kind: str) -> None:
+    lm = random_lm(TINY_LM, kind)
+    arrays = {mlx_source(name, TINY_LM).key: each for name, each in parameters(skeleton(TINY_LM, kind)).items()}
+    assert parameter_bytes(lm) == sum(array.nbytes for array in arrays.values())
+    assert all(mx.isfinite(array).all() for array in parameters(lm).values() if array.dtype == mx.bfloat16)
+
+
+def test_of_a_table_only_the_rows_looked_up_are_read() -> None:
+    rows = 256 + 1 + 16 * (64 + 1) + (256 + 1) + 7 * (64 + 1)
+    read = 1 + 16 + 8
+    shared_norms = 7 * 2 * 2  # seven more steps read the norms of the first
+    left_out = parameter_bytes(random_lm(TINY_LM, "f32")) - traffic(TINY_LM, "f32", 0).weights
+    assert left_out == (rows - read - shared_norms) * 64 * 4
+
+
+def test_conversations_share_the_weights_but_not_the_window() -> None:
+    one, four = traffic(TINY_LM, "q4", 50), traffic(TINY_LM, "q4", 50, batch=4)
+    assert four.keys_values == 4 * one.keys_values
+    assert four.weights < 1.05 * one.weights

@@ -1,5 +1,8 @@
 """Counting what MLX is asked for, on graphs small enough to count by hand."""
 
+import subprocess
+import sys
+
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
@@ -55,3 +58,9 @@ def test_everything_is_put_back_even_after_an_error() -> None:
         raise ZeroDivisionError
     now = [mx.eval, mx.async_eval, mx.compile, mx.dequantize, mx.fast.rope, mx.fast.rms_norm, mx.array.item]
     assert all(a is b for a, b in zip(places, now, strict=True))
+
+
+def test_what_measures_times_leaves_mlx_as_it_is() -> None:
+    program = "import sys, moshi_mlx.bench.times; print('moshi_mlx.bench.graph' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

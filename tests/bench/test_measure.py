@@ -6,13 +6,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.bench.measure import Plan, Times, _series, fill, measure
+from moshi_mlx.bench.measure import Workload, by_the_minute, fill, frame_seconds, measure
 from moshi_mlx.bench.parts import measure_parts
 from moshi_mlx.bench.shapes import narrowed, random_lm
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.runtime.wordless import wordless
 
 
@@ -23,7 +24,7 @@ def moshi() -> Moshi:
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_every_frame_is_measured_in_every_stage(moshi: Moshi, batch: int) -> None:
-    run = measure(moshi, Plan(frames=7, batch=batch))
+    run = measure(moshi, Workload(frames=7, batch=batch))
     assert (run["mode"], run["batch"], run["codec"], run["frames"]) == ("burst", batch, "none", 7)
     assert set(run["stages"]) == {"encode", "generate", "decode", "host"}
     assert run["frames_per_second"] == pytest.approx(7 * batch / run["seconds"], rel=0.05)  # seconds are rounded
@@ -38,8 +39,8 @@ def test_generate_is_measured_in_parts(moshi: Moshi, batch: int) -> None:
         sessions = [stack.enter_context(together.join(seed=row)) for row in range(batch)]
         parts = measure_parts(sessions, 4)
         assert [session.delays.step for session in sessions] == [4] * batch
-    assert {len(parts.temporal), len(parts.depth), len(parts.sampling)} == {4}
-    assert all(seconds > 0 for times in (parts.temporal, parts.depth, parts.sampling) for seconds in times)
+    assert {name: times.count for name, times in parts.items()} == {"temporal": 4, "depth": 4, "sampling": 4}
+    assert all(seconds > 0 for times in parts.values() for seconds in times.recent)
     assert moshi.step.watch is None, "nobody waits afterwards"
 
 
@@ -55,27 +56,27 @@ def test_waiting_for_parts_does_not_change_what_is_said(moshi: Moshi) -> None:
 
 
 def test_the_time_of_every_frame_is_kept_when_asked_for(moshi: Moshi) -> None:
-    assert measure(moshi, Plan(frames=5))["frame_ms"] is None
-    run = measure(moshi, Plan(frames=5, keep=True))
+    assert measure(moshi, Workload(frames=5))["frame_ms"] is None
+    run = measure(moshi, Workload(frames=5, keep=True))
     assert len(run["frame_ms"]) == 5
     assert max(run["frame_ms"]) == run["frame"]["max_ms"]
 
 
 def test_a_paced_run_takes_the_time_of_its_frames(moshi: Moshi) -> None:
-    run = measure(moshi, Plan(frames=4, paced=True))
+    run = measure(moshi, Workload(frames=4, paced=True))
     assert run["mode"] == "paced"
     assert run["seconds"] > 3 * 0.08
     assert run["series"] == [run["frame"]]
 
 
 def test_long_runs_are_told_by_the_minute() -> None:
-    minutes = _series(np.concatenate([np.full(750, 0.01), np.full(750, 0.02), np.full(1, 0.03)]))
+    minutes = by_the_minute([0.01] * 750 + [0.02] * 750 + [0.03])
     assert [minute["p50_ms"] for minute in minutes] == [10, 20, 30]
 
 
 def test_bytes_grow_with_the_window_up_to_its_size(moshi: Moshi) -> None:
     def kv(context: int) -> int:
-        return measure(moshi, Plan(frames=2, context=context))["kv_bytes_per_frame"]
+        return measure(moshi, Workload(frames=2, context=context))["kv_bytes_per_frame"]
 
     position = 2 * 2 * 64 * 4  # keys and values, 2 layers of 64 channels, float32
     assert kv(20) == 21.5 * position  # 20 past positions and the frame's own, then 21
@@ -96,15 +97,20 @@ def test_a_filled_window_is_attended_to() -> None:
 
 
 def test_overlapping_stages_cost_the_slowest_others_their_sum() -> None:
-    encode, generate, decode = [1.0, 5.0], [3.0, 2.0], [2.0, 2.0]
-    assert list(Times(True, encode, generate, decode).frame()) == [3, 5]
-    assert list(Times(False, encode, generate, decode).frame()) == [6, 9]
+    stats = Stats()
+    for frame in ((1.0, 3.0, 2.0), (5.0, 2.0, 2.0)):
+        for stage, seconds in zip(stats.stages.values(), frame, strict=True):
+            stage.add(seconds)
+    assert frame_seconds(stats, threaded=True) == [3, 5]
+    assert frame_seconds(stats, threaded=False) == [6, 9]
 
 
-@pytest.mark.parametrize("plan", [Plan(context=65), Plan(context=-1), Plan(frames=0), Plan(batch=0)])
-def test_an_impossible_plan_is_refused(moshi: Moshi, plan: Plan) -> None:
+@pytest.mark.parametrize(
+    "workload", [Workload(context=65), Workload(context=-1), Workload(frames=0), Workload(batch=0)]
+)
+def test_an_impossible_workload_is_refused(moshi: Moshi, workload: Workload) -> None:
     with pytest.raises(ConfigError):
-        measure(moshi, plan)
+        measure(moshi, workload)
 
 
 def test_a_narrowed_shape_keeps_layers_and_streams() -> None:

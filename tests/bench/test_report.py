@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks.gates import COUNT_GATES, SPEED_GATES, missed
-from moshi_mlx.bench.program import times_report
 from moshi_mlx.bench.report import read_report
 from moshi_mlx.bench.scene import scene
+from moshi_mlx.bench.times import times_report
 from moshi_mlx.cli.bench_report import compare_text, run_text
 from moshi_mlx.cli.plots import check_plot, plot_frame_times
 from moshi_mlx.cli.tables import table

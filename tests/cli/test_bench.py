@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moshi_mlx.bench import program
+from moshi_mlx.bench import times
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from tests.cli.conftest import Done
 
@@ -52,7 +52,7 @@ def test_reports_are_compared(moshi_cli: Cli, tmp_path: Path) -> None:
 def test_what_a_model_cannot_follow_is_refused_before_it_is_loaded(
     moshi_cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "random_lm", None)
+    monkeypatch.setattr(times, "random_lm", None)
     monkeypatch.setattr(Checkpoint, "load_codec", None)
     done = moshi_cli("bench", *words)
     assert done.code == 1

@@ -1,33 +1,31 @@
-"""What `moshi-mlx bench` does: build the model, run the plans, make the report."""
+"""The report of `moshi-mlx bench`: a model, loaded or made, and what its frames took."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.bench.counts import count
-from moshi_mlx.bench.measure import Plan, check_plan, measure
+from moshi_mlx.bench.measure import Workload, measure
 from moshi_mlx.bench.report import SCHEMA
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import random_lm, shape
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
+from moshi_mlx.codec.load import load_codec
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.mimi_config import MIMI
 from moshi_mlx.runtime.moshi import Moshi, assemble
 from moshi_mlx.runtime.wordless import wordless
-from moshi_mlx.weights.lm_weights import parameter_bytes
+from moshi_mlx.weights.lm_weights import parameter_bytes, widen_on_cpu
 
 DEFAULT_SHAPE = "moshi-7b"
 DEFAULT_KIND = "q4"
-
-
-def counts_report(name: str, kind: str, frames: int, contexts: Sequence[int] = (0, 3000)) -> dict[str, Any]:
-    """The report of `bench --counts`. contexts: past positions to tell the bytes for."""
-    counted = count(name, shape(name), kind, frames, tuple(contexts))
-    return {"schema": SCHEMA, "scene": scene(), "counts": counted.as_dict()}
 
 
 def times_report(
@@ -56,21 +54,19 @@ def times_report(
     modes = (False, True) if paced else (False,)
     if sustained:
         frames, modes = max(1, round(sustained / FRAME_SECONDS)), (True,)
-    plans = [Plan(frames, context, batch, mode, keep) for context in contexts for mode in modes]
-
-    def check(config: LmConfig) -> None:  # before anything large is loaded or made
-        for plan in plans:
-            check_plan(plan, config)
-
-    if model:
-        moshi, name, kind = _checkpoint(model, kind, codec or "auto", kv_bits, offline, check)
+    workloads = [Workload(frames, context, batch, mode, keep) for context in contexts for mode in modes]
+    checkpoint = Checkpoint.resolve(model, quantization=kind, offline=offline) if model else None
+    config = checkpoint.lm_config if checkpoint else LmConfig.from_dict(shape(shape_name))
+    for workload in workloads:  # before anything large is loaded or made
+        workload.check(config)
+    if checkpoint:
+        name, kind = checkpoint.name, str(checkpoint.scheme or "not quantized")
+        moshi = _loaded(checkpoint, codec or "auto", kv_bits)
     else:
         name, kind = shape_name, kind or DEFAULT_KIND
-        config = LmConfig.from_dict(shape(name))
-        check(config)
         moshi = _random(config, kind, codec or "none", kv_bits)
     ready = time.perf_counter() - start
-    runs = [measure(moshi, plan, where["bandwidth_GB_per_s"]) for plan in plans]
+    runs = [measure(moshi, workload, where["bandwidth_GB_per_s"]) for workload in workloads]
     return {
         "schema": SCHEMA,
         "scene": where,
@@ -88,41 +84,22 @@ def times_report(
     }
 
 
-def _checkpoint(
-    model: str,
-    kind: str | None,
-    codec: str,
-    kv_bits: int | None,
-    offline: bool,
-    check: Callable[[LmConfig], None],
-) -> tuple[Moshi, str, str]:
-    from moshi_mlx.checkpoint.checkpoint import Checkpoint
-    from moshi_mlx.weights.lm_weights import widen_on_cpu
-
-    checkpoint = Checkpoint.resolve(model, quantization=kind, offline=offline)
-    check(checkpoint.lm_config)
-    if codec == "none":
-        lm = checkpoint.load_lm()
-        widen_on_cpu(lm)
-        moshi = wordless(lm, kv_bits=kv_bits)
-    else:
-        moshi = assemble(checkpoint, codec, kv_bits)
-    return moshi, checkpoint.name, str(checkpoint.scheme or "not quantized")
+def _loaded(checkpoint: Checkpoint, codec: str, kv_bits: int | None) -> Moshi:
+    if codec != "none":
+        return assemble(checkpoint, codec, kv_bits)
+    lm = checkpoint.load_lm()
+    widen_on_cpu(lm)
+    return wordless(lm, kv_bits=kv_bits)
 
 
 def _random(config: LmConfig, kind: str, codec: str, kv_bits: int | None) -> Moshi:
     if codec == "none":
         return wordless(random_lm(config, kind), kv_bits=kv_bits)
-    from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
-    from moshi_mlx.codec.load import load_codec
-    from moshi_mlx.models.mimi_config import MIMI
-
     if config.card != MIMI.bins:
         raise ConfigError(f"this shape has {config.card} codes, the published codec {MIMI.bins}; use --codec none")
-    # A codec is read from a file, and keeps needing it where it starts processes of its own.
     folder = tempfile.TemporaryDirectory(prefix="moshi-mlx-bench-")
     path = write_random_checkpoint(Path(folder.name) / "codec", {**TINY, "card": MIMI.bins}, None)
     loaded = load_codec(path / "mimi.safetensors", MIMI, config.codebooks, codec)
-    moshi = wordless(random_lm(config, kind), loaded, kv_bits)
-    moshi.codec_folder = folder  # type: ignore[attr-defined]  # lives as long as the codec
-    return moshi
+    # A codec is read from a file, and keeps needing it where it starts processes of its own.
+    weakref.finalize(loaded, folder.cleanup)
+    return wordless(random_lm(config, kind), loaded, kv_bits)
