@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moshi_mlx.audio.capture import Capture, Wakeup
 from moshi_mlx.audio.echo.alignment import EchoPairs
 from moshi_mlx.audio.echo.control import EchoCanceller
-from moshi_mlx.audio.microphone import Microphone
 from moshi_mlx.audio.port import Port
 from moshi_mlx.audio.speaker import Speaker
-from moshi_mlx.audio.wakeup import Doorbell
 from moshi_mlx.audio.watchdog import DeviceEvent, Watchdog
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, is_silent, level, silence
 from moshi_mlx.runtime.flow import LAG_LIMIT, FrameQueue, HeardFrame, LagGovernor
@@ -85,8 +84,8 @@ class Duplex:
         self._echo = echo
         self._tell = on_event or (lambda event: None)
         self._new_room = False  # a device came back: its echo may be another one
-        self._doorbell = Doorbell()
-        self._microphone, self._speaker = Microphone(self._doorbell), Speaker(self._doorbell)
+        self._wakeup = Wakeup()
+        self._microphone, self._speaker = Capture(self._wakeup), Speaker(self._wakeup)
         self._governor = LagGovernor()
         self._queue = FrameQueue(self._governor)
         self._pairs = EchoPairs()
@@ -138,7 +137,7 @@ class Duplex:
         """Stop at once, within two seconds whatever has become of the devices. Callable from any thread."""
         self._closing = True
         self._queue.abandon()
-        self._doorbell.ring()
+        self._wakeup.set()
         self._watchdog.close()
 
     def status(self) -> DuplexStatus:
@@ -171,11 +170,11 @@ class Duplex:
     def _listen(self) -> None:
         """The thread between the callbacks and the queue."""
         try:
-            while self._doorbell.wait() and not self._closing:
+            while self._wakeup.wait() and not self._closing:
                 near = self._microphone.read()
                 now = time.perf_counter()
                 self._check_silence()
-                for heard, played in self._pairs.add(near, self._speaker.played()):
+                for heard, played in self._pairs.add(near, self._speaker.played.read()):
                     captured = now - (self._pairs.waiting - FRAME_SAMPLES) / SAMPLE_RATE
                     pcm = self._cancelled(heard, played)
                     self._input_level, self._output_level = level(pcm), level(played)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moshi_mlx.audio.sample_ring import SampleRing
+from moshi_mlx.audio.capture import SampleRing
 from moshi_mlx.frames import FRAME_SECONDS
 
 STEP = 0.02  # seconds, by which the cushion grows and shrinks

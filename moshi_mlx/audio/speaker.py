@@ -4,53 +4,47 @@ from __future__ import annotations
 
 import numpy as np
 
+from moshi_mlx.audio.capture import Capture, StreamResampler, Wakeup
 from moshi_mlx.audio.jitter import JitterBuffer
-from moshi_mlx.audio.resampling import StreamResampler
-from moshi_mlx.audio.sample_ring import SampleRing
-from moshi_mlx.audio.wakeup import Doorbell
 from moshi_mlx.frames import SAMPLE_RATE
 
-_RING_SECONDS = 2
 _RESAMPLED_CUSHION = 0.08  # seconds to begin with: a resampler holds back up to 40 ms, and not always the same
 
 
 class Speaker:
-    """What a speaker plays. `fill` is for its callback, `write` for one thread and `played` for one, which
-    `doorbell` wakes."""
+    """What a speaker plays.
 
-    def __init__(self, doorbell: Doorbell) -> None:
-        self._doorbell = doorbell
+    `fill` is called by the device, `write` by one thread. `played` captures what the device was given, silence
+    included, for a thread that `wakeup` wakes.
+    """
+
+    def __init__(self, wakeup: Wakeup) -> None:
+        self.played = Capture(wakeup)
         self._underruns, self._overrun = 0, 0.0  # of the devices before this one
         self._buffer = JitterBuffer(SAMPLE_RATE)
         self.prepare(SAMPLE_RATE)
 
     def prepare(self, rate: int) -> None:
-        """A device of this rate (Hz) comes next; it starts with the cushion of the last."""
+        """Be ready for a device of this rate, Hz, which starts with the cushion of the last one."""
         cushion, self._underruns, self._overrun = self.cushion, self.underruns, self.overrun
         if rate != SAMPLE_RATE:
             cushion = max(cushion, _RESAMPLED_CUSHION)
         self._buffer = JitterBuffer(rate, cushion)
         self._to_device = StreamResampler(SAMPLE_RATE, rate)
-        self._path = SampleRing(_RING_SECONDS * rate), StreamResampler(rate, SAMPLE_RATE)
+        self.played.prepare(rate)
 
     def fill(self, block: np.ndarray) -> None:
-        """Give (samples, channels) float32 to the device: the same on all channels."""
+        """Give (samples, channels) float32 to the device, the same on all channels."""
         self._buffer.read_into(block[:, 0])
         block[:, 1:] = block[:, :1]
-        self._path[0].write(block[:, 0])
-        self._doorbell.ring()
+        self.played.fill(block[:, :1])
 
     def write(self, pcm: np.ndarray) -> None:
         """Play (samples,) float32 at 24 kHz after what was written before."""
         self._buffer.write(self._to_device(pcm))
 
-    def played(self) -> np.ndarray:
-        """What the device was given since the last call, silence included: (samples,) float32 at 24 kHz."""
-        ring, resample = self._path
-        return resample(ring.read())
-
     def limit(self, seconds: float) -> None:
-        """Keep no more than this as a cushion against late replies."""
+        """Keep no more than this many seconds as a cushion against late replies."""
         self._buffer.limit(seconds)
 
     @property
@@ -60,12 +54,12 @@ class Speaker:
 
     @property
     def cushion(self) -> float:
-        """Seconds a reply may be late."""
+        """Seconds by which a reply may be late."""
         return self._buffer.cushion / self._buffer.rate
 
     @property
     def underruns(self) -> int:
-        """Times the device wanted audio and there was none."""
+        """How often the device wanted audio and there was none."""
         return self._underruns + self._buffer.underruns
 
     @property

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from moshi_mlx.audio.capture import Wakeup
 from moshi_mlx.audio.devices import leave_to_the_system, look_again
 from moshi_mlx.audio.port import RETRY, STEADY, Port
-from moshi_mlx.audio.wakeup import Doorbell
 from moshi_mlx.errors import AudioDeviceError
 
 STALL = 0.6  # seconds without a callback, after which a device counts as gone
@@ -46,7 +46,7 @@ class Watchdog:
     ) -> None:
         self._ports = ports
         self._tell, self._failed = tell, failed
-        self._doorbell = Doorbell()
+        self._wakeup = Wakeup()
         self._closing = False
         self._patience = CLOSE_SECONDS  # left for closing: whoever calls `close` again waits no longer for it
         self._opened = threading.Event()
@@ -68,7 +68,7 @@ class Watchdog:
     def close(self) -> None:
         """Close all ports, within a second whatever has become of the devices; calling it twice is fine."""
         self._closing = True
-        self._doorbell.ring()
+        self._wakeup.set()
         began = time.perf_counter()
         self._thread.join(self._patience)
         self._patience = max(0.0, self._patience - (time.perf_counter() - began))
@@ -78,7 +78,7 @@ class Watchdog:
     def reopen(self, port: Port) -> None:
         """Open a port anew, soon: its device seems dead though it does call."""
         port.reopen = True
-        self._doorbell.ring()
+        self._wakeup.set()
 
     @property
     def lost(self) -> list[str]:
@@ -88,11 +88,11 @@ class Watchdog:
     def _run(self) -> None:
         try:
             for port in self._ports:
-                port.open(self._doorbell.ring)
+                port.open(self._wakeup.set)
             self._opened.set()
             ahead = _wall_ahead()
             while not self._closing:
-                self._doorbell.wait(self._due() - time.perf_counter())
+                self._wakeup.wait(self._due() - time.perf_counter())
                 before, ahead = ahead, _wall_ahead()
                 if ahead - before > SLEEP:
                     self._open_anew()
@@ -148,7 +148,7 @@ class Watchdog:
     def _try(self, port: Port) -> None:
         """Open a port; if it cannot be, have PortAudio look for devices and open all anew."""
         try:
-            port.open(self._doorbell.ring)
+            port.open(self._wakeup.set)
             return
         except AudioDeviceError:
             self._mark_lost(port)
@@ -162,7 +162,7 @@ class Watchdog:
             look_again()
         for port in self._ports:
             try:
-                port.open(self._doorbell.ring)
+                port.open(self._wakeup.set)
             except AudioDeviceError:
                 self._mark_lost(port)
 

@@ -66,7 +66,7 @@ def port() -> Iterator[HangingPort]:
 
 def watched(port: HangingPort, events: queue.Queue[DeviceEvent]) -> Watchdog:
     dog = Watchdog([port], events.put, lambda error: None)  # pyright: ignore[reportArgumentType]
-    dog._doorbell.ring()  # what has ended is looked after at once
+    dog._wakeup.set()  # what has ended is looked after at once
     return dog
 
 
@@ -133,7 +133,7 @@ def test_an_error_on_its_thread_reaches_who_waits_for_audio() -> None:
         raise nobody
 
     dog = Watchdog([port], tell, failed.put)  # pyright: ignore[reportArgumentType]
-    dog._doorbell.ring()
+    dog._wakeup.set()
     dog.open()
     assert failed.get(timeout=PATIENCE) is nobody
     dog.close()

@@ -1,12 +1,11 @@
-"""Samples between a callback and a thread: in order, never waiting, losses counted."""
+"""Samples from a callback to a thread: in order, never waiting, losses counted."""
 
 import threading
 
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.sample_ring import SampleRing
-from moshi_mlx.audio.wakeup import Doorbell
+from moshi_mlx.audio.capture import SampleRing, Wakeup
 
 
 @pytest.mark.parametrize("blocks", [[480] * 20, [1, 7, 1023, 480, 2, 333] * 5])
@@ -43,15 +42,15 @@ def test_skipping_forgets_the_oldest() -> None:
     assert ring.skip(1) == 0
 
 
-def test_many_rings_of_the_bell_wake_one_waiter_once() -> None:
-    bell = Doorbell()
-    bell.ring()
-    bell.ring()
-    assert bell.wait(0)
-    assert not bell.wait(0)
+def test_a_wakeup_that_is_set_twice_wakes_one_waiter_once() -> None:
+    wakeup = Wakeup()
+    wakeup.set()
+    wakeup.set()
+    assert wakeup.wait(0)
+    assert not wakeup.wait(0)
     woken = []
-    thread = threading.Thread(target=lambda: woken.append(bell.wait(10)), daemon=True)
+    thread = threading.Thread(target=lambda: woken.append(wakeup.wait(10)), daemon=True)
     thread.start()
-    bell.ring()
+    wakeup.set()
     thread.join(10)
     assert woken == [True]
