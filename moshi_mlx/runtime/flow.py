@@ -7,6 +7,7 @@ pace of the audio.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -24,8 +25,10 @@ _SMOOTHING = 0.5  # of the time a frame takes: half of it is the last frame's
 _SLOWEST = 2 * FRAME_SECONDS  # a single hiccup counts as no more than this
 _FORGOTTEN = 2.0  # seconds after which a frame without an answer is no longer waited for
 _PACED_AHEAD = 2  # frames on their way through the stages, at most, where answers come at the pace of the audio
-_BEHIND = 12  # frames, a second, during which one too many waits, before that is taken for lasting
-_QUEUE_FRAMES = 25  # 2 seconds; the governor drops long before
+_BEHIND = 12  # chunks in a row that one frame too many awaits, before that is taken for lasting
+_CHUNKS = 8  # that are remembered
+_LONGEST_CHUNK = 26  # frames: 2 s, which begin and end within a frame
+_QUEUE_FRAMES = 40  # 3.2 seconds: the longest chunk and the limit; the governor drops before
 
 
 class HeardFrame(NamedTuple):
@@ -51,6 +54,16 @@ class LagGovernor:
         self.pace = FRAME_SECONDS
         self._unanswered: deque[tuple[float, float]] = deque()  # captured, taken
         self._last_answer = 0.0
+
+    def arrived(self, now: float) -> None:
+        """Note that a frame has come."""
+
+    def ran_dry(self) -> None:
+        """Note that no frame was there when one was wanted."""
+
+    def held_until(self, frame: HeardFrame) -> float:
+        """Return the time until which the next frame is held back."""
+        return frame.captured
 
     def taken(self, captured: float, now: float) -> None:
         """Note that a frame went to the model."""
@@ -103,12 +116,52 @@ class LagGovernor:
 class PacedGovernor(LagGovernor):
     """For frames that are answered at the pace of the audio, however fast the model is: no queue empties itself.
 
-    So delay that once came up (a network that stalled) stays, unless frames are dropped: silent ones.
+    Clients deliver audio in chunks, of 20 ms or of two seconds. The chunk length is measured: the second largest of
+    the latest eight (the largest while there are fewer than three), so that one stall of the network is no chunk.
+    What a client delivers may wait as long as its chunks are, and `limit` besides. Where chunks are longer than a
+    frame and the client has run dry, its next frame is held back for one frame, so that the last frame of a chunk
+    is never awaited. Delay that a stall leaves goes when there is silence: silent frames are dropped while some of
+    the chunk before still wait when a chunk comes.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._behind = 0  # frames that came while another waited
+    def __init__(self, limit: float = LAG_LIMIT) -> None:
+        super().__init__(limit)
+        self._patience = limit
+        self._chunks: deque[int] = deque(maxlen=_CHUNKS)  # frames in each, without the one that is coming
+        self._coming = 0  # frames of the chunk that is coming
+        self._came = -math.inf  # when the last frame came
+        self._behind = 0  # chunks in a row that met frames of the one before
+        self._dry = True  # the frame that was wanted last was not there
+
+    @property
+    def chunk(self) -> int:
+        """Frames that the client delivers at once."""
+        largest = sorted([*self._chunks, self._coming], reverse=True)
+        return min(largest[1 if len(largest) > 2 else 0], _LONGEST_CHUNK)
+
+    def arrived(self, now: float) -> None:
+        """Note that a frame has come from the client."""
+        if now - self._came < 0.5 * FRAME_SECONDS:
+            self._coming += 1
+        else:
+            if self._coming:
+                self._chunks.append(self._coming)
+            self._coming = 1
+        self._came = now
+        self.limit = self._patience + (self.chunk - 1) * FRAME_SECONDS
+
+    def ran_dry(self) -> None:
+        """Note that the client's frame was not there when it was wanted."""
+        self._dry = True
+
+    def held_until(self, frame: HeardFrame) -> float:
+        """Return the time until which the next frame is held back."""
+        return frame.captured + (FRAME_SECONDS if self._dry and self.chunk > 1 else 0.0)
+
+    def taken(self, captured: float, now: float) -> None:
+        """Note that a frame went to the model."""
+        super().taken(captured, now)
+        self._dry = False
 
     def answered(self, now: float) -> float:
         """As of `LagGovernor`, but the pace is never faster than the audio's."""
@@ -118,6 +171,8 @@ class PacedGovernor(LagGovernor):
 
     def may_take(self, frame: HeardFrame, now: float) -> bool:
         """Return whether to hand over this frame now, late or not."""
+        if now < self.held_until(frame):
+            return False
         # What is too late is dropped from the queue; a frame held back would count as missing.
         return super().may_take(frame, now) or len(self._unanswered) < _PACED_AHEAD
 
@@ -126,8 +181,12 @@ class PacedGovernor(LagGovernor):
         too_late = super().drop(waiting, now)
         if too_late is not None:
             return too_late
-        self._behind = self._behind + 1 if len(waiting) > 1 else 0
-        if len(waiting) > 2 or self._behind > _BEHIND:
+        left = len(waiting) - self._coming  # of the chunks before
+        if self.chunk > 1:
+            left -= 2  # the frame held back, and the part of a frame by which chunks differ
+        if self._coming == 1:
+            self._behind = self._behind + 1 if left > 0 else 0
+        if left > 1 or (left > 0 and self._behind > _BEHIND):
             return next((index for index, frame in enumerate(waiting) if frame.silent), None)
         return None
 
@@ -161,6 +220,17 @@ class FrameQueue(BoundedQueue[HeardFrame]):
             self._changed.notify_all()
         return since
 
+    @property
+    def held_until(self) -> float | None:
+        """The time at which a frame that waits, held back, can be taken; None if there is none such."""
+        with self._changed:
+            until = self._governor.held_until(self._items[0]) if self._items else -math.inf
+            return until if until > self._clock() else None
+
+    def ran_dry(self) -> None:
+        """Note that a frame was wanted and none was there."""
+        self._governor.ran_dry()
+
     def clear(self) -> None:
         """Forget what came while nobody listened; it does not count as dropped."""
         with self._changed:
@@ -169,6 +239,7 @@ class FrameQueue(BoundedQueue[HeardFrame]):
 
     def _make_room(self, item: HeardFrame) -> bool:
         super()._make_room(item)
+        self._governor.arrived(item.captured)
         waiting = [*self._items, item]
         while (index := self._governor.drop(waiting, self._clock())) is not None:
             if index == len(self._items):

@@ -25,6 +25,8 @@ from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig
 
 PATIENCE = 0.5 * FRAME_SECONDS  # seconds that a tick waits for those whose frame is not there yet
+EARNED_AFTER = 25  # ticks in a row at which a slot's frame was there, before ticks wait for it
+STALLED_AFTER = 0.4  # seconds without a frame from anybody, before those who talk are given silence
 
 
 class QueuedSlot(Slot):
@@ -38,7 +40,7 @@ class QueuedSlot(Slot):
         self.silences = 0  # ticks at which its frame was missing
         self.lag = 0.0  # seconds from the end of the last answered frame to its reply
         self.begun = False  # the rest belongs to the scheduler
-        self.late = False
+        self.punctual = EARNED_AFTER  # ticks in a row at which its frame was there; a newcomer is trusted
         self.asked: set[Control] = set()  # of it and not done yet
         self._scheduler = scheduler
 
@@ -139,15 +141,29 @@ class Scheduler:
         with self.changed:
             if self._waiting:
                 return self._arrange(self._waiting.popleft())
-            due = self.due()
+            due = self._tick_due()
             return None if due is None or due > self.clock() else self._tick()
 
     def due(self) -> float | None:
-        """Return when the next tick comes if nothing else happens, None for never."""
+        """Return when there may be something to do if nothing else happens, None for never."""
+        tick = self._tick_due()
+        times = [until for slot in self.slots if (until := slot.heard.held_until) is not None]
+        return min(times if tick is None else [*times, tick], default=None)
+
+    def _tick_due(self) -> float | None:
+        """Return when the next tick comes with the frames that are there.
+
+        A tick waits for those who have earned it: whose frames were there for two seconds. Nobody can hold up the
+        others twice within that time.
+        """
         came = [since for slot in self.slots if (since := slot.heard.next_captured) is not None]
+        begun = [slot for slot in self.slots if slot.begun]
         if not came:
-            return None
-        awaited = any(s.begun and not s.late and s.heard.next_captured is None for s in self.slots)
+            if not begun:
+                return None
+            stalled = not any(slot.punctual for slot in begun)
+            return max(self._next, self._last + (FRAME_SECONDS if stalled else STALLED_AFTER))
+        awaited = any(slot.punctual >= EARNED_AFTER and slot.heard.next_captured is None for slot in begun)
         if not awaited:
             return self._next
         # From the time at which everyone's next frame should be there: people speak by clocks of their own.
@@ -164,7 +180,7 @@ class Scheduler:
                 self.slots.remove(slot)
             slot.heard.abandon()
         elif change.control is Control.RESET:
-            slot.begun = slot.late = False
+            slot.begun = False
         return change
 
     def _tick(self) -> Tick:
@@ -179,10 +195,12 @@ class Scheduler:
                 items[slot] = frame.pcm
                 answered.append(slot)
                 slot.begun = True
+                slot.punctual += 1
             elif slot.begun:
                 items[slot] = silence()
                 slot.silences += 1
-            slot.late = frame is None
+                slot.punctual = 0
+                slot.heard.ran_dry()
         self._last = now
         self._next = max(self._next, now - FRAME_SECONDS) + FRAME_SECONDS
         return Tick(items, frozenset(answered))
