@@ -24,7 +24,7 @@ def main() -> None:
     width, kind, text_card, card = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     if sys.argv[5] == "gpu":
         build_gpu_graph()
-        rope.table_pays = lambda: False
+        rope.use_table = lambda: False
     mimi = TINY_MIMI | {"quantizer": TINY_MIMI["quantizer"] | {"bins": card}}
     scheme = None if kind == "dense" else kind
     with tempfile.TemporaryDirectory() as folder:

@@ -141,7 +141,7 @@ def as_on_a_gpu() -> Iterator[None]:
             )
         )
         replaced.enter_context(replacing(mx, dequantize=dequantize))
-        replaced.enter_context(replacing(rope_module, table_pays=lambda: False))
+        replaced.enter_context(replacing(rope_module, use_table=lambda: False))
         yield
 
 

@@ -1,34 +1,35 @@
-"""The window of past positions that a streaming transformer attends to.
+"""The window of past positions that a streaming transformer attends to, and the attention itself.
 
 Keys and values live in a ring of `context + step - 1` slots per layer, written in place; position p sits in
-slot p modulo the ring's size. Up to `step` positions at once are written first and attended to where they lie
-(with step 1 the ring is exactly the window and nothing is masked); longer pushes attend to the old ring and the
-new positions side by side and are written afterwards. Masks come from positions alone, so how a stream is cut
-into pushes cannot change its result.
+slot p modulo the size of the ring. A chunk of up to `step` positions is written first and attended to where it
+lies (with step 1 the ring is exactly the window and nothing is masked). A longer chunk attends to the old ring and
+to itself side by side and is written afterwards. Masks follow from positions alone, so how a stream is cut into
+chunks cannot change the result.
 
-Rows of a batch share the position counter, which is harmless because RoPE is relative; a position at which
-a row was not running is masked for that row.
+Rows of a batch share the position counter, which is harmless because RoPE is relative. A position at which a row
+was not running is masked for that row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import mlx.core as mx
 import numpy as np
 
+from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import TransformerConfig
-from moshi_mlx.models.ring import QuantizedRing, Ring, Stored
-from moshi_mlx.models.rope import angles, turn
+from moshi_mlx.models.rope import angles, rotate
 
-TURN_BACK_AT = 4096  # positions: up to here float32 angles are exact to 1/4000
+REBASE_AT = 4096  # positions: up to here float32 angles are exact to 1/4000
+BITS = 8  # of a quantized window; fewer are too coarse: 4 bits change attention outputs by a sixth
 
 
 @dataclass(frozen=True)
-class Push:
-    """What all layers share about the positions being pushed."""
+class Chunk:
+    """What all layers share about the positions that are being added."""
 
     position: int  # of the first new one
     count: int
@@ -39,7 +40,9 @@ class Push:
 class KVCache:
     """Keys and values of all layers of one transformer, for all rows of a batch.
 
-    bits: 8 keeps them in int8, which halves the bytes read and costs some kernels.
+    step: the longest chunk that is written before it is attended to.
+    bits: 8 keeps keys and values in int8, which halves the bytes read and costs some kernels.
+    Raises ConfigError if int8 does not suit the width of a head.
     """
 
     def __init__(
@@ -53,8 +56,8 @@ class KVCache:
         self.context = config.context
         self.step = step
         self.slots = config.context + step - 1
-        self.position = 0
-        self.turn_back_at = max(2 * self.slots, TURN_BACK_AT)
+        self.position = 0  # of the next chunk
+        self.rebase_at = max(2 * self.slots, REBASE_AT)
         self._config = config
         kind = QuantizedRing if bits else Ring
         shape = (batch, config.num_kv_heads, self.slots, config.head_dim)
@@ -62,8 +65,13 @@ class KVCache:
         self.running = np.zeros((batch, self.slots), dtype=bool)  # was the row running at that slot's position?
 
     def arrays(self) -> list[mx.array]:
-        """Every array held, to be evaluated together with what a step returns."""
+        """Return every array held, to be evaluated together with what a step returns."""
         return [array for ring in self.rings for array in ring.arrays()]
+
+    @property
+    def batch(self) -> int:
+        """The number of rows."""
+        return len(self.running)
 
     def rewind(self) -> None:
         """Start over for all rows, as if new; what the slots hold is never read again."""
@@ -71,80 +79,88 @@ class KVCache:
         self.running[:] = False
 
     def reset_row(self, row: int) -> None:
-        """Make one row forget, without touching the others."""
+        """Make one row forget its past, without touching the others."""
         self.running[row] = False
 
-    @property
-    def batch(self) -> int:
-        """How many rows there are."""
-        return len(self.running)
-
     def copy_row(self, row: int, other: KVCache) -> None:
-        """Let one row hold what the only row of another cache of this shape and position does."""
+        """Replace the past of one row by that of the only row of `other`, a cache of this size and position."""
         assert (other.batch, other.slots, other.position) == (1, self.slots, self.position)
         for ring, source in zip(self.rings, other.rings, strict=True):
             for held, new in zip(ring.arrays(), source.arrays(), strict=True):
                 held[row], held[self.batch + row] = new[0], new[1]
         self.running[row] = other.running[0]
 
-    def begin(self, count: int, rows: np.ndarray | None = None) -> Push:
-        """Prepare for `count` new positions; `rows` (B,) bool tells which rows run, all unless given."""
-        if self.position >= self.turn_back_at:
-            self._turn_back()
-        start, slots = self.position, self.slots
+    def begin(self, count: int, rows: np.ndarray | None = None) -> Chunk:
+        """Prepare a chunk of `count` positions. rows: (B,) bool, the rows that run; all unless given."""
+        if self.position >= self.rebase_at:
+            self._rebase()
+        rows = np.ones(self.batch, bool) if rows is None else rows
         in_place = count <= self.step
         if in_place:
             self._mark_running(count, rows)
-            filled = min(start + count, slots)
+            filled = min(self.position + count, self.slots)
             running = self.running[:, :filled]
         else:
-            filled = min(start, slots)
-            new = np.repeat(
-                np.ones((len(self.running), 1), bool) if rows is None else rows[:, None], count, axis=1
-            )
-            running = np.concatenate([self.running[:, :filled], new], axis=1)
+            filled = min(self.position, self.slots)
+            running = np.concatenate([self.running[:, :filled], np.repeat(rows[:, None], count, axis=1)], axis=1)
             self._mark_running(count, rows)
+        gaps = not running[rows].all()
         mask = None
-        everyone_runs = bool(running.all() if rows is None else running[rows].all())
-        if not (count == 1 and self.step == 1 and everyone_runs):
-            pushed = np.arange(start, start + count)
-            held = _slot_positions(start + count if in_place else start, slots)[:filled]
-            held = held if in_place else np.concatenate([held, pushed])
-            age = pushed[:, None] - held[None, :]  # (count, keys)
-            allowed = ((age >= 0) & (age < self.context))[None]
-            if not everyone_runs:
-                # A row always sees itself: a row that is not running would otherwise divide zero by zero.
-                allowed = (allowed & running[:, None, :]) | (age == 0)[None]
-            mask = mx.array(cast(Any, allowed[:, None]))  # its stubs do not know numpy
-        return Push(start, count, filled, mask)
+        if gaps or count > 1 or self.step > 1:
+            new = np.arange(self.position, self.position + count)
+            held = _slot_positions(self.position + (count if in_place else 0), self.slots)[:filled]
+            keys = held if in_place else np.concatenate([held, new])
+            mask = self._mask(new, keys, running if gaps else None)
+        return Chunk(self.position, count, filled, mask)
 
-    def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[Stored, Stored]:
-        """Store the new positions of one layer; returns what its queries attend to, in the mask's order.
+    def extend(self, layer: int, keys_values: Sequence[mx.array], chunk: Chunk) -> tuple[Stored, Stored]:
+        """Store the chunk of one layer. Returns the keys and values that its queries attend to, as masked.
 
-        keys_values: keys (rotated) and values, (B, kv heads, push.count, head dim) each, or both in one array,
+        keys_values: keys (rotated) and values, (B, kv heads, chunk.count, head dim) each, or both in one array,
         (2 B, ...), the keys of all rows first.
         """
         ring = self.rings[layer]
-        if push.count <= self.step:
-            self._write(layer, keys_values, push)
-            return ring.read(push.filled)
+        if chunk.count <= self.step:
+            self._write(ring, keys_values, chunk)
+            return ring.read(chunk.filled)
         keys, values = keys_values if len(keys_values) == 2 else mx.split(keys_values[0], 2)
-        if push.filled:
-            held_keys, held_values = ring.read_dense(push.filled)
+        if chunk.filled:
+            held_keys, held_values = ring.read_dense(chunk.filled)
             keys = mx.concatenate([held_keys, keys], axis=2)
             values = mx.concatenate([held_values, values], axis=2)
-        self._write(layer, keys_values, push)
+        self._write(ring, keys_values, chunk)
         return keys, values
 
-    def end(self, push: Push) -> None:
-        """Count the pushed positions as past."""
-        self.position += push.count
+    def end(self, chunk: Chunk) -> None:
+        """Count the positions of the chunk as past."""
+        self.position += chunk.count
 
-    def _turn_back(self) -> None:
+    def _mask(self, new: np.ndarray, keys: np.ndarray, running: np.ndarray | None) -> mx.array:
+        """new, keys: positions of queries and keys. running: (B, keys) bool, for which rows each key counts."""
+        age = new[:, None] - keys[None, :]  # (count, keys)
+        allowed = ((age >= 0) & (age < self.context))[None]
+        if running is not None:
+            # A row always sees itself: a row that is not running would otherwise divide zero by zero.
+            allowed = (allowed & running[:, None, :]) | (age == 0)[None]
+        return mx.array(cast(Any, allowed[:, None]))  # its stubs do not know numpy
+
+    def _mark_running(self, count: int, rows: np.ndarray) -> None:
+        for _, target in _ring_slices(self.position, count, self.slots):
+            self.running[:, target] = rows[:, None]
+
+    def _write(self, ring: Ring | QuantizedRing, keys_values: Sequence[mx.array], chunk: Chunk) -> None:
+        first = 0
+        for part in keys_values:
+            rows = slice(first, first + part.shape[0])
+            for source, target in _ring_slices(chunk.position, chunk.count, self.slots):
+                ring.write(rows, target, part if chunk.count == 1 else part[:, :, source])
+            first = rows.stop
+
+    def _rebase(self) -> None:
         """Count positions from the first one held again: only their differences matter.
 
-        Rotation angles are float32, which knows position 1,000,000 to 1/16 of a turn's radian only. The counter
-        goes back by whole rings, so slots keep their meaning, and the stored keys are turned back by as much.
+        Rotation angles are float32, which knows position 1,000,000 to 1/16 of a radian only. The counter
+        goes back by whole rings, so slots keep their meaning, and the stored keys are rotated back by as much.
         """
         shift = (self.position // self.slots - 1) * self.slots
         self.position -= shift
@@ -153,35 +169,126 @@ class KVCache:
         table = angles(self._config, [-shift])
         for ring in self.rings:
             keys, _ = ring.read_dense(self.slots)
-            keys = turn(keys.astype(mx.float32), table, self._config).astype(keys.dtype)
+            keys = rotate(keys.astype(mx.float32), table, self._config).astype(keys.dtype)
             ring.write(slice(0, len(keys)), slice(0, self.slots), keys)
             mx.eval(ring.arrays())  # one layer at a time: the copies do not add up
 
-    def _write(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> None:
-        first = 0
-        for part in keys_values:
-            rows = slice(first, first + part.shape[0])
-            for source, target in _segments(push.position, push.count, self.slots):
-                self.rings[layer].write(rows, target, part if push.count == 1 else part[:, :, source])
-            first = rows.stop
-
-    def _mark_running(self, count: int, rows: np.ndarray | None) -> None:
-        for _, target in _segments(self.position, count, self.slots):
-            self.running[:, target] = True if rows is None else rows[:, None]
-
 
 def _slot_positions(end: int, slots: int) -> np.ndarray:
-    """The position that each slot holds once positions 0..end-1 were written; negative = none yet."""
+    """Return the position that each slot holds once positions 0..end-1 were written; negative = none yet."""
     last = end - 1
     return last - (last - np.arange(slots)) % slots
 
 
-def _segments(start: int, count: int, slots: int) -> list[tuple[slice, slice]]:
-    """(source, target) slices that write positions start..start+count-1 into the ring, newest `slots` only."""
+def _ring_slices(start: int, count: int, slots: int) -> list[tuple[slice, slice]]:
+    """Return (source, target) slices that write positions start..start+count-1 into a ring, the newest `slots`."""
     skip = max(0, count - slots)
     first = (start + skip) % slots
     head = min(count - skip, slots - first)
-    segments = [(slice(skip, skip + head), slice(first, first + head))]
+    slices = [(slice(skip, skip + head), slice(first, first + head))]
     if skip + head < count:
-        segments.append((slice(skip + head, count), slice(0, count - skip - head)))
-    return segments
+        slices.append((slice(skip + head, count), slice(0, count - skip - head)))
+    return slices
+
+
+class Quantized(NamedTuple):
+    """Keys or values as `mx.quantize` gives them: (B, kv heads, n, ...) each."""
+
+    weight: mx.array
+    scales: mx.array
+    biases: mx.array
+
+
+Stored = mx.array | Quantized
+
+
+class Ring:
+    """Keys and values of one layer, (2 B, kv heads, slots, head dim), the keys of all rows first.
+
+    One write stores both. Were keys and values of a row side by side, MLX's attention on a GPU would copy all of
+    them for several rows: it wants the heads of one row to follow those of another.
+    """
+
+    def __init__(self, batch: int, kv_heads: int, slots: int, head_dim: int, dtype: mx.Dtype) -> None:
+        self.slots = slots
+        self.held = mx.zeros((2 * batch, kv_heads, slots, head_dim), dtype)
+
+    def arrays(self) -> list[mx.array]:
+        """Return every array held."""
+        return [self.held]
+
+    def write(self, rows: slice, slots: slice, part: mx.array) -> None:
+        """part: (rows, kv heads, slots, head dim); rows below B are keys, the others values."""
+        self.held[rows, :, slots] = part
+
+    def read(self, filled: int) -> tuple[mx.array, mx.array]:
+        """Return keys and values of the first `filled` slots, (B, kv heads, filled, head dim) each."""
+        held = self.held if filled == self.slots else self.held[:, :, :filled]
+        keys, values = mx.split(held, 2)
+        return keys, values
+
+    def read_dense(self, filled: int) -> tuple[mx.array, mx.array]:
+        """Return the same as `read`: nothing is quantized."""
+        return self.read(filled)
+
+
+class QuantizedRing:
+    """The same in int8, quantized in groups along the head dimension: at most 0.54 of bfloat16's bytes."""
+
+    def __init__(self, batch: int, kv_heads: int, slots: int, head_dim: int, dtype: mx.Dtype) -> None:
+        self.group = next((size for size in (64, 32) if head_dim % size == 0), 0)
+        if not self.group:
+            raise ConfigError(
+                f"an int8 window needs heads of a multiple of 32 channels; this model's heads have {head_dim}"
+            )
+        zeros = mx.zeros((2 * batch, kv_heads, slots, head_dim), dtype)
+        self.held = list(mx.quantize(zeros, self.group, BITS))
+
+    def arrays(self) -> list[mx.array]:
+        """Return every array held."""
+        return list(self.held)
+
+    def write(self, rows: slice, slots: slice, part: mx.array) -> None:
+        """part: (rows, kv heads, slots, head dim); rows below B are keys, the others values."""
+        for held, new in zip(self.held, mx.quantize(part, self.group, BITS), strict=True):
+            held[rows, :, slots] = new
+
+    def read(self, filled: int) -> tuple[Quantized, Quantized]:
+        """Return keys and values of the first `filled` slots."""
+        halves = [mx.split(held[:, :, :filled], 2) for held in self.held]
+        return Quantized(*(keys for keys, _ in halves)), Quantized(*(values for _, values in halves))
+
+    def read_dense(self, filled: int) -> tuple[mx.array, mx.array]:
+        """Return the same dequantized, (B, kv heads, filled, head dim) each."""
+        held = mx.dequantize(*(held[:, :, :filled] for held in self.held), group_size=self.group, bits=BITS)
+        keys, values = mx.split(held, 2)
+        return keys, values
+
+
+def attend(queries: mx.array, keys: Stored, values: Stored, mask: mx.array | None) -> mx.array:
+    """Return what queries (B, H, T, D) attend to, (B, H, T, D).
+
+    keys, values: (B, Hkv, n, D), as `KVCache.extend` returns them. mask: (1 | B, 1, T, n) or None, as in `Chunk`.
+    """
+    if isinstance(keys, Quantized):
+        assert isinstance(values, Quantized)
+        return _attend_quantized(queries, keys, values, mask)
+    assert not isinstance(values, Quantized)
+    if keys.shape[2] == 1 and mask is None and queries.shape[1] == keys.shape[1]:
+        return values  # whatever its score, the only key gets all the weight
+    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=queries.shape[-1] ** -0.5, mask=mask)
+
+
+def _attend_quantized(queries: mx.array, keys: Quantized, values: Quantized, mask: mx.array | None) -> mx.array:
+    B, H, T, D = queries.shape
+    Hkv = keys.weight.shape[1]
+    group = D // keys.scales.shape[-1]
+    # Query heads that share a key head become more queries of that head.
+    queries = (queries * D**-0.5).reshape(B, Hkv, H // Hkv * T, D)
+    scores = mx.quantized_matmul(queries, *keys, transpose=True, group_size=group, bits=BITS)
+    scores = scores.reshape(B, Hkv, H // Hkv, T, -1)
+    if mask is not None:
+        scores = mx.where(mask[:, :, None], scores, mx.finfo(scores.dtype).min)
+    weights = mx.softmax(scores, axis=-1, precise=True).reshape(B, Hkv, H // Hkv * T, -1)
+    out = mx.quantized_matmul(weights, *values, transpose=False, group_size=group, bits=BITS)
+    return out.reshape(B, H, T, D)

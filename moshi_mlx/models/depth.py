@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from moshi_mlx.models.cache import Push
+from moshi_mlx.models.cache import Chunk
 from moshi_mlx.models.config import DepthConfig, LmConfig
 from moshi_mlx.models.layers import Embedding, Linear, keep_transposes, make_norm, stack_rows
 from moshi_mlx.models.transformer import Transformer
@@ -113,26 +113,29 @@ class DepthSlice(nn.Module):
 class DepthWindow:
     """The keys and values of one frame's steps so far, in the shape that `Transformer` writes to.
 
-    buffers[layer]: (2 B, kv heads, steps, head dim), the keys of all rows first. Nothing is masked: a step sees
-    all before it.
+    buffers[layer]: (2 B, kv heads, steps, head dim), the keys of all rows first. Nothing is masked: a step attends
+    to all steps before it.
     """
 
-    step = 0  # no push is of a usual size: the caller compiles all steps of a frame as one
+    step = 0  # no chunk is of the usual size: the caller compiles all steps of a frame as one
 
     def __init__(self, buffers: list[mx.array]) -> None:
         self.buffers = buffers
         self.position = 0
 
-    def begin(self, count: int, rows: object = None) -> Push:
-        assert count == 1, "a depth step pushes one position"
-        return Push(self.position, 1, self.position + 1, None)
+    def begin(self, count: int, rows: object = None) -> Chunk:
+        """Prepare a step. count: 1."""
+        assert count == 1, "a depth step is one position"
+        return Chunk(self.position, 1, self.position + 1, None)
 
-    def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[mx.array, mx.array]:
+    def extend(self, layer: int, keys_values: Sequence[mx.array], chunk: Chunk) -> tuple[mx.array, mx.array]:
+        """Store a step of one layer. Returns all keys and values so far, (B, kv heads, n, head dim) each."""
         both = keys_values[0] if len(keys_values) == 1 else mx.concatenate(list(keys_values))
         buffer = self.buffers[layer]
-        buffer[:, :, push.position : push.filled] = both
-        keys, values = mx.split(both if push.position == 0 else buffer[:, :, : push.filled], 2)
+        buffer[:, :, chunk.position : chunk.filled] = both
+        keys, values = mx.split(both if chunk.position == 0 else buffer[:, :, : chunk.filled], 2)
         return keys, values
 
-    def end(self, push: Push) -> None:
-        self.position = push.filled
+    def end(self, chunk: Chunk) -> None:
+        """Count the step as past."""
+        self.position = chunk.filled

@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys turned by angles that grow with their position.
+"""Rotary position embedding: queries and keys are rotated by angles that grow with their position.
 
 Source: moshi/modules/rope.py; RoFormer (arXiv 2104.09864).
 """
@@ -14,29 +14,29 @@ import numpy as np
 from moshi_mlx.models.config import TransformerConfig
 
 
-def table_pays() -> bool:
-    """Whether to turn by a table of `angles` instead of MLX's kernel.
+def use_table() -> bool:
+    """Return whether to rotate with a table of `angles` instead of MLX's kernel.
 
-    On a CPU there is no kernel: MLX works the angles out anew in every layer, a tenth of a small model's frame.
+    On a CPU there is no kernel: MLX computes the angles anew in every layer, a tenth of a small model's frame.
     """
     return mx.default_device() == mx.cpu
 
 
 def angles(config: TransformerConfig, positions: Sequence[int]) -> mx.array:
-    """Cosines and sines of every position, (2, n, head dim) float32, computed in float64.
+    """Return the cosines and sines of every position, (2, n, head dim) float32, computed in float64.
 
     Each frequency stands where its two channels are: side by side ("rope") or half a head apart ("rope_concat").
     """
     D = config.head_dim
-    turns = np.outer(positions, config.max_period ** (-2.0 * np.arange(D // 2) / D))  # (n, D / 2)
-    turns = np.repeat(turns, 2, axis=1) if config.rope == "rope" else np.tile(turns, (1, 2))
-    return mx.array(np.stack([np.cos(turns), np.sin(turns)]).astype(np.float32))
+    radians = np.outer(positions, config.max_period ** (-2.0 * np.arange(D // 2) / D))  # (n, D / 2)
+    radians = np.repeat(radians, 2, axis=1) if config.rope == "rope" else np.tile(radians, (1, 2))
+    return mx.array(np.stack([np.cos(radians), np.sin(radians)]).astype(np.float32))
 
 
-def turn(x: mx.array, table: mx.array, config: TransformerConfig) -> mx.array:
-    """Turn by a table of `angles`.
+def rotate(x: mx.array, table: mx.array, config: TransformerConfig) -> mx.array:
+    """Rotate by a table of `angles`.
 
-    x: (n, H, T, D) with one position per entry of the batch, or anything if the table has one position.
+    x: (n, H, T, D) with one position per entry of the batch, or any batch if the table has one position.
     """
     cos, sin = table[0], table[1]  # (n, D)
     if cos.shape[0] > 1:
@@ -47,7 +47,7 @@ def turn(x: mx.array, table: mx.array, config: TransformerConfig) -> mx.array:
 
 @cache
 def _partners(D: int, rope: str) -> mx.array:
-    """The matrix that gives each channel the one it is turned with, negated where the rotation asks for it.
+    """Return the matrix (D, D) that gives each channel the one it is rotated with, negated for the first of two.
 
     Every row and column has one entry, so a product with it is exact.
     """

@@ -3,6 +3,8 @@
 Attribute names equal the checkpoints' keys. Source: moshi/modules/transformer.py, moshi/modules/gating.py.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -12,20 +14,27 @@ import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.models import rope
-from moshi_mlx.models.cache import KVCache, Push
+from moshi_mlx.models.cache import Chunk, KVCache, Stored, attend
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.layers import Linear, compiled, make_norm
-from moshi_mlx.models.ring import Stored, attend
 
 
 class Window(Protocol):
     """Where a transformer keeps keys and values: `KVCache`, or something that behaves like one."""
 
-    step: int  # pushes up to this many positions are of the usual size
+    step: int  # the most positions of a chunk of the usual size
 
-    def begin(self, count: int, rows: np.ndarray | None = None) -> Push: ...
-    def extend(self, layer: int, keys_values: Sequence[mx.array], push: Push) -> tuple[Stored, Stored]: ...
-    def end(self, push: Push) -> None: ...
+    def begin(self, count: int, rows: np.ndarray | None = None) -> Chunk:
+        """Prepare a chunk of `count` positions; see `KVCache.begin`."""
+        ...
+
+    def extend(self, layer: int, keys_values: Sequence[mx.array], chunk: Chunk) -> tuple[Stored, Stored]:
+        """Store the chunk of one layer. Returns the keys and values to attend to; see `KVCache.extend`."""
+        ...
+
+    def end(self, chunk: Chunk) -> None:
+        """Count the positions of the chunk as past, once all layers have stored it."""
+        ...
 
 
 class Transformer(nn.Module):
@@ -35,42 +44,42 @@ class Transformer(nn.Module):
         super().__init__()
         self._config = config
         self.layers = [TransformerLayer(config) for _ in range(config.num_layers)]
-        self._stretches = self._make_stretches()
-        self._fused = [compiled(stretch) for stretch in self._stretches]
+        self._segments = self._make_segments()
+        self._fused = [compiled(segment) for segment in self._segments]
 
     def new_state(
         self, batch: int = 1, step: int = 1, dtype: mx.Dtype = mx.float32, kv_bits: int | None = None
     ) -> KVCache:
-        """A fresh stream for `batch` rows.
+        """Return the state of a fresh stream of `batch` rows.
 
-        step: the most positions usually pushed at once; pushing more is right as well, only slower.
-        dtype: of the activations, so also of the stored keys and values, unless kv_bits (8) says int8.
+        step: the most positions of the usual chunk; longer chunks give the same, only slower.
+        dtype: of the activations and of the stored keys and values, which kv_bits = 8 keeps in int8 instead.
         """
         return KVCache(self._config, batch, step, dtype, kv_bits)
 
     def __call__(self, x: mx.array, state: Window, rows: np.ndarray | None = None) -> mx.array:
-        """Push T positions, continuing the stream held in `state`.
+        """Process T positions, continuing the stream held in `state`.
 
         x: (B, T, dim). rows: (B,) bool, the rows that run; positions of the others are forgotten.
         Returns (B, T, dim).
         """
-        push = state.begin(x.shape[1], rows)
-        # Pushes of the usual size are fused; others, such as a prompt's, would be traced for every size.
-        stretches = self._fused if push.count <= state.step else self._stretches
-        position = _rope_positions(push, x.shape[0], self._config)
-        x, queries, *keys_values = stretches[0](x, position)
-        for index, stretch in enumerate(stretches[1:]):
-            keys, values = state.extend(index, keys_values, push)
-            attended = attend(queries, keys, values, push.mask)
-            x, queries, *keys_values = stretch(x, attended, position)
-        state.end(push)
+        chunk = state.begin(x.shape[1], rows)
+        # Chunks of the usual size are fused; others, such as a prompt's, would be traced for every size.
+        segments = self._fused if chunk.count <= state.step else self._segments
+        position = _rope_positions(chunk, x.shape[0], self._config)
+        x, queries, *keys_values = segments[0](x, position)
+        for index, segment in enumerate(segments[1:]):
+            keys, values = state.extend(index, keys_values, chunk)
+            attended = attend(queries, keys, values, chunk.mask)
+            x, queries, *keys_values = segment(x, attended, position)
+        state.end(chunk)
         return x
 
-    def _make_stretches(self) -> list[Callable[..., tuple[mx.array, ...]]]:
-        """What lies before, between and after the attentions: everything but the window, whose length changes.
+    def _make_segments(self) -> list[Callable[..., tuple[mx.array, ...]]]:
+        """Return what lies before, between and after the attentions: all but the window, whose length changes.
 
-        Each gives x, and for the attention that follows the queries, and keys and values. Between them a single
-        position has no axis: MLX would flatten and unflatten it around every matmul.
+        Each segment returns x, then queries, keys and values for the attention that follows. Between segments a
+        single position has no axis: MLX would flatten and unflatten it around every matmul.
         """
         layers = self.layers
 
@@ -90,10 +99,10 @@ class Transformer(nn.Module):
         return [first, *(partial(between, index) for index in range(len(layers) - 1)), last]
 
 
-def _rope_positions(push: Push, batch: int, config: TransformerConfig) -> mx.array:
-    """Where queries, keys and values of all rows stand: (3 B,) int32, or their `angles` where a table pays."""
-    positions = [push.position] * (2 * batch) + [0] * batch
-    if push.count == 1 and config.rope != "none" and config.kv_repeat == 1 and rope.table_pays():
+def _rope_positions(chunk: Chunk, batch: int, config: TransformerConfig) -> mx.array:
+    """Return the positions of queries, keys and values of all rows: (3 B,) int32, or a table of `angles`."""
+    positions = [chunk.position] * (2 * batch) + [0] * batch
+    if chunk.count == 1 and config.rope != "none" and config.kv_repeat == 1 and rope.use_table():
         return rope.angles(config, positions)
     return mx.array(positions, mx.int32)
 
@@ -118,11 +127,11 @@ class TransformerLayer(nn.Module):
         self._scaled = config.layer_scale
 
     def before_attention(self, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
-        """(B, T, dim), or (B, dim) for one position -> as `Attention.project`."""
+        """x: (B, T, dim), or (B, dim) for one position. Returns as `Attention.project`."""
         return self.self_attn.project(self.norm1(x), position)
 
     def after_attention(self, x: mx.array, attended: mx.array) -> mx.array:
-        """x: (B, T, dim) or (B, dim), the layer's input. attended: (B, H, T, head dim). Returns x's shape."""
+        """x: (B, T, dim) or (B, dim), the layer's input. attended: (B, H, T, head dim). Returns like x."""
         update = self.self_attn.merge(attended)
         x = x + (self.layer_scale_1(update) if self._scaled else update)
         update = self._feed_forward(self.norm2(x))
@@ -135,7 +144,7 @@ class TransformerLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """The projections around causal self-attention: fused, with shared key/value heads and rotary positions."""
+    """The projections around causal self-attention, with shared key and value heads and rotary positions."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -158,13 +167,13 @@ class Attention(nn.Module):
             mx.fast.rope, dims=D, traditional=config.rope == "rope", base=config.max_period, scale=1.0
         )
         if T == 1 and config.kv_repeat == 1:
-            # Queries, keys and values as entries of a batch: values are turned by position 0, not at all, so
-            # that keys and values stay one array and one write stores both.
+            # Queries, keys and values as entries of a batch: values are rotated by position 0, that is not at all,
+            # so that keys and values stay one array and one write stores both.
             if B > 1:
                 qkv = qkv.reshape(B, 3, -1).swapaxes(0, 1)
             qkv = qkv.reshape(3 * B, H, 1, D)
             if config.rope != "none":
-                qkv = rope.turn(qkv, position, config) if position.ndim > 1 else kernel(qkv, offset=position)
+                qkv = rope.rotate(qkv, position, config) if position.ndim > 1 else kernel(qkv, offset=position)
             return tuple(mx.split(qkv, [B]))
         qkv = qkv.reshape(B, T, H + 2 * Hkv, D).transpose(0, 2, 1, 3)
         qk, values = qkv[:, : H + Hkv], qkv[:, H + Hkv :]

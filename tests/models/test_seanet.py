@@ -17,7 +17,7 @@ def random(*shape: int) -> mx.array:
     return mx.array(np.random.RandomState(sum(shape)).standard_normal(shape).astype(np.float32))
 
 
-def push(layer, x: mx.array, chunks: list[int]) -> mx.array:
+def run(layer, x: mx.array, chunks: list[int]) -> mx.array:
     state = layer.new_state(x.shape[0])
     edges = np.cumsum([0, *chunks])
     return mx.concatenate([layer(x[:, a:b], state) for a, b in pairwise(edges)], axis=1)
@@ -36,7 +36,7 @@ def test_convolution_continues_a_stream(kernel: int, stride: int, dilation: int,
     layer.conv.conv.weight, layer.conv.conv.bias = lay_out("conv.weight", weight), random(7)
     padded = mx.pad(x, [(0, 0), ((kernel - 1) * dilation + 1 - stride, 0), (0, 0)])
     expected = mx.conv1d(padded, weight.transpose(0, 2, 1), stride, dilation=dilation) + random(7)
-    assert_close(push(layer, x, chunks), expected)
+    assert_close(run(layer, x, chunks), expected)
 
 
 @pytest.mark.parametrize("chunks", [*CHUNKS, [1] * 48])
@@ -45,7 +45,7 @@ def test_transposed_convolution_continues_a_stream(stride: int, chunks: list[int
     layer, weight, x = StreamingConvTranspose1d(6, 4, stride), random(6, 4, 2 * stride), random(2, LENGTH, 6)
     layer.convtr.convtr.weight, layer.convtr.convtr.bias = lay_out("convtr.weight", weight), random(4)
     expected = mx.conv_transpose1d(x, weight.transpose(1, 2, 0), stride)[:, : LENGTH * stride] + random(4)
-    assert_close(push(layer, x, chunks), expected)
+    assert_close(run(layer, x, chunks), expected)
 
 
 @pytest.mark.parametrize("chunks", CHUNKS)
@@ -53,7 +53,7 @@ def test_downsampling_begins_as_if_the_first_input_had_always_been_there(chunks:
     layer, weight, x = Downsample(6, 2), random(6, 6, 4), random(2, LENGTH, 6)
     layer.conv.conv.conv.weight = lay_out("conv.weight", weight)
     padded = mx.concatenate([x[:, :1], x[:, :1], x], axis=1)
-    assert_close(push(layer, x, chunks), mx.conv1d(padded, weight.transpose(0, 2, 1), 2))
+    assert_close(run(layer, x, chunks), mx.conv1d(padded, weight.transpose(0, 2, 1), 2))
 
 
 @pytest.mark.parametrize("chunks", [*CHUNKS, [1] * 48])
@@ -64,7 +64,7 @@ def test_upsampling_treats_each_channel_by_itself(chunks: list[int]) -> None:
         mx.conv_transpose1d(x[:, :, c : c + 1], weight[c : c + 1].transpose(1, 2, 0), 2)[:, : 2 * LENGTH]
         for c in range(6)
     ]
-    assert_close(push(layer, x, chunks), mx.concatenate(channels, axis=2))
+    assert_close(run(layer, x, chunks), mx.concatenate(channels, axis=2))
 
 
 def test_a_reset_row_is_fresh_and_its_neighbour_goes_on() -> None:

@@ -28,7 +28,7 @@ def x() -> mx.array:
     return mx.random.normal((2, LENGTH, CONFIG.dim))
 
 
-def push(transformer: Transformer, x: mx.array, chunks: list[int], step: int = 1) -> np.ndarray:
+def run(transformer: Transformer, x: mx.array, chunks: list[int], step: int = 1) -> np.ndarray:
     state = transformer.new_state(x.shape[0], step)
     pieces = mx.split(x, np.cumsum(chunks)[:-1].tolist(), axis=1)
     return np.array(mx.concatenate([transformer(piece, state) for piece in pieces], axis=1))
@@ -57,16 +57,16 @@ def heads(x: mx.array) -> mx.array:
 
 @pytest.fixture(params=[True, False], ids=["angles from a table", "angles from the kernel"])
 def rope_source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways to turn queries and keys, whatever this machine prefers."""
-    monkeypatch.setattr(rope_module, "table_pays", lambda: request.param)
+    """Both ways to rotate queries and keys, whatever this machine prefers."""
+    monkeypatch.setattr(rope_module, "use_table", lambda: request.param)
 
 
 @pytest.mark.usefixtures("rope_source")
 @pytest.mark.parametrize("rope", ["rope", "rope_concat"])
-def test_stepping_equals_one_long_push(x: mx.array, rope: str) -> None:
+def test_single_steps_equal_one_long_chunk(x: mx.array, rope: str) -> None:
     mx.random.seed(6)
     transformer = Transformer(replace(CONFIG, kv_repeat=1, rope=rope, max_period=50.0))
-    assert np.abs(push(transformer, x, [1] * LENGTH) - push(transformer, x, [LENGTH])).max() < 1e-5
+    assert np.abs(run(transformer, x, [1] * LENGTH) - run(transformer, x, [LENGTH])).max() < 1e-5
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
@@ -74,19 +74,19 @@ def test_stepping_equals_one_long_push(x: mx.array, rope: str) -> None:
 def test_any_chunking_equals_full_masked_attention(
     transformer: Transformer, x: mx.array, chunks: list[int], step: int
 ) -> None:
-    assert np.abs(push(transformer, x, chunks, step) - full_attention(transformer, x)).max() < 1e-5
+    assert np.abs(run(transformer, x, chunks, step) - full_attention(transformer, x)).max() < 1e-5
 
 
 WIDE = replace(CONFIG, dim=128, num_heads=4)  # int8 needs heads of 32 channels
 
 
-def int8_error(chunks: list[int], config: TransformerConfig = WIDE, turn_back_at: int | None = None) -> float:
+def int8_error(chunks: list[int], config: TransformerConfig = WIDE, rebase_at: int | None = None) -> float:
     """How far outputs with an int8 window are from those with a float32 one, of the largest."""
     mx.random.seed(4)
     transformer, x = Transformer(config), mx.random.normal((2, LENGTH, config.dim))
     states = [transformer.new_state(2, kv_bits=bits) for bits in (None, 8)]
-    if turn_back_at:
-        states[1].turn_back_at = turn_back_at
+    if rebase_at:
+        states[1].rebase_at = rebase_at
     pieces = mx.split(x, np.cumsum(chunks)[:-1].tolist(), axis=1)
     dense, int8 = (np.array(mx.concatenate([transformer(piece, s) for piece in pieces], axis=1)) for s in states)
     return float(np.abs(int8 - dense).max() / np.abs(dense).max())
@@ -100,8 +100,8 @@ def test_an_int8_window_is_within_one_percent(chunks: list[int], kv_repeat: int)
     assert error > 0 or chunks == [LENGTH], "nothing was quantized"
 
 
-def test_an_int8_window_survives_turning_back() -> None:
-    assert int8_error([1] * LENGTH, turn_back_at=2 * WIDE.context) < 0.01
+def test_an_int8_window_survives_rebasing() -> None:
+    assert int8_error([1] * LENGTH, rebase_at=2 * WIDE.context) < 0.01
 
 
 def test_an_int8_window_of_late_rows_hears_nothing_from_before() -> None:
@@ -125,7 +125,7 @@ def test_an_int8_window_has_at_most_54_percent_of_the_bytes() -> None:
 
 
 def test_an_int8_window_refuses_heads_it_cannot_group() -> None:
-    with pytest.raises(ConfigError, match="multiple of 32 channels, this model has 8"):
+    with pytest.raises(ConfigError, match="multiple of 32 channels; this model's heads have 8"):
         Transformer(CONFIG).new_state(1, kv_bits=8)
 
 
@@ -136,14 +136,14 @@ def test_a_long_stream_is_as_exact_as_a_short_one(x: mx.array, rope: str, step: 
     transformer = Transformer(replace(CONFIG, rope=rope))
     short, long = transformer.new_state(2, step), transformer.new_state(2, step)
     long.position = 1_000_003  # as after 22 hours
-    long.turn_back_at = 3 * long.slots  # and from then on again and again
+    long.rebase_at = 3 * long.slots  # and from then on again and again
     highest = 0
     for t in range(0, LENGTH, step):
         piece = x[:, t : t + step]
         assert np.abs(np.array(transformer(piece, short)) - np.array(transformer(piece, long))).max() < 2e-6
         highest = max(highest, long.position)
     assert highest < 4 * long.slots
-    assert long.position < LENGTH, "it should have turned back more than once"
+    assert long.position < LENGTH, "it should have been rebased more than once"
 
 
 def test_ring_has_exactly_context_slots(transformer: Transformer) -> None:
@@ -184,12 +184,12 @@ def test_a_row_that_joins_late_hears_nothing_from_before(transformer: Transforme
         transformer(x[:, t : t + 1], state)
     state.reset_row(1)
     late = [np.array(transformer(x[:, t : t + 1], state)[1]) for t in range(10, LENGTH)]
-    alone = push(transformer, x[1:, 10:], [1] * (LENGTH - 10))
+    alone = run(transformer, x[1:, 10:], [1] * (LENGTH - 10))
     assert np.abs(np.concatenate(late) - alone[0]).max() < 1e-5
 
 
 def test_a_row_that_stands_still_does_not_disturb_the_others(transformer: Transformer, x: mx.array) -> None:
-    alone = push(transformer, x[:1], [1] * LENGTH)
+    alone = run(transformer, x[:1], [1] * LENGTH)
     state = transformer.new_state(2)
     rows = np.array([True, False])
     together = [np.array(transformer(x[:, t : t + 1], state, rows)[0]) for t in range(LENGTH)]
@@ -201,7 +201,7 @@ def test_a_row_that_stood_still_does_not_attend_to_the_gap(transformer: Transfor
     for t in range(3):  # the second row has not begun
         transformer(x[:, t : t + 1], state, np.array([True, False]))
     out = np.array(transformer(x[:, 3:4], state)[1])
-    assert np.abs(out - push(transformer, x[1:, 3:4], [1])[0]).max() < 1e-5
+    assert np.abs(out - run(transformer, x[1:, 3:4], [1])[0]).max() < 1e-5
 
 
 def test_temporal_transformer_with_heliums_shape_equals_mlx_lm() -> None:
