@@ -21,10 +21,10 @@ from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.config_reader import ConfigReader, read_json
-from moshi_mlx.models.mimi_config import MIMI, MimiConfig
+from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.weights.progress import Progress
-from moshi_mlx.weights.safetensors import shard_names
+from moshi_mlx.weights.safetensors import read_header, shard_names
 from moshi_mlx.weights.scheme import Scheme, check_against_request
 
 if TYPE_CHECKING:
@@ -137,11 +137,13 @@ class Checkpoint:
 
         Now, not after minutes of loading weights, is the time to complain. Arguments and errors as in `resolve`.
         """
-        from moshi_mlx.codec.load import check_file
-
         check_against_request(self.scheme, quantization, self.name)
-        check_file(self.mimi_weights, self.mimi_config)
         mimi, lm = self.mimi_config, self.lm_config
+        header = read_header(self.mimi_weights)
+        try:
+            check_published(header, mimi)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.mimi_weights}: {error}") from error
         if mimi.bins != lm.card or mimi.n_q < lm.codebooks:
             raise ConfigError(
                 f"the codec {self.mimi_weights} has {mimi.n_q} codebooks of {mimi.bins} codes, "
@@ -186,7 +188,7 @@ class Checkpoint:
         return tokenizer
 
     def load_codec(self, kind: str = "auto") -> Codec:
-        """The audio codec: "rust", "mlx", or "auto" for the first of these that is installed."""
+        """Load the audio codec. kind: "rust", "mlx", or "auto", see `codec.load.auto_kind`. Raises CodecError."""
         from moshi_mlx.codec.load import load_codec
 
         return load_codec(self.mimi_weights, self.mimi_config, self.lm_config.codebooks, kind)

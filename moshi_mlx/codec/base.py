@@ -21,23 +21,19 @@ class Codec(Protocol):
     codebooks: int
 
     def stream(self) -> CodecStream:
-        """A fresh stream for one conversation."""
+        """Return a fresh stream for one conversation."""
         ...
 
 
 class CodecStream(Protocol):
-    """Both directions of one conversation."""
+    """Both directions of one conversation; what one forgets, the other keeps."""
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
-        """(1920,) float32 in [-1, 1] -> (K,) int32. Raises CodecError."""
+        """Turn one frame, (1920,) float32 in [-1, 1], into its codes, (K,) int32. Raises CodecError."""
         ...
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """(K,) ints -> (1920,) float32. Raises CodecError."""
-        ...
-
-    def reset(self) -> None:
-        """Forget both directions."""
+        """Turn the codes of one frame, (K,) ints, into audio, (1920,) float32. Raises CodecError."""
         ...
 
     def reset_encoder(self) -> None:
@@ -57,4 +53,4 @@ def check_codes(codes: np.ndarray, bins: int) -> None:
     """Raise CodecError for a code that no codebook has, such as the initial token."""
     wrong = np.flatnonzero((codes < 0) | (codes >= bins))
     if wrong.size:
-        raise CodecError(f"code {codes[wrong[0]]} of codebook {wrong[0]}: 0 to {bins - 1} expected")
+        raise CodecError(f"code {codes[wrong[0]]} of codebook {wrong[0]} is outside 0–{bins - 1}")

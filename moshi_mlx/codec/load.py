@@ -1,4 +1,4 @@
-"""Choosing and loading a codec: Mimi in Rust (rustymimi) or in MLX (our own)."""
+"""Choosing and loading a codec: Mimi in Rust (rustymimi) or in MLX (our own). Without MLX until one is loaded."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from moshi_mlx.codec.base import Codec
-from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
-from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
-from moshi_mlx.weights.safetensors import read_header
+from moshi_mlx.errors import CodecError, ConfigError
+from moshi_mlx.models.mimi_config import MIMI, MimiConfig
 
 KINDS = ("auto", "rust", "mlx")
 
@@ -17,37 +16,35 @@ KINDS = ("auto", "rust", "mlx")
 def load_codec(weights: Path, config: MimiConfig, codebooks: int, kind: str = "auto") -> Codec:
     """Load a published Mimi file.
 
-    codebooks: how many codes a frame has, the file may hold more.
-    kind: "rust", "mlx", or "auto": rust where it is installed and the config is the published one, else mlx.
-    Raises CodecError for a kind that cannot be had, CheckpointError for a file that does not fit its config.
+    codebooks: how many codes a frame has; the file may hold more.
+    kind: "rust", "mlx", or "auto", see `auto_kind`.
+    Raises CodecError for a kind that cannot be had, ConfigError for too few codebooks, CheckpointError for a file
+    that cannot be loaded.
     """
     if kind not in KINDS:
         raise CodecError(f"codec {kind!r}: one of {', '.join(KINDS)} expected")
     if not 1 <= codebooks <= config.n_q:
         raise ConfigError(f"the model needs {codebooks} codebooks, the codec {weights} has {config.n_q}")
-    check_file(weights, config)
-    obstacle = _obstacle_to_rust(config)
-    if kind == "rust" and obstacle:
-        raise CodecError(f"{obstacle}; use --codec mlx")
-    if kind == "mlx" or obstacle:
+    if kind == "auto":
+        kind = auto_kind(config)
+    if kind == "mlx":
         from moshi_mlx.codec.mlx import MlxCodec
 
         return MlxCodec(weights, config, codebooks)
+    if obstacle := _obstacle_to_rust(config):
+        raise CodecError(f"{obstacle}; use --codec mlx")
     from moshi_mlx.codec.rust import RustCodec
 
     return RustCodec(weights, codebooks)
 
 
-def check_file(weights: Path, config: MimiConfig) -> None:
-    """Raise CheckpointError unless a file holds what its config says; only its header is read."""
-    header = read_header(weights)
-    try:
-        check_published(header, config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{weights}: {error}") from error
+def auto_kind(config: MimiConfig = MIMI) -> str:
+    """Return the codec that "auto" means here: "rust" where it can be had, else "mlx"."""
+    return "mlx" if _obstacle_to_rust(config) else "rust"
 
 
 def _obstacle_to_rust(config: MimiConfig) -> str | None:
+    """Return why rustymimi cannot be used, None if it can."""
     if find_spec("rustymimi") is None:
         return "rustymimi is not installed here (pip install rustymimi; it has no wheel for Python 3.14)"
     if replace(config, n_q=MIMI.n_q) != MIMI:

@@ -27,10 +27,10 @@ class MlxCodec:
         self._mimi = Mimi(config, codebooks)
         try:
             published = mx.load(str(weights), format="safetensors")
-        except RuntimeError as error:
-            raise CheckpointError(f"cannot load {weights}: {_first_line(error)}") from error
-        assert isinstance(published, dict)
-        self._mimi.load_weights(list(Mimi.sanitize(published, config, codebooks).items()))
+            assert isinstance(published, dict)
+            self._mimi.load_weights(list(Mimi.sanitize(published, config, codebooks).items()))
+        except (RuntimeError, CheckpointError) as error:
+            raise CheckpointError(f"cannot load {weights}: {str(error).splitlines()[0]}") from error
         mx.eval(self._mimi.parameters())
         keep_transposes(self._mimi)
 
@@ -59,10 +59,6 @@ class MlxStream:
         mx.eval(pcm, self._state.decoder.arrays())
         return np.array(pcm)[0]
 
-    def reset(self) -> None:
-        self.reset_encoder()
-        self.reset_decoder()
-
     def reset_encoder(self) -> None:
         self._state.encoder = self._mimi.new_encoder_state()
         mx.eval(self._state.encoder.arrays())
@@ -73,7 +69,3 @@ class MlxStream:
 
     def close(self) -> None:
         pass
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]

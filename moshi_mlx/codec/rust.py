@@ -11,19 +11,27 @@ frames. The transformers see 125 frames back, so what was before the successor's
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
 import threading
+import weakref
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from moshi_mlx.codec.base import check_codes
-from moshi_mlx.codec.rust_process import Worker
-from moshi_mlx.codec.rust_worker import RESET, STEP, WARM_UP
-from moshi_mlx.errors import CodecError, MoshiError
+from moshi_mlx.codec.rust_worker import ANSWER, OK, RESET, STEP, WARM_UP
+from moshi_mlx.errors import CheckpointError, CodecError, MoshiError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.mimi_config import MIMI
+
+_starting = threading.Lock()  # two processes started at once could inherit each other's pipes
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class RustCodec:
     threaded = True
 
     def __init__(self, weights: Path, codebooks: int, handover: Handover | None = None) -> None:
-        """Raises CheckpointError if rustymimi cannot load the file."""
+        """Start a process for each direction. Raises CheckpointError if rustymimi cannot load the file."""
         self.codebooks = codebooks
         self.handover = handover or Handover()
         self._weights = weights
@@ -55,10 +63,11 @@ class RustCodec:
             self.give_back(worker)
 
     def stream(self) -> RustStream:
+        """Return a fresh stream for one conversation."""
         return RustStream(self)
 
     def take(self, direction: str) -> Worker:
-        """A process at the start of a stream, perhaps still loading."""
+        """Return a process at the start of a stream, perhaps still loading."""
         return self._idle.pop(direction, None) or self.worker(direction)
 
     def give_back(self, worker: Worker) -> None:
@@ -67,7 +76,7 @@ class RustCodec:
             worker.close()
 
     def worker(self, direction: str) -> Worker:
-        """Start a process."""
+        """Start a process for one direction."""
         return Worker(self._weights, direction, self.codebooks, self.handover.limit + self.handover.start)
 
 
@@ -85,10 +94,6 @@ class RustStream:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         check_codes(codes, MIMI.bins)
         return np.frombuffer(self.decoder.step(codes.astype(np.uint32).tobytes()), np.float32).copy()
-
-    def reset(self) -> None:
-        self.reset_encoder()
-        self.reset_decoder()
 
     def reset_encoder(self) -> None:
         self.encoder.reset()
@@ -118,24 +123,23 @@ class Direction:
         return self._worker.frames if self._worker else 0
 
     def step(self, request: bytes) -> bytes:
-        """One frame in, its answer out."""
+        """Send one frame, or the codes of one; return its codes or audio. Raises CodecError."""
         with self._lock:
-            if self._worker is None:
-                raise CodecError("the codec's stream is closed")
-            self._worker = self._hand_over(self._worker)
+            self._worker = self._hand_over(self._opened())
             answer = self._worker.call(STEP, request)
             if self._successor:
                 self._successor.follow(request)
             return answer
 
     def reset(self) -> None:
+        """Forget the stream, keep the process."""
         with self._lock:
-            if self._worker is None:
-                raise CodecError("the codec's stream is closed")
+            worker = self._opened()
             self._drop_successor()  # it has followed what is now forgotten
-            self._worker.call(RESET)
+            worker.call(RESET)
 
     def close(self) -> None:
+        """Give the process back to the codec; calling it twice is fine."""
         with self._lock:
             self._drop_successor()
             worker, self._worker = self._worker, None
@@ -148,14 +152,18 @@ class Direction:
             else:
                 self._codec.give_back(worker)
 
+    def _opened(self) -> Worker:
+        if self._worker is None:
+            raise CodecError("the codec's stream is closed")
+        return self._worker
+
     def _hand_over(self, worker: Worker) -> Worker:
         rules = self._codec.handover
         if worker.frames < rules.start:
             return worker
         if self._successor is None:
             self._successor = Successor(self._codec.worker(self._name))
-        wait = worker.frames >= rules.limit
-        if not self._successor.caught_up(rules.history, wait):
+        if not self._successor.caught_up(rules.history, wait=worker.frames >= rules.limit):
             return worker
         self.handovers += 1
         successor, self._successor = self._successor, None
@@ -174,13 +182,12 @@ class Successor:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._changed = threading.Condition()
-        self._waiting: deque[bytes] = deque()  # frames to follow; no more than from Handover.start to .limit
+        # Frames to follow, no more than from Handover.start to .limit; None: stop following.
+        self._waiting: deque[bytes | None] = deque()
         self._busy = True
-        self._retired = False
         self._error: MoshiError | None = None
-        self._thread = threading.Thread(
-            target=self._run, name=f"codec successor ({worker.direction})", daemon=True
-        )
+        name = f"codec successor ({worker.direction})"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def follow(self, request: bytes) -> None:
@@ -190,9 +197,9 @@ class Successor:
             self._changed.notify_all()
 
     def caught_up(self, history: int, wait: bool) -> bool:
-        """Whether it has followed enough frames, and all there were. wait: until it has followed all there were.
+        """Return whether it has followed `history` frames, and all there were; raise CodecError if it failed.
 
-        Raises CodecError if it failed.
+        wait: until it has followed all there were, however few.
         """
         with self._changed:
             if wait:
@@ -202,7 +209,7 @@ class Successor:
             return not (self._busy or self._waiting) and (wait or self._worker.frames >= history)
 
     def take_over(self) -> Worker:
-        """Stop following, once caught up; returns the process."""
+        """Stop following, once caught up; return the process."""
         self._retire()
         return self._worker
 
@@ -214,7 +221,7 @@ class Successor:
 
     def _retire(self) -> None:
         with self._changed:
-            self._retired = True
+            self._waiting = deque([None])
             self._changed.notify_all()
         self._thread.join()
 
@@ -232,8 +239,112 @@ class Successor:
         with self._changed:
             self._busy = False
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._waiting or self._retired)
-            if self._retired:
-                return None
+            self._changed.wait_for(lambda: self._waiting)
             self._busy = True
             return self._waiting.popleft()
+
+
+class Worker:
+    """A process of `rust_worker`, which ends with this object. One thread at a time may call it."""
+
+    def __init__(self, weights: Path, direction: str, codebooks: int, max_frames: int) -> None:
+        self.direction = direction
+        self.frames = 0  # seen since it started; a reset does not make room again
+        self._weights = weights
+        self._loaded = False
+        self._asking = False
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - what it prints when it dies
+        program = [sys.executable, "-m", "moshi_mlx.codec.rust_worker"]
+        places = os.pathsep.join(place or os.getcwd() for place in sys.path)
+        try:
+            with _starting:
+                # close_fds=False lets macOS start it without copying our memory map.
+                self._process = subprocess.Popen(
+                    [*program, str(weights), direction, str(codebooks), str(max_frames)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._complaints,
+                    env={**os.environ, "PYTHONPATH": places, "PYTHONSAFEPATH": "1"},
+                    close_fds=False,
+                )
+        except OSError as error:
+            raise CodecError(f"cannot start a process for the codec: {error.strerror or error}") from error
+        self._end = weakref.finalize(self, _end_process, self._process, self._complaints)
+
+    def wait_until_loaded(self) -> None:
+        """Wait for the weights; raise CheckpointError if rustymimi cannot use them, CodecError if it died."""
+        if self._loaded:
+            return
+        status, result = self._answer()
+        if status != OK:
+            raise CheckpointError(f"rustymimi cannot load {self._weights}: {result.decode(errors='replace')}")
+        self._loaded = True
+
+    def call(self, kind: bytes, request: bytes = b"") -> bytes:
+        """Send one request and wait for its answer. Raises CodecError."""
+        self.wait_until_loaded()
+        if self._asking and self._process.poll() is None:
+            # Ctrl-C came while it answered: that answer would be taken for this one's.
+            raise CodecError(f"the codec was interrupted while it should {self.direction} a frame; start again")
+        self._asking = True
+        self.frames += 1  # after a reset a frame takes the room of two
+        try:
+            assert self._process.stdin
+            self._process.stdin.write(kind + request)
+            self._process.stdin.flush()
+        except (OSError, ValueError) as error:  # ValueError: we closed it
+            raise CodecError(self._how_it_ended()) from error
+        status, result = self._answer()
+        self._asking = False
+        if status != OK:
+            raise CodecError(f"rustymimi failed to {self.direction} a frame: {result.decode(errors='replace')}")
+        return result
+
+    def close(self) -> None:
+        """End the process; calling it twice is fine."""
+        self._end()
+
+    def kill(self) -> None:
+        """End the process at once; a thread that waits for its answer gets an error."""
+        self._process.kill()
+
+    def _answer(self) -> tuple[bytes, bytes]:
+        assert self._process.stdout
+        with contextlib.suppress(OSError, ValueError):  # ValueError: we closed it
+            head = self._process.stdout.read(ANSWER.size)
+            if len(head) == ANSWER.size:
+                status, size = ANSWER.unpack(head)
+                result = self._process.stdout.read(size)
+                if len(result) == size:
+                    return status, result
+        raise CodecError(self._how_it_ended())
+
+    def _how_it_ended(self) -> str:
+        if not self._end.alive:
+            return f"the codec's process that should {self.direction} was closed"
+        _wait(self._process)
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").split("\n")
+        reason = next((f": {line.strip()}" for line in reversed(lines) if line.strip()), "")
+        status = self._process.returncode
+        return f"the codec's process that should {self.direction} died (exit status {status}){reason}; start again"
+
+
+def _end_process(process: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
+    """Close its stdin, which ends the process after the frame at hand."""
+    assert process.stdin
+    assert process.stdout
+    with contextlib.suppress(OSError):  # it died with a request unread
+        process.stdin.close()
+    _wait(process)
+    process.stdout.close()  # only now: a thread that still waits for an answer would not let go of it
+    complaints.close()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a process, a second at most: then kill it."""
+    try:
+        process.wait(timeout=1.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -63,6 +63,7 @@ class Decoder:
 
 
 def main(path: str, direction: str, codebooks: int, max_frames: int) -> None:
+    """Load the weights at `path`, say so, and answer requests until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; when to end is our parent's decision
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

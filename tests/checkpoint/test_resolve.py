@@ -236,7 +236,8 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.places import ALIASES
 
 found = Checkpoint.find("nano", offline=True)
-print(len(ALIASES), found.lm_config.dep_q, found.mimi_config.n_q, found.load_tokenizer().size, found.lm_weights.name)
+print(len(ALIASES), found.lm_config.dep_q, found.mimi_config.n_q, found.load_tokenizer().size)
+print(found.lm_weights.name)
 """
 
 
