@@ -26,7 +26,9 @@ from moshi_mlx.sampling_config import SamplingConfig
 
 PATIENCE = 0.5 * FRAME_SECONDS  # seconds that a tick waits for those whose frame is not there yet
 EARNED_AFTER = 25  # ticks in a row at which a slot's frame was there, before ticks wait for it
-STALLED_AFTER = 0.4  # seconds without a frame from anybody, before those who talk are given silence
+STALLED_AFTER = (
+    2.0  # seconds without a frame from anybody, before those who talk are given silence: the longest chunk
+)
 
 
 class QueuedSlot(Slot):
