@@ -117,7 +117,7 @@ class PacedGovernor(LagGovernor):
     """For frames that are answered at the pace of the audio, however fast the model is: no queue empties itself.
 
     Clients deliver audio in chunks, of 20 ms or of two seconds. The chunk length is measured: the second largest
-    of the latest eight (the largest while there are fewer than three), so that a single stall is not taken for one.
+    of the latest eight (the largest while there are fewer than three), so that a single stall is none.
     What a client delivers may wait as long as its chunks are, and `limit` besides. Where chunks are longer than a
     frame and the client has run dry, its next frame is held back for one frame, so that the last frame of a chunk
     is never awaited. Delay that a stall leaves goes when there is silence: silent frames are dropped
