@@ -150,7 +150,9 @@ def train_tokenizer(size: int) -> bytes:
 
 def lm_tensors(config: LmConfig, layout: str, scheme: Scheme | None, dtype: str) -> dict[str, TensorInfo]:
     """What the header of a model file lists. dtype: "F32" or "BF16", of what is not quantized."""
-    shapes = _parameter_shapes(config)
+    from moshi_mlx.weights.lm_weights import parameter_shapes
+
+    shapes = parameter_shapes(config)
     if layout == "torch":
         return {key: TensorInfo(dtype, shape) for key, shape in torch_shapes(shapes, config).items()}
     tensors = {}
@@ -166,7 +168,9 @@ def lm_tensors(config: LmConfig, layout: str, scheme: Scheme | None, dtype: str)
 
 
 def _write_lm(path: Path, config: LmConfig, seed: int, layout: str, scheme: Scheme | None, dtype: str) -> None:
-    shapes = _parameter_shapes(config)
+    from moshi_mlx.weights.lm_weights import parameter_shapes
+
+    shapes = parameter_shapes(config)
     sources = {name: torch_source(name, config) for name in shapes}
     tensors = lm_tensors(config, layout, scheme, dtype)
 
@@ -182,13 +186,6 @@ def _write_lm(path: Path, config: LmConfig, seed: int, layout: str, scheme: Sche
                 yield _cast(_dense(seed, sources[name], shape), dtype)
 
     write(path, tensors, arrays())
-
-
-def _parameter_shapes(config: LmConfig) -> dict[str, tuple[int, ...]]:
-    from moshi_mlx.models.lm import Lm
-    from moshi_mlx.weights.lm_weights import parameters
-
-    return {name: array.shape for name, array in parameters(Lm(config)).items()}  # lazy: never evaluated
 
 
 def _quantizable(name: str, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme) -> bool:

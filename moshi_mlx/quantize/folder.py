@@ -20,10 +20,10 @@ import numpy as np
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, QuantizationError
 from moshi_mlx.quantize import card
-from moshi_mlx.quantize.lora import Lora
 from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.quantize.source import DenseSource
 from moshi_mlx.quantize.stream import Plan, arrays, plan
+from moshi_mlx.weights.adapter import Adapter
 from moshi_mlx.weights.atomic import AtomicPath, remove_abandoned
 from moshi_mlx.weights.progress import Progress, byte_bar
 from moshi_mlx.weights.safetensors import write_tensors
@@ -69,7 +69,7 @@ def make_checkpoint(
     folder: Path,
     recipe: Recipe,
     *,
-    lora: Lora | None = None,
+    lora: Adapter | None = None,
     requantize: bool = False,
     force: bool = False,
     shard_bytes: int | None = None,
@@ -162,7 +162,7 @@ def _described(planned: Plan, source: DenseSource, recipe: Recipe, part: Path, f
 
 
 def _card(
-    made: Made, title: str, checkpoint: Checkpoint, lora: Lora | None, quality: Mapping[str, Any] | None
+    made: Made, title: str, checkpoint: Checkpoint, lora: Adapter | None, quality: Mapping[str, Any] | None
 ) -> str:
     facts = card.Facts(
         base=checkpoint.name,

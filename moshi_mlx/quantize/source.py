@@ -1,25 +1,21 @@
 """Weights as bfloat16, whatever they are stored as, read by rows."""
 
-from collections.abc import Mapping
-
 import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.errors import CheckpointError
-from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.lora import Lora
+from moshi_mlx.weights.adapter import Adapter
 from moshi_mlx.weights.key_map import Source
-from moshi_mlx.weights.lm_weights import LmWeights, parameters
+from moshi_mlx.weights.lm_weights import LmWeights, parameter_shapes
 from moshi_mlx.weights.safetensors import TensorInfo, all_finite, from_bits, read_rows, to_bits
 
 
 class DenseSource:
     """The parameters of a checkpoint under their MLX names: dense, and with an adapter merged."""
 
-    def __init__(self, weights: LmWeights, lora: Lora | None = None) -> None:
+    def __init__(self, weights: LmWeights, lora: Adapter | None = None) -> None:
         self.weights, self.lora = weights, lora
-        self.shapes = dense_shapes(weights.config)
+        self.shapes = parameter_shapes(weights.config)
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows [start, stop) of a parameter, the bits (uint16) of bfloat16.
@@ -62,11 +58,6 @@ class DenseSource:
             parts[1:] = [part.astype(mx.float32) for part in parts[1:]]
         dense = mx.dequantize(*parts, group_size=scheme.group_size, bits=scheme.bits, mode=scheme.mode)
         return np.array(dense.astype(mx.float32))
-
-
-def dense_shapes(config: LmConfig) -> Mapping[str, tuple[int, ...]]:
-    """The shapes of all parameters that are not quantized, by their MLX names."""
-    return {name: array.shape for name, array in parameters(Lm(config)).items()}  # lazy: never evaluated
 
 
 def _stored_rows(tensor: TensorInfo, source: Source, shape: tuple[int, ...], start: int, stop: int) -> np.ndarray:
