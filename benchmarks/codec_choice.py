@@ -4,7 +4,7 @@
 
 The published shape of Mimi with random weights, beside a language model of Nano's shape; for comparison, Nano with
 its own codec, and rustymimi in the minute in which one process hands over to the next. In every round each
-contestant runs some frames, and they take turns at being the first. Three figures, in ms a frame: encode and decode
+contestant runs some frames, and they take turns at being the first. Three figures, ms a frame: encode and decode
 with nothing beside them; a frame through all three stages, one after the other, which is what an answer waits for;
 and a frame of a conversation that runs as fast as it can, which must stay below 80. What was measured while other
 programs took more than a twentieth of the machine is measured again. `taskset -c 0` in front shows one core.
