@@ -247,7 +247,9 @@ def assert_shape(value: Any, shape: Any, where: str = "") -> None:
         assert any(value is None if kind is None else type(value) is kind for kind in kinds), (where, value)
 
 
-@pytest.mark.parametrize("checkup", [GOOD, CPU, replace(GOOD, mlx=Probe(problem="broken"), packages=without("mlx"))])
+@pytest.mark.parametrize(
+    "checkup", [GOOD, CPU, replace(GOOD, mlx=Probe(problem="broken"), packages=without("mlx"))]
+)
 def test_json_is_one_object_of_a_known_shape(doctor: Doctor, checkup: Checkup) -> None:
     done = doctor(checkup, "--json")
     found = json.loads(done.out)
