@@ -13,7 +13,7 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import ConfigError, QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.weights.key_map import mlx_source
 from moshi_mlx.weights.lm_weights import parameters
 from moshi_mlx.weights.scheme import SCHEMES, Scheme

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
-    from moshi_mlx.quantize.folder import Made
+    from moshi_mlx.quantize.card import Made
     from moshi_mlx.quantize.recipes import Recipe
 
 DEFAULT_RECIPE = "q4"
@@ -110,7 +110,7 @@ def quantize(
     from moshi_mlx.checkpoint.hub import parse_repo
     from moshi_mlx.checkpoint.hub import upload as put
     from moshi_mlx.quality.budget import parse_bytes
-    from moshi_mlx.quantize.folder import check_free, make_checkpoint
+    from moshi_mlx.quantize.writer import check_free, make_checkpoint
 
     if budget and (recipe or bits or group_size or mode):
         raise QuantizationError(f"--budget {budget} finds a recipe: leave --recipe and its numbers out")

@@ -12,7 +12,7 @@ from moshi_mlx.checkpoint.adapter import find_adapter
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError
-from moshi_mlx.quantize.folder import Made
+from moshi_mlx.quantize.card import Made
 from moshi_mlx.weights.adapter import Adapter
 from moshi_mlx.weights.lm_weights import parameter_shapes
 from moshi_mlx.weights.safetensors import from_bits, read_header, read_rows
