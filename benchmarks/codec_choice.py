@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quiet import Others
+from quiet import Others, wait_until_quiet
 
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import random_lm
@@ -39,7 +39,7 @@ from moshi_mlx.runtime.wordless import wordless
 FIGURES = ("encode", "decode", "encode + decode", "one frame, stages in turn", "a frame of a conversation")
 HANDOVER = "rust, handing over"
 WARM_UP = 12  # frames
-QUIET, ATTEMPTS = 0.05, 1000  # the share of the machine that others may take, and how often it may be too much
+QUIET = 0.05  # the share of the machine that others may take
 
 
 class Noise:
@@ -115,14 +115,14 @@ MEASUREMENTS = {
 
 
 def undisturbed(measure: Callable[[Session, Noise], dict[str, float]], session: Session, noise: Noise) -> Any:
-    """What is measured while the machine does little else, at the latest after many attempts."""
-    for _ in range(ATTEMPTS):
+    """What is measured while the machine does little else; waits for that, and measures again where it was not so."""
+    while True:
+        wait_until_quiet(QUIET)
         others = Others()
         found = measure(session, noise)
         if (share := others.share()) <= QUIET:
             return found
         print(f"{measure.__name__} again: others took {share:.0%} of the machine", file=sys.stderr)
-    sys.exit("error: the machine is too busy to measure anything")
 
 
 def compare(rounds: int, frames: int) -> dict[str, Any]:
