@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from moshi_mlx.errors import CheckpointError, ConfigError, some
@@ -61,11 +61,6 @@ class MimiConfig:
     def positions_per_frame(self) -> int:
         """Transformer positions per frame, also the stride of the last downsampling."""
         return FRAME_SAMPLES // self.seanet.hop
-
-    @property
-    def published(self) -> bool:
-        """Whether this is the shape of Kyutai's published Mimi, however many codebooks a file holds."""
-        return replace(self, n_q=MIMI.n_q) == MIMI
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> MimiConfig:

@@ -106,7 +106,7 @@ def test_a_microphone_that_somebody_mutes_is_opened_anew_once(
         monkeypatch.setattr(mic, "open", lambda ended, opens=mic.open: (opened.append(True), opens(ended))[1])
         for times in (1, 2):
             sound_card.speak(voice(0.5)).wait()
-            talking.wait(20)
+            talking.wait(10)  # 0.8 s
             assert len(opened) == times
         assert talking.events.empty()
 

@@ -19,18 +19,18 @@ __all__ = ["quick"]
 
 
 def test_what_is_said_is_heard_again_soon(sound_card: SoundCard) -> None:
-    said = voice(2.0)
+    said = voice(1.2)
     with talk() as talking:
         with sound_card.listen() as heard, sound_card.listen("micfeed") as fed:
             talking.wait(3)
             sound_card.speak(said).wait()
-            talking.wait(10)
+            talking.wait(8)
         status = talking.duplex.status()
     assert clear_share(said, np.concatenate(talking.echo.near)) > SOME
     assert clear_share(said, heard[0]) > SOME
     delays = [
         found(piece, heard[0])[1] - found(piece, fed[0])[1]
-        for piece in np.split(said, 20)
+        for piece in np.split(said, 12)
         if found(piece, heard[0])[0] > 0.95 < found(piece, fed[0])[0]
     ]
     assert 0 < np.median(delays) < 1.0 * SAMPLE_RATE
@@ -101,9 +101,9 @@ def test_a_device_that_opens_only_at_its_own_rate_is_resampled(
     with talk() as talking:
         assert all(f"{sound_card.rate} Hz" in line for line in talking.duplex.describe())
         with sound_card.listen() as heard:
-            sound_card.speak(voice(1.5)).wait()
-            talking.wait(10)
-    said = voice(1.5)
+            sound_card.speak(voice(1.0)).wait()
+            talking.wait(8)
+    said = voice(1.0)
     assert clear_share(said, np.concatenate(talking.echo.near)) > SOME
     assert clear_share(said, np.concatenate(talking.echo.far)) > SOME
     assert clear_share(said, heard[0]) > SOME

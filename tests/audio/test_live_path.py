@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from moshi_mlx.runtime.session import Reply
 from tests.repeating import Repeating
 from tests.sound_card import SoundCard
 
-FRAMES = 75  # six seconds
+FRAMES = 40  # three seconds
 BUSY = 0.05  # seconds of the 0.08 of a frame
 
 
@@ -57,13 +58,13 @@ def in_numpy() -> None:
 @pytest.mark.parametrize("work", [in_python, in_numpy])
 def test_a_busy_model_makes_no_gaps_but_by_being_late(sound_card: SoundCard, work: Callable[[], None]) -> None:
     """Where nothing else runs, nothing is late, and there must be no gap at all."""
-    duplex = Duplex("virtmic", "virtspk", EchoControl("linear"))
     asked: list[float] = []  # when the speaker wanted a block
-    fill = duplex._speaker.fill
-    duplex._ports[1].stream._process = lambda block: (asked.append(time.perf_counter()), fill(block))[1]  # pyright: ignore
-    timed = Timed(duplex)
-    converse(Repeating(work), timed, timed)  # pyright: ignore[reportArgumentType]
-    status = duplex.status()
+    with closing(Duplex("virtmic", "virtspk", EchoControl("linear"))) as duplex:
+        fill = duplex._speaker.fill
+        duplex._ports[1].stream._process = lambda block: (asked.append(time.perf_counter()), fill(block))[1]  # pyright: ignore
+        timed = Timed(duplex)
+        converse(Repeating(work), timed, timed)  # pyright: ignore[reportArgumentType]
+        status = duplex.status()
     assert len(timed.writes) == timed.taken == FRAMES, "every frame has its reply"
     assert len(asked) > 100
     late = sum(np.diff(timed.writes) > 0.1) + sum(np.diff(asked) > 0.04)  # by 20 ms; 40 are in reserve

@@ -1,4 +1,4 @@
-"""LoRA adapters: checked against a model, and merged into its weights in float32.
+"""LoRA adapters: found, checked against a model, and merged into its weights in float32.
 
 An adapter holds `<module>.lora_A.weight` (rank, in) and `<module>.lora_B.weight` (out, rank) under PyTorch's
 names; what it stands for is W + scaling * B A. Whatever else it holds takes the place of the model's own
@@ -8,16 +8,20 @@ names; what it stands for is W + scaling * B A. Whatever else it holds takes the
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from moshi_mlx.errors import CheckpointError, some
+from moshi_mlx.checkpoint.places import find_place, locate
+from moshi_mlx.errors import CheckpointError, ConfigError, some
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.weights.key_map import Source, torch_source
-from moshi_mlx.weights.lm_weights import parameter_shapes
 from moshi_mlx.weights.safetensors import TensorInfo, from_bits, read_header, read_rows
 
+LORA_NAME = "lora.safetensors"
 _DTYPES = ("F32", "F16", "BF16")
+_KEYS = ("lora", "lora_rank", "lora_scaling", "lora_name")
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,17 @@ class _Pair:
     parts: int
 
 
-class Adapter:
-    """A LoRA adapter that fits a model; nothing but its header has been read yet.
+class Lora:
+    """An adapter that fits a model.
 
-    config: of the model. pairs, replaced: MLX name of a parameter -> what the adapter has for it.
+    pairs, replaced: MLX name of a parameter -> what the adapter has for it.
     Raises CheckpointError, with the tensor, if the adapter was made for another model.
     """
 
-    def __init__(self, path: Path, scaling: float, config: LmConfig) -> None:
+    def __init__(
+        self, path: Path, scaling: float, shapes: Mapping[str, tuple[int, ...]], config: LmConfig
+    ) -> None:
+        """shapes: of all parameters of the model, by their MLX names."""
         self.path, self.scaling = path, scaling
         tensors = read_header(path)
         modules = {key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")}
@@ -47,7 +54,7 @@ class Adapter:
         self.pairs: dict[str, _Pair] = {}
         self.replaced: dict[str, tuple[TensorInfo, Source]] = {}
         used: set[str] = set()
-        for name, shape in parameter_shapes(config).items():
+        for name, shape in shapes.items():
             source = torch_source(name, config, present)
             module = source.key.removesuffix("_weight").removesuffix(".weight")
             if module in modules:
@@ -66,11 +73,11 @@ class Adapter:
             )
 
     def touches(self, name: str) -> bool:
-        """Return whether the adapter changes a parameter."""
+        """Whether a parameter is another one with the adapter."""
         return name in self.pairs or name in self.replaced
 
     def merge(self, name: str, rows: np.ndarray, start: int = 0) -> np.ndarray:
-        """Return W + scaling * B A, in float32, for a parameter's rows from `start` on. rows: float32."""
+        """W + scaling * B A of a parameter's rows from `start` on. rows: float32."""
         if name in self.replaced:
             tensor, source = self.replaced[name]
             if source.flat or rows.ndim != 2:
@@ -108,6 +115,50 @@ class Adapter:
             raise CheckpointError(
                 f"{self.path}: {key} is of type {tensor.dtype}, one of {', '.join(_DTYPES)} expected"
             )
+
+
+def find_lora(
+    name: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    config: LmConfig,
+    settings: Mapping[str, Any],
+    *,
+    scaling: float | None = None,
+    offline: bool = False,
+) -> Lora:
+    """Find an adapter and the config beside it, and check both against the model.
+
+    name: folder, file or hub repository. settings: the model's config.json.
+    scaling: unless given, what the adapter's config says.
+    Raises CheckpointError or ConfigError.
+    """
+    place, own_file = find_place(name, offline)
+    file = place.find("config.json")
+    own = read_json(file) if file else {}
+    if not isinstance(own.get("lora_name"), str | None):
+        raise ConfigError(f"config field 'lora_name' is {own['lora_name']!r}: a file name expected")
+    path = locate(place, own_file or own.get("lora_name") or LORA_NAME, offline)
+    if scaling is None:
+        scaling = own.get("lora_scaling")
+        if not isinstance(scaling, int | float) or isinstance(scaling, bool):
+            where = f"{file} says no lora_scaling" if file else f"there is no config.json beside {path}"
+            raise ConfigError(f"{where}; give --lora-scaling (moshi-finetune's default is 2)")
+    _check_same_base(own, settings, config, path)
+    return Lora(path, scaling, shapes, config)
+
+
+def _check_same_base(own: Mapping[str, Any], settings: Mapping[str, Any], config: LmConfig, path: Path) -> None:
+    """An adapter's config is its base's, with the adapter's keys added."""
+    if own.get("dim") is not None:
+        theirs = LmConfig.from_dict({key: value for key, value in own.items() if key not in _KEYS})
+        if theirs != config:
+            different = [key for key in vars(config) if getattr(theirs, key) != getattr(config, key)]
+            raise CheckpointError(
+                f"{path} was made for another base: its config differs from this model's in {some(different)}"
+            )
+    ids = own.get("model_id"), settings.get("model_id")
+    if all(ids) and ids[0] != ids[1]:
+        raise CheckpointError(f"{path} was made for another base: model_id {ids[0]}, but this model's is {ids[1]}")
 
 
 def _float32(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> np.ndarray:

@@ -14,10 +14,12 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize import quantizer
-from moshi_mlx.quantize.card import Made
-from moshi_mlx.quantize.quantizer import DenseReader, conversion, converted, quantize_lm
+from moshi_mlx.quantize import stream
+from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.folder import Made
 from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
+from moshi_mlx.quantize.source import DenseSource
+from moshi_mlx.quantize.stream import arrays, plan
 from moshi_mlx.weights.lm_weights import LmWeights, parameters
 from moshi_mlx.weights.safetensors import read_header, read_rows
 from moshi_mlx.weights.scheme import Scheme
@@ -93,11 +95,11 @@ def test_q4_and_q8_are_kyutais_files_bit_by_bit_and_answer_as_in_kyutais_program
     mx.save_safetensors(str(source / "model.safetensors"), bfloat16)
 
     weights = LmWeights(source / "model.safetensors", config)
-    wanted = conversion(config, parse_recipe(kind))
-    made = dict(zip(wanted.layout, converted(wanted, DenseReader(weights)), strict=True))
+    planned = plan(config, parse_recipe(kind))
+    made = dict(zip(planned.layout, arrays(planned, DenseSource(weights)), strict=True))
     types = {"U32": "mlx.core.uint32", "BF16": "mlx.core.bfloat16"}
     theirs = json.loads(str(golden["tensors"]))
-    assert {name: types[one.dtype] for name, one in wanted.layout.items()} == {
+    assert {name: types[one.dtype] for name, one in planned.layout.items()} == {
         name: dtype for name, (dtype, _, _) in theirs.items()
     }
     if mx.default_device() == mx.cpu:  # another device may round a scale differently
@@ -114,7 +116,7 @@ def test_q4_and_q8_are_kyutais_files_bit_by_bit_and_answer_as_in_kyutais_program
             for name, one in made.items()
         },
     )
-    lm = LmWeights(path, config, wanted.block).load(mx.float32, progress=False)
+    lm = LmWeights(path, config, planned.block).load(mx.float32, progress=False)
     tokens = mx.array(golden["tokens"])
     hidden = lm.temporal(tokens, lm.new_state())
     audio = lm.depformer.logits(hidden, tokens[:, : config.dep_q + 1])
@@ -147,29 +149,29 @@ def test_rows_are_made_by_themselves_however_many_at_once(
     make: Make, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = stored(make("mixed").folder)
-    monkeypatch.setattr(quantizer, "BLOCK", 7 * 128 + 1)
+    monkeypatch.setattr(stream, "BLOCK", 7 * 128 + 1)
     pieces = stored(make("mixed", name="pieces").folder)
     for name in whole:
         np.testing.assert_array_equal(whole[name], pieces[name], name)
 
 
 def test_no_more_than_a_layer_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantizer, "BLOCK", 1 << 12)
+    monkeypatch.setattr(stream, "BLOCK", 1 << 12)
     source = write_random_checkpoint(tmp_path / "deep", {**SMALL, "num_layers": 12}, dtype="bfloat16")
     weights = Checkpoint.resolve(source).weights
-    wanted = conversion(weights.config, parse_recipe("q8"))
-    largest = max(tensor.nbytes for tensor in wanted.layout.values())
-    dense = DenseReader(weights)
+    planned = plan(weights.config, parse_recipe("q8"))
+    largest = max(tensor.nbytes for tensor in planned.layout.values())
+    dense = DenseSource(weights)
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     tracemalloc.start()
     try:
-        for array in converted(wanted, dense):
+        for array in arrays(planned, dense):
             del array
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert largest < wanted.nbytes / 20, "else this test says nothing"
+    assert largest < planned.nbytes / 20, "else this test says nothing"
     assert peak < 2 * largest
     assert mx.get_peak_memory() - before < 2 * largest
 
@@ -254,7 +256,7 @@ def test_a_group_that_divides_nothing_is_refused() -> None:
     config = LmConfig.from_dict({**SMALL, "dim": 96, "depformer_dim": 96, "hidden_scale": 3.0, "num_heads": 4,
                                  "depformer_dim_feedforward": 288})  # fmt: skip
     with pytest.raises(QuantizationError, match=r"groups of 128 divide nothing .* layers are 96, 192 wide"):
-        conversion(config, Recipe("wide", Scheme(4, 128)))
+        plan(config, Recipe("wide", Scheme(4, 128)))
 
 
 def test_a_recipe_that_names_no_layer_of_the_model_is_refused() -> None:
@@ -263,12 +265,12 @@ def test_a_recipe_that_names_no_layer_of_the_model_is_refused() -> None:
     with pytest.raises(
         QuantizationError, match=r"recipe mine names transformer\.layers\.9\.gating\.linear_in, which"
     ):
-        conversion(config, recipe)
+        plan(config, recipe)
 
 
 def test_a_recipe_that_leaves_all_dense_makes_a_dense_model() -> None:
-    wanted = conversion(LmConfig.from_dict(SMALL), Recipe("none", Scheme(4, 32), {"*": False}))
-    assert (wanted.block, wanted.schemes, wanted.undivided) == (None, {}, ())
+    planned = plan(LmConfig.from_dict(SMALL), Recipe("none", Scheme(4, 32), {"*": False}))
+    assert (planned.block, planned.schemes, planned.undivided) == (None, {}, ())
 
 
 @pytest.mark.parametrize("bits", [0x7F80, 0xFF80, 0x7FC0])  # infinity, minus infinity, NaN

@@ -1,7 +1,7 @@
-"""Writing a model folder: the weights of a checkpoint by a recipe, and all that belongs to them.
+"""Making a model folder from a checkpoint: its weights by a recipe, and all that belongs to them.
 
 The folder is made under another name beside its place and renamed when it is whole and was found good; whatever
-ends the writing early leaves nothing under the name asked for.
+ends the making early leaves nothing under the name asked for.
 """
 
 import json
@@ -10,8 +10,8 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ import numpy as np
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, QuantizationError
 from moshi_mlx.quantize import card
-from moshi_mlx.quantize.card import Made
-from moshi_mlx.quantize.quantizer import Conversion, DenseReader, conversion, converted
+from moshi_mlx.quantize.lora import Lora
 from moshi_mlx.quantize.recipes import Recipe
-from moshi_mlx.weights.adapter import Adapter
+from moshi_mlx.quantize.source import DenseSource
+from moshi_mlx.quantize.stream import Plan, arrays, plan
 from moshi_mlx.weights.atomic import AtomicPath, remove_abandoned
 from moshi_mlx.weights.progress import Progress, byte_bar
 from moshi_mlx.weights.safetensors import write_tensors
@@ -31,6 +31,25 @@ from moshi_mlx.weights.safetensors import write_tensors
 CONFIG = "config.json"
 _DROPPED = ("lora", "lora_rank", "lora_scaling", "lora_name", "quantization", "quantization_config")
 _MARGIN = 1 << 20  # bytes for config, card and headers
+
+
+@dataclass(frozen=True)
+class Made:
+    """A checkpoint that was made.
+
+    weights: bytes of the language model's tensors. dense: its parameters that are not quantized; undivided: those
+    of them that the recipe would quantize. files: name -> bytes.
+    """
+
+    folder: Path
+    recipe: str
+    schemes: Mapping[str, int]
+    weights: int
+    bits_per_weight: float
+    dense: tuple[str, ...]
+    undivided: tuple[str, ...]
+    files: Mapping[str, int]
+    seconds: float
 
 
 def check_free(folder: Path, force: bool = False) -> None:
@@ -50,7 +69,7 @@ def make_checkpoint(
     folder: Path,
     recipe: Recipe,
     *,
-    lora: Adapter | None = None,
+    lora: Lora | None = None,
     requantize: bool = False,
     force: bool = False,
     shard_bytes: int | None = None,
@@ -62,23 +81,24 @@ def make_checkpoint(
     """Write `checkpoint` in the precision of `recipe` as a model folder.
 
     lora: an adapter to merge first. requantize: quantize also what is quantized already. force: replace a model
-    folder. shard_bytes: the most one weights file may hold. importance: calibrates levels, see
-    `quantizer.converted`. quality: figures for the model card. title: what the card calls it; the folder's name
-    unless given. progress: see `progress.Progress`.
+    folder. shard_bytes: the most one weights file may hold. importance: calibrates levels, see `stream.arrays`.
+    quality: figures for the model card.
+    title: what the card calls it; the folder's name unless given.
+    progress: see `progress.Progress`.
     Raises CheckpointError or QuantizationError.
     """
     begin = time.monotonic()
     folder = Path(os.path.abspath(folder))
     check_free(folder, force)
     _check_apart(checkpoint, folder)
-    wanted = conversion(checkpoint.lm_config, recipe)
-    if checkpoint.scheme and wanted.schemes and not requantize:
+    planned = plan(checkpoint.lm_config, recipe)
+    if checkpoint.scheme and planned.schemes and not requantize:
         raise QuantizationError(
             f"{checkpoint.name} is already quantized, {checkpoint.scheme}: start from the bfloat16 model, "
             "or --requantize to lose precision twice"
         )
     others = _other_files(checkpoint)
-    total = wanted.nbytes + sum(path.stat().st_size for path in others.values())
+    total = planned.nbytes + sum(path.stat().st_size for path in others.values())
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(folder)
@@ -86,28 +106,19 @@ def make_checkpoint(
         with AtomicPath(folder) as part:
             part.mkdir()
             with byte_bar(f"making {folder.name}", total, progress) as advance:
-                source = DenseReader(checkpoint.weights, lora)
-                tensors = _counted(converted(wanted, source, importance), advance)
-                names = {"moshi_name": write_tensors(part, wanted.layout, tensors, shard_bytes)}
+                source = DenseSource(checkpoint.weights, lora)
+                made_of = arrays(planned, source, importance)
+                lm_name = write_tensors(part, planned.layout, _counted(made_of, advance), shard_bytes)
+                names: dict[str, str] = {}
                 for key, path in others.items():
-                    names[key] = _copy(path, part, key)
+                    names[key] = _free_name(key, path, os.listdir(part))
+                    shutil.copyfile(path, part / names[key])
                     advance(path.stat().st_size)
-            settings = _settings(checkpoint, wanted, names)
+            settings = _settings(checkpoint, planned, lm_name, names)
             (part / CONFIG).write_text(json.dumps(settings, indent=1), encoding="utf-8")
-            made = Made(
-                folder=folder,
-                base=checkpoint.name,
-                title=title or folder.name,
-                recipe=recipe.name,
-                schemes=dict(Counter(map(str, wanted.schemes.values())).most_common()),
-                weights=wanted.nbytes,
-                bits_per_weight=8 * wanted.nbytes / sum(map(math.prod, source.shapes.values())),
-                dense=wanted.dense,
-                undivided=wanted.undivided,
-                files={path.name: path.stat().st_size for path in sorted(part.iterdir())},
-                lora=lora.path.name if lora else "",
-            )
-            (part / card.NAME).write_text(card.card(made, quality), encoding="utf-8")
+            made = _described(planned, source, recipe, part, folder)
+            text = _card(made, title or folder.name, checkpoint, lora, quality)
+            (part / card.NAME).write_text(text, encoding="utf-8")
             Checkpoint.resolve(part, offline=True)  # what cannot be loaded is not handed over
     except OSError as error:
         raise CheckpointError(f"cannot write {folder}: {error.strerror or error}") from error
@@ -115,28 +126,55 @@ def make_checkpoint(
 
 
 def _other_files(checkpoint: Checkpoint) -> dict[str, Path]:
-    """Return what a checkpoint needs besides its weights: key of the config -> file."""
+    """Key of the config -> file: what a checkpoint needs besides its weights."""
     files = {"mimi_name": checkpoint.mimi_weights, "tokenizer_name": checkpoint.tokenizer}
     if checkpoint.mimi_config_file:
         files["mimi_config_name"] = checkpoint.mimi_config_file
     return files
 
 
-def _copy(path: Path, folder: Path, key: str) -> str:
-    """Copy a file into a folder, under another name if its own is taken; return the name."""
-    taken = (*os.listdir(folder), CONFIG, card.NAME)
-    name = f"{key}-{path.name}" if path.name in taken else path.name
-    shutil.copyfile(path, folder / name)
-    return name
+def _free_name(key: str, path: Path, taken: Container[str]) -> str:
+    return f"{key}-{path.name}" if path.name in taken or path.name in (CONFIG, card.NAME) else path.name
 
 
-def _settings(checkpoint: Checkpoint, wanted: Conversion, names: Mapping[str, str]) -> dict[str, Any]:
-    """Return config.json: the source's, with the files and the quantization that are here."""
+def _settings(checkpoint: Checkpoint, planned: Plan, lm_name: str, names: Mapping[str, str]) -> dict[str, Any]:
+    """config.json: the source's, with the files and the quantization that are here."""
     kept = {key: value for key, value in checkpoint.settings.items() if key not in _DROPPED}
-    settings = {**kept, "mimi_config_name": None, **names}
-    if wanted.block:
-        settings["quantization"] = wanted.block
+    settings = {**kept, "mimi_config_name": None, "moshi_name": lm_name, **names}
+    if planned.block:
+        settings["quantization"] = planned.block
     return {key: value for key, value in settings.items() if value is not None or key in kept}
+
+
+def _described(planned: Plan, source: DenseSource, recipe: Recipe, part: Path, folder: Path) -> Made:
+    count = sum(math.prod(shape) for shape in source.shapes.values())
+    return Made(
+        folder=folder,
+        recipe=recipe.name,
+        schemes=dict(Counter(map(str, planned.schemes.values())).most_common()),
+        weights=planned.nbytes,
+        bits_per_weight=8 * planned.nbytes / count,
+        dense=planned.dense,
+        undivided=planned.undivided,
+        files={path.name: path.stat().st_size for path in sorted(part.iterdir())},
+        seconds=0.0,
+    )
+
+
+def _card(
+    made: Made, title: str, checkpoint: Checkpoint, lora: Lora | None, quality: Mapping[str, Any] | None
+) -> str:
+    facts = card.Facts(
+        base=checkpoint.name,
+        title=title,
+        recipe=made.recipe,
+        bits_per_weight=made.bits_per_weight,
+        files=made.files,
+        schemes=made.schemes,
+        dense=made.dense,
+        lora=lora.path.name if lora else "",
+    )
+    return card.card(facts, quality)
 
 
 def _counted(items: Iterator[np.ndarray], advance: Callable[[int], None]) -> Iterator[np.ndarray]:

@@ -19,9 +19,8 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.config import MOSHI_7B
-from moshi_mlx.quantize.card import Made
+from moshi_mlx.quantize.folder import Made, check_free, make_checkpoint
 from moshi_mlx.quantize.recipes import RECIPES, Recipe
-from moshi_mlx.quantize.writer import check_free, make_checkpoint
 from moshi_mlx.runtime.moshi import load
 from moshi_mlx.weights.safetensors import read_header
 from moshi_mlx.weights.scheme import Scheme
@@ -164,7 +163,7 @@ import resource, sys
 from pathlib import Path
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import MoshiError
-from moshi_mlx.quantize.writer import make_checkpoint
+from moshi_mlx.quantize.folder import make_checkpoint
 from moshi_mlx.quantize.recipes import RECIPES
 
 source, target, limit = sys.argv[1:]

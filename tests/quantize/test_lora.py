@@ -8,13 +8,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.checkpoint.adapter import find_adapter
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError
-from moshi_mlx.quantize.card import Made
-from moshi_mlx.weights.adapter import Adapter
-from moshi_mlx.weights.lm_weights import parameter_shapes
+from moshi_mlx.quantize.folder import Made
+from moshi_mlx.quantize.lora import Lora, find_lora
+from moshi_mlx.quantize.source import dense_shapes
 from moshi_mlx.weights.safetensors import from_bits, read_header, read_rows
 from tests.hub_stub import fill_cache
 from tests.quantize.conftest import SMALL
@@ -52,8 +51,10 @@ def adapter(folder: Path, tensors: dict[str, np.ndarray], dtype: mx.Dtype = mx.f
     return folder
 
 
-def found(small: Path, folder: Path, **options) -> Adapter:
-    return find_adapter(str(folder), Checkpoint.resolve(small), **options)
+def found(small: Path, folder: Path, **options) -> Lora:
+    checkpoint = Checkpoint.resolve(small)
+    shapes = dense_shapes(checkpoint.lm_config)
+    return find_lora(str(folder), shapes, checkpoint.lm_config, checkpoint.settings, **options)
 
 
 def numbers(folder: Path) -> dict[str, np.ndarray]:
@@ -94,8 +95,7 @@ def test_merged_weights_are_base_plus_scaling_b_a_in_float32(
 def test_rows_are_merged_where_they_are(small: Path, tmp_path: Path) -> None:
     lora = found(small, adapter(tmp_path / "adapter", factors(MODULES)))
     for name in (f"{one}.weight" for one, _ in MODULES.values()):
-        shape = parameter_shapes(Checkpoint.resolve(small).lm_config)[name]
-        rows = np.random.default_rng(1).standard_normal(shape)
+        rows = np.random.default_rng(1).standard_normal(dense_shapes(Checkpoint.resolve(small).lm_config)[name])
         whole = lora.merge(name, rows.astype(np.float32))
         piece = lora.merge(name, rows[5:9].astype(np.float32), 5)
         np.testing.assert_allclose(piece, whole[5:9], atol=1e-6)
