@@ -54,14 +54,14 @@ def write_source(folder: Path, layout: str) -> None:
 def write_adapter(folder: Path, rank: int) -> None:
     """An adapter of all linear layers, as moshi-finetune names them."""
     from moshi_mlx.models.config import MOSHI_7B, LmConfig
-    from moshi_mlx.quantize.source import dense_shapes
     from moshi_mlx.weights.key_map import torch_source
+    from moshi_mlx.weights.lm_weights import parameter_shapes
     from moshi_mlx.weights.safetensors import TensorInfo, write
 
     config = LmConfig.from_dict(MOSHI_7B)
     present = AnySplit()
     layout = {}
-    for name, (rows, *columns) in dense_shapes(config).items():
+    for name, (rows, *columns) in parameter_shapes(config).items():
         if columns and "emb" not in name:
             module = torch_source(name, config, present).key.removesuffix(".weight")
             layout[f"{module}.lora_A.weight"] = TensorInfo("BF16", (rank, *columns))

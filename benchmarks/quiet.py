@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -21,6 +22,15 @@ class Others:
         total, busy, own = _ticks()
         passed = total - self._total
         return max(0.0, (busy - self._busy - own + self._own) / passed) if passed else 0.0
+
+
+def wait_until_quiet(share: float, seconds: float = 0.3) -> None:
+    """Return when other programs have taken no more than this share of the machine for some time."""
+    while True:
+        others = Others()
+        time.sleep(seconds)
+        if others.share() <= share:
+            return
 
 
 def _ticks() -> tuple[int, int, int]:

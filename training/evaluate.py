@@ -17,7 +17,7 @@ from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
-from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.weights.lm_weights import widen_on_cpu

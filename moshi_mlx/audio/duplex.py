@@ -25,8 +25,7 @@ from moshi_mlx.audio.port import Port
 from moshi_mlx.audio.speaker import Speaker
 from moshi_mlx.audio.watchdog import DeviceEvent, Watchdog
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, is_silent, level, silence
-from moshi_mlx.runtime.flow import LAG_LIMIT, FrameQueue, HeardFrame, LagGovernor
-from moshi_mlx.runtime.queues import QueueClosed
+from moshi_mlx.runtime.flow import LAG_LIMIT, FrameQueue, HeardFrame, LagGovernor, QueueClosed
 
 if TYPE_CHECKING:  # at run time this module needs no model
     from moshi_mlx.runtime.session import Reply

@@ -9,13 +9,12 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_unflatten
 
-from moshi_mlx.checkpoint.random_checkpoint import TINY
+from moshi_mlx.checkpoint.random_checkpoint import TINY, lm_arrays
 from moshi_mlx.errors import ConfigError, QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.weights.key_map import mlx_source
-from moshi_mlx.weights.lm_weights import parameters
 from moshi_mlx.weights.scheme import SCHEMES, Scheme
 
 _HIBIKI_DELAYS = [0, *[0, *[2] * 7] * 2]
@@ -75,34 +74,14 @@ def skeleton(config: LmConfig, kind: str) -> Lm:
 def random_lm(config: LmConfig, kind: str, seed: int = 0) -> Lm:
     """A model whose weights mean nothing; never more than one tensor above its size in memory."""
     lm = skeleton(config, kind)
-    rng = np.random.Generator(np.random.PCG64(seed))
-    mx.random.seed(seed)
     made: dict[str, mx.array] = {}
-    filled: dict[str, mx.array] = {}
-    for name, array in parameters(lm).items():
+    filled: list[tuple[str, mx.array]] = []
+    for name, array in lm_arrays(config, KINDS[kind], "F32" if kind == "f32" else "BF16", seed):
         key = mlx_source(name, config).key  # several depth steps may share an array
         if key not in made:
-            made[key] = _random(name, array, KINDS[kind], rng)
-            mx.eval(made[key])
-        filled[name] = made[key]
-    lm.update(tree_unflatten(list(filled.items())))
+            made[key] = mx.array(array).view(mx.bfloat16) if array.dtype == np.uint16 else mx.array(array)
+        filled.append((name, made[key]))
+    lm.update(tree_unflatten(filled))
+    mx.eval(lm.parameters())
     lm.eval()
     return lm
-
-
-def _random(name: str, like: mx.array, scheme: Scheme | None, rng: np.random.Generator) -> mx.array:
-    """A parameter of the shape and type of `like`, of a size that keeps activations finite through all layers."""
-    if like.dtype == mx.uint32:
-        return mx.array(rng.integers(0, 1 << 32, like.shape, np.uint32))
-    if scheme and name.endswith((".scales", ".biases")):
-        # A fan-in is at least one group; this is small enough for all of them.
-        step = 2**-9 if scheme.bits == 4 else 2**-13
-        if like.dtype == mx.uint8:
-            return mx.full(like.shape, 127 - 9, mx.uint8)  # a power of two: 2**-9
-        return mx.full(
-            like.shape, step if name.endswith(".scales") else -step * 2 ** (scheme.bits - 1), like.dtype
-        )
-    if like.ndim == 1:
-        return mx.ones(like.shape, like.dtype)
-    reach = (3 / like.shape[-1]) ** 0.5
-    return mx.random.uniform(-reach, reach, like.shape, like.dtype)

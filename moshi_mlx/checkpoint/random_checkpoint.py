@@ -150,7 +150,9 @@ def train_tokenizer(size: int) -> bytes:
 
 def lm_tensors(config: LmConfig, layout: str, scheme: Scheme | None, dtype: str) -> dict[str, TensorInfo]:
     """What the header of a model file lists. dtype: "F32" or "BF16", of what is not quantized."""
-    shapes = _parameter_shapes(config)
+    from moshi_mlx.weights.lm_weights import parameter_shapes
+
+    shapes = parameter_shapes(config)
     if layout == "torch":
         return {key: TensorInfo(dtype, shape) for key, shape in torch_shapes(shapes, config).items()}
     tensors = {}
@@ -165,30 +167,35 @@ def lm_tensors(config: LmConfig, layout: str, scheme: Scheme | None, dtype: str)
     return tensors
 
 
+def lm_arrays(
+    config: LmConfig, scheme: Scheme | None, dtype: str, seed: int = 0
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Make random parameters under MLX's names, in the order of `lm_tensors`; bfloat16 as its bits, uint16.
+
+    scheme: of every layer that can be quantized, embeddings included; scales and biases follow their weight.
+    dtype: "F32" or "BF16", of what is not quantized.
+    """
+    from moshi_mlx.weights.lm_weights import parameter_shapes
+
+    shapes = parameter_shapes(config)
+    for name, shape in shapes.items():
+        source = torch_source(name, config)
+        if scheme and _quantizable(name, shapes, scheme):
+            for leaf, array in _quantized(seed, source, shape, scheme, dtype).items():
+                yield name.removesuffix("weight") + leaf, array
+        else:
+            yield name, _cast(_dense(seed, source, shape), dtype)
+
+
 def _write_lm(path: Path, config: LmConfig, seed: int, layout: str, scheme: Scheme | None, dtype: str) -> None:
-    shapes = _parameter_shapes(config)
-    sources = {name: torch_source(name, config) for name in shapes}
+    from moshi_mlx.weights.lm_weights import parameter_shapes
+
     tensors = lm_tensors(config, layout, scheme, dtype)
-
-    def arrays() -> Iterator[np.ndarray]:
-        if layout == "torch":
-            plan = {source.key: source for source in sources.values()}
-            yield from (_stacked(seed, plan[key], tensor) for key, tensor in tensors.items())
-            return
-        for name, shape in shapes.items():
-            if scheme and tensors[name].dtype == "U32":
-                yield from _quantized(seed, sources[name], shape, scheme, dtype)
-            else:
-                yield _cast(_dense(seed, sources[name], shape), dtype)
-
-    write(path, tensors, arrays())
-
-
-def _parameter_shapes(config: LmConfig) -> dict[str, tuple[int, ...]]:
-    from moshi_mlx.models.lm import Lm
-    from moshi_mlx.weights.lm_weights import parameters
-
-    return {name: array.shape for name, array in parameters(Lm(config)).items()}  # lazy: never evaluated
+    if layout == "mlx":
+        write(path, tensors, (array for _, array in lm_arrays(config, scheme, dtype, seed)))
+        return
+    sources = {source.key: source for source in (torch_source(name, config) for name in parameter_shapes(config))}
+    write(path, tensors, (_stacked(seed, sources[key], tensor) for key, tensor in tensors.items()))
 
 
 def _quantizable(name: str, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme) -> bool:
@@ -229,16 +236,17 @@ def _stacked(seed: int, source: Source, tensor: TensorInfo) -> np.ndarray:
 
 def _quantized(
     seed: int, source: Source, shape: tuple[int, ...], scheme: Scheme, dtype: str
-) -> Iterator[np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Random levels, and the scales and biases that spread them over the interval of a dense parameter."""
     rng = _generator(seed, source)
-    words = shape[1] * scheme.bits // 32
-    yield rng.integers(0, 1 << 32, (shape[0], words), np.uint32)
+    levels = rng.integers(0, 1 << 32, (shape[0], shape[1] * scheme.bits // 32), np.uint32)
     groups = (shape[0], shape[1] // scheme.group_size)
     reach = _reach(source, shape)
+    if scheme.mode == "mxfp4":  # levels from -6 to 6; a scale is the exponent of a power of two
+        return {"weight": levels, "scales": np.full(groups, 127 + np.floor(np.log2(reach / 6)), np.uint8)}
     step = 2 * reach / np.float32((1 << scheme.bits) - 1)
-    yield _cast(np.full(groups, step, np.float32), dtype)
-    yield _cast(np.full(groups, -reach, np.float32), dtype)
+    scales, biases = (_cast(np.full(groups, value, np.float32), dtype) for value in (step, -reach))
+    return {"weight": levels, "scales": scales, "biases": biases}
 
 
 def _cast(array: np.ndarray, dtype: str) -> np.ndarray:

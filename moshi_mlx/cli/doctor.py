@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from moshi_mlx.doctor.report import Facts, Finding, facts_json, findings, page
+from moshi_mlx.doctor.report import Checkup, Finding, findings, page, report_json
 
-KINDS = ("q8", "q4", "bf16")  # of Kyutai's repositories, the one to prefer first: bf16 is twice the bytes of q8
-VOICES = ("moshiko", "moshika")
+KINDS = ("q8", "q4", "bf16")  # of moshiko, the one to prefer first: bf16 is twice the bytes of q8
 
 
 def doctor(
@@ -33,55 +32,53 @@ def doctor(
 
     Exit code 0 if a conversation is possible: everything needed works and some model fits the memory; else 1.
     """
-    from moshi_mlx.doctor.probe import try_model
-    from moshi_mlx.planning.planner import BITS_PER_WEIGHT, ModelSize, plan, size_of
+    from moshi_mlx.checkpoint.places import ALIASES
+    from moshi_mlx.codec.load import auto_kind
+    from moshi_mlx.doctor.probe import measure_model
+    from moshi_mlx.errors import MoshiError
+    from moshi_mlx.models.config import MOSHI_7B, LmConfig
+    from moshi_mlx.models.mimi_config import MIMI
+    from moshi_mlx.planning.planner import plan, size_of
+    from moshi_mlx.weights.scheme import parse_scheme
 
-    facts = gather()
-    problem, rust = "", facts.packages["rustymimi"] is not None
-    if model is None or model in repositories():
-        names = [model] if model else [f"{VOICES[0]}-{kind}" for kind in KINDS]
-        size = size_of(_moshi_7b())
-        models = {name: (size, BITS_PER_WEIGHT[name.rpartition("-")[2]]) for name in names}
+    checkup = gather()
+    models, mimi, problem = {}, MIMI, ""
+    if model is None or model in ALIASES:
+        size = size_of(LmConfig.from_dict(MOSHI_7B))
+        for name in [model] if model else [f"moshiko-{kind}" for kind in KINDS]:
+            kind = name.rpartition("-")[2]
+            models[name] = size, 16.0 if kind == "bf16" else parse_scheme(kind).bits_per_weight
     else:
-        trial = try_model(model)
-        problem = trial.problem
-        rust = rust and bool(trial.found.get("published_codec"))
-        models = {} if problem else {model: (ModelSize(**trial.found["size"]), trial.found["bits"])}
-    planned = plan(models, facts.budget, context=context, rust=rust, cores=facts.machine.cores)
-    found = findings(facts, planned)
+        try:
+            size, bits, mimi = measure_model(model, check=not checkup.mlx.problem)
+            models[model] = size, bits
+        except MoshiError as error:
+            problem = str(error)
+    planned, codec = plan(models, checkup.budget, context), auto_kind(mimi)
+    found = findings(checkup, planned, codec)
     if problem:
         found.append(Finding("bad", "Plan", "model", problem))
     if as_json:
-        print(json.dumps(facts_json(facts, planned, found)))
+        print(json.dumps(report_json(checkup, planned, codec, found)))
     else:
         print(page(found, sys.stdout.encoding))
     raise typer.Exit(any(finding.mark == "bad" for finding in found))
 
 
-def gather() -> Facts:
+def gather() -> Checkup:
     """Ask everything there is to ask; takes a few seconds."""
-    from moshi_mlx.doctor import probe as installation
+    from moshi_mlx.checkpoint.places import ALIASES
+    from moshi_mlx.doctor import probe
     from moshi_mlx.machine import this_machine
 
     machine = this_machine()
-    packages = installation.package_versions()
-    return Facts(
+    packages = probe.package_versions()
+    return Checkup(
         machine=machine,
-        mlx=installation.try_mlx(packages["mlx"], f"{machine.system} {machine.system_version}"),
-        audio=installation.try_audio(),
+        mlx=probe.try_mlx(packages["mlx"], f"{machine.system} {machine.system_version}"),
+        audio=probe.try_audio(),
         packages=packages,
-        own_problem=installation.own_problem(),
-        cached=installation.cached_models(repositories()),
-        disk=installation.free_disk(),
+        own_problem=probe.own_problem(),
+        cached=probe.cached_models(ALIASES),
+        disk=probe.free_disk(),
     )
-
-
-def repositories() -> dict[str, str]:
-    """Alias -> hub repository. The same as `checkpoint.ALIASES`, which cannot be asked without MLX."""
-    return {f"{voice}-{kind}": f"kyutai/{voice}-mlx-{kind}" for voice in VOICES for kind in KINDS}
-
-
-def _moshi_7b():
-    from moshi_mlx.models.config import MOSHI_7B, LmConfig
-
-    return LmConfig.from_dict(MOSHI_7B)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
-    from moshi_mlx.quantize.folder import Made
+    from moshi_mlx.quantize.card import Made
     from moshi_mlx.quantize.recipes import Recipe
 
 DEFAULT_RECIPE = "q4"
@@ -105,13 +105,12 @@ def quantize(
     memory stays small at any size, and DST appears only when it is whole. Norms stay in bfloat16, as do layers
     whose width is no multiple of the group; what stays is listed, and said in DST's model card.
     """
+    from moshi_mlx.checkpoint.adapter import find_adapter
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.checkpoint.hub import parse_repo
     from moshi_mlx.checkpoint.hub import upload as put
     from moshi_mlx.quality.budget import parse_bytes
-    from moshi_mlx.quantize.folder import check_free, make_checkpoint
-    from moshi_mlx.quantize.lora import find_lora
-    from moshi_mlx.quantize.source import dense_shapes
+    from moshi_mlx.quantize.writer import check_free, make_checkpoint
 
     if budget and (recipe or bits or group_size or mode):
         raise QuantizationError(f"--budget {budget} finds a recipe: leave --recipe and its numbers out")
@@ -134,8 +133,7 @@ def quantize(
     found = Checkpoint.resolve(source, offline=offline, config=config, tokenizer=tokenizer, mimi_weights=mimi)
     adapter = None
     if lora:
-        shapes = dense_shapes(found.lm_config)
-        adapter = find_lora(lora, shapes, found.lm_config, found.settings, scaling=lora_scaling, offline=offline)
+        adapter = find_adapter(lora, found, scaling=lora_scaling, offline=offline)
     importance = None
     if budget or calibrate:
         chosen, importance = _study(found, chosen, size, calibrate, audio, quiet)

@@ -14,7 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from moshi_mlx.errors import CheckpointError
+from moshi_mlx.models.mimi_config import MimiConfig
+from moshi_mlx.planning.planner import ModelSize, size_of
 from moshi_mlx.version import __version__
+
+FOLDER = Path(__file__).parents[1]  # of this package
 
 PACKAGES = {
     "mlx": "MLX is missing and nothing can run; pip install mlx (on Linux 'mlx[cpu]' or 'mlx[cuda13]')",
@@ -44,64 +49,65 @@ devices = [
 names = [devices[i]["name"] if 0 <= i < len(devices) else None for i in sounddevice.default.device]
 print(json.dumps({"devices": devices, "default_input": names[0], "default_output": names[1]}))
 """
-_TRY_MODEL = """
-import json, sys
-from dataclasses import replace
+_CHECK_MODEL = """
+import sys
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.models.mimi_config import MIMI
-from moshi_mlx.planning.planner import size_of
-found = Checkpoint.resolve(sys.argv[1], offline=True)
-size = size_of(found.lm_config)
-stored = sum(tensor.end - tensor.begin for tensor in found.weights.tensors.values())
-published = replace(found.mimi_config, n_q=MIMI.n_q) == MIMI
-print(json.dumps({"size": vars(size), "bits": 8 * stored / size.stored, "published_codec": published}))
+Checkpoint.resolve(sys.argv[1], offline=True)
+print("{}")
 """
 
 
 @dataclass(frozen=True)
-class Trial:
+class Probe:
     """What became of trying something: `found` if it works, else `problem`, one line with what to do."""
 
     found: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
 
 
-def try_mlx(mlx_version: str | None, system: str, python: str = sys.executable) -> Trial:
+def try_mlx(mlx_version: str | None, system: str, python: str = sys.executable) -> Probe:
     """Multiply two matrices with MLX in a process of its own.
 
     found: {"backend": "Metal", "CUDA" or "CPU"}. system: "macOS" or other, with version, for the advice.
     """
-    trial = _run(python, _TRY_MLX)
-    if trial.problem:
-        return Trial(problem=_mlx_advice(trial.problem, mlx_version, system))
-    if not trial.found["right"]:
-        return Trial(problem="MLX computes wrong sums here; reinstall it: pip install --force-reinstall mlx")
-    return Trial({"backend": trial.found["backend"]})
+    probe = _run(python, _TRY_MLX)
+    if probe.problem:
+        return Probe(problem=_mlx_advice(probe.problem, mlx_version, system))
+    if not probe.found["right"]:
+        return Probe(problem="MLX computes wrong sums here; reinstall it: pip install --force-reinstall mlx")
+    return Probe({"backend": probe.found["backend"]})
 
 
-def try_audio(python: str = sys.executable) -> Trial:
+def try_audio(python: str = sys.executable) -> Probe:
     """List audio devices in a process of its own; none is opened.
 
     found: {"devices": [{"name", "inputs", "outputs"}], "default_input": name or None, "default_output"}.
     """
-    trial = _run(python, _TRY_AUDIO)
-    if "PortAudio library not found" in trial.problem:
-        return Trial(problem="PortAudio is missing; apt install libportaudio2, or brew install portaudio")
-    if "No module named 'sounddevice'" in trial.problem:
-        return Trial(problem="sounddevice is not installed; pip install sounddevice")
-    if trial.problem:
-        return Trial(problem=f"audio devices cannot be listed: {trial.problem}")
-    return trial
+    probe = _run(python, _TRY_AUDIO)
+    if "PortAudio library not found" in probe.problem:
+        return Probe(problem="PortAudio is missing; apt install libportaudio2, or brew install portaudio")
+    if "No module named 'sounddevice'" in probe.problem:
+        return Probe(problem="sounddevice is not installed; pip install sounddevice")
+    if probe.problem:
+        return Probe(problem=f"audio devices cannot be listed: {probe.problem}")
+    return probe
 
 
-def try_model(name: str, python: str = sys.executable) -> Trial:
+def measure_model(name: str, check: bool, python: str = sys.executable) -> tuple[ModelSize, float, MimiConfig]:
     """Measure a checkpoint that is on this machine: a folder, a file, or a repository in the hub's cache.
 
-    found: {"size": fields of `planner.ModelSize`, "bits": per weight, "published_codec": rustymimi can be
-    used}. In a process of its own, for checkpoints need MLX.
+    check: also whether its files fit each other, in a process of its own, for that takes MLX.
+    Returns its size, bits per weight, and the config of its codec. Raises MoshiError.
     """
-    trial = _run(python, _TRY_MODEL, name)
-    return Trial(problem=trial.problem.partition("Error: ")[2] or trial.problem) if trial.problem else trial
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.weights.safetensors import read_tensors
+
+    checkpoint = Checkpoint.find(name, offline=True)
+    stored = sum(tensor.nbytes for tensor in read_tensors(checkpoint.lm_weights).values())
+    if check and (problem := _run(python, _CHECK_MODEL, name).problem):
+        raise CheckpointError(problem.partition("Error: ")[2] or problem)
+    size = size_of(checkpoint.lm_config)
+    return size, 8 * stored / size.stored, checkpoint.mimi_config
 
 
 def package_versions() -> dict[str, str | None]:
@@ -115,7 +121,7 @@ def own_problem() -> str:
     Kyutai's package has the same name; installed over this one, files of both lie in one folder.
     """
     installed = _version("moshi-mlx")
-    others = [name for name in ("client_utils.py", "run_tts.py") if (Path(__file__).parent / name).is_file()]
+    others = [name for name in ("client_utils.py", "run_tts.py") if (FOLDER / name).is_file()]
     mend = "pip uninstall moshi-mlx, then install this package again"
     if others:
         return f"files of Kyutai's moshi_mlx lie among this package's own ({', '.join(others)}); {mend}"
@@ -157,23 +163,23 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _run(python: str, program: str, *words: str) -> Trial:
+def _run(python: str, program: str, *words: str) -> Probe:
     """The JSON object a program prints last, or how it ended."""
     try:
         done = subprocess.run(
             [python, "-c", program, *words], capture_output=True, text=True, errors="replace", timeout=120
         )
     except OSError as error:
-        return Trial(problem=f"{python} cannot be started: {error.strerror or error}")
+        return Probe(problem=f"{python} cannot be started: {error.strerror or error}")
     except subprocess.TimeoutExpired:
-        return Trial(problem="no answer within two minutes")
+        return Probe(problem="no answer within two minutes")
     if done.returncode == 0 and done.stdout.strip():
-        return Trial(json.loads(done.stdout.strip().splitlines()[-1]))
+        return Probe(json.loads(done.stdout.strip().splitlines()[-1]))
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     # a line that Metal or the loader wrote, wherever it stands; of a Python error, the last line
     telling = [line for line in lines if "metallib" in line or "not supported on this OS" in line]
     said = " ".join(dict.fromkeys(telling)) or (lines[-1] if lines else "")
-    return Trial(problem=said or _ending(done.returncode))
+    return Probe(problem=said or _ending(done.returncode))
 
 
 def _ending(code: int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.doctor.probe import PACKAGES, REQUIRED, Trial
+from moshi_mlx.doctor.probe import FOLDER, PACKAGES, REQUIRED, Probe
 from moshi_mlx.machine import Machine, bandwidth
 from moshi_mlx.planning.planner import GOOD_MS, THIN_MS, Budget, Entry, Plan, as_json
 from moshi_mlx.version import __version__
@@ -17,12 +17,12 @@ FRAMES_PER_SECOND = 12.5
 
 
 @dataclass(frozen=True)
-class Facts:
+class Checkup:
     """All that was found out, before anything is made of it."""
 
     machine: Machine
-    mlx: Trial
-    audio: Trial
+    mlx: Probe
+    audio: Probe
     packages: Mapping[str, str | None]
     own_problem: str
     cached: Mapping[str, int]  # alias -> bytes
@@ -63,15 +63,15 @@ class Finding:
     text: str
 
 
-def findings(facts: Facts, plan: Plan) -> list[Finding]:
-    """Everything worth a line, in order."""
+def findings(checkup: Checkup, plan: Plan, codec: str) -> list[Finding]:
+    """List everything worth a line, in order. codec: "rust" or "mlx", to be taken."""
     return [
-        *_machine(facts),
-        *_software(facts),
-        *_audio(facts),
-        *_models(facts, plan),
+        *_machine(checkup),
+        *_software(checkup),
+        *_audio(checkup),
+        *_models(checkup, plan),
         *(_entry(entry) for entry in plan.entries),
-        *_advice(facts, plan),
+        *_advice(checkup, plan, codec),
     ]
 
 
@@ -93,48 +93,48 @@ def page(found: Sequence[Finding], encoding: str | None) -> str:
     return "\n".join(lines).encode(encoding, "replace").decode(encoding)
 
 
-def facts_json(facts: Facts, plan: Plan, found: Sequence[Finding]) -> dict[str, Any]:
-    """All facts, the plan and what is wrong. Memory is in bytes, GB are 10^9 bytes."""
+def report_json(checkup: Checkup, plan: Plan, codec: str, found: Sequence[Finding]) -> dict[str, Any]:
+    """Give all that was found out, the plan and what is wrong. Memory is in bytes, GB are 10^9 bytes."""
     return {
         "ok": not any(finding.mark == "bad" for finding in found),
         "problems": [asdict(finding) for finding in found if finding.mark in ("warn", "bad")],
-        "machine": asdict(facts.machine) | {"bandwidth_GB_per_s": facts.bandwidth},
-        "mlx": {"version": facts.packages["mlx"], "backend": facts.mlx.found.get("backend")}
-        | {"problem": facts.mlx.problem or None},
-        "moshi_mlx": {"version": __version__, "folder": str(_folder()), "problem": facts.own_problem or None},
-        "packages": dict(facts.packages),
+        "machine": asdict(checkup.machine) | {"bandwidth_GB_per_s": checkup.bandwidth},
+        "mlx": {"version": checkup.packages["mlx"], "backend": checkup.mlx.found.get("backend")}
+        | {"problem": checkup.mlx.problem or None},
+        "moshi_mlx": {"version": __version__, "folder": str(FOLDER), "problem": checkup.own_problem or None},
+        "packages": dict(checkup.packages),
         "audio": {
-            "devices": facts.audio.found.get("devices", []),
-            "default_input": facts.audio.found.get("default_input"),
-            "default_output": facts.audio.found.get("default_output"),
-            "problem": facts.audio.problem or None,
+            "devices": checkup.audio.found.get("devices", []),
+            "default_input": checkup.audio.found.get("default_input"),
+            "default_output": checkup.audio.found.get("default_output"),
+            "problem": checkup.audio.problem or None,
         },
-        "cache": {"folder": str(facts.disk[0]), "free_bytes": facts.disk[1], "models": dict(facts.cached)},
+        "cache": {"folder": str(checkup.disk[0]), "free_bytes": checkup.disk[1], "models": dict(checkup.cached)},
         "plan": {
             "estimated": True,
             "entries": [as_json(entry) for entry in plan.entries],
             "recommended": as_json(plan.recommended),
-            "codec": plan.codec,
+            "codec": codec,
         },
     }
 
 
-def _machine(facts: Facts) -> list[Finding]:
-    machine = facts.machine
+def _machine(checkup: Checkup) -> list[Finding]:
+    machine = checkup.machine
     cores = f"{machine.cores} cores" + (f", {machine.gpu_cores} GPU cores" if machine.gpu_cores else "")
-    speed = "memory bandwidth not known here" if facts.bandwidth is None else f"{facts.bandwidth:g} GB/s"
-    known = facts.bandwidth is not None or facts.backend == "CPU"
+    speed = "memory bandwidth not known here" if checkup.bandwidth is None else f"{checkup.bandwidth:g} GB/s"
+    known = checkup.bandwidth is not None or checkup.backend == "CPU"
     found = [
-        ("ok", "chip", f"{machine.chip}, {cores}" + (f", {speed}" if facts.backend == "Metal" else "")),
+        ("ok", "chip", f"{machine.chip}, {cores}" + (f", {speed}" if checkup.backend == "Metal" else "")),
         ("ok", "memory", f"{machine.memory / 2**30:.1f} GiB"),
         ("ok", "system", " ".join(dict.fromkeys([machine.system, *machine.system_version.split()]))),
     ]
     if machine.gpu:
         memory = f", {machine.gpu_memory / 2**30:.1f} GiB" if machine.gpu_memory else ""
-        used = speed if facts.backend == "CUDA" else "not used by MLX"
+        used = speed if checkup.backend == "CUDA" else "not used by MLX"
         found.append(("ok", "GPU", f"{machine.gpu}{memory}, {used}"))
     if not known:
-        name = machine.gpu if facts.backend == "CUDA" else machine.chip
+        name = machine.gpu if checkup.backend == "CUDA" else machine.chip
         found.append(("warn", "speed", f"{name} is not in the table of chips: memory is planned, time is not"))
     if machine.rosetta:
         advice = "this Python is an Intel program under Rosetta, and MLX needs an arm64 one; install that"
@@ -144,47 +144,47 @@ def _machine(facts: Facts) -> list[Finding]:
     return [Finding(mark, "Machine", label, text) for mark, label, text in found]
 
 
-def _software(facts: Facts) -> list[Finding]:
-    found = [("warn", "moshi_mlx", facts.own_problem)] if facts.own_problem else []
-    found = found or [("ok", "moshi_mlx", f"{__version__}, in {_folder()}")]
-    for name, version in facts.packages.items():
+def _software(checkup: Checkup) -> list[Finding]:
+    found = [("warn", "moshi_mlx", checkup.own_problem)] if checkup.own_problem else []
+    found = found or [("ok", "moshi_mlx", f"{__version__}, in {FOLDER}")]
+    for name, version in checkup.packages.items():
         if version is None:
             found.append(("bad" if name in REQUIRED else "warn", name, f"missing: {PACKAGES[name]}"))
-        elif name == "mlx" and facts.mlx.problem:
-            found.append(("bad", name, facts.mlx.problem))
+        elif name == "mlx" and checkup.mlx.problem:
+            found.append(("bad", name, checkup.mlx.problem))
         else:
-            found.append(("ok", name, f"{version}, {facts.backend}" if name == "mlx" else version))
-    if facts.machine.gpu and facts.backend == "CPU":
+            found.append(("ok", name, f"{version}, {checkup.backend}" if name == "mlx" else version))
+    if checkup.machine.gpu and checkup.backend == "CPU":
         text = "MLX does not use the GPU; pip install 'mlx[cuda13]' instead of 'mlx[cpu]'"
         found.append(("warn", "CUDA", text))
     return [Finding(mark, "Software", label, text) for mark, label, text in found]
 
 
-def _audio(facts: Facts) -> list[Finding]:
-    if facts.audio.problem:
-        return [Finding("warn", "Audio", "devices", facts.audio.problem)]
+def _audio(checkup: Checkup) -> list[Finding]:
+    if checkup.audio.problem:
+        return [Finding("warn", "Audio", "devices", checkup.audio.problem)]
     found = []
     for kind in ("input", "output"):
-        count = sum(device[f"{kind}s"] > 0 for device in facts.audio.found["devices"])
-        default = facts.audio.found[f"default_{kind}"]
+        count = sum(device[f"{kind}s"] > 0 for device in checkup.audio.found["devices"])
+        default = checkup.audio.found[f"default_{kind}"]
         if count:
             found.append(("ok", kind, f"{count}, default: {default or 'none'}"))
         else:
             found.append(("warn", kind, f"no {kind} device; recordings can still be answered"))
-    if facts.machine.system == "macOS":
+    if checkup.machine.system == "macOS":
         terminal = os.environ.get("TERM_PROGRAM", "the terminal program")
         hint = f"belongs to {terminal}: System Settings, Privacy & Security, Microphone; refused, all is silence"
         found.append(("note", "permission", hint))
     return [Finding(mark, "Audio", label, text) for mark, label, text in found]
 
 
-def _models(facts: Facts, plan: Plan) -> list[Finding]:
-    found = [("ok", alias, f"{size / 1e9:.1f} GB, in the cache") for alias, size in facts.cached.items()]
+def _models(checkup: Checkup, plan: Plan) -> list[Finding]:
+    found = [("ok", alias, f"{size / 1e9:.1f} GB, in the cache") for alias, size in checkup.cached.items()]
     found = found or [("note", "cache", "none of Kyutai's models are here; they are downloaded when first used")]
-    folder, free = facts.disk
+    folder, free = checkup.disk
     wanted = plan.recommended
     # weights make up most of the memory needed, so that is what a download may take
-    short = wanted is not None and wanted.model not in facts.cached and free < wanted.memory_GB * 1e9
+    short = wanted is not None and wanted.model not in checkup.cached and free < wanted.memory_GB * 1e9
     text = f"{free / 1e9:.1f} GB free for {folder}"
     found.append(("warn" if short else "ok", "disk", text + (": too little for a download" if short else "")))
     return [Finding(mark, "Models", label, text) for mark, label, text in found]
@@ -201,12 +201,12 @@ def _entry(entry: Entry) -> Finding:
     return Finding(mark, "Plan (estimates)", entry.model, text)
 
 
-def _advice(facts: Facts, plan: Plan) -> list[Finding]:
+def _advice(checkup: Checkup, plan: Plan, codec: str) -> list[Finding]:
     found = []
     best = plan.recommended
     if best:
         window = " --kv-bits 8" if best.kv_bits == 8 else ""
-        command = f"moshi-mlx run IN OUT.wav --model {best.model}{window} --codec {plan.codec}"
+        command = f"moshi-mlx run IN OUT.wav --model {best.model}{window} --codec {codec}"
         found.append(("ok" if best.verdict == "good" else "warn", "take", command))
         full = max(entry.context for entry in plan.entries if entry.model == best.model)
         if best.context < full:
@@ -216,7 +216,7 @@ def _advice(facts: Facts, plan: Plan) -> list[Finding]:
         if best.verdict == "thin":
             text = f"above {GOOD_MS:.0f} of {THIN_MS:.0f} ms a frame nothing else should run beside it"
             found.append(("note", "time", text))
-    elif facts.backend == "CPU" and plan.entries and all(entry.verdict == "no" for entry in plan.entries):
+    elif checkup.backend == "CPU" and plan.entries and all(entry.verdict == "no" for entry in plan.entries):
         text = f"{plan.entries[0].model} is too large for a CPU: Moshi 7B took 6.5 s a frame on 2 cores"
         found.append(("warn", "time", text))
     elif plan.entries:
@@ -230,7 +230,3 @@ def _advice(facts: Facts, plan: Plan) -> list[Finding]:
         text = "no model fits: 70 % of the memory should hold model, codec and 1 GB to work in"
         found.append(("bad", "memory", text))
     return [Finding(mark, "Advice", label, text) for mark, label, text in found]
-
-
-def _folder() -> Path:
-    return Path(__file__).parents[1]

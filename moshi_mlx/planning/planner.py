@@ -11,8 +11,6 @@ from typing import Any
 
 from moshi_mlx.models.config import LmConfig, TransformerConfig
 
-BITS_PER_WEIGHT = {"bf16": 16.0, "q8": 8.5, "q4": 5.0, "q4-g64": 4.5, "mxfp4": 4.25}
-"""Scales and biases included: affine 8 bits in groups of 64, 4 bits in groups of 32 and 64, mxfp4."""
 KV_BITS = {16: 16.0, 8: 8.5}  # the window in bfloat16, or in int8 with its scales and biases
 
 REACHED = 0.85  # share of a chip's bandwidth that matrix-vector products reach
@@ -111,31 +109,20 @@ class Plan:
 
     entries: tuple[Entry, ...]
     recommended: Entry | None
-    codec: str  # "rust" or "mlx"
 
 
-def plan(
-    models: Mapping[str, tuple[ModelSize, float]],
-    budget: Budget,
-    *,
-    context: int | None = None,
-    rust: bool = False,
-    cores: int = 1,
-) -> Plan:
-    """What of `models` runs on a machine.
+def plan(models: Mapping[str, tuple[ModelSize, float]], budget: Budget, context: int | None = None) -> Plan:
+    """Judge what of `models` runs on a machine.
 
     models: name -> size and bits per weight, the one to prefer first. context: the longest window wanted, the
-    model's own unless given. rust: rustymimi is installed.
+    model's own unless given.
     """
     entries = []
     for name, (size, bits) in models.items():
         window = min(context or size.window, size.window)
         lengths = [(0, 16), (window // 2, 16), (window, 16), *([(window, 8)] if size.int8_window else [])]
         entries += [entry(name, size, bits, length, budget, kv) for length, kv in dict.fromkeys(lengths)]
-    # rustymimi computes beside the GPU but keeps more than one core busy, next to the thread that feeds the GPU;
-    # with few cores its encode and decode delay each other and that thread. Our own costs the GPU a few ms.
-    codec = "rust" if rust and cores >= 8 else "mlx"
-    return Plan(tuple(entries), recommend(entries), codec)
+    return Plan(tuple(entries), recommend(entries))
 
 
 def entry(name: str, size: ModelSize, bits: float, context: int, budget: Budget, kv_bits: int = 16) -> Entry:

@@ -16,7 +16,7 @@ from mlx.utils import tree_unflatten
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
 from moshi_mlx.sampling_config import SamplingConfig
 

@@ -16,61 +16,71 @@ _SECTION = re.compile(r"(?<=## Quality\n\n).*?(?=\n\n## |\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a card says.
+class Made:
+    """A checkpoint that was made, and what its card says.
 
-    base: what the checkpoint was made of. files: name -> bytes. schemes: description -> how many layers.
-    dense: names of the parameters that are not quantized. lora: the adapter that was merged, "" for none.
+    base: what it was made of. title: what people pass to --model. schemes: description -> how many layers.
+    weights: bytes of the language model's tensors. dense: its parameters that are not quantized; undivided: those
+    of them that the recipe would quantize. files: name -> bytes. lora: the adapter that was merged, "" for none.
     """
 
+    folder: Path
     base: str
-    title: str  # what people pass to --model
+    title: str
     recipe: str
-    bits_per_weight: float
-    files: Mapping[str, int]
     schemes: Mapping[str, int]
+    weights: int
+    bits_per_weight: float
     dense: tuple[str, ...]
+    undivided: tuple[str, ...]
+    files: Mapping[str, int]
     lora: str = ""
+    seconds: float = 0.0
 
 
-def card(facts: Facts, quality: Mapping[str, Any] | None = None) -> str:
-    """The text. quality: measured figures by name, groups of them as a mapping inside."""
-    base = ALIASES.get(facts.base, facts.base)
+def card(made: Made, quality: Mapping[str, Any] | None = None) -> str:
+    """Return the text of a card. quality: measured figures by name, groups of them as a mapping inside."""
+    from huggingface_hub import ModelCardData
+
+    base = ALIASES.get(made.base, made.base)
     is_hub = re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", base) and not Path(base).exists()
     if not is_hub:
         base = Path(base).name  # where a folder lies is nobody's business
-    merged = f", with the LoRA adapter `{facts.lora}` merged" if facts.lora else ""
-    layers = "; ".join(f"{count} layers in {scheme}" for scheme, count in facts.schemes.items())
+    header = ModelCardData(
+        library_name="moshi-mlx",
+        tags=["mlx", "moshi", "speech-to-speech"],
+        base_model=base.partition("@")[0] if is_hub else None,
+    )
+    merged = f", with the LoRA adapter `{made.lora}` merged" if made.lora else ""
+    layers = "; ".join(f"{count} layers in {scheme}" for scheme, count in made.schemes.items())
     lines = [
         "---",
-        "library_name: moshi-mlx",
-        "tags: [mlx, moshi, speech-to-speech]",
-        *([f"base_model: {base.partition('@')[0]}"] if is_hub else []),
+        header.to_yaml(),
         "---",
         "",
-        f"# {facts.title}",
+        f"# {made.title}",
         "",
         f"`{base}`{merged}, for [MLX](https://github.com/ml-explore/mlx), made by moshi-mlx {__version__}",
-        f"with the recipe `{facts.recipe}`: {layers or 'nothing is quantized'}.",
+        f"with the recipe `{made.recipe}`: {layers or 'nothing is quantized'}.",
         "The licence is that of the model it was made of.",
         "",
         "```",
-        f"moshi-mlx chat --model {facts.title}",
+        f"moshi-mlx chat --model {made.title}",
         "```",
         "",
         "## Size",
         "",
-        f"{facts.bits_per_weight:.2f} bits per weight, scales and biases included.",
+        f"{made.bits_per_weight:.2f} bits per weight, scales and biases included.",
         "",
-        *_table(("file", "bytes"), [(name, f"{size:,}") for name, size in facts.files.items()]),
+        *_table(("file", "bytes"), [(name, f"{size:,}") for name, size in made.files.items()]),
         "",
         "Dense (bfloat16):",
         "",
-        *(f"* {line}" for line in grouped(facts.dense)),
+        *(f"* {line}" for line in grouped(made.dense)),
         "",
         "## Quality",
         "",
-        *_quality(quality, _UNMEASURED.format(base=base, title=facts.title)),
+        *_quality(quality, _UNMEASURED.format(base=base, title=made.title)),
         "",
     ]
     return "\n".join(lines)
@@ -93,7 +103,7 @@ def add_quality(folder: Path, quality: Mapping[str, Any]) -> None:
 
 
 def grouped(names: Iterable[str]) -> list[str]:
-    """Parameter names, those that differ in a number only as one: "transformer.layers.*.norm1.weight (32)"."""
+    """Join parameter names that differ in a number only: "transformer.layers.*.norm1.weight (32)"."""
     counts: dict[str, int] = {}
     firsts: dict[str, str] = {}
     for name in names:

@@ -1,8 +1,8 @@
-"""Flow control: which frames the model gets, so that a conversation stays live though not all can be answered.
+"""Flow control: bounded queues between threads, and which frames the model gets when not all can be answered.
 
-A `FrameQueue` stands before the model. Its governor learns how long a frame takes and says which ones go unheard:
-`LagGovernor` where frames are answered as fast as the model can, `PacedGovernor` where they are answered at the
-pace of the audio.
+Queues are bounded and closable and count what they drop; nothing polls. A `FrameQueue` stands before the model. Its
+governor learns how long a frame takes and says which ones go unheard: `LagGovernor` where frames are answered as
+fast as the model can, `PacedGovernor` where they are answered at the pace of the audio.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from moshi_mlx.frames import FRAME_SECONDS
-from moshi_mlx.runtime.queues import BoundedQueue
+
+T = TypeVar("T")
 
 LAG_LIMIT = 0.4  # seconds from mouth to ear
 _AHEAD = 2  # frames handed over and not answered, at most: one in the model, one on its way through the codec
@@ -29,6 +30,94 @@ _BEHIND = 12  # chunks in a row that one frame too many awaits, before that is t
 _CHUNKS = 8  # that are remembered
 _LONGEST_CHUNK = 26  # frames: 2 s, which begin and end within a frame
 _QUEUE_FRAMES = 40  # 3.2 seconds: the longest chunk and the limit; the governor drops before
+
+
+class QueueClosed(Exception):
+    """Something was put into a queue whose reader has gone."""
+
+
+class BoundedQueue(Generic[T]):
+    """First in, first out, for one writer thread and one reader thread.
+
+    When it is full, `put` waits (a file can wait) or, with `drop_oldest`, makes room and counts what it dropped
+    (a microphone cannot wait). Closing is a flag, not an item: what is queued is still delivered, and closing a
+    full queue loses nothing. changed: a condition of the reader's own, who waits for several queues at once and
+    takes with `take_now`.
+    """
+
+    def __init__(self, size: int, drop_oldest: bool = False, changed: threading.Condition | None = None) -> None:
+        self._items: deque[T] = deque()
+        self._size = size
+        self._drop_oldest = drop_oldest
+        self._changed = changed or threading.Condition()
+        self._closed = False
+        self.dropped = 0
+        self.deepest = 0  # the most items that ever waited
+
+    def put(self, item: T) -> None:
+        """Add an item. Raises QueueClosed if the queue was closed."""
+        with self._changed:
+            if not self._make_room(item):
+                self.dropped += 1
+                return
+            self._changed.wait_for(lambda: self._closed or len(self._items) < self._size)
+            if self._closed:
+                raise QueueClosed
+            self._items.append(item)
+            self.deepest = max(self.deepest, len(self._items))
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """No more items will come; waiting readers and writers are woken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Close and throw away what is queued: the reader gives up."""
+        with self._changed:
+            self._items.clear()
+        self.close()
+
+    def __iter__(self) -> Iterator[T]:
+        """Items as they come, until the queue is closed and empty."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._ready())
+                if not self._items:
+                    return
+                item = self._take()
+                self._changed.notify_all()
+            yield item
+
+    def take_now(self) -> T | None:
+        """The next item, None while there is none that the reader may have."""
+        with self._changed:
+            if not self._items or not self._ready():
+                return None
+            item = self._take()
+            self._changed.notify_all()
+            return item
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    # What a special queue may do its own way; called with the condition held.
+
+    def _make_room(self, item: T) -> bool:
+        """Drop what has to give way to `item`. Returns False if the item itself does."""
+        if self._drop_oldest and len(self._items) >= self._size:
+            self._items.popleft()
+            self.dropped += 1
+        return True
+
+    def _ready(self) -> bool:
+        """Whether the reader may have an item now."""
+        return bool(self._items)
+
+    def _take(self) -> T:
+        """The item for the reader."""
+        return self._items.popleft()
 
 
 class HeardFrame(NamedTuple):

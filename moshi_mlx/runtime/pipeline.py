@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from moshi_mlx.runtime.queues import BoundedQueue, QueueClosed
+from moshi_mlx.runtime.flow import BoundedQueue, QueueClosed
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -18,8 +18,7 @@ import numpy as np
 
 from moshi_mlx.frames import FRAME_SECONDS, silence
 from moshi_mlx.runtime.engine import Change, Control, Item, Listener, Slot, Stages, Tick, run
-from moshi_mlx.runtime.flow import FrameQueue, HeardFrame, PacedGovernor
-from moshi_mlx.runtime.queues import QueueClosed
+from moshi_mlx.runtime.flow import FrameQueue, HeardFrame, PacedGovernor, QueueClosed
 from moshi_mlx.runtime.session import Rows
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig

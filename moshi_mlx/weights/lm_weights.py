@@ -165,6 +165,11 @@ def parameters(module: nn.Module) -> dict[str, mx.array]:
     return dict(tree_flatten(module.parameters()))  # type: ignore[arg-type]
 
 
+def parameter_shapes(config: LmConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter of a dense model, by its MLX name."""
+    return {name: array.shape for name, array in parameters(Lm(config)).items()}  # lazy: never evaluated
+
+
 def parameter_bytes(module: nn.Module) -> int:
     """Bytes of all parameters, an array that several layers share counted once."""
     arrays = {id(array): array.nbytes for array in parameters(module).values()}

@@ -13,7 +13,7 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.weights.lm_weights import LmWeights, parameter_bytes, parameters, widen_on_cpu
 from moshi_mlx.weights.scheme import SCHEMES, Scheme
 from tests.golden import ASSETS, LM_GOLDENS

@@ -14,7 +14,7 @@ from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.cli.demo import LEAD, TAIL
-from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.weights.lm_weights import widen_on_cpu

@@ -1,6 +1,7 @@
 """`moshi-mlx doctor`: what it says of machines that are not here."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from moshi_mlx.cli import doctor as command
-from moshi_mlx.doctor.probe import PACKAGES, Trial
-from moshi_mlx.doctor.report import Facts, Finding, findings, page
+from moshi_mlx.codec import load
+from moshi_mlx.doctor.probe import PACKAGES, Probe
+from moshi_mlx.doctor.report import Checkup, Finding, findings, page
 from moshi_mlx.machine import Machine
 from moshi_mlx.planning.planner import Budget, ModelSize, plan
 from tests.cli.conftest import Done
@@ -36,17 +38,17 @@ DEVICES = {
     "default_input": "MacBook Pro Microphone",
     "default_output": "Ohrhörer",
 }
-GOOD = Facts(
+GOOD = Checkup(
     machine=M2_PRO,
-    mlx=Trial({"backend": "Metal"}),
-    audio=Trial(DEVICES),
+    mlx=Probe({"backend": "Metal"}),
+    audio=Probe(DEVICES),
     packages=dict.fromkeys(PACKAGES, "1.2"),
     own_problem="",
     cached={"moshiko-q4": 4_800_000_000},
     disk=(Path("/cache"), 100_000_000_000),
 )
 CPU = replace(
-    GOOD, machine=SERVER, mlx=Trial({"backend": "CPU"}), audio=Trial({**DEVICES, "devices": []}), cached={}
+    GOOD, machine=SERVER, mlx=Probe({"backend": "CPU"}), audio=Probe({**DEVICES, "devices": []}), cached={}
 )
 
 Doctor = Callable[..., Done]
@@ -54,11 +56,12 @@ Doctor = Callable[..., Done]
 
 @pytest.fixture
 def doctor(moshi_cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Doctor:
-    """Run it with given facts."""
+    """Run it with a given checkup."""
     monkeypatch.setenv("TERM_PROGRAM", "iTerm.app")
 
-    def call(facts: Facts, *words: str) -> Done:
-        monkeypatch.setattr(command, "gather", lambda: facts)
+    def call(checkup: Checkup, *words: str) -> Done:
+        monkeypatch.setattr(command, "gather", lambda: checkup)
+        monkeypatch.setattr(load, "find_spec", checkup.packages.get)
         return moshi_cli("doctor", *words)
 
     return call
@@ -98,7 +101,7 @@ def test_without_rustymimi_the_codec_runs_in_mlx(doctor: Doctor) -> None:
 
 def test_mlx_that_crashes_is_the_one_thing_broken(doctor: Doctor) -> None:
     advice = "MLX 0.31.2 cannot load its Metal kernels; upgrade macOS, or pip install 'mlx<0.31'"
-    done = doctor(replace(GOOD, mlx=Trial(problem=advice)))
+    done = doctor(replace(GOOD, mlx=Probe(problem=advice)))
     assert done.code == 1
     assert line(done, "mlx") == f"✗ mlx              {advice}"
     assert "--model moshiko-q8" in line(done, "take")  # what it will be once that is mended
@@ -112,11 +115,11 @@ def test_a_missing_package_says_what_that_means(doctor: Doctor, name: str, code:
 
 
 def test_no_devices_and_no_portaudio_are_warnings(doctor: Doctor) -> None:
-    nothing = replace(GOOD, audio=Trial({"devices": [], "default_input": None, "default_output": None}))
+    nothing = replace(GOOD, audio=Probe({"devices": [], "default_input": None, "default_output": None}))
     assert (
         line(doctor(nothing), "output") == "! output           no output device; recordings can still be answered"
     )
-    done = doctor(replace(GOOD, audio=Trial(problem="PortAudio is missing; apt install libportaudio2")))
+    done = doctor(replace(GOOD, audio=Probe(problem="PortAudio is missing; apt install libportaudio2")))
     assert (done.code, line(done, "devices")) == (
         0,
         "! devices          PortAudio is missing; apt install libportaudio2",
@@ -170,12 +173,12 @@ def test_linux_without_a_card_is_told_to_try_nano(doctor: Doctor) -> None:
 def test_why_a_model_of_ones_own_is_not_for_a_cpu(weights: float, says: str) -> None:
     size = ModelSize(int(weights), int(weights), 1000, 100)
     planned = plan({"mine": (size, 16)}, Budget(10**9, None, cpu=True))
-    assert next(found for found in findings(CPU, planned) if found.label == "time").text.startswith(says)
+    assert next(found for found in findings(CPU, planned, "mlx") if found.label == "time").text.startswith(says)
 
 
 def test_a_card_is_planned_with_its_own_memory(doctor: Doctor) -> None:
     card = replace(SERVER, gpu="NVIDIA H200", gpu_memory=10 * 2**30)
-    done = doctor(replace(CPU, machine=card, mlx=Trial({"backend": "CUDA"})), "--model", "moshiko-q8")
+    done = doctor(replace(CPU, machine=card, mlx=Probe({"backend": "CUDA"})), "--model", "moshiko-q8")
     assert "NVIDIA H200, 10.0 GiB, 4800 GB/s" in line(done, "GPU")
     assert done.code == 1  # 64 GiB beside the card are of no use
     unused = doctor(replace(CPU, machine=card))
@@ -204,7 +207,7 @@ def test_a_folder_is_planned_by_its_own_size_and_codec(doctor: Doctor, tiny_fold
     assert plan["codec"] == "mlx"  # rustymimi knows the published codec only
 
 
-def test_a_model_that_is_not_here_is_a_problem_among_the_facts(doctor: Doctor) -> None:
+def test_a_model_that_is_not_here_is_a_problem_among_the_findings(doctor: Doctor) -> None:
     done = doctor(GOOD, "--model", "/no/model")
     assert done.code == 1
     assert "/no/model does not exist" in line(done, "model")
@@ -244,9 +247,11 @@ def assert_shape(value: Any, shape: Any, where: str = "") -> None:
         assert any(value is None if kind is None else type(value) is kind for kind in kinds), (where, value)
 
 
-@pytest.mark.parametrize("facts", [GOOD, CPU, replace(GOOD, mlx=Trial(problem="broken"), packages=without("mlx"))])
-def test_json_is_one_object_of_a_known_shape(doctor: Doctor, facts: Facts) -> None:
-    done = doctor(facts, "--json")
+@pytest.mark.parametrize(
+    "checkup", [GOOD, CPU, replace(GOOD, mlx=Probe(problem="broken"), packages=without("mlx"))]
+)
+def test_json_is_one_object_of_a_known_shape(doctor: Doctor, checkup: Checkup) -> None:
+    done = doctor(checkup, "--json")
     found = json.loads(done.out)
     assert_shape(found, SCHEMA)
     assert found["ok"] == (done.code == 0)
@@ -272,12 +277,6 @@ def test_marks_are_plain_where_the_encoding_has_no_others() -> None:
     assert page(found, None).isascii()
 
 
-def test_the_aliases_are_those_of_checkpoints() -> None:
-    from moshi_mlx.checkpoint.places import ALIASES
-
-    assert command.repositories() == ALIASES
-
-
 def test_doctor_itself_never_imports_mlx_or_sound() -> None:
     code = (
         "import sys, atexit\n"
@@ -291,3 +290,26 @@ def test_doctor_itself_never_imports_mlx_or_sound() -> None:
     report, loaded = done.stdout.splitlines()
     assert_shape(json.loads(report), SCHEMA)
     assert loaded == "LOADED"
+
+
+def test_doctor_reports_where_mlx_cannot_be_imported(tmp_path: Path) -> None:
+    """Also in the processes that it starts, which is where MLX is tried."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'mlx':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+    )
+    places = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-m", "moshi_mlx", "doctor"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": places, "PYTHONIOENCODING": "utf-8"},
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = [text.split(maxsplit=2) for text in done.stdout.splitlines()]
+    assert ["✗", "mlx", PACKAGES["mlx"]] in lines
+    assert sum(text.startswith("moshiko-") for text in (" ".join(words[1:]) for words in lines)) == 12, "the plan"

@@ -1,5 +1,7 @@
 """What is installed, and what is made of programs that crash."""
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from moshi_mlx.doctor import probe as installation
-from moshi_mlx.doctor.probe import Trial, try_audio, try_mlx, try_model
+from moshi_mlx.doctor import probe
+from moshi_mlx.doctor.probe import Probe, measure_model, try_audio, try_mlx
+from moshi_mlx.errors import CheckpointError
 from tests.hub_stub import fill_cache
 
 METALLIB = (
@@ -44,12 +47,12 @@ def test_mlx_works_here() -> None:
     "ending", [f"echo 'ImportError: {METALLIB}' >&2; exit 1", f"echo '{METALLIB}' >&2; kill -ABRT $$"]
 )
 def test_a_metallib_of_a_newer_macos_becomes_advice(fake_python: FakePython, ending: str) -> None:
-    trial = try_mlx("0.31.2", "macOS 15.6.1", fake_python(ending))
-    assert trial.found == {}
-    assert "MLX 0.31.2" in trial.problem
-    assert "macOS 15.6.1" in trial.problem
-    assert "upgrade macOS, or pip install --force-reinstall 'mlx<0.31'" in trial.problem
-    assert "\n" not in trial.problem
+    found = try_mlx("0.31.2", "macOS 15.6.1", fake_python(ending))
+    assert found.found == {}
+    assert "MLX 0.31.2" in found.problem
+    assert "macOS 15.6.1" in found.problem
+    assert "upgrade macOS, or pip install --force-reinstall 'mlx<0.31'" in found.problem
+    assert "\n" not in found.problem
 
 
 def test_a_metallib_message_before_other_lines_is_found(fake_python: FakePython) -> None:
@@ -108,7 +111,7 @@ def test_devices_are_counted_as_sounddevice_gives_them(monkeypatch: pytest.Monke
         "class default: device = [0, -1]\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert try_audio() == Trial(
+    assert try_audio() == Probe(
         {
             "devices": [
                 {"name": "AirPods", "inputs": 1, "outputs": 0},
@@ -120,19 +123,30 @@ def test_devices_are_counted_as_sounddevice_gives_them(monkeypatch: pytest.Monke
     )
 
 
-def test_a_folder_is_measured(tiny_folder: Path) -> None:
-    from moshi_mlx.checkpoint.random_checkpoint import TINY
+@pytest.mark.parametrize("check", [True, False])
+def test_a_folder_is_measured(tiny_folder: Path, check: bool) -> None:
+    from moshi_mlx.checkpoint.random_checkpoint import TINY, TINY_MIMI
     from moshi_mlx.models.config import LmConfig
-    from moshi_mlx.planning.planner import ModelSize, size_of
+    from moshi_mlx.models.mimi_config import MimiConfig
+    from moshi_mlx.planning.planner import size_of
 
-    found = try_model(str(tiny_folder)).found
-    assert ModelSize(**found["size"]) == size_of(LmConfig.from_dict(TINY))
-    assert found["bits"] == pytest.approx(32, rel=0.02)  # float32; norms are not counted as weights
-    assert found["published_codec"] is False
+    size, bits, mimi = measure_model(str(tiny_folder), check)
+    assert size == size_of(LmConfig.from_dict(TINY))
+    assert bits == pytest.approx(32, rel=0.02)  # float32; norms are not counted as weights
+    assert mimi == MimiConfig.from_dict(TINY_MIMI)
 
 
-def test_a_model_that_is_not_here_is_a_problem_in_the_words_of_its_error() -> None:
-    assert try_model("/no/model").problem.startswith("/no/model does not exist")
+def test_a_model_whose_files_do_not_fit_is_told_in_the_words_of_its_error(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "model"
+    shutil.copytree(tiny_folder, broken)
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "num_layers": 3}))
+    with pytest.raises(CheckpointError, match=f"^{broken}.* lacks "):
+        measure_model(str(broken), check=True)
+    with pytest.raises(CheckpointError, match=r"^/no/model does not exist"):
+        measure_model("/no/model", check=True)
 
 
 def test_versions_come_from_metadata_and_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,19 +156,20 @@ def test_versions_come_from_metadata_and_may_be_missing(monkeypatch: pytest.Monk
         return "1.2"
 
     monkeypatch.setattr(metadata, "version", version)
-    found = installation.package_versions()
+    found = probe.package_versions()
     assert found.pop("rustymimi") is None
     assert set(found.values()) == {"1.2"}
     assert {"mlx", "numpy", "sounddevice", "huggingface_hub"} <= set(found)
 
 
 def test_kyutais_package_in_this_ones_place_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert installation.own_problem() == ""
+    assert probe.own_problem() == ""
+    assert (probe.FOLDER / "__main__.py").is_file()
     monkeypatch.setattr(metadata, "version", lambda name: "0.3.0")
-    assert "moshi-mlx 0.3.0 (Kyutai's) is installed" in installation.own_problem()
-    monkeypatch.setattr(installation, "__file__", str(tmp_path / "installation.py"))
+    assert "moshi-mlx 0.3.0 (Kyutai's) is installed" in probe.own_problem()
+    monkeypatch.setattr(probe, "FOLDER", tmp_path)
     (tmp_path / "run_tts.py").touch()
-    assert "files of Kyutai's moshi_mlx" in installation.own_problem()
+    assert "files of Kyutai's moshi_mlx" in probe.own_problem()
 
 
 def test_the_cache_is_read_and_the_hub_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

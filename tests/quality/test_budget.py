@@ -13,7 +13,7 @@ from moshi_mlx.errors import QuantizationError
 from moshi_mlx.quality.budget import Studied, steps_to_study
 from moshi_mlx.quality.calibrate import calibrate
 from moshi_mlx.quality.candidates import apply_recipe
-from moshi_mlx.quantize.folder import Made
+from moshi_mlx.quantize.card import Made
 from moshi_mlx.quantize.recipes import RECIPES
 from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
 

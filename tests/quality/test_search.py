@@ -29,7 +29,7 @@ from moshi_mlx.quality.search import (
     search,
     steps_to_search,
 )
-from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.quantize.recipes import Recipe, parse_recipe
 from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
 from moshi_mlx.weights.scheme import Scheme

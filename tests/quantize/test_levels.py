@@ -10,8 +10,8 @@ from moshi_mlx.models.lm import Lm
 from moshi_mlx.quality.calibrate import calibrate, importance
 from moshi_mlx.quality.conversations import Conversation
 from moshi_mlx.quality.predictions import predict
-from moshi_mlx.quantize.convert import quantize_lm
 from moshi_mlx.quantize.levels import calibrated, packed
+from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.weights.lm_weights import parameter_bytes
 from moshi_mlx.weights.scheme import Scheme
 

@@ -11,7 +11,7 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.convert import quantize_lm
+from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
 from moshi_mlx.weights.scheme import Scheme, make_scheme, schemes_from_shapes
 from tests.quantize.tensors import tensors_of

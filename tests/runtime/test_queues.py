@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from moshi_mlx.runtime.queues import BoundedQueue, QueueClosed
+from moshi_mlx.runtime.flow import BoundedQueue, QueueClosed
 
 
 def in_thread(function) -> threading.Thread:
