@@ -73,15 +73,15 @@ def skeleton(config: LmConfig, kind: str) -> Lm:
 
 def random_lm(config: LmConfig, kind: str, seed: int = 0) -> Lm:
     """A model whose weights mean nothing; never more than one tensor above its size in memory."""
-    lm = skeleton(config, kind)
+    lm, dtype = skeleton(config, kind), mx.float32 if kind == "f32" else mx.bfloat16
     made: dict[str, mx.array] = {}
     filled: list[tuple[str, mx.array]] = []
-    for name, array in lm_arrays(config, KINDS[kind], "F32" if kind == "f32" else "BF16", seed):
+    for name, array in lm_arrays(config, KINDS[kind], seed):
         key = mlx_source(name, config).key  # several depth steps may share an array
         if key not in made:
-            made[key] = mx.array(array).view(mx.bfloat16) if array.dtype == np.uint16 else mx.array(array)
+            made[key] = mx.array(array, dtype if array.dtype == np.float32 else None)
+            mx.eval(made[key])
         filled.append((name, made[key]))
     lm.update(tree_unflatten(filled))
-    mx.eval(lm.parameters())
     lm.eval()
     return lm

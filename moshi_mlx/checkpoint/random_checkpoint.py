@@ -167,13 +167,10 @@ def lm_tensors(config: LmConfig, layout: str, scheme: Scheme | None, dtype: str)
     return tensors
 
 
-def lm_arrays(
-    config: LmConfig, scheme: Scheme | None, dtype: str, seed: int = 0
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Make random parameters under MLX's names, in the order of `lm_tensors`; bfloat16 as its bits, uint16.
+def lm_arrays(config: LmConfig, scheme: Scheme | None, seed: int = 0) -> Iterator[tuple[str, np.ndarray]]:
+    """Make random parameters under MLX's names, in the order of `lm_tensors`: float32, and integers where packed.
 
     scheme: of every layer that can be quantized, embeddings included; scales and biases follow their weight.
-    dtype: "F32" or "BF16", of what is not quantized.
     """
     from moshi_mlx.weights.lm_weights import parameter_shapes
 
@@ -181,10 +178,10 @@ def lm_arrays(
     for name, shape in shapes.items():
         source = torch_source(name, config)
         if scheme and _quantizable(name, shapes, scheme):
-            for leaf, array in _quantized(seed, source, shape, scheme, dtype).items():
+            for leaf, array in _quantized(seed, source, shape, scheme).items():
                 yield name.removesuffix("weight") + leaf, array
         else:
-            yield name, _cast(_dense(seed, source, shape), dtype)
+            yield name, _dense(seed, source, shape)
 
 
 def _write_lm(path: Path, config: LmConfig, seed: int, layout: str, scheme: Scheme | None, dtype: str) -> None:
@@ -192,10 +189,12 @@ def _write_lm(path: Path, config: LmConfig, seed: int, layout: str, scheme: Sche
 
     tensors = lm_tensors(config, layout, scheme, dtype)
     if layout == "mlx":
-        write(path, tensors, (array for _, array in lm_arrays(config, scheme, dtype, seed)))
+        write(
+            path, tensors, (_cast(array, tensors[name].dtype) for name, array in lm_arrays(config, scheme, seed))
+        )
         return
     sources = {source.key: source for source in (torch_source(name, config) for name in parameter_shapes(config))}
-    write(path, tensors, (_stacked(seed, sources[key], tensor) for key, tensor in tensors.items()))
+    write(path, tensors, (_cast(_stacked(seed, sources[key], tensor), dtype) for key, tensor in tensors.items()))
 
 
 def _quantizable(name: str, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme) -> bool:
@@ -216,7 +215,11 @@ def _dense(seed: int, source: Source, shape: tuple[int, ...]) -> np.ndarray:
     if len(shape) == 1:
         centre = 0.0 if source.key.endswith("bias") else 1.0
         return (centre + 0.1 * rng.standard_normal(shape)).astype(np.float32)
-    return (2 * rng.random(shape, np.float32) - 1) * _reach(source, shape)
+    array = rng.random(shape, np.float32)
+    array *= 2  # in place: a model has billions of these
+    array -= 1
+    array *= _reach(source, shape)
+    return array
 
 
 def _reach(source: Source, shape: tuple[int, ...]) -> np.float32:
@@ -228,15 +231,13 @@ def _reach(source: Source, shape: tuple[int, ...]) -> np.float32:
 def _stacked(seed: int, source: Source, tensor: TensorInfo) -> np.ndarray:
     """A whole tensor of PyTorch's layout."""
     if source.flat:
-        return _cast(_dense(seed, source, tensor.shape[2:]).reshape(tensor.shape), tensor.dtype)
+        return _dense(seed, source, tensor.shape[2:]).reshape(tensor.shape)
     block = (tensor.shape[0] // source.parts, *tensor.shape[1:])
     parts = [Source(source.key, part, source.parts) for part in range(source.parts)]
-    return _cast(np.concatenate([_dense(seed, part, block) for part in parts]), tensor.dtype)
+    return np.concatenate([_dense(seed, part, block) for part in parts])
 
 
-def _quantized(
-    seed: int, source: Source, shape: tuple[int, ...], scheme: Scheme, dtype: str
-) -> dict[str, np.ndarray]:
+def _quantized(seed: int, source: Source, shape: tuple[int, ...], scheme: Scheme) -> dict[str, np.ndarray]:
     """Random levels, and the scales and biases that spread them over the interval of a dense parameter."""
     rng = _generator(seed, source)
     levels = rng.integers(0, 1 << 32, (shape[0], shape[1] * scheme.bits // 32), np.uint32)
@@ -245,13 +246,16 @@ def _quantized(
     if scheme.mode == "mxfp4":  # levels from -6 to 6; a scale is the exponent of a power of two
         return {"weight": levels, "scales": np.full(groups, 127 + np.floor(np.log2(reach / 6)), np.uint8)}
     step = 2 * reach / np.float32((1 << scheme.bits) - 1)
-    scales, biases = (_cast(np.full(groups, value, np.float32), dtype) for value in (step, -reach))
-    return {"weight": levels, "scales": scales, "biases": biases}
+    return {
+        "weight": levels,
+        "scales": np.full(groups, step, np.float32),
+        "biases": np.full(groups, -reach, np.float32),
+    }
 
 
 def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
     """float32 to the bits of a stored type."""
-    return array if dtype == "F32" else to_bits(array)
+    return to_bits(array) if dtype == "BF16" else array
 
 
 def _write_mimi(path: Path, config: MimiConfig, seed: int) -> None:
