@@ -1,9 +1,9 @@
-"""Every error a user of this package can meet.
+"""The errors that a user of this package can meet.
 
 MoshiError
 ├── ConfigError            a config asks for something that does not exist here, or contradicts itself
 ├── CheckpointError        a checkpoint cannot be found, read, or does not fit its config
-│   └── DownloadError      the hub cannot be reached, refused, or `--offline` forbids asking it
+│   └── DownloadError      the hub cannot be reached, refuses, or must not be asked because of `--offline`
 ├── QuantizationError      a quantization is unknown, impossible, or contradicts the file
 ├── AudioFileError         an audio file cannot be read or written
 ├── AudioDeviceError       a microphone or speaker cannot be opened or has gone
@@ -12,15 +12,15 @@ MoshiError
 ├── ProtocolError          a peer on the wire broke the protocol
 └── ServerError            the web server cannot start
 
-A message is one line: what happened, with the value, and what to do about it.
-The command line catches `MoshiError` once, prints the message and exits with 1.
+A message is one line: what happened, with the value, and what to do.
+The command line catches `MoshiError` once, prints the message and exits with code 1.
 """
 
 from collections.abc import Iterable
 
 
 class MoshiError(Exception):
-    """Base of every error this package raises for people."""
+    """The base of every error that this package raises for people."""
 
 
 class ConfigError(MoshiError):
@@ -32,7 +32,7 @@ class CheckpointError(MoshiError):
 
 
 class DownloadError(CheckpointError):
-    """The hub cannot be reached or refused, or offline mode forbids asking it."""
+    """The hub cannot be reached, refuses, or must not be asked in offline mode."""
 
 
 class QuantizationError(MoshiError):
@@ -48,7 +48,7 @@ class AudioDeviceError(MoshiError):
 
 
 class CodecError(MoshiError):
-    """The audio codec failed, or its worker died."""
+    """The audio codec failed, or its process died."""
 
 
 class SessionError(MoshiError):
@@ -60,11 +60,11 @@ class ProtocolError(MoshiError):
 
 
 class ServerError(MoshiError):
-    """The web server cannot start: its port, its certificate."""
+    """The web server cannot start, because of its port or its certificate."""
 
 
 def some(names: Iterable[str], most: int = 3) -> str:
-    """A few names and how many more there are, for a message."""
+    """Return the first `most` names and how many more there are, for a message."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) or "none") + more

@@ -1,4 +1,4 @@
-"""The unit of time of the whole package: one frame, 80 ms of mono audio.
+"""The frame, the unit of time of the whole package: 80 ms of mono audio.
 
 Source: Moshi paper §3.3; moshi/models/loaders.py (`SAMPLE_RATE`, `FRAME_RATE`).
 """
@@ -15,7 +15,7 @@ SILENCE_DB = -45.0  # dBFS; a frame below it holds no speech
 
 
 def silence(frames: int = 1) -> np.ndarray:
-    """Silent audio, (frames * 1920,) float32."""
+    """Return silent audio, (frames * 1920,) float32."""
     return np.zeros(frames * FRAME_SAMPLES, dtype=np.float32)
 
 
@@ -32,12 +32,12 @@ def split_frames(pcm: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def is_silent(pcm: np.ndarray) -> bool:
-    """Whether a frame, (samples,) float32, holds no speech."""
+    """Return whether audio, (samples,) float32, is too quiet to hold speech."""
     return level(pcm) < SILENCE_DB
 
 
 def level(pcm: np.ndarray) -> float:
-    """Loudness of (samples,) float32, in dB relative to a full-scale square wave; -120 for digital silence."""
+    """Return the loudness of (samples,) float32 in dBFS (0: full-scale square wave); -120 for digital silence."""
     if not len(pcm):
         return -120.0
     return max(-120.0, 10 * float(np.log10(np.mean(np.square(pcm, dtype=np.float64)) + 1e-12)))

@@ -1,7 +1,7 @@
-"""How tokens are drawn: the settings, checked, without MLX.
+"""The settings of sampling, with their ranges. No MLX.
 
-Defaults are PyTorch's (audio 0.8 / top-k 250, text 0.7 / top-k 25). Source: moshi/models/lm.py `LMGen.__init__`,
-moshi/utils/sampling.py.
+Defaults are PyTorch's (audio 0.8 / top-k 250, text 0.7 / top-k 25).
+Source: moshi/models/lm.py `LMGen.__init__`, moshi/utils/sampling.py.
 """
 
 import random
@@ -14,9 +14,9 @@ MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How tokens are drawn. A temperature of 0 is greedy; 0 turns top_k, top_p and min_p off.
+    """How tokens are sampled. A temperature of 0 is greedy; 0 turns top_k, top_p and min_p off.
 
-    Raises ConfigError for values that mean nothing.
+    Raises ConfigError for a value out of range.
     """
 
     text_temperature: float = 0.7
@@ -25,18 +25,14 @@ class SamplingConfig:
     audio_top_k: int = 250
     top_p: float = 0.0  # keep the fewest tokens whose probabilities reach this, in (0, 1)
     min_p: float = 0.0  # drop tokens less likely than this share of the likeliest, in (0, 1)
-    repetition_penalty: float = 1.0  # divides the odds of recent text tokens; 1 = off; padding is never penalised
+    repetition_penalty: float = 1.0  # divides the odds of recent text tokens; 1 = off; padding is never penalized
     repetition_context: int = 64  # text tokens (padding not counted) that the penalty looks back on
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if not low <= value <= high:  # also refuses NaN
-                raise ConfigError(f"sampling: {name} is {value}, between {low} and {high} expected")
-
-    @property
-    def greedy(self) -> bool:
-        return self.text_temperature == 0 and self.audio_temperature == 0
+                raise ConfigError(f"{name} is {value}; it must be between {low} and {high}")
 
 
 _RANGES = [
@@ -55,5 +51,5 @@ GREEDY = SamplingConfig(text_temperature=0.0, audio_temperature=0.0)
 
 
 def new_seed() -> int:
-    """A seed nobody chose."""
+    """Return a random seed, 0 to MAX_SEED, for who gives none."""
     return random.SystemRandom().randint(0, MAX_SEED)

@@ -269,7 +269,7 @@ def _sampling(settings: Mapping[str, Any]) -> SamplingConfig:
 
     Source: moshi/models/lm.py `LMGen.__init__`, whose arguments `lm_gen_config` holds.
     """
-    read = ConfigReader(settings, "config field lm_gen_config")
+    read = ConfigReader(settings, prefix="lm_gen_config.")
     default = SamplingConfig()
     text, audio = (
         read.number("temp_text", default.text_temperature),

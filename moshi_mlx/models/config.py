@@ -1,10 +1,11 @@
-"""What a config.json says about a model, as frozen dataclasses.
+"""What the config.json of a language model says, as frozen dataclasses. No MLX.
 
-The language model's config is the keyword arguments of PyTorch's `LMModel` plus wrapper keys
-(file names, `lm_gen_config`, ...). A field exists here because some line reads it. A key that is
-not known is an error when it asks for something (its value is not null, false or empty).
+It holds the keyword arguments of PyTorch's `LMModel` and wrapper keys (file names, `lm_gen_config`, ...). A field
+exists here because some line reads it.
 Source: moshi/models/loaders.py (`_lm_kwargs`, `_mimi_config`), moshi/models/lm.py.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,11 +14,21 @@ from typing import Any
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config_reader import ConfigReader
 
-# Keys of config.json that describe files, provenance or defaults around the model, not the model.
-WRAPPER_KEYS = (
-    *("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name"),
+NORMS = ("rms_norm_f32", "layer_norm")
+ROPES = ("rope", "rope_concat", "none")
+
+_WRAPPER_KEYS = (  # describe files, provenance or defaults around the model, not the model
+    *("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name"),
     *("model_type", "model_id", "lm_gen_config", "tts_config", "stt_config"),
     *("quantization", "quantization_config", "_name_or_path"),
+)
+_WITHOUT_EFFECT = (  # on a model that is loaded whole and only runs
+    *("lora_rank", "lora_scaling", "depformer_context", "depformer_causal"),
+    *("gradient_checkpointing", "device", "dtype"),
+)
+_UNSUPPORTED = (
+    *("layer_scale", "cross_attention", "demux_second_stream", "demux_second_text_stream", "norm_emb"),
+    *("bias_proj", "same_initial", "lora", "lora_name", "quantize"),
 )
 
 
@@ -39,16 +50,18 @@ class TransformerConfig:
 
     @property
     def head_dim(self) -> int:
+        """Channels of one head."""
         return self.dim // self.num_heads
 
     @property
     def num_kv_heads(self) -> int:
+        """Heads of keys and values."""
         return self.num_heads // self.kv_repeat
 
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """The depth transformer: `steps` small transformers, one per codebook, that share a KV window."""
+    """The depth transformer: `steps` small transformers, one per codebook, that attend to each other."""
 
     steps: int  # dep_q
     transformer: TransformerConfig
@@ -59,7 +72,7 @@ class DepthConfig:
 
 @dataclass(frozen=True)
 class LutConfig:
-    """A look-up-table conditioner: one learned vector per named value, added to every position."""
+    """A conditioner with a look-up table: one learned vector per named value, added to every position."""
 
     n_bins: int
     dim: int
@@ -89,7 +102,7 @@ class LmConfig:
 
     @property
     def input_codebooks(self) -> int:
-        """Codebooks of the user that the model reads."""
+        """Codebooks of the user's audio that the model reads."""
         return self.n_q - self.dep_q
 
     @property
@@ -99,104 +112,66 @@ class LmConfig:
 
     @property
     def max_delay(self) -> int:
+        """The longest delay of any stream, in frames."""
         return max(self.delays)
 
     @classmethod
-    def from_dict(cls, config: Mapping[str, Any]) -> "LmConfig":
+    def from_dict(cls, config: Mapping[str, Any]) -> LmConfig:
         """Read PyTorch's `LMModel` keyword arguments (a config.json, wrapper keys allowed).
 
-        Raises ConfigError that names the field: missing, unknown and asking for something, or
-        asking for what this package does not have.
+        Raises ConfigError that names the field: missing, unknown and asking for something, or asking for what
+        this package does not have.
         """
         read = ConfigReader(config)
-        dim = read.size("dim")
-        hidden_scale = read.positive("hidden_scale", 4.0)
-        max_period = read.positive("max_period", 10_000.0)
-        norm = read.choice("norm", "layer_norm", _NORMS)
-        n_q, dep_q = read.integer("n_q", 8), read.integer("dep_q", 8)
-        if n_q < dep_q:  # before anything is counted up to dep_q
-            raise ConfigError(f"config field 'n_q' is {n_q}, less than dep_q = {dep_q}")
         read.only("causal", True)
         read.only("gating", "silu", default="none")
-        read.absent(
-            "layer_scale",
-            "cross_attention",
-            "demux_second_stream",
-            "demux_second_text_stream",
-            "norm_emb",
-            "bias_proj",
-            "same_initial",
-            "lora",
-            "lora_name",
-            "quantize",
-        )
-        read.ignore(*WRAPPER_KEYS, "lora_rank", "lora_scaling", "depformer_context", "depformer_causal")
-        read.ignore("gradient_checkpointing", "device", "dtype")
-        transformer = TransformerConfig(
-            dim=dim,
-            num_heads=read.size("num_heads", 8),
-            num_layers=read.size("num_layers"),
-            ffn_hidden=_gated_hidden(dim, int(hidden_scale * dim)),
-            context=read.size("context"),
-            kv_repeat=read.size("kv_repeat", 1),
-            rope=read.choice("positional_embedding", "sin", _ROPES),
-            max_period=max_period,
-            norm=norm,
-        )
-        _check_heads("", transformer)
+        read.unsupported(*_UNSUPPORTED)
+        read.ignore(*_WRAPPER_KEYS, *_WITHOUT_EFFECT)
+        n_q, dep_q = read.integer("n_q", 8), read.integer("dep_q", 8)
+        if n_q < dep_q:  # before anything is counted up to dep_q
+            raise read.error("n_q", n_q, f"it must be at least dep_q = {dep_q}")
+        hidden_scale = read.positive("hidden_scale", 4.0)
+        transformer = _temporal(read, hidden_scale)
+        depth = _depth(read, dep_q, hidden_scale, transformer) if dep_q else None
+        if not dep_q:
+            read.ignore(*[key for key in read.left if key.startswith("depformer_")])
         text_card = read.size("text_card", 32_000)
         read.only("text_card_out", text_card)
+        delays = read.integers("delays")
+        if len(delays) != n_q + 1 or min(delays) < 0:
+            raise read.error("delays", delays, f"it must be n_q + 1 = {n_q + 1} numbers of frames, none negative")
         lm = cls(
             transformer=transformer,
-            depth=_depth(read, dep_q, hidden_scale, transformer) if dep_q else None,
+            depth=depth,
             text_card=text_card,
             card=read.size("card", 1024),
             n_q=n_q,
-            delays=tuple(read.integers("delays")),
-            text_padding_id=read.integer("existing_text_padding_id", 3),
-            text_end_padding_id=read.integer("existing_text_end_padding_id", 0),
+            delays=tuple(delays),
+            text_padding_id=read.integer("existing_text_padding_id", 3, below=text_card),
+            text_end_padding_id=read.integer("existing_text_end_padding_id", 0, below=text_card),
             extra_heads=read.integer("extra_heads_num_heads", 0),
             extra_heads_dim=read.size("extra_heads_dim", 6),
             conditioners=_conditioners(read),
         )
-        if not dep_q:
-            read.ignore_prefix("depformer_")
         read.finish()
-        if len(lm.delays) != lm.n_q + 1:
-            raise ConfigError(
-                f"config field 'delays' has {len(lm.delays)} entries, n_q + 1 = {lm.n_q + 1} expected"
-            )
-        if min(lm.delays) < 0:
-            raise ConfigError(f"config field 'delays' has a negative entry: {min(lm.delays)}")
-        for key, id in (("padding", lm.text_padding_id), ("end_padding", lm.text_end_padding_id)):
-            if id >= text_card:
-                raise ConfigError(
-                    f"config field 'existing_text_{key}_id' is {id}: below text_card = {text_card} expected"
-                )
         return lm
 
 
-_NORMS = ("rms_norm_f32", "layer_norm")
-_ROPES = ("rope", "rope_concat", "none")
-
-
-def _gated_hidden(dim: int, dim_feedforward: int) -> int:
-    """Width inside a gated block. Source: moshi/modules/gating.py `ActivationGating`."""
-    return 21 * dim // 8 if dim_feedforward == 4 * dim else 2 * dim_feedforward // 3
-
-
-def _check_heads(prefix: str, config: TransformerConfig) -> None:
-    if config.dim % config.num_heads or config.head_dim % 2:
-        raise ConfigError(
-            f"config field '{prefix}num_heads' is {config.num_heads}: "
-            f"{config.dim} channels do not split into heads of even width"
-        )
-    if config.ffn_hidden < 1:
-        raise ConfigError(f"config: the feed-forward block of {prefix or 'the '}transformer has no width")
-    if config.num_heads % config.kv_repeat:
-        raise ConfigError(
-            f"config field '{prefix}kv_repeat' is {config.kv_repeat}: no divisor of {config.num_heads} heads"
-        )
+def _temporal(read: ConfigReader, hidden_scale: float) -> TransformerConfig:
+    dim = read.size("dim")
+    transformer = TransformerConfig(
+        dim=dim,
+        num_heads=read.size("num_heads", 8),
+        num_layers=read.size("num_layers"),
+        ffn_hidden=_gated_hidden(dim, int(hidden_scale * dim)),
+        context=read.size("context"),
+        kv_repeat=read.size("kv_repeat", 1),
+        rope=read.choice("positional_embedding", "sin", ROPES),
+        max_period=read.positive("max_period", 10_000.0),
+        norm=read.choice("norm", "layer_norm", NORMS),
+    )
+    check_shape(read, transformer)
+    return transformer
 
 
 def _depth(read: ConfigReader, steps: int, hidden_scale: float, temporal: TransformerConfig) -> DepthConfig:
@@ -204,63 +179,71 @@ def _depth(read: ConfigReader, steps: int, hidden_scale: float, temporal: Transf
     read.only("depformer_multi_linear", True, default=False)
     read.only("depformer_weights_per_step", True, default=False)
     read.only("depformer_gating", "silu")
-    read.absent("depformer_layer_scale", "depformer_cross_attention")
-    feedforward = read.positive("depformer_dim_feedforward", None)
+    read.unsupported("depformer_layer_scale", "depformer_cross_attention")
     schedule = read.integers("depformer_weights_per_step_schedule", range(steps))
     if len(schedule) != steps or sorted(set(schedule)) != list(range(max(schedule) + 1)):
-        raise ConfigError(
-            f"config field 'depformer_weights_per_step_schedule' is {schedule}: "
-            f"{steps} weight indices counted from 0 without gaps expected"
-        )
-    rope = read.choice("depformer_pos_emb", "sin", _ROPES)
+        needs = f"it must be {steps} indices of weights, counted from 0 without gaps"
+        raise read.error("depformer_weights_per_step_schedule", schedule, needs)
     transformer = TransformerConfig(
         dim=dim,
         num_heads=read.size("depformer_num_heads", temporal.num_heads),
         num_layers=read.size("depformer_num_layers", temporal.num_layers),
-        ffn_hidden=_gated_hidden(dim, int(hidden_scale * dim if feedforward is None else feedforward)),
+        ffn_hidden=_gated_hidden(dim, int(read.positive("depformer_dim_feedforward", hidden_scale * dim))),
         context=steps,  # PyTorch ignores depformer_context: a step sees every earlier step of its frame
         kv_repeat=read.size("depformer_kv_repeat", temporal.kv_repeat),
-        rope=rope,
+        rope=read.choice("depformer_pos_emb", "sin", ROPES),
         max_period=read.positive("depformer_max_period", temporal.max_period),
         norm=temporal.norm,
     )
-    _check_heads("depformer_", transformer)
+    check_shape(read, transformer, "depformer_")
     low_rank = read.integer("depformer_low_rank_embeddings", 0)
-    norm = read.get("depformer_norm", None)
-    if norm not in (None, *_NORMS):
-        raise ConfigError(f"config field 'depformer_norm' is {norm!r}: {', '.join(_NORMS)} or null expected")
+    norm = read.choice("depformer_norm", None, (*NORMS, None))
     return DepthConfig(steps, transformer, tuple(schedule), low_rank or None, norm)
 
 
+def _gated_hidden(dim: int, dim_feedforward: int) -> int:
+    """Return the width inside a gated block. Source: moshi/modules/gating.py `ActivationGating`."""
+    return 21 * dim // 8 if dim_feedforward == 4 * dim else 2 * dim_feedforward // 3
+
+
+def check_shape(read: ConfigReader, config: TransformerConfig, prefix: str = "") -> None:
+    """Raise ConfigError unless the heads of a transformer fit its width. prefix: of its fields."""
+    if config.dim % config.num_heads or config.head_dim % 2:
+        needs = f"it must split {config.dim} channels into heads of even width"
+        raise read.error(f"{prefix}num_heads", config.num_heads, needs)
+    if config.num_heads % config.kv_repeat:
+        raise read.error(f"{prefix}kv_repeat", config.kv_repeat, f"it must divide {config.num_heads} heads")
+    if config.ffn_hidden < 1:
+        raise ConfigError(f"config: the feed-forward block of the {prefix}transformer has no width")
+
+
 def _conditioners(read: ConfigReader) -> dict[str, LutConfig]:
-    entries, fuser = read.section("conditioners"), read.section("fuser")
-    added = fuser.strings("sum", [])
-    fuser.absent("cross", "prepend")
+    entries, fuser = read.section("conditioners", {}), read.section("fuser", {})
+    found = {name: _lut(entries.section(name)) for name in list(entries.left)}
+    added = fuser.words("sum", [])
+    if set(added) != set(found):
+        raise fuser.error("sum", added, f"it must name each conditioner ({', '.join(found) or 'none'}), no other")
+    fuser.unsupported("cross", "prepend")
     fuser.ignore("cross_attention_pos_emb", "cross_attention_pos_emb_scale")  # of "cross", so of nothing
     fuser.finish()
-    found = {}
-    for name in list(entries.left):
-        entry = entries.section(name)
-        entry.only("type", "lut", default="nothing")
-        lut = entry.section("lut")
-        lut.only("tokenizer", "noop", default="nothing")
-        lut.only("output_bias", False)
-        lut.only("learn_padding", True)
-        lut.only("force_linear", True)
-        lut.ignore("init_scale", "pad_empty")
-        found[name] = LutConfig(lut.size("n_bins"), lut.size("dim"), tuple(lut.strings("possible_values")))
-        lut.finish()
-        entry.finish()
-        values = len(found[name].possible_values)
-        if not 1 <= values <= found[name].n_bins:
-            raise ConfigError(
-                f"{lut.where} 'possible_values' has {values} values, 1 to n_bins = {found[name].n_bins} expected"
-            )
-        if name not in added:
-            raise ConfigError(f"config field 'fuser.sum' does not name the conditioner {name!r}")
-    if unknown := set(added) - set(found):
-        raise ConfigError(f"config field 'fuser.sum' names {sorted(unknown)[0]!r}, which is no conditioner")
     return found
+
+
+def _lut(entry: ConfigReader) -> LutConfig:
+    entry.only("type", "lut", default="nothing")
+    read = entry.section("lut")
+    entry.finish()
+    read.only("tokenizer", "noop", default="nothing")
+    read.only("output_bias", False)
+    read.only("learn_padding", True)
+    read.only("force_linear", True)
+    read.ignore("init_scale", "pad_empty")
+    lut = LutConfig(read.size("n_bins"), read.size("dim"), tuple(read.words("possible_values")))
+    read.finish()
+    if not 1 <= len(lut.possible_values) <= lut.n_bins:
+        needs = f"it must have 1 to n_bins = {lut.n_bins} values"
+        raise read.error("possible_values", list(lut.possible_values), needs)
+    return lut
 
 
 MOSHI_7B = {

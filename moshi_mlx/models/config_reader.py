@@ -1,4 +1,6 @@
-"""Reading a config: from a JSON file, and key by key, so that nothing in it goes unread."""
+"""Reading a config: from a JSON file, and field by field, so that nothing in it goes unread."""
+
+from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
@@ -31,100 +33,102 @@ def read_json(
 
 
 class ConfigReader:
-    """Reads each key of a config once and knows at the end which ones nobody asked for."""
+    """Reads the fields of a config, and refuses in the end what nobody has asked for.
 
-    def __init__(self, config: Mapping[str, Any], where: str = "config field") -> None:
-        self.left = dict(config)
-        self.where = where
+    A default stands for a field that is absent or null; without one the field must be there.
+    Every method raises ConfigError, which names the field and its value.
+    """
+
+    def __init__(self, config: Mapping[str, Any], kind: str = "config field", prefix: str = "") -> None:
+        self.left = dict(config)  # what nobody has asked for yet
+        self._kind, self._prefix = kind, prefix
+
+    def error(self, key: str, value: Any, problem: str) -> ConfigError:
+        """Return the error to raise for the value of a field. problem: what is wrong with it, as a clause."""
+        return ConfigError(f"{self._kind} '{self._prefix}{key}' is {value!r}; {problem}")
 
     def get(self, key: str, *default: Any) -> Any:
+        """Return a value of any type."""
         if key not in self.left and not default:
-            raise ConfigError(f"{self.where} '{key}' is missing")
-        return self.left.pop(key, *default)
+            raise ConfigError(f"{self._kind} '{self._prefix}{key}' is missing")
+        value = self.left.pop(key, None)
+        return default[0] if value is None and default else value
 
-    def _typed(self, key: str, kind: str, convert: Any, default: tuple[Any, ...]) -> Any:
+    def integer(self, key: str, *default: int, least: int = 0, below: int = LARGEST) -> int:
+        """Return a whole number from `least` to `below` - 1."""
         value = self.get(key, *default)
-        if value is None and default:
-            return default[0]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LARGEST:
-            raise ConfigError(f"{self.where} '{key}' is {value!r}: {kind} expected")
-        if convert(value) != value:
-            raise ConfigError(f"{self.where} '{key}' is {value!r}: {kind} expected")
-        return convert(value)
-
-    def integer(self, key: str, *default: int) -> int:
-        value = self._typed(key, "a whole number", int, default)
-        if value < 0:
-            raise ConfigError(f"{self.where} '{key}' is {value}: it cannot be negative")
-        return value
+        if not _is_number(value) or not least <= value < below or value != int(value):
+            raise self.error(key, value, f"it must be a whole number from {least} to {below - 1}")
+        return int(value)
 
     def size(self, key: str, *default: int) -> int:
-        """A whole number of at least 1."""
-        value = self.integer(key, *default)
-        if value < 1:
-            raise ConfigError(f"{self.where} '{key}' is {value}: at least 1 expected")
-        return value
+        """Return a whole number of at least 1."""
+        return self.integer(key, *default, least=1)
 
-    def number(self, key: str, *default: float | None) -> Any:
-        return self._typed(key, "a number", float, default)
-
-    def positive(self, key: str, *default: float | None) -> Any:
-        """A number above 0."""
-        value = self.number(key, *default)
-        if value is not None and value <= 0:
-            raise ConfigError(f"{self.where} '{key}' is {value}: more than 0 expected")
-        return value
-
-    def section(self, key: str) -> "ConfigReader":
-        """A group of fields, empty if absent."""
-        value = self.get(key, None)
-        if value is None:
-            value = {}
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{self.where} '{key}' is {value!r}: a group of fields expected")
-        return ConfigReader(value, f"{self.where} {key}:")
-
-    def strings(self, key: str, *default: Iterable[str]) -> list[str]:
+    def number(self, key: str, *default: float, above: float = -LARGEST) -> float:
+        """Return a number that is larger than `above`."""
         value = self.get(key, *default)
-        if value is None and default:
-            value = default[0]
-        if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-            raise ConfigError(f"{self.where} '{key}' is {value!r}: a list of words expected")
+        if not _is_number(value) or not above < value < LARGEST:
+            raise self.error(key, value, f"it must be a number between {above} and {LARGEST}")
+        return float(value)
+
+    def positive(self, key: str, *default: float) -> float:
+        """Return a number above 0."""
+        return self.number(key, *default, above=0)
+
+    def words(self, key: str, *default: Iterable[str]) -> list[str]:
+        """Return a list of words, which may be empty."""
+        value = self.get(key, *default)
+        if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+            raise self.error(key, value, "it must be a list of words")
         return list(value)
 
     def integers(self, key: str, *default: Iterable[int]) -> list[int]:
+        """Return a list of at least one whole number."""
         value = self.get(key, *default)
-        if value is None and default:
-            value = default[0]
-        if not isinstance(value, (list, tuple, range)) or not value or not all(type(v) is int for v in value):
-            raise ConfigError(f"{self.where} '{key}' is {value!r}: a list of whole numbers expected")
+        if (
+            not isinstance(value, list | tuple | range)
+            or not value
+            or any(type(each) is not int for each in value)
+        ):
+            raise self.error(key, value, "it must be a list of whole numbers")
         return list(value)
 
-    def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
-        value = self.get(key, default)
+    def choice(self, key: str, default: Any, choices: tuple[Any, ...]) -> Any:
+        """Return one of `choices`. default: for an absent field only."""
+        value = self.left.pop(key, default)
         if value not in choices:
-            raise ConfigError(f"{self.where} '{key}' is {value!r}: one of {', '.join(choices)} expected")
+            raise self.error(key, value, f"it must be one of {', '.join(map(repr, choices))}")
         return value
 
-    def only(self, key: str, value: Any, default: Any = ...) -> None:
-        """The one value we have; `default` is what an absent key means in PyTorch, `value` unless told."""
-        found = self.get(key, None)
-        if found is None:
-            found = value if default is ... else default
-        if found != value:
-            raise ConfigError(f"{self.where} '{key}' is {found!r}: only {value!r} is supported")
+    def section(self, key: str, *default: Mapping[str, Any]) -> ConfigReader:
+        """Return a reader for a group of fields."""
+        value = self.get(key, *default)
+        if not isinstance(value, Mapping):
+            raise self.error(key, value, "it must be a group of fields")
+        return ConfigReader(value, self._kind, f"{self._prefix}{key}.")
 
-    def absent(self, *keys: str) -> None:
+    def only(self, key: str, value: Any, default: Any = ...) -> None:
+        """Refuse all values but one. default: what an absent field means in PyTorch, `value` unless given."""
+        found = self.get(key, value if default is ... else default)
+        if found != value:
+            raise self.error(key, found, f"only {value!r} is supported")
+
+    def unsupported(self, *keys: str) -> None:
+        """Refuse fields that ask for something: whose value is not null, false or empty."""
         for key in keys:
             if value := self.get(key, None):
-                raise ConfigError(f"{self.where} '{key}' is {value!r}: not supported")
+                raise self.error(key, value, "this is not supported")
 
     def ignore(self, *keys: str) -> None:
+        """Pass over fields, whatever they say."""
         for key in keys:
             self.left.pop(key, None)
 
-    def ignore_prefix(self, prefix: str) -> None:
-        self.ignore(*[key for key in self.left if key.startswith(prefix)])
-
     def finish(self) -> None:
-        self.absent(*list(self.left))
+        """Refuse the fields that nobody has asked for, if they ask for something."""
+        self.unsupported(*list(self.left))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

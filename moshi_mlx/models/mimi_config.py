@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from moshi_mlx.errors import CheckpointError, ConfigError, some
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
-from moshi_mlx.models.config import TransformerConfig
+from moshi_mlx.models.config import ROPES, TransformerConfig, check_shape
 from moshi_mlx.models.config_reader import ConfigReader
 
 _MIMI_TRANSFORMER = TransformerConfig(
@@ -74,28 +74,21 @@ class MimiConfig:
         Raises ConfigError that names the field: missing, unknown and asking for something, asking for
         what this package does not have, or not making frames of 1920 samples.
         """
-        read = ConfigReader(config, "Mimi config field")
+        read = ConfigReader(config, kind="Mimi config field")
         read.only("sample_rate", SAMPLE_RATE)
         read.only("frame_rate", FRAME_RATE)
         read.only("channels", 1)
-        seanet = _seanet(_section(read, "seanet"))
-        n_q, bins, codebook_dim = _quantizer(_section(read, "quantizer"), seanet.dimension)
-        transformer = _transformer(_section(read, "transformer"), seanet.dimension)
+        seanet = _seanet(read.section("seanet"))
+        n_q, bins, codebook_dim = _quantizer(read.section("quantizer"), seanet.dimension)
+        transformer = _transformer(read.section("transformer"), seanet.dimension)
         read.finish()
         positions, rest = divmod(FRAME_SAMPLES, seanet.hop)
         if rest or positions < 2:
             raise ConfigError(
-                f"Mimi config field 'seanet.ratios' is {list(seanet.ratios)}, {seanet.hop} samples in all: "
-                f"a whole fraction (1/2, 1/3, ...) of a frame of {FRAME_SAMPLES} samples expected"
+                f"Mimi config field 'seanet.ratios' is {list(seanet.ratios)}, {seanet.hop} samples in all; "
+                f"it must be a whole fraction (1/2, 1/3, ...) of a frame of {FRAME_SAMPLES} samples"
             )
         return cls(seanet, transformer, n_q, bins, codebook_dim)
-
-
-def _section(read: ConfigReader, name: str) -> ConfigReader:
-    section = read.get(name)
-    if not isinstance(section, Mapping):
-        raise ConfigError(f"Mimi config field '{name}' is {section!r}: a group of fields expected")
-    return ConfigReader(section, f"Mimi config, {name} field")
 
 
 def _seanet(read: ConfigReader) -> SeanetConfig:
@@ -109,11 +102,11 @@ def _seanet(read: ConfigReader) -> SeanetConfig:
         ("true_skip", True, True),
     ):
         read.only(key, only, default)
-    read.absent("final_activation", "mask_fn")
-    read.ignore("disable_norm_outer_blocks")  # speaks of a norm that only exists in training
+    read.unsupported("final_activation", "mask_fn")
+    read.ignore("disable_norm_outer_blocks")  # about a norm that exists in training only
     ratios = tuple(read.integers("ratios", (8, 5, 4, 2)))
     if min(ratios) < 2:
-        raise ConfigError(f"{read.where} 'ratios' is {list(ratios)}: strides of at least 2 expected")
+        raise read.error("ratios", list(ratios), "it must be strides of at least 2")
     seanet = SeanetConfig(
         dimension=read.size("dimension", 128),
         n_filters=read.size("n_filters", 32),
@@ -136,9 +129,7 @@ def _quantizer(read: ConfigReader, dimension: int) -> tuple[int, int, int]:
     read.only("n_q_semantic", 1)
     # How the codebooks are trained does not matter once they are.
     read.ignore("q_dropout", "no_quantization_rate", "decay", "threshold_usage_ratio", "replaced_usage_ratio")
-    n_q = read.integer("n_q", 8)
-    if n_q < 2:
-        raise ConfigError(f"{read.where} 'n_q' is {n_q}: one semantic and at least one acoustic codebook expected")
+    n_q = read.integer("n_q", 8, least=2)  # the semantic codebook and one or more acoustic ones
     bins = read.size("bins", 1024)
     read.finish()
     return n_q, bins, codebook_dim
@@ -152,7 +143,7 @@ def _transformer(read: ConfigReader, dimension: int) -> TransformerConfig:
     read.only("conv_layout", True, default=False)
     read.only("gating", "none")
     read.only("norm", "layer_norm")
-    read.absent("cross_attention", "bias_ff", "bias_attn")
+    read.unsupported("cross_attention", "bias_ff", "bias_attn")
     transformer = TransformerConfig(
         dim=dimension,
         num_heads=read.size("num_heads"),
@@ -160,21 +151,13 @@ def _transformer(read: ConfigReader, dimension: int) -> TransformerConfig:
         ffn_hidden=read.size("dim_feedforward", 2048),
         context=read.size("context"),
         kv_repeat=read.size("kv_repeat", 1),
-        rope=read.choice("positional_embedding", "sin", ("rope", "rope_concat", "none")),
-        max_period=read.number("max_period", 10_000.0),
+        rope=read.choice("positional_embedding", "sin", ROPES),
+        max_period=read.positive("max_period", 10_000.0),
         norm="layer_norm",
         gated=False,
         layer_scale=read.get("layer_scale", None) is not None,
     )
-    if dimension % transformer.num_heads or transformer.head_dim % 2:
-        raise ConfigError(
-            f"{read.where} 'num_heads' is {transformer.num_heads}: "
-            f"{dimension} channels do not split into heads of even width"
-        )
-    if transformer.num_heads % transformer.kv_repeat:
-        raise ConfigError(
-            f"{read.where} 'kv_repeat' is {transformer.kv_repeat}, not a divisor of {transformer.num_heads} heads"
-        )
+    check_shape(read, transformer)
     read.finish()
     return transformer
 

@@ -168,7 +168,7 @@ def test_names_of_candidates(tmp_path: Path) -> None:
         ("codec=flac", "'codec=flac'"),
         ("", "''"),
         ("top_p=much", "top_p is 'much', a number expected"),
-        ("top_p=2", "top_p is 2.0, between 0.0 and 1.0 expected"),
+        ("top_p=2", "top_p is 2.0; it must be between 0.0 and 1.0"),
         ("repetition_penalty=1.1", "'repetition_penalty=1.1'"),
     ],
 )
