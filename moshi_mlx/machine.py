@@ -42,6 +42,14 @@ class Machine:
     def apple_silicon(self) -> bool:
         return self.system == "macOS" and (self.rosetta or self.architecture == "arm64")
 
+    def bandwidth(self, cuda: bool = False) -> float | None:
+        """GB/s of the memory that MLX reads weights from, the card's with CUDA; None if it is not known here."""
+        return bandwidth(self.gpu or "") if cuda else bandwidth(self.chip, self.gpu_cores)
+
+    def memory_for_models(self, cuda: bool = False) -> int:
+        """Bytes of memory that MLX can use, the card's with CUDA."""
+        return (cuda and self.gpu_memory) or self.memory
+
 
 def this_machine() -> Machine:
     """The machine this runs on."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -74,9 +75,9 @@ def watching() -> Iterator[Seen]:
 
         return call
 
-    with ExitStack() as replaced:
-        replaced.enter_context(replacing(mx, eval=eval, async_eval=async_eval))
-        replaced.enter_context(replacing(mx.array, **{name: counted(getattr(mx.array, name)) for name in _READS}))
+    with patch.multiple(mx, eval=eval, async_eval=async_eval), ExitStack() as reads:
+        for name in _READS:
+            reads.enter_context(patch.object(mx.array, name, counted(getattr(mx.array, name))))
         yield seen
 
 
@@ -99,7 +100,7 @@ def counting_traces() -> Iterator[Counter[str]]:
 
         return compile(traced, *arguments, **settings)
 
-    with replacing(mx, compile=counting):
+    with patch.object(mx, "compile", counting):
         yield traces
 
 
@@ -130,32 +131,18 @@ def as_on_a_gpu() -> Iterator[None]:
         dtype = scales.dtype if biases is not None else mx.bfloat16
         return _opaque((*w.shape[:-1], w.shape[-1] * 32 // bits), dtype, w, scales, biases)
 
-    with ExitStack() as replaced:
-        replaced.enter_context(
-            replacing(
-                mx.fast,
-                rms_norm=rms_norm,
-                layer_norm=layer_norm,
-                rope=rope,
-                scaled_dot_product_attention=attention,
-            )
-        )
-        replaced.enter_context(replacing(mx, dequantize=dequantize))
-        replaced.enter_context(replacing(rope_module, use_table=lambda: False))
+    fast = {
+        "rms_norm": rms_norm,
+        "layer_norm": layer_norm,
+        "rope": rope,
+        "scaled_dot_product_attention": attention,
+    }
+    with (
+        patch.multiple(mx.fast, **fast),
+        patch.object(mx, "dequantize", dequantize),
+        patch.object(rope_module, "use_table", lambda: False),
+    ):
         yield
-
-
-@contextmanager
-def replacing(place: Any, **functions: Any) -> Iterator[None]:
-    """Set attributes of a module or class, and set them back."""
-    kept = {name: getattr(place, name) for name in functions}
-    try:
-        for name, function in functions.items():
-            setattr(place, name, function)
-        yield
-    finally:
-        for name, function in kept.items():
-            setattr(place, name, function)
 
 
 _evaluate = mx.eval  # whatever replaces it later

@@ -9,11 +9,12 @@ import shlex
 import subprocess
 import sys
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.machine import bandwidth, this_machine
+from moshi_mlx.machine import this_machine
+from moshi_mlx.version import __version__
 
 
 def scene() -> dict[str, Any]:
@@ -21,23 +22,21 @@ def scene() -> dict[str, Any]:
     import mlx.core as mx
 
     machine = this_machine()
-    on_card = mx.default_device() == mx.gpu and machine.gpu is not None
+    cuda = mx.default_device() == mx.gpu and machine.gpu is not None
     return {
-        "chip": machine.gpu if on_card else machine.chip,
+        "chip": machine.gpu if cuda else machine.chip,
         "architecture": machine.architecture,
         "cores": machine.cores,
         "gpu_cores": machine.gpu_cores,
-        "memory_GiB": round(((machine.gpu_memory if on_card else None) or machine.memory) / 2**30, 1),
+        "memory_GiB": round(machine.memory_for_models(cuda) / 2**30, 1),
         "os": f"{machine.system} {machine.system_version}",
         "device": str(mx.default_device()),
-        "bandwidth_GB_per_s": bandwidth(machine.gpu or "")
-        if on_card
-        else bandwidth(machine.chip, machine.gpu_cores),
+        "bandwidth_GB_per_s": machine.bandwidth(cuda),
         "load_average": round(os.getloadavg()[0], 2),
         "blas": "OpenBLAS" if "openblas" in os.environ.get("LD_PRELOAD", "") else "as shipped",
         "python": platform.python_version(),
         "mlx": version("mlx"),
-        "moshi_mlx": own_version(),
+        "moshi_mlx": __version__,
         "commit": commit(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -54,16 +53,6 @@ def commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip() or None
     except (OSError, subprocess.TimeoutExpired):
         return None
-
-
-def own_version() -> str:
-    """This package's version as installed, else as written."""
-    from moshi_mlx.version import __version__
-
-    try:
-        return version("moshi-mlx")
-    except PackageNotFoundError:
-        return __version__
 
 
 def resident_peak() -> int:

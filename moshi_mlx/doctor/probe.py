@@ -190,7 +190,7 @@ def _mlx_advice(problem: str, mlx_version: str | None, system: str) -> str:
     if "No module named 'mlx" in problem:
         return PACKAGES["mlx"]
     if "metallib" in problem or "not supported on this OS" in problem:
-        older = f"'mlx<{_minor(mlx_version)}'" if mlx_version else "an older mlx"
+        older = f"'mlx<{'.'.join(mlx_version.split('.')[:2])}'" if mlx_version else "an older mlx"
         name = f"MLX {mlx_version}" if mlx_version else "MLX"
         return (
             f"{name} cannot load its Metal kernels on {system}, they are built for a newer macOS; "
@@ -199,8 +199,3 @@ def _mlx_advice(problem: str, mlx_version: str | None, system: str) -> str:
     if "libcuda" in problem or "CUDA" in problem:
         return f"MLX's CUDA backend does not start: {problem}; check nvidia-smi, or pip install 'mlx[cpu]'"
     return f"MLX does not start: {problem}; try pip install --force-reinstall mlx"
-
-
-def _minor(version: str) -> str:
-    """0.32.4 -> 0.32"""
-    return ".".join(version.split(".")[:2])

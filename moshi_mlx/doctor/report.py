@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moshi_mlx.doctor.probe import FOLDER, PACKAGES, REQUIRED, Probe
-from moshi_mlx.machine import Machine, bandwidth
+from moshi_mlx.machine import Machine
 from moshi_mlx.planning.planner import GOOD_MS, THIN_MS, Budget, Entry, Plan, as_json
 from moshi_mlx.version import __version__
 
@@ -38,15 +38,13 @@ class Checkup:
     @property
     def bandwidth(self) -> float | None:
         """GB/s of the memory that weights are read from."""
-        machine = self.machine
-        if self.backend == "CUDA":
-            return bandwidth(machine.gpu or "")
-        return bandwidth(machine.chip, machine.gpu_cores)
+        return self.machine.bandwidth(cuda=self.backend == "CUDA")
 
     @property
     def budget(self) -> Budget:
-        on_card = self.backend == "CUDA" and self.machine.gpu_memory
-        return Budget(on_card or self.machine.memory, self.bandwidth, cpu=self.backend == "CPU")
+        """What the machine gives to a model."""
+        memory = self.machine.memory_for_models(cuda=self.backend == "CUDA")
+        return Budget(memory, self.bandwidth, cpu=self.backend == "CPU")
 
 
 @dataclass(frozen=True)

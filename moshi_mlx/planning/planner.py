@@ -5,7 +5,7 @@ here are estimates; `moshi-mlx bench` measures. GB are 10^9 bytes, as bandwidths
 counted in GiB, 2^30 bytes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,29 +148,26 @@ def verdict(ms: float | None) -> str:
     return "good" if ms < GOOD_MS else "thin" if ms < THIN_MS else "no"
 
 
-def recommend(entries: Iterable[Entry]) -> Entry | None:
+def recommend(entries: Sequence[Entry]) -> Entry | None:
     """The model to take: the first that has time to spare over its whole window, else the one that comes closest.
 
     An int8 window costs kernels and a little exactness, so it must earn its place: it is taken only where the
     bfloat16 one has no time to spare, or does not fit. A window that is cut short comes last: Moshi forgets.
     """
-    possible = [found for found in entries if found.possible and found.context]
-    longest: dict[str, int] = {}
-    for found in entries:
-        longest[found.model] = max(found.context, longest.get(found.model, 0))
-    full = [found for found in possible if found.context == longest[found.model]]
-    short = [found for found in possible if found not in full]
-    for group in (full, short):
-        for wanted in ("good", "unknown"):
-            for kv_bits in (16, 8):
-                chosen = [found for found in group if found.verdict == wanted and found.kv_bits == kv_bits]
-                if chosen and wanted == "unknown":  # the least to read is the likeliest to keep time
-                    return min(chosen, key=lambda found: found.frame_GB)
-                if chosen:
-                    return chosen[0]
-        if group:
-            return min(group, key=lambda found: found.ms or 0.0)
-    return None
+    entries = list(entries)
+    longest = {
+        found.model: max(other.context for other in entries if other.model == found.model) for found in entries
+    }
+
+    def rank(found: Entry) -> tuple[Any, ...]:
+        short, bfloat16 = found.context < longest[found.model], found.kv_bits == 16
+        if found.verdict == "good":
+            return short, 0, not bfloat16
+        if found.verdict == "unknown":  # the least to read is the likeliest to keep time
+            return short, 1, not bfloat16, found.frame_GB
+        return short, 2, found.ms
+
+    return min((found for found in entries if found.possible and found.context), key=rank, default=None)
 
 
 def as_json(found: Entry | None) -> dict[str, Any] | None:
