@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,13 +64,15 @@ def quality(
     from moshi_mlx.checkpoint.nano import RECORDING
     from moshi_mlx.quality.candidates import find_candidate, parse_candidate
     from moshi_mlx.quality.evaluator import Judge, steps_to_judge
+    from moshi_mlx.weights.progress import progress_bar
 
     wanted = [parse_candidate(text) for text in candidates]
     recordings = [read_audio(path).pcm for path in audio or [RECORDING]]
     checkpoint = Checkpoint.resolve(reference, offline=offline)
     for candidate in wanted:
         find_candidate(candidate, checkpoint, offline)
-    with bar("comparing", steps_to_judge(recordings, wanted), quiet) as advance:
+    total = steps_to_judge(recordings, wanted)
+    with progress_bar("comparing", total, False if quiet else None, "steps") as advance:
         judge = Judge(checkpoint, recordings, seed, codec=codec, advance=advance)
         qualities = [judge.judge(candidate, offline) for candidate in wanted]
     if plot:
@@ -100,18 +100,3 @@ def _fill_cards(reference: str, candidates: "list[Candidate]", qualities: "list[
     for candidate, one in zip(candidates, qualities, strict=True):
         if candidate.folder:
             add_quality(candidate.folder, card_figures(reference, one))
-
-
-@contextmanager
-def bar(title: str, steps: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on the terminal at stderr, if it is one; gives what advances it by some steps."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(title, total=steps)
-        yield lambda done: shown.advance(task, done)

@@ -184,14 +184,15 @@ def _study(
 
     from moshi_mlx.audio.files import read_audio
     from moshi_mlx.checkpoint.nano import RECORDING
-    from moshi_mlx.cli.quality import bar
     from moshi_mlx.quality.budget import Studied, steps_to_study
+    from moshi_mlx.weights.progress import progress_bar
 
     recordings = [read_audio(path).pcm for path in audio or [RECORDING]]
-    with bar("listening", steps_to_study(recordings), quiet) as advance:
+    shown = False if quiet else None
+    with progress_bar("listening", steps_to_study(recordings), shown, "steps") as advance:
         studied = Studied(checkpoint, recordings, advance=advance)
     if budget:
-        with bar("searching", studied.steps, quiet) as advance:
+        with progress_bar("searching", studied.steps, shown, "steps") as advance:
             recipe = studied.recipe(budget, advance)
     if not calibrate:
         return recipe, None

@@ -85,13 +85,14 @@ class Terminal:
     def __init__(self, total: int) -> None:
         from rich.console import Console, Group
         from rich.live import Live
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress
         from rich.text import Text
+
+        from moshi_mlx.weights.progress import columns
 
         self._pieces: list[str] = []
         self._text = Text()
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn())
-        self._progress = Progress(*columns)
+        self._progress = Progress(*columns("frames"))
         self._task = self._progress.add_task("", total=total)
         console = Console(stderr=True)
         self._live = Live(

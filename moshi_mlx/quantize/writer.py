@@ -25,7 +25,7 @@ from moshi_mlx.quantize.quantizer import Conversion, DenseReader, conversion, co
 from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.weights.adapter import Adapter
 from moshi_mlx.weights.atomic import AtomicPath, remove_abandoned
-from moshi_mlx.weights.progress import Progress, byte_bar
+from moshi_mlx.weights.progress import Progress, progress_bar
 from moshi_mlx.weights.safetensors import write_tensors
 
 CONFIG = "config.json"
@@ -85,7 +85,7 @@ def make_checkpoint(
         _check_space(folder, total)
         with AtomicPath(folder) as part:
             part.mkdir()
-            with byte_bar(f"making {folder.name}", total, progress) as advance:
+            with progress_bar(f"making {folder.name}", total, progress) as advance:
                 source = DenseReader(checkpoint.weights, lora)
                 tensors = _counted(converted(wanted, source, importance), advance)
                 names = {"moshi_name": write_tensors(part, wanted.layout, tensors, shard_bytes)}

@@ -13,7 +13,7 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import Embedding, QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.weights.key_map import Source, detect_layout, is_unused, mlx_source, torch_source
-from moshi_mlx.weights.progress import Progress, byte_bar
+from moshi_mlx.weights.progress import Progress, progress_bar
 from moshi_mlx.weights.safetensors import read_tensors, same_bytes
 from moshi_mlx.weights.scheme import Scheme, check_against_block, main_scheme, schemes_from_shapes
 
@@ -199,7 +199,7 @@ def _take(array: mx.array, source: Source) -> mx.array:
 
 
 def _evaluate(arrays: Iterable[mx.array], title: str, progress: Progress) -> None:
-    with byte_bar(title, sum(array.nbytes for array in arrays), progress) as advance:
+    with progress_bar(title, sum(array.nbytes for array in arrays), progress) as advance:
         piece, size = [], 0
         for array in arrays:
             piece.append(array)
