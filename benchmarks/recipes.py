@@ -14,11 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.audio.file_stream import FileSource
@@ -27,14 +28,16 @@ from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.codec.base import Codec
+from moshi_mlx.models.layers import QuantizedEmbedding
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.planning.planner import size_of
-from moshi_mlx.quality.calibrate import Importance, calibrate, importance
+from moshi_mlx.quality.budget import importance
 from moshi_mlx.quality.candidates import apply_recipe, dense_twin
 from moshi_mlx.quality.conversations import Conversation, hear, talk
 from moshi_mlx.quality.evaluator import Measured, Quality, figures
 from moshi_mlx.quality.metrics import Bootstrap, Differences
 from moshi_mlx.quality.search import choose, measure, prices
+from moshi_mlx.quantize.levels import calibrated
 from moshi_mlx.quantize.recipes import RECIPES, Recipe
 from moshi_mlx.weights.lm_weights import parameter_bytes, weight_bytes, widen_on_cpu
 from moshi_mlx.weights.scheme import Scheme
@@ -120,7 +123,11 @@ class Bench:
         }
 
     def _row(
-        self, name: str, recipe: Recipe, matters: Importance | None = None, against: str | None = None
+        self,
+        name: str,
+        recipe: Recipe,
+        matters: Mapping[str, np.ndarray] | None = None,
+        against: str | None = None,
     ) -> dict[str, Any]:
         lm = self.load()
         apply_recipe(lm, recipe)
@@ -160,6 +167,24 @@ def spoken(questions: Sequence[str], voice: str) -> np.ndarray:
             pcm = read_audio(path).pcm
             parts += [0.5 * pcm / np.abs(pcm).max(), np.zeros(round(PAUSE * 24_000))]
     return np.concatenate(parts).astype(np.float32)
+
+
+def calibrate(quantized: Lm, dense: Lm, weights: Mapping[str, np.ndarray]) -> None:
+    """Choose the levels of a quantized model anew, in place.
+
+    dense: the model it was made from. weights: path of a layer -> how much each of its inputs matters.
+    """
+    originals = dict(dense.named_modules())
+    done: dict[int, tuple[mx.array, ...]] = {}  # steps that share an array go on sharing it
+    for path, layer in quantized.named_modules():
+        if not isinstance(layer, nn.QuantizedLinear | QuantizedEmbedding) or layer.mode != "affine":
+            continue
+        key = id(layer.weight)
+        if key not in done:
+            scheme = Scheme(layer.bits, layer.group_size)
+            done[key] = (layer.weight, *calibrated(originals[path].weight, scheme, weights.get(path)))
+        layer.weight, layer.scales, layer.biases = done[key][1:]
+    mx.eval(quantized.parameters())
 
 
 def summary(quality: Quality) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def quality(
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.checkpoint.nano import RECORDING
     from moshi_mlx.quality.candidates import find_candidate, parse_candidate
-    from moshi_mlx.quality.evaluator import Judge, steps_to_judge
+    from moshi_mlx.quality.evaluator import Evaluator, steps_to_evaluate
     from moshi_mlx.weights.progress import progress_bar
 
     wanted = [parse_candidate(text) for text in candidates]
@@ -71,10 +71,10 @@ def quality(
     checkpoint = Checkpoint.resolve(reference, offline=offline)
     for candidate in wanted:
         find_candidate(candidate, checkpoint, offline)
-    total = steps_to_judge(recordings, wanted)
+    total = steps_to_evaluate(recordings, wanted)
     with progress_bar("comparing", total, False if quiet else None, "steps") as advance:
-        judge = Judge(checkpoint, recordings, seed, codec=codec, advance=advance)
-        qualities = [judge.judge(candidate, offline) for candidate in wanted]
+        evaluator = Evaluator(checkpoint, recordings, seed, codec=codec, advance=advance)
+        qualities = [evaluator.evaluate(candidate, offline) for candidate in wanted]
     if plot:
         plot_qualities(plot, reference, qualities)
     if card:

@@ -6,14 +6,17 @@ import re
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_unflatten
 
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.quality.calibrate import importance
+from moshi_mlx.models.lm import Lm
 from moshi_mlx.quality.conversations import Conversation, hear, talk
 from moshi_mlx.quality.evaluator import LEAD, TAIL
+from moshi_mlx.quality.predictions import predict
 from moshi_mlx.quality.search import search, steps_to_search
 from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.weights.lm_weights import recast
@@ -70,5 +73,43 @@ class Studied:
         return search(self.lm, self.conversations, budget, f"mixed, {budget / 1e6:,.4g} MB", advance)
 
     def importance(self) -> dict[str, np.ndarray]:
-        """What `make_checkpoint` needs to calibrate, see `calibrate.importance`."""
+        """What `make_checkpoint` needs to calibrate, see `importance`."""
         return importance(self.lm, self.conversations)
+
+
+def importance(
+    lm: Lm, conversations: Sequence[Conversation], advance: Callable[[int], None] = lambda steps: None
+) -> dict[str, np.ndarray]:
+    """Return how much each input of each linear layer matters, (width,) by path: its mean square in conversations.
+
+    Depth steps that share weights share their figures. lm: dense, left as it was.
+    """
+    layers = {path: layer for path, layer in lm.named_modules() if isinstance(layer, nn.Linear)}
+    meters = {path: _Meter(layer) for path, layer in layers.items()}
+    lm.update_modules(tree_unflatten(list(meters.items())))
+    try:
+        for conversation in conversations:
+            for prediction in predict(lm, conversation):
+                advance(len(prediction.hidden))
+                mx.eval([meter.total for meter in meters.values()])
+    finally:
+        lm.update_modules(tree_unflatten(list(layers.items())))
+    sums: dict[int, np.ndarray] = {}
+    for path, meter in meters.items():
+        key = id(layers[path].weight)
+        sums[key] = sums.get(key, 0) + np.array(meter.total)
+    steps = sum(map(len, conversations))
+    return {path: sums[id(layers[path].weight)] / steps for path in meters}
+
+
+class _Meter(nn.Module):
+    """A linear layer that adds up the squares of its inputs."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+        self.total = mx.zeros(layer.weight.shape[-1])
+
+    def __call__(self, x: mx.array) -> mx.array:
+        self.total = self.total + mx.sum(mx.square(x.astype(mx.float32)).reshape(-1, x.shape[-1]), axis=0)
+        return self.layer(x)

@@ -2,7 +2,7 @@
 
 The reference has conversations with recordings. Both models then read the streams of these conversations, and
 their distributions of every token are compared (see `metrics`). Recipes, checkpoints, an int8 window, codecs and
-samplers are judged alike; `candidates` says how they are named.
+samplers are evaluated alike; `candidates` says how they are named.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ class Quality:
         return asdict(self)
 
 
-class Judge:
+class Evaluator:
     """A reference, its conversations, and what it expects at each of their steps.
 
     recordings: (samples,) float32 at 24 kHz each. seed: of the draws. sampling: the checkpoint's own unless given.
-    codec: "rust", "mlx" or "auto". advance: told of every step that was heard, said or read, see `steps_to_judge`.
+    codec: "rust", "mlx" or "auto". advance: told of every step heard, said or read, see `steps_to_evaluate`.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Judge:
             dense_twin(lm)
         self.measured = Measured(lm, self.conversations, advance)
 
-    def judge(self, candidate: Candidate, offline: bool = False) -> Quality:
+    def evaluate(self, candidate: Candidate, offline: bool = False) -> Quality:
         """Hold a candidate against the reference. Raises what `load_candidate` and the codec raise."""
         conversations, same_codes = self.conversations, None
         if candidate.codec:
@@ -125,8 +125,8 @@ class Judge:
         return [hear(loaded, config, FileSource(pcm, LEAD, TAIL), self._advance) for pcm in self._recordings]
 
 
-def steps_to_judge(recordings: Sequence[np.ndarray], candidates: Sequence[Candidate]) -> int:
-    """How many steps a `Judge` and its `judge` of all candidates will count."""
+def steps_to_evaluate(recordings: Sequence[np.ndarray], candidates: Sequence[Candidate]) -> int:
+    """Return how many steps an `Evaluator` of all candidates will count."""
     steps = sum(FileSource(pcm, LEAD, TAIL).frames + 1 for pcm in recordings)
     return steps * (2 + len(candidates) + sum(candidate.codec is not None for candidate in candidates))
 

@@ -15,7 +15,7 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.quality.candidates import Candidate, apply_recipe, dense_twin, find_candidate, parse_candidate
-from moshi_mlx.quality.evaluator import Judge, Quality, bandwidths, sampler, steps_to_judge
+from moshi_mlx.quality.evaluator import Evaluator, Quality, bandwidths, sampler, steps_to_evaluate
 from moshi_mlx.quality.predictions import predict
 from moshi_mlx.quantize.recipes import Recipe, parse_recipe
 from moshi_mlx.runtime.sampling import RowSettings, gumbel, sample
@@ -43,24 +43,24 @@ def told() -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def judge(folder: Path, recording: np.ndarray, told: list[int]) -> Callable[[str], Quality]:
+def evaluate(folder: Path, recording: np.ndarray, told: list[int]) -> Callable[[str], Quality]:
     """Hold a candidate, as a person writes it, against the small model."""
-    one = Judge(Checkpoint.resolve(folder), [recording], seed=3, advance=told.append)
-    return lambda text: one.judge(parse_candidate(text))
+    one = Evaluator(Checkpoint.resolve(folder), [recording], seed=3, advance=told.append)
+    return lambda text: one.evaluate(parse_candidate(text))
 
 
-def test_the_same_model_is_no_different(judge: Callable[[str], Quality], folder: Path, told: list[int]) -> None:
+def test_the_same_model_is_no_different(evaluate: Callable[[str], Quality], folder: Path, told: list[int]) -> None:
     for text in ("bf16", str(folder)):
-        found = judge(text)
+        found = evaluate(text)
         assert found.kl.value == found.changed.value == found.hidden_error.value == 0
         assert found.top1_text.value == found.top1_audio.value == 1
         assert found.bytes == parameter_bytes(Checkpoint.resolve(folder).load_lm())
     assert found.steps == FRAMES + 1 + 7 + 50  # one unheard, 0.5 s before, 4 s after
-    assert sum(told) == steps_to_judge([np.zeros(FRAMES * 1920)], [Candidate("bf16"), Candidate("itself")])
+    assert sum(told) == steps_to_evaluate([np.zeros(FRAMES * 1920)], [Candidate("bf16"), Candidate("itself")])
 
 
-def test_fewer_bytes_cost_more(judge: Callable[[str], Quality]) -> None:
-    found = [judge(recipe) for recipe in ("q8", "q5", "q4-g64")]
+def test_fewer_bytes_cost_more(evaluate: Callable[[str], Quality]) -> None:
+    found = [evaluate(recipe) for recipe in ("q8", "q5", "q4-g64")]
     for fine, coarse in pairwise(found):
         assert coarse.bytes < fine.bytes
         assert coarse.bytes_per_frame < fine.bytes_per_frame
@@ -75,43 +75,43 @@ def test_fewer_bytes_cost_more(judge: Callable[[str], Quality]) -> None:
         assert json.loads(json.dumps(one.as_dict()))["candidate"] == one.candidate
 
 
-def test_perplexities_are_of_the_tokens_drawn(judge: Callable[[str], Quality]) -> None:
-    text, code = judge("q4").streams[:2]
+def test_perplexities_are_of_the_tokens_drawn(evaluate: Callable[[str], Quality]) -> None:
+    text, code = evaluate("q4").streams[:2]
     assert 10 < text.reference_perplexity < 128  # the likeliest 25 of 256 were drawn from
     assert 10 < code.reference_perplexity < 64  # nearly any of 64
     assert text.perplexity_delta.low < text.perplexity_delta.value < text.perplexity_delta.high
 
 
-def test_an_int8_window_is_judged(judge: Callable[[str], Quality]) -> None:
-    dense, int8 = judge("bf16"), judge("kv8")
-    assert 0 < int8.kl.value < judge("q8").kl.value * 10
+def test_an_int8_window_is_evaluated(evaluate: Callable[[str], Quality]) -> None:
+    dense, int8 = evaluate("bf16"), evaluate("kv8")
+    assert 0 < int8.kl.value < evaluate("q8").kl.value * 10
     assert int8.bytes == dense.bytes
     window = LmConfig.from_dict({**TINY, "num_heads": 2}).transformer.context
     cells = 2 * 2 * 64  # keys and values, layers, channels
     assert dense.bytes_per_frame - int8.bytes_per_frame == pytest.approx(window * cells * (2 - 8.5 / 8), abs=1)
 
 
-def test_a_codec_is_judged_by_its_codes(judge: Callable[[str], Quality]) -> None:
-    found = judge("codec=mlx")
+def test_a_codec_is_evaluated_by_its_codes(evaluate: Callable[[str], Quality]) -> None:
+    found = evaluate("codec=mlx")
     assert found.same_codes == 1
     assert found.kl.value == 0
-    assert judge("q8").same_codes is None
+    assert evaluate("q8").same_codes is None
 
 
 def test_other_codes_show(folder: Path, recording: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = Judge(Checkpoint.resolve(folder), [recording])
+    one = Evaluator(Checkpoint.resolve(folder), [recording])
     hear = one._hear
     monkeypatch.setattr(
         one, "_hear", lambda codec: [np.where(codes % 4 == 0, 63 - codes, codes) for codes in hear(codec)]
     )
-    found = one.judge(parse_candidate("codec=mlx"))
+    found = one.evaluate(parse_candidate("codec=mlx"))
     assert found.same_codes is not None
     assert 0.5 < found.same_codes < 0.95
     assert found.kl.value > 1e-4
 
 
-def test_a_sampler_changes_draws_but_no_prediction(judge: Callable[[str], Quality]) -> None:
-    found = judge("audio_top_k=1")
+def test_a_sampler_changes_draws_but_no_prediction(evaluate: Callable[[str], Quality]) -> None:
+    found = evaluate("audio_top_k=1")
     assert found.kl.value == 0
     assert found.streams[0].changed.value == 0  # text is as it was
     assert found.streams[1].changed.value > 0.5
@@ -204,10 +204,10 @@ def test_chips_of_several_widths_are_told_apart() -> None:
     assert (found["M4 Max"], found["M4 Max 40 cores"]) == (410, 546)
 
 
-def test_a_model_that_only_writes_is_judged_by_its_text(tmp_path: Path, recording: np.ndarray) -> None:
+def test_a_model_that_only_writes_is_evaluated_by_its_text(tmp_path: Path, recording: np.ndarray) -> None:
     config = {**TINY, "dep_q": 0, "n_q": 8, "delays": [0] * 9, "num_layers": 1}
     checkpoint = Checkpoint.resolve(write_random_checkpoint(tmp_path / "text", config))
-    found = Judge(checkpoint, [recording[:3840]]).judge(parse_candidate("q4"))
+    found = Evaluator(checkpoint, [recording[:3840]]).evaluate(parse_candidate("q4"))
     assert [stream.stream for stream in found.streams] == ["text"]
     assert found.kl.value == found.kl_text.value > 0
     assert found.kl_audio.value == 0

@@ -4,10 +4,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from benchmarks.recipes import calibrate
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quality.calibrate import calibrate, importance
+from moshi_mlx.quality.budget import importance
 from moshi_mlx.quality.conversations import Conversation
 from moshi_mlx.quality.predictions import predict
 from moshi_mlx.quantize.levels import calibrated, packed
