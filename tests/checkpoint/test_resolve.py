@@ -182,7 +182,7 @@ def test_nano_comes_with_the_package_and_says_what_it_knows() -> None:
     checkpoint = Checkpoint.resolve("nano", offline=True)
     assert checkpoint.lm_weights.parent == nano.FOLDER
     assert "What is the capital of France?" in checkpoint.note
-    assert checkpoint.sampling.greedy
+    assert (checkpoint.sampling.text_temperature, checkpoint.sampling.audio_temperature) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,8 @@ def test_sampling_is_what_the_authors_recommend(folder: Path) -> None:
     assert (sampling.audio_temperature, sampling.text_temperature) == (0.6, 0.5)
     assert (sampling.audio_top_k, sampling.text_top_k) == (100, 50)
     edit(folder, lm_gen_config={"use_sampling": False})
-    assert Checkpoint.resolve(str(folder)).sampling.greedy
+    sampling = Checkpoint.resolve(str(folder)).sampling
+    assert (sampling.audio_temperature, sampling.text_temperature) == (0, 0)
 
 
 def test_asking_for_the_wrong_quantization_is_an_error(tiny_folder: Path, tiny_q4: Path) -> None:
