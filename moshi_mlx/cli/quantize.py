@@ -1,14 +1,17 @@
 """`moshi-mlx quantize`: a checkpoint in another precision."""
 
+from __future__ import annotations
+
 import json
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moshi_mlx.cli import options
-from moshi_mlx.errors import ConfigError, QuantizationError
+from moshi_mlx.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,84 +21,113 @@ if TYPE_CHECKING:
     from moshi_mlx.quantize.recipes import Recipe
 
 DEFAULT_RECIPE = "q4"
+_UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 1}
+
+
+def parse_bytes(text: str) -> int:
+    """Read bytes that a person writes as "4.2GB", "900 MB" or "4GiB". Raises ConfigError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)?", text.strip().lower())
+    if not match:
+        raise ConfigError(f"{text!r} is not a size such as 4.2GB or 900MB")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SRC", help="An alias, hub repository, folder or weights file, in PyTorch's or MLX's layout."
+    ),
+]
+FolderArgument = Annotated[Path, typer.Argument(metavar="DST", help="The model folder to make.")]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        help="bf16, q8, q6, q5, q4, q4-g64, mxfp4, mxfp8, nvfp4, mixed, or a FILE.json.",
+        show_default=DEFAULT_RECIPE,
+    ),
+]
+BitsOption = Annotated[int | None, typer.Option("--bits", help="Instead of a recipe: 2, 3, 4, 5, 6 or 8.")]
+GroupSizeOption = Annotated[
+    int | None, typer.Option("--group-size", help="Instead of a recipe: 32, 64 or 128 weights to a scale.")
+]
+ModeOption = Annotated[
+    str | None, typer.Option("--mode", help="Instead of a recipe: affine, mxfp4, mxfp8 or nvfp4.")
+]
+BudgetOption = Annotated[
+    int | None,
+    typer.Option(
+        "--budget",
+        metavar="SIZE",
+        parser=parse_bytes,
+        help="Instead of a recipe: search the best one of at most this much memory (4.2GB).",
+    ),
+]
+CalibrateOption = Annotated[
+    bool, typer.Option("--calibrate", help="Choose the levels of every group by what its layer is given.")
+]
+AudioOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="For --budget and --calibrate: a recording to measure on; may be given more than once.",
+        show_default="questions",
+    ),
+]
+LoraOption = Annotated[
+    str | None,
+    typer.Option("--lora", help="An adapter to merge first: a folder, lora.safetensors, or hub repository."),
+]
+LoraScalingOption = Annotated[
+    float | None,
+    typer.Option("--lora-scaling", help="The adapter's scaling.", show_default="as its config says"),
+]
+RequantizeOption = Annotated[bool, typer.Option("--requantize", help="Quantize also what is quantized already.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace DST if it is a model folder.")]
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", help="A config.json to use instead of SRC's: a path or hf://...")
+]
+TokenizerOption = Annotated[
+    str | None, typer.Option("--tokenizer", help="A tokenizer to use instead of SRC's: a path or hf://...")
+]
+MimiOption = Annotated[
+    str | None, typer.Option("--mimi", help="A Mimi file to use instead of SRC's: a path or hf://...")
+]
+ShardOption = Annotated[
+    float | None,
+    typer.Option("--shard-gb", min=0.001, help="The most one weights file may hold.", show_default="one file"),
+]
+QualityOption = Annotated[
+    Path | None, typer.Option("--quality", help="Figures for the model card: a JSON file of names and values.")
+]
+UploadOption = Annotated[
+    str | None, typer.Option("--upload", help="Put DST into this hub repository (owner/name) when it is made.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print what was made to stdout as a JSON object.")]
 
 
 def quantize(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SRC", help="An alias, hub repository, folder or weights file, in PyTorch's or MLX's layout."
-        ),
-    ],
-    folder: Annotated[Path, typer.Argument(metavar="DST", help="The model folder to make.")],
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            "--recipe",
-            "-r",
-            help="bf16, q8, q6, q5, q4, q4-g64, mxfp4, mxfp8, nvfp4, mixed, or a FILE.json.",
-            show_default=DEFAULT_RECIPE,
-        ),
-    ] = None,
-    bits: Annotated[int | None, typer.Option("--bits", help="Instead of a recipe: 2, 3, 4, 5, 6 or 8.")] = None,
-    group_size: Annotated[
-        int | None, typer.Option("--group-size", help="Instead of a recipe: 32, 64 or 128 weights to a scale.")
-    ] = None,
-    mode: Annotated[
-        str | None, typer.Option("--mode", help="Instead of a recipe: affine, mxfp4, mxfp8 or nvfp4.")
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget",
-            metavar="SIZE",
-            help="Instead of a recipe: search the best one of at most this much memory (4.2GB).",
-        ),
-    ] = None,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Choose the levels of every group by what its layer is given.")
-    ] = False,
-    audio: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="For --budget and --calibrate: a recording to measure on; may be given more than once.",
-            show_default="questions",
-        ),
-    ] = None,
-    lora: Annotated[
-        str | None,
-        typer.Option("--lora", help="An adapter to merge first: a folder, lora.safetensors, or hub repository."),
-    ] = None,
-    lora_scaling: Annotated[
-        float | None, typer.Option("--lora-scaling", help="Of the adapter.", show_default="as its config says")
-    ] = None,
-    requantize: Annotated[
-        bool, typer.Option("--requantize", help="Quantize also what is quantized already.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace DST if it is a model folder.")] = False,
-    config: Annotated[
-        str | None, typer.Option("--config", help="A config.json to use instead of SRC's: a path or hf://...")
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", help="A tokenizer to use instead of SRC's: a path or hf://...")
-    ] = None,
-    mimi: Annotated[
-        str | None, typer.Option("--mimi", help="A Mimi file to use instead of SRC's: a path or hf://...")
-    ] = None,
-    shard_gb: Annotated[
-        float | None,
-        typer.Option("--shard-gb", min=0.001, help="The most one weights file may hold.", show_default="one file"),
-    ] = None,
-    quality: Annotated[
-        Path | None, typer.Option("--quality", help="Figures for the model card: a JSON file of names and values.")
-    ] = None,
-    upload: Annotated[
-        str | None, typer.Option("--upload", help="Put DST into this hub repository (owner/name) when it is made.")
-    ] = None,
+    source: SourceArgument,
+    folder: FolderArgument,
+    recipe: RecipeOption = None,
+    bits: BitsOption = None,
+    group_size: GroupSizeOption = None,
+    mode: ModeOption = None,
+    budget: BudgetOption = None,
+    calibrate: CalibrateOption = False,
+    audio: AudioOption = None,
+    lora: LoraOption = None,
+    lora_scaling: LoraScalingOption = None,
+    requantize: RequantizeOption = False,
+    force: ForceOption = False,
+    config: ConfigOption = None,
+    tokenizer: TokenizerOption = None,
+    mimi: MimiOption = None,
+    shard_gb: ShardOption = None,
+    quality: QualityOption = None,
+    upload: UploadOption = None,
     offline: options.OfflineOption = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was made to stdout as a JSON object.")
-    ] = False,
+    as_json: JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
     """Make DST, a model folder, of SRC in another precision.
@@ -103,40 +135,36 @@ def quantize(
     q4 and q8 are what Kyutai publishes (groups of 32 and 64, embeddings included); mixed keeps in q8 what is next
     to the tokens. bf16 dequantizes, or converts PyTorch's layout. Weights are read and written layer by layer, so
     memory stays small at any size, and DST appears only when it is whole. Norms stay in bfloat16, as do layers
-    whose width is no multiple of the group; what stays is listed, and said in DST's model card.
+    whose width the group does not divide; what stays is listed, and said in DST's model card.
     """
     from moshi_mlx.checkpoint.adapter import find_adapter
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.checkpoint.hub import parse_repo
-    from moshi_mlx.checkpoint.hub import upload as put
-    from moshi_mlx.quality.budget import parse_bytes
+    from moshi_mlx.models.config_reader import read_json
     from moshi_mlx.quantize.writer import check_free, make_checkpoint
 
-    if budget and (recipe or bits or group_size or mode):
-        raise QuantizationError(f"--budget {budget} finds a recipe: leave --recipe and its numbers out")
-    if lora and (budget or calibrate):
-        raise QuantizationError(
-            "--budget and --calibrate measure SRC as it is: merge the adapter first, with --recipe bf16"
-        )
-    if audio and not (budget or calibrate):
-        raise ConfigError("--audio is what --budget and --calibrate measure on; leave it out")
-    size = parse_bytes(budget) if budget else None
-    chosen = _recipe(recipe, bits, group_size, mode)
-    figures = _figures(quality) if quality else None
-    check_free(folder, force)
+    measures = budget or calibrate
+    numbers = bits or group_size or mode
+    _refuse(budget and (recipe or numbers), "--budget finds a recipe: leave --recipe and its numbers out")
+    _refuse(recipe and numbers, f"--recipe {recipe} says it all: leave --bits, --group-size and --mode out")
+    _refuse(
+        lora and measures,
+        "--budget and --calibrate measure SRC as it is: merge the adapter first, with --recipe bf16",
+    )
+    _refuse(audio and not measures, "--audio is what --budget and --calibrate measure on; leave it out")
+    _refuse(upload and offline, "--upload needs the network that --offline forbids; leave one of them out")
+    _refuse(lora_scaling is not None and not lora, "--lora-scaling is that of an adapter: give it with --lora")
+    chosen = _recipe(recipe or DEFAULT_RECIPE, bits, group_size, mode)
+    figures = read_json(quality) if quality else None
     if upload:
         parse_repo(upload)
-    if upload and offline:
-        raise ConfigError("--upload needs the network that --offline forbids; leave one of them out")
-    if lora_scaling is not None and not lora:
-        raise ConfigError("--lora-scaling is that of an adapter: give it with --lora")
+    check_free(folder, force)
+
     found = Checkpoint.resolve(source, offline=offline, config=config, tokenizer=tokenizer, mimi_weights=mimi)
-    adapter = None
-    if lora:
-        adapter = find_adapter(lora, found, scaling=lora_scaling, offline=offline)
+    adapter = find_adapter(lora, found, scaling=lora_scaling, offline=offline) if lora else None
     importance = None
-    if budget or calibrate:
-        chosen, importance = _study(found, chosen, size, calibrate, audio, quiet)
+    if measures:
+        chosen, importance = _study(found, chosen, budget, calibrate, audio, quiet)
     made = make_checkpoint(
         found,
         folder,
@@ -150,36 +178,34 @@ def quantize(
         title=upload,
         progress=False if quiet else None,
     )
-    if not quiet:
-        print("\n".join(_summary(made)), file=sys.stderr)
-    address = put(made.folder, upload) if upload else None
-    if address and not quiet:
-        print(f"uploaded to {address}", file=sys.stderr)
-    if as_json:
-        print(json.dumps({**vars(made), "folder": str(made.folder), "upload": address}))
+    _report(made, upload, as_json, quiet)
 
 
-def _recipe(name: str | None, bits: int | None, group_size: int | None, mode: str | None) -> "Recipe":
+def _refuse(wrong: object, message: str) -> None:
+    if wrong:
+        raise ConfigError(message)
+
+
+def _recipe(name: str, bits: int | None, group_size: int | None, mode: str | None) -> Recipe:
+    """Return the recipe of some numbers; without any, the one of that name."""
     from moshi_mlx.quantize.recipes import Recipe, parse_recipe
     from moshi_mlx.weights.scheme import make_scheme
 
     if bits is None and group_size is None and mode is None:
-        return parse_recipe(name or DEFAULT_RECIPE)
-    if name:
-        raise QuantizationError(f"--recipe {name} says it all: leave --bits, --group-size and --mode out")
+        return parse_recipe(name)
     scheme = make_scheme(bits, group_size, mode)
     return Recipe(str(scheme).partition(" (")[0], scheme)
 
 
 def _study(
-    checkpoint: "Checkpoint",
-    recipe: "Recipe",
+    checkpoint: Checkpoint,
+    recipe: Recipe,
     budget: int | None,
     calibrate: bool,
     audio: list[Path] | None,
     quiet: bool,
-) -> "tuple[Recipe, dict[str, np.ndarray] | None]":
-    """The recipe for a budget, and what calibrating needs; the whole model is in memory meanwhile."""
+) -> tuple[Recipe, dict[str, np.ndarray] | None]:
+    """Return the recipe for a budget, and what calibrating needs; the whole model is in memory meanwhile."""
     from dataclasses import replace
 
     from moshi_mlx.audio.files import read_audio
@@ -199,26 +225,31 @@ def _study(
     return replace(recipe, name=f"{recipe.name}, calibrated"), studied.importance()
 
 
-def _figures(path: Path) -> dict[str, Any]:
-    from moshi_mlx.models.config_reader import read_json
+def _report(made: Made, upload: str | None, as_json: bool, quiet: bool) -> None:
+    """Say what was made, and upload it if that is wanted."""
+    from moshi_mlx.checkpoint import hub
 
-    return read_json(path)
+    if not quiet:
+        print("\n".join(_summary(made)), file=sys.stderr)
+    address = hub.upload(made.folder, upload) if upload else None
+    if address and not quiet:
+        print(f"uploaded to {address}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({**vars(made), "folder": str(made.folder), "upload": address}))
 
 
-def _summary(made: "Made") -> list[str]:
+def _summary(made: Made) -> list[str]:
     from moshi_mlx.quantize.card import grouped
 
+    size = made.weights
+    shown = f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
     layers = "; ".join(f"{count} layers in {scheme}" for scheme, count in made.schemes.items())
     lines = [
-        f"{made.folder}: {_size(made.weights)} of weights, {made.bits_per_weight:.2f} bits each "
+        f"{made.folder}: {shown} of weights, {made.bits_per_weight:.2f} bits each "
         f"({made.recipe}: {layers or 'nothing is quantized'}), {made.seconds:.0f} s",
     ]
     if made.schemes:
         lines.append(f"dense: {', '.join(grouped(made.dense))}")
     if made.undivided:
-        lines.append(f"of these no multiple of the group wide: {', '.join(grouped(made.undivided))}")
+        lines.append(f"among them the group size does not divide: {', '.join(grouped(made.undivided))}")
     return lines
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
@@ -20,16 +19,6 @@ from moshi_mlx.quality.predictions import predict
 from moshi_mlx.quality.search import search, steps_to_search
 from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.weights.lm_weights import recast
-
-_UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 1}
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes that a person writes as "4.2GB", "900 MB" or "4GiB". Raises QuantizationError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)?", text.strip().lower())
-    if not match:
-        raise QuantizationError(f"a budget of {text!r}: a size such as 4.2GB or 900MB expected")
-    return int(float(match[1]) * _UNITS[match[2] or ""])
 
 
 def steps_to_study(recordings: Sequence[np.ndarray]) -> int:

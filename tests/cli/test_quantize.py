@@ -16,6 +16,8 @@ import typer
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.cli.main import app
+from moshi_mlx.cli.quantize import parse_bytes
+from moshi_mlx.errors import ConfigError
 from moshi_mlx.quantize.recipes import RECIPES
 from moshi_mlx.weights.safetensors import read_header
 from moshi_mlx.weights.scheme import Scheme
@@ -124,7 +126,7 @@ def test_the_result_is_an_object_for_programs(moshi_cli: Cli, source: Path, tmp_
     assert said["folder"] == str(tmp_path / "made")
     assert said["schemes"] == {"3 bits, group 128": len(Checkpoint.resolve(tmp_path / "made").weights.schemes)}
     assert "depformer.slices.0.linear_out" in said["undivided"]
-    assert "of these no multiple of the group wide: depformer.slices.*.emb (2)" in done.err
+    assert "among them the group size does not divide: depformer.slices.*.emb (2)" in done.err
     assert said["files"]["model.safetensors"] == (tmp_path / "made" / "model.safetensors").stat().st_size
 
 
@@ -265,3 +267,16 @@ def test_the_help_names_every_recipe() -> None:
     (recipe,) = (option for option in command.params if option.name == "recipe")
     assert set(re.findall(r"[\w-]+", recipe.help)) >= set(RECIPES)
     assert recipe.show_default in RECIPES
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("4.2GB", 4_200_000_000), ("900 mb", 900_000_000), ("4GiB", 2**32), ("1024", 1024)]
+)
+def test_budgets_are_sizes_as_people_write_them(text: str, count: int) -> None:
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GB", "4.2TB", "-3MB", "4,2GB"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"a size such as 4\.2GB"):
+        parse_bytes(text)

@@ -12,7 +12,6 @@ from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quality import search as searching
-from moshi_mlx.quality.budget import parse_bytes
 from moshi_mlx.quality.candidates import apply_recipe
 from moshi_mlx.quality.conversations import Conversation
 from moshi_mlx.quality.evaluator import Measured
@@ -213,16 +212,3 @@ def test_quantized_models_are_not_searched(lm: Lm) -> None:
     quantize_lm(lm, Scheme(8, 64))
     with pytest.raises(QuantizationError, match="already quantized"):
         groups(lm)
-
-
-@pytest.mark.parametrize(
-    ("text", "count"), [("4.2GB", 4_200_000_000), ("900 mb", 900_000_000), ("4GiB", 2**32), ("1024", 1024)]
-)
-def test_budgets_are_sizes_as_people_write_them(text: str, count: int) -> None:
-    assert parse_bytes(text) == count
-
-
-@pytest.mark.parametrize("text", ["", "GB", "4.2TB", "-3MB", "4,2GB"])
-def test_other_budgets_are_refused(text: str) -> None:
-    with pytest.raises(QuantizationError, match=r"a size such as 4\.2GB"):
-        parse_bytes(text)
