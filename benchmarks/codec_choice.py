@@ -115,7 +115,7 @@ MEASUREMENTS = {
 
 
 def undisturbed(measure: Callable[[Session, Noise], dict[str, float]], session: Session, noise: Noise) -> Any:
-    """What is measured while the machine does little else: waits for that, and measures again where it was not so."""
+    """Measure while the machine does little else: waits for that, and measures again where it was not so."""
     while True:
         wait_until_quiet(QUIET)
         others = Others()

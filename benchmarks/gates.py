@@ -61,7 +61,7 @@ MIMI_GATES = (
 def missed(figures: Mapping[str, Any], gates: Sequence[Gate]) -> list[str]:
     """One line per gate that does not hold."""
     return [
-        f"{gate.name}: {figures[gate.key]}, {gate.bar} expected"
+        f"{gate.name}: {figures[gate.key]}, the bar is {gate.bar}"
         for gate in gates
         if not gate.holds(figures[gate.key])
     ]

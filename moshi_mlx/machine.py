@@ -1,4 +1,4 @@
-"""What machine this is: chip, memory, system. Asked of the system's own programs; MLX is not imported."""
+"""The machine: chip, memory, system, as the system's own programs tell them; MLX is not imported."""
 
 import os
 import platform
@@ -40,6 +40,7 @@ class Machine:
 
     @property
     def apple_silicon(self) -> bool:
+        """Whether the chip is Apple's own, also where this Python is an Intel program."""
         return self.system == "macOS" and (self.rosetta or self.architecture == "arm64")
 
     def bandwidth(self, cuda: bool = False) -> float | None:
@@ -52,7 +53,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """The machine this runs on."""
+    """Describe the machine this runs on."""
     common = {
         "cores": os.cpu_count() or 1,
         "architecture": platform.machine(),
@@ -62,7 +63,7 @@ def this_machine() -> Machine:
 
 
 def bandwidth(name: str, gpu_cores: int | None = None) -> float | None:
-    """Memory bandwidth of a chip or card in GB/s, None if it is not known here.
+    """Return the memory bandwidth of a chip or card in GB/s, None if it is not known here.
 
     Without gpu_cores, the narrowest of what is sold under the name: better to promise too little.
     """
@@ -114,7 +115,7 @@ def _sysctl(key: str) -> str:
 
 
 def _output(*command: str) -> str:
-    """What a program prints, "" if it is missing or fails."""
+    """Return what a program prints, "" if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

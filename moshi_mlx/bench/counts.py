@@ -1,4 +1,4 @@
-"""What one frame costs, counted rather than timed: the same on every machine and in every run."""
+"""Counts of what one frame costs, the same on every machine and in every run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PEER = {"primitives": 3261, "kernels": 1442, "syncs": 21, "traces": 0, "growth":
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes read per frame."""
+    """Bytes read per frame: of weights, and of keys and values of past positions."""
 
     weights: int
     keys_values: int
@@ -40,7 +40,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Counts:
-    """One steady frame of one conversation, as a GPU backend would run it.
+    """Counts of one steady frame of one conversation, as a GPU backend would run it.
 
     primitives: of all that is evaluated. kernels: those that are not views. syncs: waits of the host.
     warm_traces: compilations up to the steady frame; traces: in all frames after it.
@@ -61,7 +61,7 @@ class Counts:
     traffic: dict[int, Traffic]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return everything, ready for JSON."""
         return {**asdict(self), "peer": PEER if (self.shape, self.kind) == ("moshi-7b", "q4") else None}
 
 
@@ -109,7 +109,7 @@ def count(
 
 
 def traffic(config: LmConfig, kind: str, context: int, batch: int = 1) -> Traffic:
-    """Bytes per frame of a shape, from the shapes of its arrays; nothing is allocated.
+    """Work out the bytes per frame of a shape from the shapes of its arrays; nothing is allocated.
 
     kind: of the weights, see `shapes.KINDS`. context: past positions in the window.
     Weights are counted as stored on a GPU; keys and values are bfloat16 unless the weights are float32.
@@ -134,7 +134,7 @@ def _graph(config: LmConfig, kind: str) -> Seen:
 
 
 def _traces(config: LmConfig, kind: str, frames: int) -> tuple[int, int, int]:
-    """Traces up to the steady frame, traces after it, and bytes held more at the end than halfway."""
+    """Count traces up to the steady frame, traces after it, and bytes held more at the end than halfway."""
     warm = held = 0
     with counting_traces() as traces:
         session = wordless(random_lm(config, kind)).session(seed=1)
@@ -149,5 +149,5 @@ def _traces(config: LmConfig, kind: str, frames: int) -> tuple[int, int, int]:
 
 
 def _codes(config: LmConfig, frames: int) -> np.ndarray:
-    """Random codes of a user, (frames, n_q - dep_q)."""
+    """Draw random codes of a user, (frames, n_q - dep_q) int."""
     return np.random.RandomState(0).randint(0, config.card, (frames, config.input_codebooks))

@@ -1,8 +1,9 @@
-"""What MLX is asked to do: primitives and kernels of what is evaluated, waits of the host, traces.
+"""Counts of what MLX is asked to do: primitives and kernels of what is evaluated, waits of the host, traces.
 
 The count is that of a GPU backend, on any machine: each `mx.fast` function and `mx.dequantize` is one primitive
-there, while the CPU backend spells them out; so for the time of counting they are replaced by one opaque primitive
-of the right shape. What comes out means nothing then, but how much is computed is the same.
+there, while the CPU backend composes them of many. While counting they are therefore replaced by one opaque
+primitive of the right shape: the results mean nothing then, but as much is computed. Functions of MLX are replaced
+within the context managers of this file only, and nothing but `bench --counts` imports it.
 """
 
 from __future__ import annotations
@@ -46,10 +47,9 @@ class Seen:
 
 @contextmanager
 def watching() -> Iterator[Seen]:
-    """Record every evaluation within; the evaluations happen as ever.
+    """Record every evaluation within; they happen all the same.
 
-    An array that numpy reads before it was evaluated is not seen (Python cannot see it), but its primitives then
-    lack in the count.
+    What numpy reads before `mx.eval` has evaluated it cannot be seen from Python, and is missing in the counts.
     """
     seen = Seen()
     evaluate, evaluate_later = mx.eval, mx.async_eval
@@ -106,7 +106,7 @@ def counting_traces() -> Iterator[Counter[str]]:
 
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
-    """Let the functions that are one kernel on a GPU be one primitive here; what they return is zeros."""
+    """Make the functions that are one kernel on a GPU one primitive here; they return zeros."""
 
     def rms_norm(x: mx.array, weight: mx.array | None, eps: float, **_: Any) -> mx.array:
         return _opaque(x.shape, x.dtype, x, weight)
@@ -131,14 +131,9 @@ def as_on_a_gpu() -> Iterator[None]:
         dtype = scales.dtype if biases is not None else mx.bfloat16
         return _opaque((*w.shape[:-1], w.shape[-1] * 32 // bits), dtype, w, scales, biases)
 
-    fast = {
-        "rms_norm": rms_norm,
-        "layer_norm": layer_norm,
-        "rope": rope,
-        "scaled_dot_product_attention": attention,
-    }
     with (
-        patch.multiple(mx.fast, **fast),
+        patch.multiple(mx.fast, rms_norm=rms_norm, layer_norm=layer_norm, rope=rope),
+        patch.object(mx.fast, "scaled_dot_product_attention", attention),
         patch.object(mx, "dequantize", dequantize),
         patch.object(rope_module, "use_table", lambda: False),
     ):
@@ -149,7 +144,7 @@ _evaluate = mx.eval  # whatever replaces it later
 
 
 def _opaque(shape: tuple[int, ...], dtype: mx.Dtype, *inputs: Any) -> mx.array:
-    """Zeros that wait for the inputs: one primitive."""
+    """Return zeros that depend on the inputs: one primitive."""
     zeros = mx.zeros(shape, dtype)
     _evaluate(zeros)
     return mx.depends([zeros], [array for array in inputs if isinstance(array, mx.array)])[0]

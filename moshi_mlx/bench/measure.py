@@ -31,7 +31,7 @@ PARTS_FRAMES = 30  # at most: they cost extra
 
 @dataclass(frozen=True)
 class Workload:
-    """What to measure. context: past positions to start from. batch: conversations in a step.
+    """What is measured. context: past positions to start from. batch: conversations that are stepped together.
 
     keep: report the time of every frame.
     """
@@ -47,10 +47,10 @@ class Workload:
         window = config.transformer.context
         if not 0 <= self.context <= window:
             raise ConfigError(
-                f"a context of {self.context}: 0 to {window} expected, the positions of the model's window"
+                f"a context of {self.context} is outside 0–{window}, the positions of the model's window"
             )
         if self.frames < 1 or self.batch < 1:
-            raise ConfigError(f"{self.frames} frames of {self.batch} conversations: at least 1 of each expected")
+            raise ConfigError(f"{self.frames} frames of {self.batch} conversations: measure at least 1 of each")
 
 
 def measure(moshi: Moshi, workload: Workload, bandwidth: float | None = None) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def measure(moshi: Moshi, workload: Workload, bandwidth: float | None = None) ->
 
 
 class Run:
-    """Some frames of all sessions of a batch, through the loop that the program uses; all their times are kept.
+    """A run of some frames of all sessions of a batch, through the loop that the program uses, with all times.
 
     host: the part of generate in which Python builds the graph and keeps its books, not waiting for MLX.
     latency: from the moment a frame was there to the moment its reply was, of the first session.
@@ -132,7 +132,7 @@ class Run:
 
 
 class _Frames:
-    """Noise as a source, which remembers when each frame was there; and the sink that notes the replies."""
+    """A source of noise that remembers when each frame was there; and the sink that times the replies."""
 
     def __init__(self, count: int, paced: bool) -> None:
         self.latency = StageTimes()
@@ -158,13 +158,13 @@ class _Frames:
 
 
 def frame_seconds(stats: Stats, threaded: bool) -> list[float]:
-    """What each frame cost: its slowest stage where they overlap, else their sum."""
+    """Return what each frame cost: its slowest stage where they overlap, else their sum."""
     stages = zip(*(times.recent for times in stats.stages.values()), strict=True)
     return [max(stage) if threaded else sum(stage) for stage in stages]
 
 
 def fill(batch: Batch, positions: int) -> None:
-    """Make a batch's window look as if `positions` frames had passed, without running them; all rows took part."""
+    """Fill a batch's window with noise, as if `positions` frames of all rows had passed."""
     cache = batch._state.temporal
     for array in cache.arrays():
         array[...] = _noise_like(array.shape, array.dtype)
@@ -180,14 +180,14 @@ def _noise_like(shape: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
 
 
 def _window_bytes(batch: Batch, frames: int) -> float:
-    """Bytes of keys and values that one of the next `frames` frames reads, their mean."""
+    """Return the bytes of keys and values that the next `frames` frames read, their mean."""
     cache, window = batch._state.temporal, batch.moshi.lm.config.transformer.context
     position = sum(array.nbytes for array in cache.arrays()) / cache.slots
     return position * float(np.minimum(cache.position + 1 + np.arange(frames), window).mean())
 
 
 def by_the_minute(frame: Sequence[float]) -> list[dict[str, float]]:
-    """How times went over a long run: one entry per minute, at least one."""
+    """Summarize the times of a long run: one entry a minute, at least one."""
     return [percentiles(frame[start : start + MINUTE]) for start in range(0, len(frame), MINUTE)]
 
 

@@ -1,4 +1,4 @@
-"""What `generate` is made of, waited for part by part; the frames of a measurement itself wait only once."""
+"""Times of the parts of `generate`, each waited for; the frames of a measurement itself wait only once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def measure_parts(sessions: list[Session], frames: int) -> dict[str, StageTimes]
 
 
 def _draws(moshi: Model, rows: int) -> Callable[[], None]:
-    """All draws of one frame, from logits that mean nothing."""
+    """Return a function that makes all draws of one frame, from random logits, and waits for them."""
     config = moshi.lm.config
     text = RowSettings([moshi.sampling] * rows, "text", config.text_card)
     audio = RowSettings([moshi.sampling] * rows, "audio", config.card)

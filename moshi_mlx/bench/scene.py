@@ -1,4 +1,4 @@
-"""The scene of a number: machine, software, commit, command."""
+"""The scene of a measurement: machine, software, commit, command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from moshi_mlx.version import __version__
 
 
 def scene() -> dict[str, Any]:
-    """Everything a reader needs to judge a number, ready for JSON."""
+    """Describe what a reader needs to judge a measurement, ready for JSON."""
     import mlx.core as mx
 
     machine = this_machine()
@@ -44,7 +44,7 @@ def scene() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit this package runs from, with "-dirty" after changes; None outside of a git checkout."""
+    """Return the commit this package runs from, "-dirty" after changes; None outside of a git checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -56,6 +56,6 @@ def commit() -> str | None:
 
 
 def resident_peak() -> int:
-    """The most memory the process ever had, in bytes."""
+    """Return the most memory the process ever held, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # kibibytes everywhere but on macOS

@@ -41,14 +41,14 @@ KINDS: dict[str, Scheme | None] = {"bf16": None, "f32": None, **SCHEMES, "mxfp4"
 
 
 def shape(name: str) -> dict[str, Any]:
-    """The config of a shape by name. Raises ConfigError for others."""
+    """Return the config of a shape, as config.json fields. Raises ConfigError for a name that is not in SHAPES."""
     if name not in SHAPES:
-        raise ConfigError(f"there is no shape {name!r}; one of {', '.join(SHAPES)} expected")
+        raise ConfigError(f"there is no shape {name!r}; choose one of {', '.join(SHAPES)}")
     return SHAPES[name]
 
 
 def narrowed(config: Mapping[str, Any], width: int, **changes: Any) -> dict[str, Any]:
-    """The same layers, streams and so operations, with every width cut to `width` and 4 heads."""
+    """Return a config of the same layers and streams, so the same operations, `width` channels wide."""
     return {
         **config, "dim": width, "num_heads": 4, "depformer_dim": width, "depformer_num_heads": 4,
         "depformer_dim_feedforward": int(4.125 * width), **changes,
@@ -56,9 +56,12 @@ def narrowed(config: Mapping[str, Any], width: int, **changes: Any) -> dict[str,
 
 
 def skeleton(config: LmConfig, kind: str) -> Lm:
-    """The model with its arrays as shapes and types only; nothing is evaluated. Raises QuantizationError."""
+    """Build a model whose arrays are only shapes and types: nothing is evaluated. kind: one of KINDS.
+
+    Raises QuantizationError for another kind, or for layers that it does not divide.
+    """
     if kind not in KINDS:
-        raise QuantizationError(f"weights of kind {kind!r}: one of {', '.join(KINDS)} expected")
+        raise QuantizationError(f"weights cannot be {kind!r} here; choose one of {', '.join(KINDS)}")
     scheme = KINDS[kind]
     lm = Lm(config)
     if kind != "f32":
@@ -72,7 +75,7 @@ def skeleton(config: LmConfig, kind: str) -> Lm:
 
 
 def random_lm(config: LmConfig, kind: str, seed: int = 0) -> Lm:
-    """A model whose weights mean nothing; never more than one tensor above its size in memory."""
+    """Build a model with random weights, holding at most one tensor more than its size. kind: as in `skeleton`."""
     lm, dtype = skeleton(config, kind), mx.float32 if kind == "f32" else mx.bfloat16
     made: dict[str, mx.array] = {}
     filled: list[tuple[str, mx.array]] = []

@@ -43,11 +43,12 @@ def times_report(
     keep: bool = False,
     offline: bool = False,
 ) -> dict[str, Any]:
-    """Measure a checkpoint, or random weights of a shape; burst, and paced too if asked.
+    """Measure a checkpoint, or random weights of a shape: in a burst, and paced too if asked.
 
     kind: of random weights, see `shapes.KINDS`; of a checkpoint it is only checked.
     codec: "rust", "mlx", "auto" or "none" (default: none for random weights). kv_bits: as for `Moshi`.
     sustained: seconds of one paced run, in place of all others. keep: report the time of every frame.
+    Raises ConfigError for a workload that the model cannot do, and as `Checkpoint.resolve` and `load_codec`.
     """
     where = scene()  # before the load of the measurement itself shows in the load average
     start = time.perf_counter()

@@ -19,50 +19,58 @@ def bench(
     shape: Annotated[
         str | None,
         typer.Option(
-            help="Published shape for random weights: moshi-7b, hibiki-1b, helium-2b, moshi-tiny.",
+            help="Shape of the random weights: moshi-7b, hibiki-1b, helium-2b, moshi-tiny.",
             show_default="moshi-7b",
         ),
     ] = None,
     random: Annotated[
         bool,
-        typer.Option("--random", help="Random weights, no download; the default without --model."),
+        typer.Option("--random", help="Take random weights, without a download; the default without --model."),
     ] = False,
     quantized: Annotated[
         str | None,
         typer.Option(
             "--quantized",
             "-q",
-            help="Of random weights: bf16, f32, q8, q4, mxfp4. Otherwise only checked.",
+            help="What the random weights are: bf16, f32, q8, q4, mxfp4. A model is only checked against it.",
             show_default="q4",
         ),
     ] = None,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="How many frames count, after warm-up.", show_default="100")
+        int | None, typer.Option(min=1, help="Frames to measure, after the warm-up.", show_default="100")
     ] = None,
     context: Annotated[
         str | None,
         typer.Option(
-            metavar="N[,N...]", help="Past frames to start from; several: one run each.", show_default="0"
+            metavar="N[,N...]",
+            help="Past frames in the window at the start; with several, one run each.",
+            show_default="0",
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Conversations in each step.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Conversations that are stepped together.")] = 1,
     kv_bits: options.KvBitsOption = None,
     paced: Annotated[
-        bool, typer.Option("--paced", help="Also measure with one frame each 80 ms, as a microphone gives them.")
+        bool, typer.Option("--paced", help="Also measure at one frame every 80 ms, as a microphone gives them.")
     ] = False,
     sustained: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="One paced run this long instead (30s, 10m, 2h), reported by the minute."
+            metavar="TIME",
+            help="Instead, measure one paced run of this length (30s, 10m, 2h), reported by the minute.",
         ),
     ] = None,
     codec: Annotated[
         str | None,
-        typer.Option(help="rust, mlx, auto, or none.", show_default="none with random weights, else auto"),
+        typer.Option(
+            help="Codec: rust, mlx, auto, or none for random codes.",
+            show_default="none with random weights, else auto",
+        ),
     ] = None,
     counts: Annotated[
         bool,
-        typer.Option("--counts", help="Count a frame's kernels, syncs, traces and bytes; any machine will do."),
+        typer.Option(
+            "--counts", help="Count a frame's kernels, syncs, traces and bytes, which are the same on any machine."
+        ),
     ] = False,
     compare: Annotated[
         tuple[Path, Path] | None,
@@ -77,10 +85,9 @@ def bench(
 ) -> None:
     """Measure how fast a model is on this machine.
 
-    Frames run as fast as they go (burst) and, with --paced, one each 80 ms. The report has times per stage,
-    memory, bytes read per frame and what share of the chip's bandwidth that is; PASS means that the 99th
-    percentile of the frames keeps 80 ms. The report goes to stdout; with --json it also says all about machine,
-    versions and commit.
+    Frames run as fast as they can (burst) and, with --paced, one every 80 ms. The report has times per stage,
+    memory, bytes read per frame and what share of the chip's bandwidth that is; PASS means that 99 % of the
+    frames took at most 80 ms. It goes to stdout; with --json it also describes machine, versions and commit.
     """
     if compare:
         from moshi_mlx.bench.report import read_report
@@ -136,14 +143,14 @@ def _contexts(text: str) -> list[int]:
     except ValueError:
         contexts = [-1]
     if min(contexts) < 0:
-        raise typer.BadParameter(f"--context {text}: numbers with commas between them expected, 0 or more")
+        raise typer.BadParameter(f"--context {text}: give numbers of frames, 0 or more, with commas between them")
     return contexts
 
 
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     if not match:
-        raise typer.BadParameter(f"--sustained {text}: a time such as 30s, 10m or 2h expected")
+        raise typer.BadParameter(f"--sustained {text}: give a time such as 30s, 10m or 2h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 

@@ -15,7 +15,10 @@ def doctor(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="Plan for this one only, as in run.", show_default="moshiko in q8, q4, bf16"
+            "--model",
+            "-m",
+            help="Plan for this model only; names as for run.",
+            show_default="moshiko in q8, q4, bf16",
         ),
     ] = None,
     context: Annotated[
@@ -24,13 +27,14 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say whether Moshi runs here: the machine, what is installed, audio devices, models, and a plan.
+    """Check whether Moshi runs here: the machine, what is installed, audio devices, models, and a plan.
 
-    The plan tells for every model (or for --model) whether it fits the memory and keeps real time, 80 ms a frame.
-    Its times are estimates from the chip's memory bandwidth; `moshi-mlx bench` measures. A doctor advises: no
-    other command refuses what it warns of. The network is never used, and no audio device is opened.
+    The plan says of every model (or of --model) whether it fits the memory and keeps real time, 80 ms a frame.
+    Its times are estimates from the chip's memory bandwidth; `moshi-mlx bench` measures. This is advice: no
+    other command refuses what doctor warns of. The network is never used, and no audio device is opened.
 
-    Exit code 0 if a conversation is possible: everything needed works and some model fits the memory; else 1.
+    The exit code is 0 if a conversation is possible, that is if all that is required works and some model fits
+    the memory; else it is 1.
     """
     from moshi_mlx.checkpoint.places import ALIASES
     from moshi_mlx.codec.load import auto_kind
@@ -66,7 +70,7 @@ def doctor(
 
 
 def gather() -> Checkup:
-    """Ask everything there is to ask; takes a few seconds."""
+    """Find out all there is to find out; takes a few seconds."""
     from moshi_mlx.checkpoint.places import ALIASES
     from moshi_mlx.doctor import probe
     from moshi_mlx.machine import this_machine

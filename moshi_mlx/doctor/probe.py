@@ -4,6 +4,8 @@ MLX and PortAudio may end a process when they do not fit the system, so they are
 versions are read from the packages' metadata; the hub's cache is looked at, the network never asked.
 """
 
+from __future__ import annotations
+
 import json
 import shutil
 import subprocess
@@ -12,12 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.errors import CheckpointError
-from moshi_mlx.models.mimi_config import MimiConfig
 from moshi_mlx.planning.planner import ModelSize, size_of
 from moshi_mlx.version import __version__
+
+if TYPE_CHECKING:
+    from moshi_mlx.models.mimi_config import MimiConfig
 
 FOLDER = Path(__file__).parents[1]  # of this package
 
@@ -111,12 +115,12 @@ def measure_model(name: str, check: bool, python: str = sys.executable) -> tuple
 
 
 def package_versions() -> dict[str, str | None]:
-    """Installed version of every package in PACKAGES, None for a missing one."""
+    """Return the installed version of every package in PACKAGES, None for a missing one."""
     return {name: _version(name) for name in PACKAGES}
 
 
 def own_problem() -> str:
-    """What is wrong with this package's own installation, "" for nothing.
+    """Say what is wrong with this package's own installation, "" for nothing.
 
     Kyutai's package has the same name; installed over this one, files of both lie in one folder.
     """
@@ -132,7 +136,7 @@ def own_problem() -> str:
 
 
 def cached_models(repos: Mapping[str, str]) -> dict[str, int]:
-    """Bytes in the hub's cache, by alias, of those `repos` (alias -> "owner/name") that are there."""
+    """Return alias -> bytes in the hub's cache, of those `repos` (alias -> "owner/name") that are there."""
     try:
         from huggingface_hub import CacheNotFound, scan_cache_dir
     except ImportError:
@@ -145,7 +149,7 @@ def cached_models(repos: Mapping[str, str]) -> dict[str, int]:
 
 
 def free_disk() -> tuple[Path, int]:
-    """Where downloads go, and how many bytes are free there."""
+    """Return where downloads go, and how many bytes are free there."""
     try:
         from huggingface_hub import constants
 
@@ -164,7 +168,7 @@ def _version(name: str) -> str | None:
 
 
 def _run(python: str, program: str, *words: str) -> Probe:
-    """The JSON object a program prints last, or how it ended."""
+    """Run a Python program: the JSON object it prints last, or how it ended."""
     try:
         done = subprocess.run(
             [python, "-c", program, *words], capture_output=True, text=True, errors="replace", timeout=120

@@ -1,4 +1,4 @@
-"""What doctor found, as lines with marks for people and as JSON for programs."""
+"""The report of doctor: what was found out, as lines with marks for people and as JSON for programs."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ FRAMES_PER_SECOND = 12.5
 
 @dataclass(frozen=True)
 class Checkup:
-    """All that was found out, before anything is made of it."""
+    """All that was found out about a machine, before anything is concluded from it."""
 
     machine: Machine
     mlx: Probe
@@ -49,7 +49,7 @@ class Checkup:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line.
+    """One line of the report.
 
     mark: "ok", "note", "warn" (something is lost), "bad" (nothing can run); of a plan's row, which is not a
     problem of the machine, "ok", "thin" or "no".
@@ -62,7 +62,7 @@ class Finding:
 
 
 def findings(checkup: Checkup, plan: Plan, codec: str) -> list[Finding]:
-    """List everything worth a line, in order. codec: "rust" or "mlx", to be taken."""
+    """List everything worth a line, in order. codec: the one to advise, "rust" or "mlx"."""
     return [
         *_machine(checkup),
         *_software(checkup),
@@ -74,7 +74,7 @@ def findings(checkup: Checkup, plan: Plan, codec: str) -> list[Finding]:
 
 
 def page(found: Sequence[Finding], encoding: str | None) -> str:
-    """Aligned text; ASCII marks where the encoding has no others, and ? for what else it lacks."""
+    """Align findings as text; ASCII marks where the encoding has no others, ? for what else it lacks."""
     encoding = encoding or "ascii"
     try:
         "".join(MARKS.values()).encode(encoding)
@@ -92,7 +92,7 @@ def page(found: Sequence[Finding], encoding: str | None) -> str:
 
 
 def report_json(checkup: Checkup, plan: Plan, codec: str, found: Sequence[Finding]) -> dict[str, Any]:
-    """Give all that was found out, the plan and what is wrong. Memory is in bytes, GB are 10^9 bytes."""
+    """Return all that was found out, the plan and what is wrong. Memory is in bytes, GB are 10^9 bytes."""
     return {
         "ok": not any(finding.mark == "bad" for finding in found),
         "problems": [asdict(finding) for finding in found if finding.mark in ("warn", "bad")],
@@ -133,7 +133,9 @@ def _machine(checkup: Checkup) -> list[Finding]:
         found.append(("ok", "GPU", f"{machine.gpu}{memory}, {used}"))
     if not known:
         name = machine.gpu if checkup.backend == "CUDA" else machine.chip
-        found.append(("warn", "speed", f"{name} is not in the table of chips: memory is planned, time is not"))
+        found.append(
+            ("warn", "speed", f"{name} is not in the table of chips: the plan knows memory, but not time")
+        )
     if machine.rosetta:
         advice = "this Python is an Intel program under Rosetta, and MLX needs an arm64 one; install that"
         found.append(("bad", "Python", f"{machine.python}, {machine.architecture}: {advice}"))
@@ -171,7 +173,7 @@ def _audio(checkup: Checkup) -> list[Finding]:
             found.append(("warn", kind, f"no {kind} device; recordings can still be answered"))
     if checkup.machine.system == "macOS":
         terminal = os.environ.get("TERM_PROGRAM", "the terminal program")
-        hint = f"belongs to {terminal}: System Settings, Privacy & Security, Microphone; refused, all is silence"
+        hint = f"{terminal} needs it (System Settings, Privacy & Security, Microphone); without it all is silence"
         found.append(("note", "permission", hint))
     return [Finding(mark, "Audio", label, text) for mark, label, text in found]
 
@@ -209,10 +211,12 @@ def _advice(checkup: Checkup, plan: Plan, codec: str) -> list[Finding]:
         full = max(entry.context for entry in plan.entries if entry.model == best.model)
         if best.context < full:
             seconds = best.context / FRAMES_PER_SECOND
-            text = f"for the first {seconds:.0f} s of a conversation; with more to look back on it falls behind"
+            text = (
+                f"it keeps time for {seconds:.0f} s of a conversation; with more to look back on it falls behind"
+            )
             found.append(("warn", "window", text))
         if best.verdict == "thin":
-            text = f"above {GOOD_MS:.0f} of {THIN_MS:.0f} ms a frame nothing else should run beside it"
+            text = f"a frame takes more than {GOOD_MS:.0f} of {THIN_MS:.0f} ms: nothing else should run beside it"
             found.append(("note", "time", text))
     elif checkup.backend == "CPU" and plan.entries and all(entry.verdict == "no" for entry in plan.entries):
         text = f"{plan.entries[0].model} is too large for a CPU: Moshi 7B took 6.5 s a frame on 2 cores"
@@ -222,9 +226,9 @@ def _advice(checkup: Checkup, plan: Plan, codec: str) -> list[Finding]:
         text = f"no model both fits and keeps real time over its window; closest is {closest.model}"
         found.append(("warn", "time", text))
     if not best:
-        text = "--model nano, tiny and part of the package, knows 44 questions; recordings need no real time"
+        text = "--model nano is part of the package, tiny, and answers 44 questions; recordings need no real time"
         found.append(("note", "try", text))
     if plan.entries and not any(entry.fits for entry in plan.entries):
-        text = "no model fits: 70 % of the memory should hold model, codec and 1 GB to work in"
+        text = "no model fits: model, codec and 1 GB to work in need more than 70 % of the memory"
         found.append(("bad", "memory", text))
     return [Finding(mark, "Advice", label, text) for mark, label, text in found]

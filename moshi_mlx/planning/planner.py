@@ -1,4 +1,4 @@
-"""What fits and keeps time: arithmetic over numbers, before anything is downloaded or loaded.
+"""Plans: which model fits a machine and keeps real time, worked out before anything is downloaded or loaded.
 
 A frame reads all weights and the window of past positions once, so memory bandwidth bounds its time. All times
 here are estimates; `moshi-mlx bench` measures. GB are 10^9 bytes, as bandwidths are given; a machine's memory is
@@ -6,7 +6,7 @@ counted in GiB, 2^30 bytes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from moshi_mlx.models.config import LmConfig, TransformerConfig
@@ -37,14 +37,15 @@ class ModelSize:
     int8_window: bool = True  # its heads are wide enough for keys and values in int8
 
     def frame_bytes(self, bits: float, context: int, kv_bits: int = 16) -> float:
-        """Read in one frame, with `context` past positions. bits: per weight."""
+        """Return the bytes read in one frame with `context` past positions. bits: per weight."""
         return self.per_frame * bits / 8 + self.window_bytes(context, kv_bits)
 
     def resident_bytes(self, bits: float, context: int, kv_bits: int = 16) -> float:
-        """Held by the model with a window of `context` positions."""
+        """Return the bytes that the model holds with a window of `context` positions."""
         return self.stored * bits / 8 + self.window_bytes(context, kv_bits)
 
     def window_bytes(self, context: int, kv_bits: int = 16) -> float:
+        """Return the bytes of keys and values of `context` positions. kv_bits: one of KV_BITS."""
         return self.per_position * context * KV_BITS[kv_bits] / 8
 
 
@@ -81,6 +82,7 @@ class Budget:
     cpu: bool = False  # no GPU: arithmetic bounds the time, not bandwidth
 
     def fits(self, need: float) -> bool:
+        """Return whether a program that needs so many bytes leaves enough to others."""
         return need <= MEMORY_SHARE * self.memory
 
 
@@ -99,7 +101,7 @@ class Entry:
 
     @property
     def possible(self) -> bool:
-        """Fits, and nothing is known against it."""
+        """Whether it fits and nothing is known against it."""
         return self.fits and self.verdict != "no"
 
 
@@ -126,7 +128,7 @@ def plan(models: Mapping[str, tuple[ModelSize, float]], budget: Budget, context:
 
 
 def entry(name: str, size: ModelSize, bits: float, context: int, budget: Budget, kv_bits: int = 16) -> Entry:
-    """Judge one model with one window."""
+    """Judge one model with one window of `context` positions. bits: per weight."""
     read = size.frame_bytes(bits, context, kv_bits)
     need = size.resident_bytes(bits, context, kv_bits) + CODEC_BYTES + MARGIN_BYTES
     ms = None
@@ -137,27 +139,24 @@ def entry(name: str, size: ModelSize, bits: float, context: int, budget: Budget,
 
 
 def frame_ms(read: float, bandwidth: float) -> float:
-    """Estimated time of a frame. read: bytes. bandwidth: GB/s."""
+    """Estimate the time of a frame that reads `read` bytes. bandwidth: GB/s."""
     return read / (REACHED * bandwidth * 1e9) * 1e3 + OVERHEAD_MS
 
 
 def verdict(ms: float | None) -> str:
-    """Whether a frame of this length keeps real time."""
+    """Say whether a frame that takes so long keeps real time: "good", "thin", "no" or "unknown"."""
     if ms is None:
         return "unknown"
     return "good" if ms < GOOD_MS else "thin" if ms < THIN_MS else "no"
 
 
 def recommend(entries: Sequence[Entry]) -> Entry | None:
-    """The model to take: the first that has time to spare over its whole window, else the one that comes closest.
+    """Choose the model to take: the first with time to spare over its whole window, else the closest to that.
 
     An int8 window costs kernels and a little exactness, so it must earn its place: it is taken only where the
     bfloat16 one has no time to spare, or does not fit. A window that is cut short comes last: Moshi forgets.
     """
-    entries = list(entries)
-    longest = {
-        found.model: max(other.context for other in entries if other.model == found.model) for found in entries
-    }
+    longest = {found.model: found.context for found in sorted(entries, key=lambda found: found.context)}
 
     def rank(found: Entry) -> tuple[Any, ...]:
         short, bfloat16 = found.context < longest[found.model], found.kv_bits == 16
@@ -171,11 +170,13 @@ def recommend(entries: Sequence[Entry]) -> Entry | None:
 
 
 def as_json(found: Entry | None) -> dict[str, Any] | None:
-    """An entry with its numbers rounded to what they are worth."""
+    """Return an entry with its numbers rounded to what they are worth."""
     if found is None:
         return None
+    ms = None if found.ms is None else round(found.ms, 1)
     return {
-        "model": found.model, "context": found.context, "kv_bits": found.kv_bits,
-        "frame_GB": round(found.frame_GB, 2), "memory_GB": round(found.memory_GB, 2), "fits": found.fits,
-        "ms": None if found.ms is None else round(found.ms, 1), "verdict": found.verdict,
-    }  # fmt: skip
+        **asdict(found),
+        "frame_GB": round(found.frame_GB, 2),
+        "memory_GB": round(found.memory_GB, 2),
+        "ms": ms,
+    }
