@@ -83,12 +83,20 @@ class KVCache:
         self.running[row] = False
 
     def copy_row(self, row: int, other: KVCache) -> None:
-        """Replace the past of one row by that of the only row of `other`, a cache of this size and position."""
-        assert (other.batch, other.slots, other.position) == (1, self.slots, self.position)
+        """Replace the past of one row by that of the only row of `other`, a cache of this position, no larger."""
+        assert other.batch == 1, other.batch
+        assert other.position == self.position >= other.slots, (other.position, self.position, other.slots)
+        count = other.slots
+        order = (self.position + np.arange(count)) % count  # slots of `other`, oldest position first
+        slices = _ring_slices(self.position - count, count, self.slots)
         for ring, source in zip(self.rings, other.rings, strict=True):
             for held, new in zip(ring.arrays(), source.arrays(), strict=True):
-                held[row], held[self.batch + row] = new[0], new[1]
-        self.running[row] = other.running[0]
+                keys, values = new[:, :, mx.array(order)]
+                for part, target in slices:
+                    held[row, :, target], held[self.batch + row, :, target] = keys[:, part], values[:, part]
+        self.running[row] = False
+        for part, target in slices:
+            self.running[row, target] = other.running[0, order[part]]
 
     def begin(self, count: int, rows: np.ndarray | None = None) -> Chunk:
         """Prepare a chunk of `count` positions. rows: (B,) bool, the rows that run; all unless given."""

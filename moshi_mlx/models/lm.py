@@ -67,11 +67,15 @@ class Lm(nn.Module):
     def config(self) -> LmConfig:
         return self._config
 
-    def new_state(self, batch: int = 1, kv_bits: int | None = None) -> LmState:
-        """Fresh conversations for `batch` rows. kv_bits: 8 keeps the temporal transformer's window in int8."""
+    def new_state(self, batch: int = 1, kv_bits: int | None = None, context: int | None = None) -> LmState:
+        """Return the state of fresh conversations, one a row.
+
+        kv_bits: 8 keeps the temporal transformer's window in int8.
+        context: positions in that window, those of the config unless given.
+        """
         dtype = self.activation_dtype
         return LmState(
-            self.transformer.new_state(batch, dtype=dtype, kv_bits=kv_bits),
+            self.transformer.new_state(batch, dtype=dtype, kv_bits=kv_bits, context=context),
             self.depformer.new_buffers(batch, dtype) if self.config.depth else [],
         )
 

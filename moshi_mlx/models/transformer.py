@@ -6,6 +6,7 @@ Attribute names equal the checkpoints' keys. Source: moshi/modules/transformer.p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -48,14 +49,21 @@ class Transformer(nn.Module):
         self._fused = [compiled(segment) for segment in self._segments]
 
     def new_state(
-        self, batch: int = 1, step: int = 1, dtype: mx.Dtype = mx.float32, kv_bits: int | None = None
+        self,
+        batch: int = 1,
+        step: int = 1,
+        dtype: mx.Dtype = mx.float32,
+        kv_bits: int | None = None,
+        context: int | None = None,
     ) -> KVCache:
         """Return the state of a fresh stream of `batch` rows.
 
         step: the most positions of the usual chunk; longer chunks give the same, only slower.
         dtype: of the activations and of the stored keys and values, which kv_bits = 8 keeps in int8 instead.
+        context: positions in the window, those of the config unless given.
         """
-        return KVCache(self._config, batch, step, dtype, kv_bits)
+        config = replace(self._config, context=context or self._config.context)
+        return KVCache(config, batch, step, dtype, kv_bits)
 
     def __call__(self, x: mx.array, state: Window, rows: np.ndarray | None = None) -> mx.array:
         """Process T positions, continuing the stream held in `state`.

@@ -117,12 +117,14 @@ class Batch:
         for text, made, heard in zip(texts, codes, user_codes, strict=True):
             columns.append(session.inputs(heard))
             session.take(np.array([text, *made], dtype=np.int32))
+        if not columns:
+            return
         row, condition = session.row, self._condition
         if alone:
             running = np.arange(len(self._rows)) == row
             self._run(columns, self._state, condition, None if running.all() else running)
             return
-        own = self._new_state(1)
+        own = self._new_state(1, context=min(len(columns), self.moshi.lm.config.transformer.context))
         own.temporal.position = passed - len(columns)
         self._run(columns, own, None if condition is None else condition[row : row + 1])
         self._state.temporal.copy_row(row, own.temporal)
@@ -142,8 +144,8 @@ class Batch:
         else:
             self._state.reset_row(session.row)
 
-    def _new_state(self, size: int) -> LmState:
-        state = self.moshi.lm.new_state(size, self.moshi.kv_bits)
+    def _new_state(self, size: int, context: int | None = None) -> LmState:
+        state = self.moshi.lm.new_state(size, self.moshi.kv_bits, context)
         mx.eval(state.arrays())  # so that another thread may take the first step
         return state
 

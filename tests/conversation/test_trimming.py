@@ -106,11 +106,8 @@ def test_a_reset_forgets_what_was_remembered(tiny_moshi: Moshi) -> None:
     ]
 
 
-@pytest.mark.parametrize("bits", [None, 8], ids=["float", "int8"])
-def test_in_company_the_others_do_not_notice(tiny_moshi: Moshi, bits: int | None) -> None:
-    lm = Lm(LmConfig.from_dict(TINY | {"num_heads": 2})) if bits else tiny_moshi.lm  # int8 wants heads 32 wide
-    moshi = Moshi(lm, tiny_moshi.codec, tiny_moshi.tokenizer, GREEDY, bits)
-    batch = moshi.batch(2)
+def test_in_company_the_others_do_not_notice(tiny_moshi: Moshi) -> None:
+    batch = tiny_moshi.batch(2)
     session, other = batch.join(3), batch.join(4)
     session.remember(20)
     sampled, others = watch(session), watch(other)
@@ -122,7 +119,7 @@ def test_in_company_the_others_do_not_notice(tiny_moshi: Moshi, bits: int | None
     for mine, theirs in zip(heard(60, seed=5), heard(60, seed=7), strict=True):
         batch.generate({session: mine, other: theirs})
 
-    fresh, alone = moshi.session(seed=3), moshi.session(seed=4)
+    fresh, alone = tiny_moshi.session(seed=3), tiny_moshi.session(seed=4)
     fresh.batch.prefill(fresh, kept[:, 0], kept[:, 1:], heard(60)[-20:])
     goes_on, undisturbed = watch(fresh), watch(alone)
     for codes in heard(60, seed=5):
@@ -131,6 +128,27 @@ def test_in_company_the_others_do_not_notice(tiny_moshi: Moshi, bits: int | None
         alone.generate(codes)
     np.testing.assert_array_equal(sampled, goes_on)
     np.testing.assert_array_equal(others, undisturbed)
+
+
+def test_in_company_an_int8_window_is_trimmed_too(tiny_moshi: Moshi) -> None:
+    lm = Lm(LmConfig.from_dict(TINY | {"num_heads": 2}))  # int8 wants heads 32 wide
+    moshi = Moshi(lm, tiny_moshi.codec, tiny_moshi.tokenizer, GREEDY, kv_bits=8)
+    batch = moshi.batch(2)
+    session, other = batch.join(3), batch.join(4)
+    session.remember(20)
+    for mine, theirs in zip(heard(60), heard(60, seed=6), strict=True):
+        batch.generate({session: mine, other: theirs})
+    kept, known = session.remembered()
+    before = [np.array(array[1::2]) for array in batch._state.arrays()]
+    session.trim()
+    after = [np.array(array[1::2]) for array in batch._state.arrays()]
+    for one, same in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, same, "the other row is as it was")
+    fresh = moshi.batch(1)
+    fresh.prefill(fresh.join(3), known[:, 0], known[:, 1:], kept)
+    for trimmed, anew in zip(batch._state.temporal.rings, fresh._state.temporal.rings, strict=True):
+        values = np.array(trimmed.read_dense(60)[1][0, :, -20:])  # not rotated, so the same at all positions
+        np.testing.assert_allclose(values, np.array(anew.read_dense(20)[1][0]), atol=0.02 * np.abs(values).max())
 
 
 def test_in_company_no_more_is_prefilled_than_has_passed(tiny_moshi: Moshi) -> None:
