@@ -110,7 +110,8 @@ def test_after_two_minutes_nothing_is_held_that_was_not_after_half_a_minute(smal
     assert (stats.frames, audio.replies) == (FRAMES, FRAMES)
     assert told.states == Counter(refresh=len(range(100, FRAMES, 100)), reset=1)
     early, *later = audio.looks
-    assert [held for held, _ in later] == [early[0]] * 2
+    # Less than one number a frame: what MLX holds moves by a little, as it reuses buffers of other sizes.
+    assert all(abs(held - early[0]) < 4 * 600 for held, _ in later), audio.looks
     # Three times a frame are kept for percentiles, up to 4096 frames of them: three blocks of Python's memory.
     for (_, before), (_, after) in pairwise(audio.looks):
         assert after - before < 4 * 600, audio.looks

