@@ -64,6 +64,9 @@ def run_text(report: Mapping[str, Any]) -> str:
     def spreads(*path: str) -> list[str]:
         return [" / ".join(f"{_at(run, (*path, name)):.1f}" for name in SPREAD) for run in runs]
 
+    def gigabytes(*names: str) -> list[float]:
+        return [round(sum(run[name] for name in names) / 1e9, 3) for run in runs]
+
     rows = [
         ("frames/s (12.5 needed)", *each("frames_per_second")),
         (f"tokens/s (1 text + {model['tokens_per_frame'] - 1} audio a frame)", *each("tokens_per_second")),
@@ -78,11 +81,12 @@ def run_text(report: Mapping[str, Any]) -> str:
         ("warm-up s (compiles)", *each("warm_up_seconds")),
         ("first frame after it: generate ms", *each("first_frame_ms")),
         ("frames over 80 ms", *each("deadline_misses")),
-        ("GB read a frame", *(round(_read(run) / 1e9, 3) for run in runs)),
+        ("GB read a frame", *gigabytes("weight_bytes_per_frame", "kv_bytes_per_frame")),
         ("GB/s achieved", *each("achieved_GB_per_s")),
         ("share of the chip's bandwidth", *(run["share_of_bandwidth"] or "unknown" for run in runs)),
-        ("MLX memory, active / peak GB", *(_memory(run) for run in runs)),
-        ("resident peak GB", *(round(run["resident_peak_bytes"] / 1e9, 3) for run in runs)),
+        ("MLX memory, active GB", *gigabytes("mlx_active_bytes")),
+        ("MLX memory, peak GB", *gigabytes("mlx_peak_bytes")),
+        ("resident peak GB", *gigabytes("resident_peak_bytes")),
         ("p99 within 80 ms", *("PASS" if run["passed"] else "FAIL" for run in runs)),
     ]
     first = runs[0]
@@ -128,11 +132,3 @@ def _at(run: Mapping[str, Any], path: Iterable[str]) -> Any:
     for name in path:
         value = value.get(name) if value else None
     return value
-
-
-def _read(run: Mapping[str, Any]) -> float:
-    return run["weight_bytes_per_frame"] + run["kv_bytes_per_frame"]
-
-
-def _memory(run: Mapping[str, Any]) -> str:
-    return f"{run['mlx_active_bytes'] / 1e9:.3f} / {run['mlx_peak_bytes'] / 1e9:.3f}"

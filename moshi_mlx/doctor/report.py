@@ -97,8 +97,11 @@ def report_json(checkup: Checkup, plan: Plan, codec: str, found: Sequence[Findin
         "ok": not any(finding.mark == "bad" for finding in found),
         "problems": [asdict(finding) for finding in found if finding.mark in ("warn", "bad")],
         "machine": asdict(checkup.machine) | {"bandwidth_GB_per_s": checkup.bandwidth},
-        "mlx": {"version": checkup.packages["mlx"], "backend": checkup.mlx.found.get("backend")}
-        | {"problem": checkup.mlx.problem or None},
+        "mlx": {
+            "version": checkup.packages["mlx"],
+            "backend": checkup.mlx.found.get("backend"),
+            "problem": checkup.mlx.problem or None,
+        },
         "moshi_mlx": {"version": __version__, "folder": str(FOLDER), "problem": checkup.own_problem or None},
         "packages": dict(checkup.packages),
         "audio": {
