@@ -32,6 +32,17 @@ def serve(
     max_sessions: Annotated[
         int, typer.Option(min=1, max=64, help="How many may talk at once; others wait for a place.")
     ] = 1,
+    trim: Annotated[
+        float | None,
+        typer.Option(
+            "--trim",
+            "--refresh",
+            min=1.0,
+            metavar="SECONDS",
+            help="When the model's window is full, trim the context to the last SECONDS at the next pause.",
+            show_default="off",
+        ),
+    ] = None,
     lan: Annotated[
         bool,
         typer.Option(
@@ -70,6 +81,7 @@ def serve(
         codec=codec,
         kv_bits=kv_bits,
         max_sessions=max_sessions,
+        trim=trim,
         browser=browser,
         quiet=quiet,
     )
