@@ -1,9 +1,14 @@
 """The language model: streams of tokens in, a text token and the codes of one frame out.
 
-Attribute names equal the keys of Kyutai's MLX checkpoints. Source: Moshi paper §3.4; moshi/models/lm.py `LMModel`.
+The temporal transformer runs over the summed embeddings of all streams, one position per frame. Within a frame the
+depth transformer runs, one small step per codebook, coarse to fine. Attribute names equal the keys of Kyutai's MLX
+checkpoints.
+Source: Moshi paper §3.4; moshi/models/lm.py `LMModel`, `forward_depformer`, `depformer_step`.
 """
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -11,9 +16,8 @@ import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.models.cache import KVCache
-from moshi_mlx.models.config import LmConfig, LutConfig
-from moshi_mlx.models.depth import DepthTransformer
+from moshi_mlx.models.cache import Chunk, KVCache
+from moshi_mlx.models.config import DepthConfig, LmConfig, LutConfig
 from moshi_mlx.models.layers import Embedding, Linear, keep_transposes, make_norm, stack_rows
 from moshi_mlx.models.transformer import Transformer
 
@@ -23,14 +27,14 @@ class LmState:
     """Everything the model remembers of the conversations in a batch."""
 
     temporal: KVCache
-    depth: list[mx.array]  # see `DepthTransformer.new_buffers`; empty for models without
+    depth: list[mx.array]  # from `DepthTransformer.new_buffers`; empty for models without one
 
     def arrays(self) -> list[mx.array]:
-        """Every array held, to be evaluated together with what a step returns."""
+        """Return every array held, to be evaluated together with what a step returns."""
         return self.temporal.arrays() + self.depth
 
     def rewind(self) -> None:
-        """Make all rows forget, as if new."""
+        """Start over for all rows, as if new."""
         self.temporal.rewind()
 
     def reset_row(self, row: int) -> None:
@@ -39,7 +43,7 @@ class LmState:
 
 
 class Lm(nn.Module):
-    """Temporal transformer over sums of embeddings, text head, and depth transformer.
+    """The temporal transformer over sums of embeddings, the text head, and the depth transformer.
 
     dtype: of the activations; float32 unless given.
     """
@@ -60,18 +64,19 @@ class Lm(nn.Module):
             self.condition_provider = ConditionProvider(config.conditioners, dim)
         self._config = config
         self.activation_dtype = dtype or mx.float32
-        self._look_up: Callable[[mx.array], mx.array] | None = None  # in all audio tables at once, see `fuse`
+        self._look_up: Callable[[mx.array], mx.array] | None = None  # in all audio tables at once; see `fuse`
         self._first_rows = mx.arange(config.n_q)[:, None] * (config.card + 1)  # of each stream there
 
     @property
     def config(self) -> LmConfig:
+        """The config that the model was made with."""
         return self._config
 
     def new_state(self, batch: int = 1, kv_bits: int | None = None, context: int | None = None) -> LmState:
-        """Return the state of fresh conversations, one a row.
+        """Return the state of `batch` new conversations.
 
-        kv_bits: 8 keeps the temporal transformer's window in int8.
-        context: positions in that window, those of the config unless given.
+        kv_bits: 8 keeps the window of the temporal transformer in int8.
+        context: positions in that window; those of the config unless given.
         """
         dtype = self.activation_dtype
         return LmState(
@@ -80,7 +85,7 @@ class Lm(nn.Module):
         )
 
     def embed(self, tokens: mx.array) -> mx.array:
-        """Sum of the embeddings of all streams.
+        """Add up the embeddings of all streams.
 
         tokens: (B, 1 + n_q, T) int32, [text, audio streams]; -1 embeds to exactly zero. Returns (B, T, dim).
         """
@@ -94,9 +99,9 @@ class Lm(nn.Module):
         return total
 
     def fuse(self) -> None:
-        """Lay weights that are used together side by side, so that one kernel serves them; nothing is held twice.
+        """Join weights that are used together, so that one kernel serves them; nothing is held twice.
 
-        Only once the weights are final: what is loaded or quantized later would go unseen.
+        To be called once the weights are final: what is loaded or quantized later would not be used.
         """
         if self._look_up:
             return
@@ -114,10 +119,10 @@ class Lm(nn.Module):
         condition: mx.array | None = None,
         rows: np.ndarray | None = None,
     ) -> mx.array:
-        """Push T positions through the temporal transformer.
+        """Run the temporal transformer over T positions, continuing the conversations held in `state`.
 
         tokens: (B, 1 + n_q, T) int32. condition: (1 | B, 1, dim), added to every position.
-        rows: (B,) bool, the rows that run, all unless given. Returns the normed hidden state (B, T, dim).
+        rows: (B,) bool, the rows that run; all unless given. Returns the normed hidden state (B, T, dim).
         """
         x = self.embed(tokens)
         if condition is not None:
@@ -125,7 +130,7 @@ class Lm(nn.Module):
         return self.out_norm(self.transformer(x, state.temporal, rows))
 
     def condition(self, values: Mapping[str, str | None] | None = None) -> mx.array | None:
-        """The vector that conditioners add to every position, (1, 1, dim); None for models without any.
+        """Return the vector that conditioners add to every position, (1, 1, dim); None for models without any.
 
         values: name -> value; a conditioner that is not named uses its learned padding.
         Raises ConfigError for an unknown name or value.
@@ -139,21 +144,149 @@ class Lm(nn.Module):
         return self.condition_provider(values)
 
 
+class DepthTransformer(nn.Module):
+    """One step per codebook: `slices[k]` generates code k from the hidden state and code k - 1 (text for k = 0).
+
+    Steps have their own weights or share them by `schedule`. They attend to the earlier steps of the frame alone.
+    """
+
+    def __init__(self, config: LmConfig, depth: DepthConfig) -> None:
+        super().__init__()
+        self.slices = [DepthSlice(config, depth, step) for step in range(depth.steps)]
+        self._depth = depth
+        self._project_all: Callable[[mx.array], mx.array] | None = None  # for all steps at once; see `fuse`
+
+    def new_buffers(self, batch: int = 1, dtype: mx.Dtype = mx.float32) -> list[mx.array]:
+        """Return room for the keys and values of one frame, an array per layer; every frame uses it again."""
+        config = self._depth.transformer
+        shape = (2 * batch, config.num_kv_heads, self._depth.steps, config.head_dim)
+        return [mx.zeros(shape, dtype) for _ in range(config.num_layers)]
+
+    def generate(
+        self,
+        hidden: mx.array,
+        text: mx.array,
+        buffers: list[mx.array],
+        sample: Callable[[mx.array, int], mx.array],
+    ) -> mx.array:
+        """Generate the codes of one frame, step by step.
+
+        hidden: (B, 1, dim) from the temporal transformer. text: (B,) int32, the text token of this frame.
+        buffers: from `new_buffers`; they are overwritten, and what they held is not read.
+        sample: (logits (B, card), step) -> tokens (B,).
+        Returns codes (B, steps) int32.
+        """
+        window = DepthWindow(buffers)
+        previous, codes = text[:, None], []
+        for step, x in enumerate(self._inputs(hidden)):
+            logits = self.slices[step](x, previous, window)  # (B, 1, card)
+            previous = sample(logits.reshape(logits.shape[0], -1), step)[:, None]
+            codes.append(previous)
+        return mx.concatenate(codes, axis=1)
+
+    def logits(self, hidden: mx.array, tokens: mx.array) -> mx.array:
+        """Return the teacher-forced logits of every codebook.
+
+        hidden: (B, T, dim). tokens: (B, 1 + steps, T) int32, [text, codes] of the same frames; the last
+        codebook is not read. Returns (B, steps, T, card).
+        """
+        B, T, dim = hidden.shape
+        flat = hidden.reshape(B * T, 1, dim)
+        window = DepthWindow(self.new_buffers(B * T, hidden.dtype))
+        steps = [
+            self.slices[step](x, tokens[:, step].reshape(B * T, 1), window).reshape(B, T, -1)
+            for step, x in enumerate(self._inputs(flat))
+        ]
+        return mx.stack(steps, axis=1)
+
+    def fuse(self) -> None:
+        """Join the input projections of all steps, so that one matmul serves them; see `Lm.fuse`."""
+        order = [self._depth.schedule.index(weights) for weights in range(max(self._depth.schedule) + 1)]
+        projection = stack_rows([self.slices[step].linear_in for step in order])
+        if projection:
+            keep_transposes(projection)
+            self._project_all = projection.__call__
+            for slice_, weights in zip(self.slices, self._depth.schedule, strict=True):
+                slice_.linear_in = self.slices[order[weights]].linear_in  # steps may share weights
+
+    def _inputs(self, hidden: mx.array) -> Iterator[mx.array]:
+        """Yield the input of every step, (B, 1, depth dim) each, projected from hidden (B, 1, dim)."""
+        if not self._project_all:
+            for slice_ in self.slices:
+                yield slice_.linear_in(hidden)
+            return
+        parts = mx.split(self._project_all(hidden), max(self._depth.schedule) + 1, axis=-1)
+        for weights in self._depth.schedule:
+            yield parts[weights]
+
+
+class DepthSlice(nn.Module):
+    """One step: input projection, embedding of the previous token, transformer, and head."""
+
+    def __init__(self, config: LmConfig, depth: DepthConfig, step: int) -> None:
+        super().__init__()
+        dim = depth.transformer.dim
+        self.linear_in = Linear(config.transformer.dim, dim)
+        rows = (config.card if step else config.text_card) + 1
+        self.emb = Embedding(rows, dim, depth.low_rank_embeddings)
+        self.transformer = Transformer(depth.transformer)
+        if depth.norm:
+            self.norm = make_norm(depth.norm, dim)
+        self.linear_out = Linear(dim, config.card)
+        self._has_norm = bool(depth.norm)
+
+    def __call__(self, x: mx.array, previous: mx.array, window: DepthWindow) -> mx.array:
+        """x: (B, 1, depth dim), from `linear_in`; previous: (B, 1) int32. Returns logits (B, 1, card)."""
+        x = self.transformer(x + self.emb(previous).astype(x.dtype), window)
+        return self.linear_out(self.norm(x) if self._has_norm else x)
+
+
+class DepthWindow:
+    """The keys and values of one frame's steps so far, in the shape that `Transformer` writes to.
+
+    buffers[layer]: (2 B, kv heads, steps, head dim), the keys of all rows first. Nothing is masked: a step attends
+    to all steps before it.
+    """
+
+    step = 0  # no chunk is of the usual size: the caller compiles all steps of a frame as one
+
+    def __init__(self, buffers: list[mx.array]) -> None:
+        self.buffers = buffers
+        self.position = 0
+
+    def begin(self, count: int, rows: object = None) -> Chunk:
+        """Prepare a step. count: 1."""
+        assert count == 1, "a depth step is one position"
+        return Chunk(self.position, 1, self.position + 1, None)
+
+    def extend(self, layer: int, keys_values: Sequence[mx.array], chunk: Chunk) -> tuple[mx.array, mx.array]:
+        """Store a step of one layer. Returns all keys and values so far, (B, kv heads, n, head dim) each."""
+        both = keys_values[0] if len(keys_values) == 1 else mx.concatenate(list(keys_values))
+        buffer = self.buffers[layer]
+        buffer[:, :, chunk.position : chunk.filled] = both
+        keys, values = mx.split(both if chunk.position == 0 else buffer[:, :, : chunk.filled], 2)
+        return keys, values
+
+    def end(self, chunk: Chunk) -> None:
+        """Count the step as past."""
+        self.position = chunk.filled
+
+
 class ConditionProvider(nn.Module):
-    """All conditioners of a model; their vectors are added up."""
+    """The conditioners of a model, whose vectors are added up."""
 
     def __init__(self, conditioners: Mapping[str, LutConfig], dim: int) -> None:
         super().__init__()
         self.conditioners = {name: LutConditioner(lut, dim) for name, lut in conditioners.items()}
 
     def __call__(self, values: Mapping[str, str | None]) -> mx.array:
-        """Returns (1, 1, dim) float32."""
+        """values: name -> value, None for the learned padding. Returns (1, 1, dim) float32."""
         vectors = [conditioner(name, values.get(name)) for name, conditioner in self.conditioners.items()]
         return mx.sum(mx.stack(vectors), axis=0)
 
 
 class LutConditioner(nn.Module):
-    """One learned vector per value. Source: moshi/conditioners/text.py `LUTConditioner`."""
+    """A learned vector for each value. Source: moshi/conditioners/text.py `LUTConditioner`."""
 
     def __init__(self, lut: LutConfig, dim: int) -> None:
         super().__init__()
@@ -163,11 +296,12 @@ class LutConditioner(nn.Module):
         self._values = lut.possible_values
 
     def __call__(self, name: str, value: str | None) -> mx.array:
+        """name: for the message about a wrong value. Returns (1, 1, dim) float32."""
         if value is None:
             return self.learnt_padding.astype(mx.float32)
         if value not in self._values:
             raise ConfigError(
-                f"conditioner {name!r} has no value {value!r}; one of {', '.join(self._values)} expected"
+                f"conditioner {name!r} has no value {value!r}; it must be one of {', '.join(self._values)}"
             )
         index = mx.array([[self._values.index(value)]])
         return self.output_proj(self.embed(index)).astype(mx.float32)
