@@ -44,8 +44,9 @@ class Linear(nn.Linear):
 
 
 class RMSNorm(nn.Module):
-    """The norm that configs call `rms_norm_f32`: it accumulates in float32, whatever the type of its input.
+    """The norm that configs call `rms_norm_f32`, (..., dim) -> (..., dim).
 
+    It accumulates in float32, whatever the type of its input.
     Source: moshi/modules/transformer.py `RMSNorm` (eps 1e-8, weight stored as `alpha`).
     """
 

@@ -189,7 +189,9 @@ class Shaped(Protocol):
     """An array, or what the header of a file says of one."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Its size along each axis."""
+        ...
 
 
 def check_published(weights: Mapping[str, Shaped], config: MimiConfig) -> None:

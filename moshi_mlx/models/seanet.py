@@ -110,7 +110,7 @@ def _residual_blocks(config: SeanetConfig, width: int) -> list[ResnetBlock]:
 
 
 class ResnetBlock(nn.Module):
-    """x plus two convolutions of it: a narrow dilated one, and one of kernel 1, which has no past."""
+    """x (B, T, width) plus two convolutions of it: a narrow dilated one, and one of kernel 1, without a past."""
 
     def __init__(self, width: int, hidden: int, kernel: int, dilation: int) -> None:
         super().__init__()

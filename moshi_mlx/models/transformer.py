@@ -1,4 +1,4 @@
-"""Streaming transformer: the one stack behind the temporal transformer, each depth step, and Mimi.
+"""The streaming transformer, used as temporal transformer, in each depth step, and twice in Mimi.
 
 Attribute names equal the checkpoints' keys. Source: moshi/modules/transformer.py, moshi/modules/gating.py.
 """
@@ -198,7 +198,7 @@ class Attention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """SiLU-gated feed-forward; the gate's half comes first in `linear_in`."""
+    """Feed-forward gated by SiLU, (..., dim) -> (..., dim); in `linear_in` the gate's half comes first."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ class GatedFeedForward(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A learned factor per channel on a residual branch."""
+    """A learned factor per channel of a residual branch, (..., dim) -> (..., dim)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
