@@ -5,29 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moshi_mlx.cli.tables import table
-from moshi_mlx.quality.evaluator import Quality
+from moshi_mlx.quality.evaluator import Quality, StreamQuality
 from moshi_mlx.quality.metrics import Estimate
 
 CHIPS = ("M1", "M2", "M3", "M4", "M5", "M1 Pro", "M2 Pro", "M3 Pro", "M4 Pro", "M4 Max")
 """Whose frame times are shown; JSON has them all."""
 
-HEADINGS = ("", "MB", "MB/frame", "KL", "text", "audio", "top-1 text", "top-1 audio", "changed", "hidden")
+SIZES = ("", "MB", "MB/frame", "KL", "of it text", "audio")
+AGREEMENT = ("", "top-1 text", "top-1 audio", "changed", "hidden")
+STREAMS = ("stream", "KL", "top-1", "perplexity", "higher by", "changed")
 
 
 def quality_text(reference: str, conversations: int, qualities: Sequence[Quality]) -> str:
-    """One line per candidate; the streams too where there is only one."""
+    """One row a candidate, in tables that fit 80 columns; the streams too where there is only one candidate."""
     first = qualities[0]
     parts = [
         f"{reference} and what it said in {conversations} conversation{'s' * (conversations != 1)}, "
-        f"{first.steps} steps; KL in nats a step, 95 % intervals",
-        table(map(_row, qualities), HEADINGS),
+        f"{first.steps} steps; 95 % intervals",
+        table(map(_sizes, qualities), SIZES),
+        "KL: divergence in nats a step",
         "",
-        "text and audio: the parts of KL. top-1: steps with the same likeliest token. changed: draws that must "
-        "come out different.",
-        "hidden: relative error of the temporal transformer's output.",
+        table(map(_agreement, qualities), AGREEMENT),
+        "top-1: steps with the same likeliest token; changed: draws that must differ;",
+        "hidden: relative error of the temporal transformer's output",
     ]
     if len(qualities) == 1:
-        parts += ["", _streams(first)]
+        parts += ["", table(map(_stream, first.streams), STREAMS)]
     for one in qualities:
         if one.same_codes is not None:
             parts.append(f"{one.candidate}: {one.same_codes:.1%} of the user's codes are the same")
@@ -48,7 +51,7 @@ def card_figures(reference: str, one: Quality) -> dict[str, str]:
     }
 
 
-def _row(one: Quality) -> tuple[object, ...]:
+def _sizes(one: Quality) -> tuple[str, ...]:
     return (
         one.candidate,
         f"{one.bytes / 1e6:,.1f}",
@@ -56,6 +59,12 @@ def _row(one: Quality) -> tuple[object, ...]:
         _nats(one.kl),
         f"{one.kl_text.value:.2g}",
         f"{one.kl_audio.value:.2g}",
+    )
+
+
+def _agreement(one: Quality) -> tuple[str, ...]:
+    return (
+        one.candidate,
         _percent(one.top1_text),
         _percent(one.top1_audio),
         f"{one.changed.value:.2%}",
@@ -63,20 +72,16 @@ def _row(one: Quality) -> tuple[object, ...]:
     )
 
 
-def _streams(one: Quality) -> str:
-    rows = [
-        (
-            stream.stream,
-            _nats(stream.kl),
-            _percent(stream.top1),
-            f"{stream.reference_perplexity:.3f}",
-            f"{stream.perplexity_delta.value:+.2g} ({stream.perplexity_delta.low:+.1g} to "
-            f"{stream.perplexity_delta.high:+.1g})",
-            _percent(stream.changed),
-        )
-        for stream in one.streams
-    ]
-    return table(rows, ("stream", "KL", "top-1", "perplexity", "change of it", "changed draws"))
+def _stream(one: StreamQuality) -> tuple[str, ...]:
+    higher = one.perplexity_delta
+    return (
+        one.stream,
+        _nats(one.kl),
+        _percent(one.top1),
+        f"{one.reference_perplexity:.3f}",
+        f"{higher.value:+.2g} ({higher.low:+.1g} to {higher.high:+.1g})",
+        _percent(one.changed),
+    )
 
 
 def _nats(estimate: Estimate) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterable
 
 
 def table(rows: Iterable[Iterable[object]], headings: Iterable[object]) -> str:
-    """Columns of text, all but the first aligned to the right; as wide as they need to be."""
+    """Columns of text, all but the first aligned to the right.
+
+    On a terminal, cells are wrapped so that lines fit it; elsewhere a row is one line, as wide as it needs to be.
+    """
     from rich.console import Console
     from rich.table import Table
 
     columns = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for index, heading in enumerate(headings):
-        columns.add_column(str(heading), justify="right" if index else "left", no_wrap=True)
+        columns.add_column(str(heading), justify="right" if index else "left")
     for row in rows:
         columns.add_row(*map(_text, row))
-    console = Console(width=10_000, color_system=None, markup=False, emoji=False, highlight=False)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    console = Console(width=width, color_system=None, markup=False, emoji=False, highlight=False)
     with console.capture() as printed:
         console.print(columns)
     return "\n".join(line.rstrip() for line in printed.get().splitlines())

@@ -19,7 +19,8 @@ def test_candidates_are_a_table(moshi_cli: Cli, tiny_folder: Path, question: Pat
     assert done.code == 0
     assert done.err == ""
     lines = [line.split() for line in done.out.splitlines() if line]
-    assert [line[0] for line in lines if line[0] in ("q8", "q4")] == ["q8", "q4"] * 2  # figures, frame times
+    assert [line[0] for line in lines if line[0] in ("q8", "q4")] == ["q8", "q4"] * 3, "sizes, agreement, times"
+    assert max(map(len, done.out.splitlines()[1:])) <= 80, "after the line with the names"
     assert "code 7" not in done.out
 
 
