@@ -83,7 +83,7 @@ def round_trip(clicks: int) -> dict[str, Any]:
         "median_ms": round(statistics.median(ms), 1),
         "least_ms": round(min(ms), 1),
         "most_ms": round(max(ms), 1),
-        "ladder": probe.ladder(stats, echo, 0).as_dict(),
+        "ladder": probe.breakdown(stats, echo, 0).as_dict(),
     }
 
 

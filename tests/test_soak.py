@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY
-from moshi_mlx.conversation.conversation import Conversation, Observer, State
+from moshi_mlx.conversation.conversation import Conversation
+from moshi_mlx.conversation.observer import Observer, State
 from moshi_mlx.conversation.recorder import Recorder
 from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.frames import FRAME_RATE

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from moshi_mlx.cli.transcript import Transcript
+from moshi_mlx.conversation.transcript import Transcript
 from moshi_mlx.frames import silence
 from moshi_mlx.runtime.session import Reply
 

@@ -1,89 +1,105 @@
-"""What `moshi-mlx run` and `python -m moshi_mlx.run_inference` have in common: a recording in, an answer out."""
+"""A recording in, an answer out: `moshi-mlx run` and `python -m moshi_mlx.run_inference`."""
+
+from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import typer
 
+from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink, speech_end
+from moshi_mlx.audio.files import read_audio
+from moshi_mlx.audio.wav import WavWriter
+from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
+from moshi_mlx.cli.options import ModelOptions, SamplingOptions
+from moshi_mlx.cli.words import JsonLines, shown_words
+from moshi_mlx.conversation.transcript import Transcript
 from moshi_mlx.errors import AudioFileError
-
-if TYPE_CHECKING:
-    from moshi_mlx.audio.wav import WavWriter
-    from moshi_mlx.runtime.stats import Stats
+from moshi_mlx.frames import FRAME_SECONDS
+from moshi_mlx.runtime.engine import converse
+from moshi_mlx.runtime.stats import Stats
 
 STREAM = "-"  # standard input or output
-INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 def answer(
     recording: str,
     output: str | None,
-    *,
-    checkpoint: Mapping[str, Any],
-    codec: str = "auto",
-    kv_bits: int | None = None,
+    model: ModelOptions,
+    sampling: SamplingOptions,
     silence: Mapping[str, float],
-    seed: int | None = None,
-    sampling: Mapping[str, Any],
     as_json: bool = False,
     quiet: bool = False,
 ) -> None:
     """Answer a recording and report on it.
 
-    checkpoint, silence, sampling: what was given of the arguments of `Checkpoint.resolve`, `FileSource` and
-    `SamplingConfig`; the rest is their defaults.
+    silence: what was given of `FileSource`'s lead and tail; the rest is its defaults.
     What can go wrong cheaply goes wrong first: the recording, the place of the answer, the options, the weights.
     """
     _check_output(recording, output, as_json)
-
-    from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink, speech_end
-    from moshi_mlx.audio.files import read_audio
-    from moshi_mlx.cli.interruption import interruptible
-    from moshi_mlx.cli.transcript import JsonLines, Transcript, live
-    from moshi_mlx.frames import FRAME_SECONDS
-
     say = _silent if quiet else _say
     audio = read_audio(recording)
     say(audio.describe())
     source = FileSource(audio.pcm, **silence)
     with WavSink(output) if output else nullcontext() as wav:
-        from dataclasses import replace
-
-        from moshi_mlx.checkpoint.checkpoint import Checkpoint
-        from moshi_mlx.runtime.engine import converse
-        from moshi_mlx.runtime.moshi import assemble
-        from moshi_mlx.runtime.stats import Stats
-
-        found = Checkpoint.resolve(**checkpoint)
-        if found.note:
-            say(f"note: {found.note}")
-        chosen = replace(found.sampling, **sampling)
-        moshi = assemble(found, codec, kv_bits)
+        moshi = model.load(model.resolve(sampling, say))
         events = JsonLines(sys.stdout) if as_json else None
-        transcript = Transcript()
-        stats, interrupted = Stats(), True
-        with moshi.session(seed, chosen) as session, live(source.frames + 1, quiet) as shown:
-            try:
-                sinks = [sink for sink in (wav, transcript, events, shown) if sink]
-                with interruptible(source.close) as interruption:
-                    converse(session, source, Tee(*sinks), stats)
-                interrupted = interruption.came
-            except KeyboardInterrupt:  # the second one
-                source.close()
+        transcript, stats = Transcript(), Stats()
+        with moshi.session(sampling.seed) as session, shown_words(source.frames + 1, quiet) as shown:
+            sinks = [sink for sink in (wav, transcript, events, shown) if sink]
+            with interruptible(source.close) as interruption:
+                converse(session, source, Tee(*sinks), stats)
     # The answer is complete and has its name from here on.
     delay = transcript.delay_after(source.lead * FRAME_SECONDS + speech_end(audio.pcm))
+    file = wav.file if wav else None
+    report = _Report(transcript.text, stats, interruption.came, session.seed, delay, output, file)
     if events:
-        file = wav.file if wav else None
-        events.emit("end", **_end(transcript.text, stats, interrupted, session.seed, delay, output, file))
+        events.emit("end", **report.as_dict())
     elif output != STREAM and not (shown and sys.stdout.isatty() and sys.stderr.isatty()):
         print(transcript.text, flush=True)
-    for line in _summary(stats, interrupted, session.seed, delay, wav.file if wav else None):
+    for line in report.lines():
         say(line)
-    if interrupted:
+    if interruption.came:
         raise typer.Exit(INTERRUPTED)
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What became of a recording. delay: seconds from the end of its speech to the next word, None without one."""
+
+    text: str
+    stats: Stats
+    interrupted: bool
+    seed: int
+    delay: float | None
+    output: str | None
+    file: WavWriter | None
+
+    def as_dict(self) -> dict[str, object]:
+        """The last event of --json."""
+        return {
+            "text": self.text,
+            "interrupted": self.interrupted,
+            "seed": self.seed,
+            "reply_delay": None if self.delay is None else round(self.delay, 3),
+            "output": self.output,
+            "output_seconds": self.file.seconds if self.file else None,
+            "clipped_samples": self.file.clipped if self.file else None,
+            **self.stats.as_dict(),
+        }
+
+    def lines(self) -> list[str]:
+        """What the person at the terminal is told at the end."""
+        lines = [*(["interrupted"] if self.interrupted else []), self.stats.summary()]
+        if self.delay is not None:
+            lines.append(f"reply delay {self.delay:.2f} s (from the end of the recorded speech to the next word)")
+        if self.file:
+            clipped = f", {self.file.clipped} samples clipped" if self.file.clipped else ""
+            lines.append(f"answer in {self.file.name}: {self.file.seconds:.2f} s{clipped}")
+        return [*lines, f"seed {self.seed}"]
 
 
 def _check_output(recording: str, output: str | None, as_json: bool) -> None:
@@ -91,41 +107,6 @@ def _check_output(recording: str, output: str | None, as_json: bool) -> None:
         raise typer.BadParameter("--json and an answer to - both want standard output")
     if output and os.path.isfile(output) and os.path.exists(recording) and os.path.samefile(recording, output):
         raise AudioFileError(f"{output} is the recording itself: give the answer another name")
-
-
-def _end(
-    text: str,
-    stats: "Stats",
-    interrupted: bool,
-    seed: int,
-    delay: float | None,
-    output: str | None,
-    file: "WavWriter | None",
-) -> dict[str, object]:
-    """The last event of --json."""
-    return {
-        "text": text,
-        "interrupted": interrupted,
-        "seed": seed,
-        "reply_delay": None if delay is None else round(delay, 3),
-        "output": output,
-        "output_seconds": file.seconds if file else None,
-        "clipped_samples": file.clipped if file else None,
-        **stats.as_dict(),
-    }
-
-
-def _summary(
-    stats: "Stats", interrupted: bool, seed: int, delay: float | None, file: "WavWriter | None"
-) -> list[str]:
-    """What the person at the terminal is told at the end."""
-    lines = [*(["interrupted"] if interrupted else []), stats.summary()]
-    if delay is not None:
-        lines.append(f"reply delay {delay:.2f} s (from the end of the recorded speech to the next word)")
-    if file:
-        clipped = f", {file.clipped} samples clipped" if file.clipped else ""
-        lines.append(f"answer in {file.name}: {file.seconds:.2f} s{clipped}")
-    return [*lines, f"seed {seed}"]
 
 
 def _say(line: str) -> None:

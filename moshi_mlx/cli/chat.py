@@ -1,46 +1,18 @@
 """`moshi-mlx chat`: talk with Moshi through the microphone and the speaker."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from moshi_mlx.cli import options
 
-InputOption = Annotated[
-    str | None,
-    typer.Option(
-        "--input", "-i", help="Microphone: index or part of a name, see devices.", show_default="default"
-    ),
-]
-OutputOption = Annotated[
-    str | None,
-    typer.Option("--output", "-o", help="Speaker: index or part of a name.", show_default="default"),
-]
-EchoOption = Annotated[
-    Literal["auto", "linear", "webrtc", "off"],
-    typer.Option("--echo", help="Echo canceller; with headphones auto costs nothing."),
-]
-
 
 def chat(
-    model: options.ModelOption = None,
-    quantized: options.QuantizedOption = None,
-    codec: options.CodecOption = "auto",
-    kv_bits: options.KvBitsOption = None,
-    offline: options.OfflineOption = False,
-    microphone: InputOption = None,
-    speaker: OutputOption = None,
-    echo: EchoOption = "auto",
-    seed: options.SeedOption = None,
-    text_temperature: options.TextTemperatureOption = None,
-    text_top_k: options.TextTopKOption = None,
-    audio_temperature: options.AudioTemperatureOption = None,
-    audio_top_k: options.AudioTopKOption = None,
-    top_p: options.TopPOption = None,
-    min_p: options.MinPOption = None,
-    repetition_penalty: options.RepetitionPenaltyOption = None,
-    repetition_context: options.RepetitionContextOption = None,
+    *,
+    model: options.ModelOptions,
+    devices: options.DeviceOptions,
+    sampling: options.SamplingOptions,
     save: Annotated[
         Path | None,
         typer.Option(help="A new folder that keeps the conversation: both voices, their mix, the words."),
@@ -48,13 +20,15 @@ def chat(
     trace: Annotated[
         Path | None, typer.Option(help="Write every stage's times here, for ui.perfetto.dev.")
     ] = None,
-    refresh: Annotated[
+    trim: Annotated[
         float | None,
         typer.Option(
+            "--trim",
+            "--refresh",
             min=1,
             max=3600,
             metavar="SECONDS",
-            help="When the model's window is full, let it forget at the next pause all but the last SECONDS.",
+            help="When the model's window is full, trim the context to the last SECONDS at the next pause.",
             show_default="off",
         ),
     ] = None,
@@ -79,21 +53,13 @@ def chat(
     {"event": "end", ...}; a reset begins t anew. With --latency only {"event": "latency", "mouth_to_ear_ms": ...,
     "rungs": [{"name": ..., "ms": ...}, ...]}.
     """
-    if latency and (save or trace or refresh):
-        raise typer.BadParameter("--latency is no conversation: leave out --save, --trace and --refresh")
-    from moshi_mlx.cli.latency import measure_latency
-    from moshi_mlx.cli.talk import Setup, talk
-
-    setup = Setup(
-        checkpoint=options.given(name=model, quantization=quantized, offline=offline),
-        codec=codec,
-        kv_bits=kv_bits,
-        devices=options.given(input=microphone, output=speaker),
-        echo=echo,
-        seed=seed,
-        sampling=options.sampling(locals()),
-    )
+    if latency and (save or trace or trim):
+        raise typer.BadParameter("--latency is no conversation: leave out --save, --trace and --trim")
     if latency:
-        measure_latency(setup, as_json=as_json, quiet=quiet)
+        from moshi_mlx.cli.latency import measure_latency
+
+        measure_latency(model, devices, sampling, as_json=as_json, quiet=quiet)
     else:
-        talk(setup, save=save, trace=trace, refresh=refresh, as_json=as_json, quiet=quiet)
+        from moshi_mlx.cli.talk import talk
+
+        talk(model, devices, sampling, save=save, trace=trace, trim=trim, as_json=as_json, quiet=quiet)

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from moshi_mlx.audio.duplex import Duplex
+    from moshi_mlx.audio.echo.control import EchoControl
+    from moshi_mlx.conversation.conversation import Conversation
     from moshi_mlx.runtime.session import Reply
 
 KEYS = "m mute   space push-to-talk   f forget   r reset   q quit"
@@ -32,6 +35,22 @@ class Figures:
     echo: str  # "" where there is no canceller
     muted: bool
     note: str = ""  # the latest thing that happened
+
+
+def figures(conversation: Conversation, duplex: Duplex, echo: EchoControl) -> Figures:
+    """Gather the figures of this moment."""
+    audio = duplex.status()
+    return Figures(
+        input_db=audio.input_level,
+        output_db=audio.output_level,
+        frame_ms=1000 * conversation.stats.frame_seconds(conversation.threaded),
+        lag_ms=1000 * audio.lag,
+        drops=audio.dropped,
+        underruns=audio.underruns,
+        echo=_echo_text(echo),
+        muted=audio.muted,
+        note=f"{' and '.join(audio.lost)} lost, waiting for it" if audio.lost else echo.advice or "",
+    )
 
 
 class Dashboard:
@@ -128,3 +147,10 @@ def _bar(share: float, width: int) -> str:
     eighths = round(min(1.0, max(0.0, share)) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (_BAR[rest] if rest else "")).ljust(width, "·")
+
+
+def _echo_text(control: EchoControl) -> str:
+    """The state of the echo, and how much of it is taken away; "" where nothing is done about it."""
+    if control.state == "off":
+        return ""
+    return f"{control.state} {control.erle:.0f} dB" if control.state == "cancelling" else control.state

@@ -6,14 +6,15 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+INTERRUPTED = 130  # exit code after Ctrl-C
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _END = b"\0"  # no signal has this number
 
 
 class Interruption:
-    """Whether Ctrl-C came."""
+    """Says whether Ctrl-C came."""
 
     def __init__(self) -> None:
         self.came = False
@@ -21,13 +22,13 @@ class Interruption:
 
 @contextmanager
 def interruptible(stop: Callable[[], None]) -> Iterator[Interruption]:
-    """While the block lasts, Ctrl-C (or SIGTERM) calls `stop` on a thread of its own, which should end the block.
+    """Let Ctrl-C (or SIGTERM) call `stop`, on a thread of its own, to end the block.
 
     KeyboardInterrupt would not do. It could strike anywhere: between the two halves of a line, or where Python
     swallows it, as in a finalizer. And it may never come: the system may give a signal to any thread, and a main
     thread that waits for a lock then does not wake up (seen beside PortAudio's threads, when no frames came any
-    more). Who is impatient and presses it again gets KeyboardInterrupt as ever. Only the main thread can do this;
-    elsewhere nothing is changed.
+    more). Who is impatient and presses it again leaves the block at once, whatever it waits for. Only the main
+    thread can do this; elsewhere nothing is changed.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -55,7 +56,8 @@ def interruptible(stop: Callable[[], None]) -> Iterator[Interruption]:
     # Whichever thread gets the signal writes to it.
     other = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
-        yield interruption
+        with suppress(KeyboardInterrupt):  # pressed again
+            yield interruption
     finally:
         signal.set_wakeup_fd(other)
         for number, handler in before.items():

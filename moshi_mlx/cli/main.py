@@ -1,7 +1,8 @@
 """The `moshi-mlx` command: its subcommands, and the one place where errors become a line and an exit code."""
 
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +11,8 @@ from moshi_mlx.cli.chat import chat
 from moshi_mlx.cli.demo import demo
 from moshi_mlx.cli.devices import devices
 from moshi_mlx.cli.doctor import doctor
+from moshi_mlx.cli.interruption import INTERRUPTED
+from moshi_mlx.cli.options import grouped
 from moshi_mlx.cli.quality import quality
 from moshi_mlx.cli.quantize import quantize
 from moshi_mlx.cli.run import run
@@ -17,23 +20,20 @@ from moshi_mlx.cli.serve import serve
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.version import __version__
 
-app = typer.Typer(
+
+def program(*commands: Callable[..., None], **how: Any) -> typer.Typer:
+    """Make a program of commands. Its help is plain: the same on every terminal, in docs/cli.md and in a pipe."""
+    app = typer.Typer(**how, pretty_exceptions_show_locals=False, add_completion=False, rich_markup_mode=None)
+    for command in commands:
+        app.command()(grouped(command))
+    return app
+
+
+app = program(
+    *(chat, serve, run, demo, quantize, quality, bench, devices, doctor),
     name="moshi-mlx",
-    help="Talk to Moshi, the full-duplex speech-text model, on this machine.",
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
-    add_completion=False,
-    rich_markup_mode=None,  # plain help: the same text on every terminal, in docs/cli.md and in a pipe
 )
-app.command()(chat)
-app.command()(serve)
-app.command()(run)
-app.command()(demo)
-app.command()(quantize)
-app.command()(quality)
-app.command()(bench)
-app.command()(devices)
-app.command()(doctor)
 
 
 def _version(wanted: bool) -> None:
@@ -52,17 +52,20 @@ def options(
 
 
 def main() -> None:
-    """Entry point: exit code 0 when all went well, 1 after an error, 2 for wrong usage, 130 after Ctrl-C."""
-    reported(app)
+    """Run `moshi-mlx`, as `run_program`."""
+    run_program(app)
 
 
-def reported(program) -> None:
-    """Run a program; what it raises for people becomes one line on stderr and exit code 1."""
+def run_program(app: typer.Typer) -> None:
+    """Run a program; what it raises for people becomes one line on stderr.
+
+    Exit code 0 when all went well, 1 after an error, 2 for wrong usage, 130 after Ctrl-C.
+    """
     try:
-        program()
+        app()
     except MoshiError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)

@@ -1,20 +1,31 @@
 """Options that several commands share. Nothing heavy is imported here: `--help` must be instant.
 
-Defaults live where they are used (`checkpoint.DEFAULT_MODEL`, `sampling.SamplingConfig`, `audio.file_stream`):
-here None means "not given", and a test checks the defaults that the help shows against them.
+Options that belong together are the fields of a dataclass, which a command takes as one parameter: see `grouped`.
+Defaults live where they are used (`checkpoint.DEFAULT_MODEL`, `SamplingConfig`, `audio.file_stream`): here None
+means "not given", and a test checks the defaults that the help shows against them.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import typer
 
+from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
+
+if TYPE_CHECKING:
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.runtime.moshi import Moshi
+
+MODEL_HELP = "An alias (moshiko-q4, moshika-q8, nano), a hub repository (owner/name[@revision]), or a folder."
 ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
-        help="An alias (moshiko-q4, moshika-q8, nano), a hub repository (owner/name[@revision]), or a folder.",
+        help=MODEL_HELP,
         show_default="moshiko-q4",
     ),
 ]
@@ -23,17 +34,16 @@ QuantizedOption = Annotated[
     typer.Option(
         "--quantized",
         "-q",
-        help="Check that the weights have this quantization (4, 8); never needed to load them.",
+        help="Check that the weights are quantized to so many bits (4, 8); loading never needs it.",
     ),
 ]
 CodecOption = Annotated[
-    str,
-    typer.Option("--codec", help="Mimi in Rust or in MLX (rust, mlx); auto takes Rust where it is installed."),
+    str, typer.Option(help="Mimi in Rust or in MLX (rust, mlx); auto takes Rust where it is installed.")
 ]
 
 
 def _only_eight(bits: int | None) -> int | None:
-    """Refused here already: a model may take a minute to load."""
+    """Refuse other widths here already: a model may take a minute to load."""
     if bits not in (None, 8):
         raise typer.BadParameter(f"{bits}: only 8 is possible; leave it out to keep the window as the weights are")
     return bits
@@ -42,71 +52,146 @@ def _only_eight(bits: int | None) -> int | None:
 KvBitsOption = Annotated[
     int | None,
     typer.Option(
-        "--kv-bits",
         callback=_only_eight,
-        help="8 keeps the model's window in int8: less to read, for chips of little memory bandwidth.",
+        help="8 stores the model's window in int8: less to read, for chips of little memory bandwidth.",
         show_default="as the weights",
     ),
 ]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Use only files that are already here.")]
 SeedOption = Annotated[
     int | None,
-    typer.Option("--seed", min=0, max=2**32 - 1, help="Makes the answer reproducible.", show_default="random"),
+    typer.Option(min=0, max=MAX_SEED, help="Seed of the draws, for a reproducible answer.", show_default="random"),
 ]
-FileOption = Annotated[  # of the commands that keep the flags of Kyutai's package
-    str | None, typer.Option(help="Instead of the model's own: a path or hf://owner/name/file.")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
-
-TextTemperatureOption = Annotated[
-    float | None,
-    typer.Option("--text-temperature", help="Of the inner monologue; 0 is greedy.", show_default="0.7"),
-]
-TextTopKOption = Annotated[
-    int | None, typer.Option("--text-top-k", help="Likeliest text tokens to draw from; 0: all.", show_default="25")
-]
-AudioTemperatureOption = Annotated[
-    float | None, typer.Option("--audio-temperature", help="Of the voice; 0 is greedy.", show_default="0.8")
-]
-AudioTopKOption = Annotated[
-    int | None,
-    typer.Option("--audio-top-k", help="Likeliest audio tokens to draw from; 0: all.", show_default="250"),
-]
-TopPOption = Annotated[
-    float | None,
-    typer.Option("--top-p", help="Fewest tokens that together are this likely; 0: off.", show_default="0.0"),
-]
-MinPOption = Annotated[
-    float | None,
-    typer.Option("--min-p", help="Drop tokens below this share of the likeliest; 0: off.", show_default="0.0"),
-]
-RepetitionPenaltyOption = Annotated[
-    float | None,
-    typer.Option(
-        "--repetition-penalty", help="Above 1, text tokens said recently become less likely.", show_default="1.0"
-    ),
-]
-RepetitionContextOption = Annotated[
-    int | None,
-    typer.Option("--repetition-context", help="How many text tokens count as recent.", show_default="64"),
-]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing to stderr but errors.")]
 
 
-SAMPLING = (  # names of the options above, as commands take them and as `SamplingConfig` has them
-    "text_temperature",
-    "text_top_k",
-    "audio_temperature",
-    "audio_top_k",
-    "top_p",
-    "min_p",
-    "repetition_penalty",
-    "repetition_context",
-)
+def _setting(name: str, help: str) -> Any:
+    """An option that is a setting of the sampler, with its default."""
+    return typer.Option(help=help, show_default=str(getattr(SamplingConfig, name)))
 
 
-def sampling(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those sampling options of a command that were given, out of its `locals()`."""
-    return given(**{name: options[name] for name in SAMPLING})
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How tokens are sampled, None where nothing was given; but for the seed, the fields of `SamplingConfig`."""
+
+    seed: SeedOption = None
+    text_temperature: Annotated[
+        float | None, _setting("text_temperature", "Temperature of the inner monologue; 0 is greedy.")
+    ] = None
+    text_top_k: Annotated[
+        int | None, _setting("text_top_k", "Number of likeliest text tokens to draw from; 0 is all.")
+    ] = None
+    audio_temperature: Annotated[
+        float | None, _setting("audio_temperature", "Temperature of the voice; 0 is greedy.")
+    ] = None
+    audio_top_k: Annotated[
+        int | None, _setting("audio_top_k", "Number of likeliest audio tokens to draw from; 0 is all.")
+    ] = None
+    top_p: Annotated[
+        float | None, _setting("top_p", "Draw from the fewest tokens whose probabilities reach this; 0 is off.")
+    ] = None
+    min_p: Annotated[
+        float | None, _setting("min_p", "Drop tokens less likely than this share of the likeliest; 0 is off.")
+    ] = None
+    repetition_penalty: Annotated[
+        float | None, _setting("repetition_penalty", "Above 1 it makes recent text tokens less likely.")
+    ] = None
+    repetition_context: Annotated[
+        int | None, _setting("repetition_context", "Number of text tokens that count as recent.")
+    ] = None
+
+
+_FILE_HELP = "Instead of the model's own: a path or hf://owner/name/file."
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """Files to use instead of the model's own, with the flags of Kyutai's package; named as in `Checkpoint`."""
+
+    lm_weights: Annotated[str | None, typer.Option("--moshi-weight", "--moshi-weights", help=_FILE_HELP)] = None
+    mimi_weights: Annotated[str | None, typer.Option("--mimi-weight", "--mimi-weights", help=_FILE_HELP)] = None
+    tokenizer: Annotated[str | None, typer.Option(help=_FILE_HELP)] = None
+    config: Annotated[str | None, typer.Option("--lm-config", help=_FILE_HELP)] = None
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model, and how it is loaded."""
+
+    model: ModelOption = None
+    quantized: QuantizedOption = None
+    codec: CodecOption = "auto"
+    kv_bits: KvBitsOption = None
+    offline: OfflineOption = False
+    files: FileOptions = FileOptions()
+
+    @property
+    def checkpoint(self) -> dict[str, Any]:
+        """The arguments of `Checkpoint.resolve`."""
+        return given(name=self.model, quantization=self.quantized, offline=self.offline, **vars(self.files))
+
+    def resolve(self, sampling: SamplingOptions, say: Callable[[str], None]) -> "Checkpoint":
+        """Find the checkpoint, and let its sampling be what was asked for. Errors are those of `Checkpoint`."""
+        from moshi_mlx.checkpoint.checkpoint import Checkpoint
+
+        found = Checkpoint.resolve(**self.checkpoint)
+        if found.note:
+            say(f"note: {found.note}")
+        asked = {name: value for name, value in given(**vars(sampling)).items() if name != "seed"}
+        return replace(found, sampling=replace(found.sampling, **asked))
+
+    def load(self, found: "Checkpoint") -> "Moshi":
+        """Load the weights of a checkpoint."""
+        from moshi_mlx.runtime.moshi import assemble
+
+        return assemble(found, self.codec, self.kv_bits)
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Microphone, speaker, and what is done about the one hearing the other."""
+
+    microphone: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            "-i",
+            help="Microphone: its number or a part of its name, see `moshi-mlx devices`.",
+            show_default="default",
+        ),
+    ] = None
+    speaker: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Speaker: its number or a part of its name.", show_default="default"),
+    ] = None
+    echo: Annotated[
+        Literal["auto", "linear", "webrtc", "off"],
+        typer.Option(help="Echo canceller; with headphones auto costs nothing."),
+    ] = "auto"
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take groups of options: in place of a dataclass stand the options among its fields."""
+    parameters = inspect.signature(command, eval_str=True).parameters
+    annotations = {name: one.annotation for name, one in parameters.items()}
+    groups = {name: one for name, one in annotations.items() if inspect.isclass(one) and is_dataclass(one)}
+    options = {name: _options(group) for name, group in groups.items()}
+
+    @wraps(command)
+    def run(**values: object) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{option.name: values.pop(option.name) for option in options[name]})
+        command(**values)
+
+    flat = [each for name, one in parameters.items() for each in options.get(name, [one])]
+    flat = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in flat]
+    run.__signature__ = inspect.Signature(flat)  # pyright: ignore[reportAttributeAccessIssue]
+    run.__annotations__ = {one.name: one.annotation for one in flat}
+    return run
+
+
+def _options(group: type) -> list[inspect.Parameter]:
+    return [one for one in inspect.signature(group).parameters.values() if get_origin(one.annotation) is Annotated]
 
 
 def moshiko(quantized: str | None) -> str:

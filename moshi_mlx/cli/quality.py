@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moshi_mlx.cli import options
+from moshi_mlx.sampling_config import MAX_SEED
 
 if TYPE_CHECKING:
     from moshi_mlx.quality.candidates import Candidate
@@ -34,7 +35,7 @@ def quality(
         ),
     ] = None,
     codec: options.CodecOption = "auto",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the reference's draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the reference's draws.")] = 0,
     offline: options.OfflineOption = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw KL against bytes per frame, one dot a candidate.")

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from moshi_mlx.cli import options
-from moshi_mlx.cli.answer import answer
 
 
 def run(
@@ -15,11 +14,8 @@ def run(
     output: Annotated[
         str | None, typer.Argument(metavar="OUT.wav", help="Where the answer goes; - for stdout.")
     ] = None,
-    model: options.ModelOption = None,
-    quantized: options.QuantizedOption = None,
-    codec: options.CodecOption = "auto",
-    kv_bits: options.KvBitsOption = None,
-    offline: options.OfflineOption = False,
+    *,
+    model: options.ModelOptions,
     lead: Annotated[
         float | None,
         typer.Option(
@@ -32,15 +28,7 @@ def run(
             min=0, max=3600, help="Seconds of silence after the recording: Moshi answers.", show_default="10.0"
         ),
     ] = None,
-    seed: options.SeedOption = None,
-    text_temperature: options.TextTemperatureOption = None,
-    text_top_k: options.TextTopKOption = None,
-    audio_temperature: options.AudioTemperatureOption = None,
-    audio_top_k: options.AudioTopKOption = None,
-    top_p: options.TopPOption = None,
-    min_p: options.MinPOption = None,
-    repetition_penalty: options.RepetitionPenaltyOption = None,
-    repetition_context: options.RepetitionContextOption = None,
+    sampling: options.SamplingOptions,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print events to stdout, one JSON object a line.")
     ] = False,
@@ -55,15 +43,14 @@ def run(
     With --json, {"event": "text", "t": seconds, "text": piece} is printed for every piece as it comes, t counted
     from the start of OUT.wav, and last {"event": "end", "text": everything, ...} with the seed and the timing.
     """
+    from moshi_mlx.cli.answer import answer
+
     answer(
         recording,
         output,
-        checkpoint=options.given(name=model, quantization=quantized, offline=offline),
-        codec=codec,
-        kv_bits=kv_bits,
+        model,
+        sampling,
         silence=options.given(lead=lead, tail=tail),
-        seed=seed,
-        sampling=options.sampling(locals()),
         as_json=as_json,
         quiet=quiet,
     )

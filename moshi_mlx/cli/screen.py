@@ -8,7 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from moshi_mlx.conversation.conversation import Observer, State
+from moshi_mlx.cli.words import JsonLines, PlainText
+from moshi_mlx.conversation.observer import Observer, State
+from moshi_mlx.conversation.transcript import Transcript
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.echo.control import EchoControl
@@ -35,8 +37,6 @@ class Screen(Observer):
 
     def __init__(self, as_json: bool, quiet: bool, stream: TextIO) -> None:
         """stream: where to show things, see `own_stderr`."""
-        from moshi_mlx.cli.transcript import JsonLines, PlainText, Transcript
-
         self._stream = stream
         self._keys = stream.isatty()
         # Where the events go to the same terminal, a display that is redrawn would be torn by them.
@@ -147,10 +147,3 @@ class Screen(Observer):
 
     def _no_dashboard(self) -> None:
         self._dashboard = None
-
-
-def echo_text(control: EchoControl) -> str:
-    """The state of the echo, and how much of it is taken away; "" where nothing is done about it."""
-    if control.state == "off":
-        return ""
-    return f"{control.state} {control.erle:.0f} dB" if control.state == "cancelling" else control.state

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from moshi_mlx.cli import options
-from moshi_mlx.cli.answer import INTERRUPTED
-from moshi_mlx.wire.messages import DEFAULT_PORT
+from moshi_mlx.cli.interruption import INTERRUPTED
 
 HostOption = Annotated[
     str | None,
@@ -17,32 +16,21 @@ HostOption = Annotated[
         show_default="localhost",
     ),
 ]
-PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")]
+PortOption = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.", show_default="8998"),
+]
 BrowserOption = Annotated[bool, typer.Option("--open/--no-browser", help="Open the page in the browser.")]
 
 
 def serve(
-    model: options.ModelOption = None,
-    quantized: options.QuantizedOption = None,
-    codec: options.CodecOption = "auto",
-    kv_bits: options.KvBitsOption = None,
-    offline: options.OfflineOption = False,
+    *,
+    model: options.ModelOptions,
     host: HostOption = None,
-    port: PortOption = DEFAULT_PORT,
+    port: PortOption = None,
     max_sessions: Annotated[
         int, typer.Option(min=1, max=64, help="How many may talk at once; others wait for a place.")
     ] = 1,
-    trim: Annotated[
-        float | None,
-        typer.Option(
-            "--trim",
-            "--refresh",
-            min=1.0,
-            metavar="SECONDS",
-            help="When the model's window is full, trim the context to the last SECONDS at the next pause.",
-            show_default="off",
-        ),
-    ] = None,
     lan: Annotated[
         bool,
         typer.Option(
@@ -75,13 +63,13 @@ def serve(
     from moshi_mlx.web.program import choose_endpoint
     from moshi_mlx.web.program import serve as run
 
+    given = options.given(host=host, port=port, tls=tls, token=token, allow_hosts=allow_host)
     interrupted = run(
-        checkpoint=options.given(name=model, quantization=quantized, offline=offline),
-        endpoint=choose_endpoint(host, port, lan, tls, token, allow_host or ()),
-        codec=codec,
-        kv_bits=kv_bits,
+        checkpoint=model.checkpoint,
+        endpoint=choose_endpoint(lan=lan, **given),
+        codec=model.codec,
+        kv_bits=model.kv_bits,
         max_sessions=max_sessions,
-        trim=trim,
         browser=browser,
         quiet=quiet,
     )

@@ -1,187 +1,99 @@
-"""What `moshi-mlx chat` and `python -m moshi_mlx.local` have in common: a live talk and what a person sees."""
+"""A live conversation with its devices and display: `moshi-mlx chat` and `python -m moshi_mlx.local`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import typer
 
-from moshi_mlx.cli.answer import INTERRUPTED
-from moshi_mlx.cli.interruption import interruptible
-from moshi_mlx.cli.screen import Screen, echo_text
+from moshi_mlx.audio.devices import choose, own_stderr
+from moshi_mlx.audio.duplex import Duplex
+from moshi_mlx.audio.echo.control import EchoCanceller, EchoControl, TracedEcho
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.cli.dashboard import figures
+from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
+from moshi_mlx.cli.options import DeviceOptions, ModelOptions, SamplingOptions
+from moshi_mlx.cli.screen import Screen
+from moshi_mlx.conversation.conversation import Conversation
+from moshi_mlx.conversation.observer import AudioMonitor
+from moshi_mlx.conversation.recorder import Recorder, check_folder, made_with
+from moshi_mlx.conversation.trimming import KEPT_SECONDS, ContextTrimmer
 from moshi_mlx.errors import DownloadError
-
-if TYPE_CHECKING:
-    from moshi_mlx.audio.duplex import Duplex
-    from moshi_mlx.audio.echo.control import EchoControl
-    from moshi_mlx.checkpoint.checkpoint import Checkpoint
-    from moshi_mlx.cli.dashboard import Figures
-    from moshi_mlx.conversation.conversation import Conversation
-    from moshi_mlx.runtime.moshi import Moshi
-    from moshi_mlx.sampling_config import SamplingConfig
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Model and devices of a live conversation.
-
-    checkpoint, devices, sampling: what was given of the arguments of `Checkpoint.resolve`, `Duplex` and
-    `SamplingConfig`.
-    """
-
-    checkpoint: Mapping[str, Any]
-    codec: str = "auto"
-    kv_bits: int | None = None
-    devices: Mapping[str, str] = field(default_factory=dict)
-    echo: str = "auto"
-    seed: int | None = None
-    sampling: Mapping[str, Any] = field(default_factory=dict)
+from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.trace import Trace
 
 
 def talk(
-    setup: Setup,
+    model: ModelOptions,
+    devices: DeviceOptions,
+    sampling: SamplingOptions,
     *,
     save: Path | None = None,
     trace: Path | None = None,
-    refresh: float | None = None,
+    trim: float | None = None,
     frames: int | None = None,
     as_json: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Talk until the person quits, and report on it. The microphone opens when all is warm."""
-    from moshi_mlx.audio.devices import own_stderr
-    from moshi_mlx.audio.duplex import Duplex
-    from moshi_mlx.audio.echo.control import TracedEcho
-    from moshi_mlx.cli.changes import Changes
-    from moshi_mlx.conversation.conversation import Conversation
-    from moshi_mlx.conversation.recorder import Recorder, check_folder
-    from moshi_mlx.conversation.trimming import KEPT_SECONDS, ContextTrimmer
-    from moshi_mlx.runtime.trace import Trace
+    """Talk until the person quits, and report on it. The microphone opens when all is warm.
 
+    save: a folder that keeps the conversation. trace: a file for the times of every stage. trim: seconds that stay
+    when a full window is trimmed; None trims it only when the person asks. frames: how many there may be.
+    """
     with ExitStack() as stack:
         screen = Screen(as_json, quiet, stack.enter_context(own_stderr()))
         if save:
             check_folder(save)
-        tracing = Trace(trace) if trace else None
-        if tracing:
-            stack.callback(tracing.close)
-        control, found, moshi, chosen = loaded(setup, screen)
-        about = _about(found, setup, moshi, chosen) if save else {}  # takes seconds: before the devices open
+        tracing = stack.enter_context(closing(Trace(trace))) if trace else None
+        echo, found, moshi = loaded(model, devices, sampling, screen)
+        about = made_with(found, moshi, devices.echo) if save else {}  # takes seconds: before the devices open
         screen.say("warming up")
-        moshi.warm_up(sampling=chosen)
-        if refresh:
-            with moshi.session(0, chosen) as session:
-                ContextTrimmer(session, refresh).warm_up(session)
-        session = stack.enter_context(moshi.session(setup.seed, chosen))
-        trimmer = ContextTrimmer(session, refresh or KEPT_SECONDS, automatic=refresh is not None)
-        echo = TracedEcho(control, tracing) if tracing else control
-        duplex = Duplex(**setup.devices, echo=echo, on_event=screen.device_event)
-        stack.callback(duplex.close)
-        for line in duplex.describe():
-            screen.say(line)
+        moshi.warm_up()
+        if trim:
+            with moshi.session(0) as session:
+                ContextTrimmer(session, trim).warm_up(session)
+        session = stack.enter_context(moshi.session(sampling.seed))
+        trimmer = ContextTrimmer(session, trim or KEPT_SECONDS, automatic=trim is not None)
+        duplex = stack.enter_context(opened(devices, TracedEcho(echo, tracing) if tracing else echo, screen))
+        monitor = AudioMonitor(duplex, echo, screen, tracing)
         recorder = None
         if save:
             about |= {"seed": session.seed, "devices": duplex.describe()}
-            recorder = Recorder(save, about, lambda: _losses(duplex))
-            stack.callback(recorder.close)
-        conversation = Conversation(
-            session,
-            duplex,
-            [*screen.sinks, Changes(duplex, control, screen, tracing)],
-            screen,
-            recorder,
-            trimmer,
-            tracing,
-            frames,
-        )
-        interrupted = _converse(conversation, screen, duplex, control)
-        screen.end(conversation.stats, _losses(duplex), session.seed, interrupted, save)
-    if interrupted:
+            recorder = stack.enter_context(closing(Recorder(save, about, monitor.losses)))
+        sinks = [*screen.sinks, monitor]
+        conversation = Conversation(session, duplex, sinks, screen, recorder, trimmer, tracing, frames)
+        with screen.shown(lambda: figures(conversation, duplex, echo), conversation):
+            screen.state("ready")
+            with interruptible(conversation.close) as interruption:
+                conversation.run()
+        screen.end(conversation.stats, monitor.losses(), session.seed, interruption.came, save)
+    if interruption.came:
         raise typer.Exit(INTERRUPTED)
 
 
-def loaded(setup: Setup, screen: Screen) -> tuple[EchoControl, Checkpoint, Moshi, SamplingConfig]:
-    """Echo treatment, checkpoint, model, and how to sample. What can go wrong cheaply goes wrong first."""
-    from dataclasses import replace
-
-    from moshi_mlx.audio.devices import choose
-    from moshi_mlx.audio.echo.control import EchoControl
-    from moshi_mlx.runtime.moshi import assemble
-
-    choose("input", setup.devices.get("input"))
-    choose("output", setup.devices.get("output"))
-    control = EchoControl(setup.echo)
-    found = _resolve(setup.checkpoint)
-    if found.note:
-        screen.say(f"note: {found.note}")
-    screen.say(f"loading {found.name}")
-    chosen = replace(found.sampling, **setup.sampling)
-    return control, found, assemble(found, setup.codec, setup.kv_bits), chosen
-
-
-def _converse(conversation: Conversation, screen: Screen, duplex: Duplex, control: EchoControl) -> bool:
-    """Run the conversation with its keys and its display; whether Ctrl-C ended it."""
-    with screen.shown(lambda: figures(conversation, duplex, control), conversation):
-        screen.state("ready")
-        try:
-            with interruptible(conversation.close) as interruption:
-                conversation.run()
-        except KeyboardInterrupt:  # the second one
-            conversation.close()
-            return True
-    return interruption.came
-
-
-def _resolve(checkpoint: Mapping[str, Any]) -> Checkpoint:
-    from moshi_mlx.checkpoint.checkpoint import Checkpoint
-
+def loaded(
+    model: ModelOptions, devices: DeviceOptions, sampling: SamplingOptions, screen: Screen
+) -> tuple[EchoControl, Checkpoint, Moshi]:
+    """Make the echo treatment, find the checkpoint, load the model. What can go wrong cheaply goes wrong first."""
+    choose("input", devices.microphone)
+    choose("output", devices.speaker)
+    echo = EchoControl(devices.echo)
     try:
-        return Checkpoint.resolve(**checkpoint)
+        found = model.resolve(sampling, screen.say)
     except DownloadError as error:
         raise DownloadError(
             f"{error}; `moshi-mlx chat --model nano` needs no download and can be tried meanwhile"
         ) from error
+    screen.say(f"loading {found.name}")
+    return echo, found, model.load(found)
 
 
-def _about(found: Checkpoint, setup: Setup, moshi: Moshi, sampling: SamplingConfig) -> dict[str, Any]:
-    """What session.json says of how a conversation was made."""
-    from dataclasses import asdict
-
-    from moshi_mlx.checkpoint.hub import sha256
-    from moshi_mlx.version import __version__
-
-    return {
-        "version": __version__,
-        "model": found.name,
-        "weights": {"file": found.lm_weights.name, "sha256": sha256(found.lm_weights)},
-        "codec": moshi.codec.name,
-        "sampling": asdict(sampling),
-        "echo": setup.echo,
-    }
-
-
-def _losses(duplex: Duplex) -> dict[str, int]:
-    audio = duplex.status()
-    return {"dropped": audio.dropped, "underruns": audio.underruns, "stumbles": audio.stumbles}
-
-
-def figures(conversation: Conversation, duplex: Duplex, control: EchoControl) -> Figures:
-    """The figures of this moment."""
-    from moshi_mlx.cli.dashboard import Figures
-
-    audio = duplex.status()
-    return Figures(
-        input_db=audio.input_level,
-        output_db=audio.output_level,
-        frame_ms=1000 * conversation.stats.frame_seconds(conversation.threaded),
-        lag_ms=1000 * audio.lag,
-        drops=audio.dropped,
-        underruns=audio.underruns,
-        echo=echo_text(control),
-        muted=audio.muted,
-        note=f"{' and '.join(audio.lost)} lost, waiting for it" if audio.lost else control.advice or "",
-    )
+@contextmanager
+def opened(devices: DeviceOptions, echo: EchoCanceller, screen: Screen) -> Iterator[Duplex]:
+    """Open microphone and speaker for as long as the block lasts, and say which they are."""
+    with closing(Duplex(devices.microphone, devices.speaker, echo, screen.device_event)) as duplex:
+        for line in duplex.describe():
+            screen.say(line)
+        yield duplex

@@ -1,20 +1,20 @@
-"""A live conversation: what surrounds the one loop while a person talks."""
+"""A live conversation: what surrounds the loop while a person talks."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from moshi_mlx.conversation.repetition import LoopDetector
+from moshi_mlx.conversation.observer import Observer
+from moshi_mlx.conversation.repetition import RepetitionDetector
 from moshi_mlx.runtime.engine import RESET, TRIM, Control, Sink, converse
 from moshi_mlx.runtime.stats import Stats
 
 if TYPE_CHECKING:
-    from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.conversation.recorder import Recorder
     from moshi_mlx.conversation.trimming import ContextTrimmer
     from moshi_mlx.runtime.session import Reply, Session
@@ -24,40 +24,27 @@ if TYPE_CHECKING:
 class LiveAudio(Protocol):
     """Microphone and speaker, as `audio.duplex.Duplex`."""
 
-    muted: bool
+    muted: bool  # frames are silent; set from any thread
 
-    def __iter__(self) -> Iterator[np.ndarray]: ...
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield frames as they come, (1920,) float32 at 24 kHz, until `close`."""
+        ...
 
-    def write(self, reply: Reply) -> None: ...
+    def write(self, reply: Reply) -> None:
+        """Play a reply. Never waits."""
+        ...
 
-    def close(self) -> None: ...
-
-
-State = Literal["ready", "muted", "listening", "reset", "refresh", "loop"]
-
-
-class Observer:
-    """Is told what happens in a conversation besides what is said; does nothing about it.
-
-    Methods are called on several threads and should return at once.
-    """
-
-    def state(self, name: State) -> None:
-        """The conversation is in a new state."""
-
-    def losses(self, time: float, dropped: int, underruns: int) -> None:
-        """Frames were dropped or the voice had gaps. time: seconds; dropped, underruns: how many so far."""
-
-    def echo(self, time: float, control: EchoControl) -> None:
-        """The echo is in a new state. time: seconds."""
+    def close(self) -> None:
+        """End the iteration; from any thread."""
+        ...
 
 
 class Conversation:
-    """One person talking with one session until `close`; other threads may steer it.
+    """One person who talks with one session until `close`; other threads may control it.
 
-    sinks: what else gets every reply, after the speaker. observer: is told of a reset after the last reply of the
-    conversation before it, of a trimmed context, and of words that the model says for the third time. trimmer:
-    says when the model forgets what is long ago. frames: how many there may be.
+    sinks: what else gets every reply, after the speaker. observer: is told of a reset (after the last reply before
+    it), of a trimmed context, and of repetition. recorder: gets frames and replies. trimmer: says when to trim the
+    context. trace: gets the stages' times, resets and trims. frames: how many there may be, None for any number.
     """
 
     def __init__(
@@ -80,22 +67,22 @@ class Conversation:
         self._frames = frames
         self._reset = threading.Event()
         self._push_to_talk = False
-        self._repetition = LoopDetector()
+        self._repetition = RepetitionDetector()
         self._time = -1.0  # of the latest reply, seconds
         if trace:
             trace.watch(self.stats)
 
     @property
     def threaded(self) -> bool:
-        """Whether the codec works beside the model, and a frame costs what the slower of them takes."""
+        """Whether the codec has threads of its own, so that a frame takes as long as its slowest stage."""
         return self._session.batch.moshi.codec.threaded
 
     def run(self) -> Stats:
-        """Talk. The calling thread runs the model; an error in the audio is raised here."""
+        """Run the conversation. The calling thread runs the model; errors of the audio are raised here."""
         return converse(self._session, self, self, self.stats)
 
     def __iter__(self) -> Iterator[np.ndarray | Control]:
-        """The microphone's frames, with RESET where a new conversation was asked for, TRIM where it is due."""
+        """Yield the microphone's frames, with RESET where one was asked for and TRIM where it is due."""
         frames = islice(self._audio, self._frames)
         for frame in self._recorder.heard(frames) if self._recorder else frames:
             if self._reset.is_set():
@@ -105,13 +92,13 @@ class Conversation:
                 self._mark("reset")
                 yield RESET
             if self._trimmer and self._trimmer.due(frame):
-                self._mark("refresh")
+                self._mark("trim")
                 yield TRIM
                 self._observer.state("refresh")
             yield frame
 
     def write(self, reply: Reply) -> None:
-        """Play a reply, give it to all other sinks, and see what it tells of the conversation."""
+        """Play a reply, pass it to all other sinks, and tell the observer what it shows."""
         self._audio.write(reply)
         if reply.time <= self._time:  # all replies before the reset have come
             self._repetition.forget()
@@ -127,24 +114,24 @@ class Conversation:
         self._audio.close()
 
     def reset(self) -> None:
-        """Forget the conversation with the next frame and begin a new one."""
+        """Begin a new conversation with the next frame."""
         self._reset.set()
 
     def trim(self) -> None:
-        """Before the next frame forget all but the latest part of the conversation."""
+        """Before the next frame let the model forget all but the latest part of the conversation."""
         if self._trimmer:
             self._trimmer.ask()
 
     def toggle_mute(self) -> bool:
-        """Close the model's ear, or open it; whether it is closed now."""
+        """Mute the microphone, or open it, and end push-to-talk. Returns whether it is muted now."""
         self._push_to_talk = False
         self._audio.muted = not self._audio.muted
         return self._audio.muted
 
     def push_to_talk(self) -> bool:
-        """The first push opens the ear, muted or not, the second closes it, and so on; whether one may speak now.
+        """Open the microphone with the first push, muted or not, mute it with the second, and so on.
 
-        A terminal does not tell when a key is let go, so every push turns it round.
+        A terminal does not tell when a key is released. Returns whether the person may speak now.
         """
         self._audio.muted = self._push_to_talk and not self._audio.muted
         self._push_to_talk = True

@@ -25,39 +25,39 @@ CLICK_SECONDS = 0.02
 LOUDNESS = 0.5  # peak
 HEARD = 0.4  # correlation with the click; noise of a second reaches 0.3
 
-Source = Literal["measured", "reported", "fixed", "left over"]
+Evidence = Literal["measured", "reported", "fixed", "left over"]
 
 
 @dataclass(frozen=True)
-class Rung:
+class LatencyStage:
     """One part of the way from mouth to ear. source: how it is known."""
 
     name: str
     ms: float
     p95_ms: float | None
-    source: Source
+    source: Evidence
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """All parts of the way, in order; `mouth_to_ear_ms` is their sum."""
+class LatencyBreakdown:
+    """All stages of the way from mouth to ear, in order. played, heard: clicks."""
 
-    rungs: list[Rung]
-    played: int  # clicks
+    stages: list[LatencyStage]
+    played: int
     heard: int
 
     @property
     def mouth_to_ear_ms(self) -> float:
-        return round(_total(*self.rungs), 1)
+        """The sum of all stages."""
+        return round(_total(*self.stages), 1)
 
     def as_dict(self) -> dict[str, object]:
-        """Everything, ready for JSON."""
-        rungs = [asdict(rung) for rung in self.rungs]
+        """Everything, ready for JSON; programs know the stages as "rungs"."""
         return {
             "mouth_to_ear_ms": self.mouth_to_ear_ms,
             "played": self.played,
             "heard": self.heard,
-            "rungs": rungs,
+            "rungs": [asdict(stage) for stage in self.stages],
         }
 
 
@@ -101,7 +101,7 @@ class LatencyProbe:
             before = self._audio.status().dropped
 
     def write(self, reply: Reply) -> None:
-        """Play silence or a click in place of a reply."""
+        """Play a click or silence in place of a reply."""
         audio = silence()
         if self._replies.popleft():
             audio[: len(CLICK)] = CLICK
@@ -115,14 +115,14 @@ class LatencyProbe:
         """End it; from any thread."""
         self._audio.close()
 
-    def ladder(self, stats: Stats, echo: Unheard, model_frames: int) -> Ladder:
-        """What was found. stats: of the run. model_frames: the model's own delay between hearing and speaking."""
+    def breakdown(self, stats: Stats, echo: Unheard, model_frames: int) -> LatencyBreakdown:
+        """Say where the time went. stats: of the run. model_frames: from hearing to speaking, within the model."""
         work = [
             measured("echo canceller", echo.times),
             *(measured(name, stage.recent) for name, stage in stats.stages.items()),
         ]
         between = _total(measured("", self._waited[SETTLE:])) - _total(*work)
-        rungs = [
+        stages = [
             known("microphone, as the system says", self._devices[0], "reported"),
             known("a frame fills", FRAME_SECONDS),
             *work,
@@ -131,16 +131,16 @@ class LatencyProbe:
             known("speaker, as the system says", self._devices[1], "reported"),
         ]
         if self.times:
-            rest = _total(measured("", self.times)) - _total(*rungs)
-            rungs.append(known("air and drivers, beyond what the system says", rest / 1000, "left over"))
+            rest = _total(measured("", self.times)) - _total(*stages)
+            stages.append(known("air and drivers, beyond what the system says", rest / 1000, "left over"))
         if echo.holds_back:
-            rungs.append(known("held back by the echo canceller", echo.holds_back))
-        rungs.append(known("Moshi's acoustic delay", model_frames * FRAME_SECONDS))
-        return Ladder(rungs, self.played, len(self.times))
+            stages.append(known("held back by the echo canceller", echo.holds_back))
+        stages.append(known("Moshi's acoustic delay", model_frames * FRAME_SECONDS))
+        return LatencyBreakdown(stages, self.played, len(self.times))
 
 
 class Unheard:
-    """Lets an echo canceller do its work, measures it, and gives on what the microphone heard."""
+    """An echo canceller that does its work and is timed, but passes on what the microphone heard."""
 
     def __init__(self, canceller: EchoCanceller, holds_back: float = 0.0) -> None:
         """holds_back: seconds by which what comes out is later than what goes in."""
@@ -158,14 +158,15 @@ class Unheard:
         self._canceller.reset()
 
 
-def measured(name: str, seconds: Iterable[float]) -> Rung:
-    """The median of some times, 0 of none."""
+def measured(name: str, seconds: Iterable[float]) -> LatencyStage:
+    """A stage that takes the median of some times, 0 of none. seconds: of each frame."""
     median, p95 = np.percentile(list(seconds) or [0.0], [50, 95])
-    return Rung(name, _ms(median), _ms(p95), "measured")
+    return LatencyStage(name, _ms(median), _ms(p95), "measured")
 
 
-def known(name: str, seconds: float, source: Source = "fixed") -> Rung:
-    return Rung(name, _ms(seconds), None, source)
+def known(name: str, seconds: float, source: Evidence = "fixed") -> LatencyStage:
+    """A stage of which the time is known otherwise."""
+    return LatencyStage(name, _ms(seconds), None, source)
 
 
 def make_click() -> np.ndarray:
@@ -194,5 +195,5 @@ def _ms(seconds: float) -> float:
     return round(1000 * float(seconds), 1)
 
 
-def _total(*rungs: Rung) -> float:
-    return sum(rung.ms for rung in rungs)
+def _total(*stages: LatencyStage) -> float:
+    return sum(stage.ms for stage in stages)

@@ -11,17 +11,22 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import numpy as np
 
 from moshi_mlx.audio.wav import header, pcm16
+from moshi_mlx.checkpoint.hub import sha256
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, FRAME_SECONDS
+from moshi_mlx.version import __version__
 from moshi_mlx.weights.atomic import AtomicPath
 
 if TYPE_CHECKING:
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.runtime.moshi import Moshi
     from moshi_mlx.runtime.session import Reply
 
 T = TypeVar("T")
@@ -122,6 +127,18 @@ class Recorder:
     def _refused(self, error: OSError) -> None:
         self._release()
         raise AudioFileError(f"cannot write to {self.folder}: {error.strerror or error}") from error
+
+
+def made_with(checkpoint: Checkpoint, moshi: Moshi, echo: str) -> dict[str, Any]:
+    """What session.json says of how a conversation was made. Reads all weights for their checksum: seconds."""
+    return {
+        "version": __version__,
+        "model": checkpoint.name,
+        "weights": {"file": checkpoint.lm_weights.name, "sha256": sha256(checkpoint.lm_weights)},
+        "codec": moshi.codec.name,
+        "sampling": asdict(moshi.sampling),
+        "echo": echo,
+    }
 
 
 def check_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Noticing that the model says the same thing over and over."""
+"""Repetition: the model says the same words over and over."""
 
 from collections import Counter, deque
 
@@ -7,10 +7,10 @@ TIMES = 3
 RECENT = 200  # words that are remembered
 
 
-class LoopDetector:
-    """Counts every run of WORDS words among the latest ones.
+class RepetitionDetector:
+    """Counts every run of WORDS words among the latest RECENT ones.
 
-    >>> detector = LoopDetector()
+    >>> detector = RepetitionDetector()
     >>> any(detector.add(" so I said to him that") for _ in range(3))
     True
     """
@@ -22,9 +22,9 @@ class LoopDetector:
         self._order: deque[tuple[str, ...]] = deque()
 
     def add(self, piece: str) -> bool:
-        """Take a piece of the monologue (words begin with a space); whether a run has come TIMES times by now.
+        """Take a piece of the monologue, in which words begin with a space.
 
-        After it has said so the detector begins anew.
+        Returns whether a run of words has come for the TIMES-th time; the detector then begins anew.
         """
         found = False
         for index, part in enumerate(piece.split(" ")):
@@ -37,15 +37,15 @@ class LoopDetector:
         return found
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget all words."""
         self.__init__()
 
     def _run(self) -> tuple[str, ...]:
-        """The latest WORDS words with the one that is being said."""
+        """The latest WORDS words, the last of which may not be complete."""
         return (*list(self._words)[1 - WORDS :], self._part.lower())
 
     def _complete(self) -> bool:
-        """The word that was being said is over; whether its run has come often enough."""
+        """Add the word that is complete now. Returns whether its run has come often enough."""
         if not self._part:
             return False
         run = self._run()

@@ -1,4 +1,4 @@
-"""When to let the model forget the older part of a conversation: at a pause, once its window is full."""
+"""Context trimming: the model forgets the older part of a conversation at a pause, once its window is full."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from moshi_mlx.frames import FRAME_RATE, is_silent
 from moshi_mlx.runtime.session import Reply, Session
 
-KEPT_SECONDS = 20.0  # of the conversation that outlast a refresh, unless told otherwise
+KEPT_SECONDS = 20.0  # of the conversation that are kept, unless told otherwise
 PAUSE_FRAMES = 4  # 0.32 s in which nobody speaks
 
 
 class ContextTrimmer:
-    """Watches a conversation and says when its session should be refreshed.
+    """Says when the context of a session is to be trimmed; the source of its frames then yields TRIM.
 
-    It is asked with every frame (`due`), and hears every reply as a sink; the two may be on different threads.
-    kept: seconds to remember, no more than half the model's window. automatic: also when the window is full, at
-    the next pause; else only when somebody asks (`ask`).
+    It is asked before every frame (`due`), and gets every reply as a sink; the two may be on different threads.
+    kept: seconds to keep, no more than half the model's window. automatic: trim at the first pause after the
+    window is full; without it, only when somebody asks (`ask`).
     """
 
     def __init__(self, session: Session, kept: float = KEPT_SECONDS, automatic: bool = False) -> None:
@@ -30,13 +30,13 @@ class ContextTrimmer:
         session.remember(self.kept)
 
     def warm_up(self, session: Session) -> None:
-        """Do once what a refresh does, with a session that is of no use afterwards: a first time takes longer."""
+        """Trim once, for the first time takes longer. session: another one, which is of no use afterwards."""
         config = session.batch.moshi.lm.config
         texts, codes = np.zeros(self.kept, np.int32), np.zeros((self.kept, config.codebooks), np.int32)
         session.batch.prefill(session, texts, codes[:, : config.dep_q], codes[:, : config.input_codebooks])
 
     def due(self, frame: np.ndarray) -> bool:
-        """Whether to refresh before this frame of the user, (1920,) float32. Who is told so does it."""
+        """Return whether to trim before this frame of the user, (1920,) float32; the answer counts as done."""
         self._user_silent = self._user_silent + 1 if is_silent(frame) else 0
         pause = min(self._user_silent, self._moshi_silent) >= PAUSE_FRAMES
         full = self._automatic and self._in_window >= self._context
@@ -48,15 +48,15 @@ class ContextTrimmer:
         return True
 
     def write(self, reply: Reply) -> None:
-        """Hear what Moshi says."""
+        """Take note of whether Moshi speaks."""
         silent = not reply.text and (reply.audio is None or is_silent(reply.audio))
         self._moshi_silent = self._moshi_silent + 1 if silent else 0
 
     def ask(self) -> None:
-        """Refresh before the next frame; from any thread."""
+        """Let `due` be true before the next frame; from any thread."""
         self._asked.set()
 
     def restart(self) -> None:
-        """A new conversation has begun."""
+        """Forget the window's contents: a new conversation begins."""
         self._asked.clear()
         self._in_window = self._user_silent = self._moshi_silent = 0

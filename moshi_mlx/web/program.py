@@ -29,8 +29,7 @@ from moshi_mlx.wire.messages import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
-    from moshi_mlx.web.client import Limits
-from moshi_mlx.web.model import Progress
+    from moshi_mlx.web.model import Progress
 
 NO_TOKEN = "none"
 _EVERYWHERE = ("0.0.0.0", "::", "")
@@ -90,7 +89,6 @@ def serve(
     codec: str = "auto",
     kv_bits: int | None = None,
     max_sessions: int = 1,
-    trim: float | None = None,
     page: Path | None = PAGE,
     browser: bool = True,
     quiet: bool = False,
@@ -108,15 +106,7 @@ def serve(
     name = str(checkpoint.get("name", DEFAULT_MODEL))
     known = nano.questions() if name == nano.NAME else {}
     about = {"model": name, "greeting": nano.greeting() if known else "", "questions": list(known)}
-    server = Server(
-        load,
-        about,
-        max_sessions,
-        Access(endpoint.names, endpoint.token),
-        page,
-        Limits(trim=trim),
-        keep_thread=True,
-    )
+    server = Server(load, about, max_sessions, Access(endpoint.names, endpoint.token), page, keep_thread=True)
     interrupted = asyncio.run(_serve(server, endpoint, browser, quiet))
     if server.model.working:
         # Still loading: a thread in MLX must not meet the end of the interpreter.

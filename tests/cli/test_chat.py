@@ -21,8 +21,8 @@ import soundfile
 
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.checkpoint.nano import FOLDER, RECORDING, captions
-from moshi_mlx.cli.latency import ladder_text
-from moshi_mlx.conversation.latency import Ladder, Rung
+from moshi_mlx.cli.latency import breakdown_text
+from moshi_mlx.conversation.latency import LatencyBreakdown, LatencyStage
 from tests.audio.talking import SOME, found
 from tests.cli.conftest import Done
 from tests.sound_card import SoundCard, sound_card
@@ -180,15 +180,15 @@ def test_where_the_milliseconds_go(sound_card: SoundCard, chat: Callable[..., Ch
     talk = chat("--model", "nano", "--latency", "--json", "--input", "loopmic", "--output", "virtspk")
     assert talk.process.wait(PATIENCE) == 0
     talk.end()
-    (ladder,) = talk.events
-    assert ladder["event"] == "latency"
-    assert ladder["played"] == 10
-    rungs = {rung["name"]: rung["ms"] for rung in ladder["rungs"]}
-    assert {"a frame fills", "echo canceller", "encode", "generate", "decode"} <= set(rungs)
-    assert ladder["mouth_to_ear_ms"] == pytest.approx(sum(rungs.values()), abs=0.1)
-    assert ladder["mouth_to_ear_ms"] > 160, "a frame and the model's own delay"
+    (breakdown,) = talk.events
+    assert breakdown["event"] == "latency"
+    assert breakdown["played"] == 10
+    stages = {stage["name"]: stage["ms"] for stage in breakdown["rungs"]}
+    assert {"a frame fills", "echo canceller", "encode", "generate", "decode"} <= set(stages)
+    assert breakdown["mouth_to_ear_ms"] == pytest.approx(sum(stages.values()), abs=0.1)
+    assert breakdown["mouth_to_ear_ms"] > 160, "a frame and the model's own delay"
     # A busy machine leaves frames out, and clicks before them do not count.
-    assert (ladder["heard"] > 0) == ("air and drivers, beyond what the system says" in rungs)
+    assert (breakdown["heard"] > 0) == ("air and drivers, beyond what the system says" in stages)
     assert "listen to 10 clicks" in talk.errors
 
 
@@ -199,14 +199,17 @@ def test_clicks_are_no_conversation_to_be_kept(moshi_cli: Callable[..., Done], t
     assert not (tmp_path / "talk").exists()
 
 
-def test_the_ladder_is_a_table_for_people() -> None:
-    rungs = [Rung("a frame fills", 80.0, None, "fixed"), Rung("generate", 21.5, 30.25, "measured")]
-    lines = ladder_text(Ladder(rungs, 10, 0)).splitlines()
+def test_the_breakdown_is_a_table_for_people() -> None:
+    stages = [
+        LatencyStage("a frame fills", 80.0, None, "fixed"),
+        LatencyStage("generate", 21.5, 30.25, "measured"),
+    ]
+    lines = breakdown_text(LatencyBreakdown(stages, 10, 0)).splitlines()
     assert lines[1].split() == ["a", "frame", "fills", "80.0", "fixed"]
     assert lines[2].split() == ["generate", "21.5", "30.2", "measured"]
     assert lines[3].split() == ["mouth", "to", "ear", "101.5"]
     assert lines[4].startswith("0 of 10 clicks were heard: what the devices take is only what the system says")
-    assert "only" not in ladder_text(Ladder(rungs, 10, 9))
+    assert "only" not in breakdown_text(LatencyBreakdown(stages, 10, 9))
 
 
 def test_a_device_that_is_not_there_is_one_line(sound_card: SoundCard, chat: Callable[..., Chat]) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import soundfile
 
-from moshi_mlx.cli.demo import Line, lines
 from tests.cli.conftest import Done
 
 
@@ -34,8 +33,3 @@ def test_a_place_that_cannot_be_made_is_one_line(moshi_cli: Callable[..., Done],
     done = moshi_cli("demo", tmp_path / "file" / "demo")
     assert done.code == 1
     assert re.fullmatch(r"error: cannot make .*: Not a directory\n", done.err)
-
-
-def test_a_pause_begins_a_new_line() -> None:
-    pieces = [(1.0, " Hello,"), (1.3, " you."), (3.0, " Yes.")]
-    assert lines(pieces) == [Line(1.0, 1.3, "moshi", "Hello, you."), Line(3.0, 3.0, "moshi", "Yes.")]

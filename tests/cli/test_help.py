@@ -43,9 +43,12 @@ def test_the_help_shows_the_defaults_that_are_used() -> None:
     from moshi_mlx.audio.file_stream import DEFAULT_LEAD, DEFAULT_TAIL
     from moshi_mlx.checkpoint.places import DEFAULT_MODEL
     from moshi_mlx.sampling_config import SamplingConfig
+    from moshi_mlx.wire.messages import DEFAULT_PORT
 
-    shown = {p.name: p.show_default for p in typer.main.get_command(app).commands["run"].params}  # type: ignore[attr-defined]
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    shown = {one.name: one.show_default for name in ("serve", "run") for one in commands[name].params}
     used = {**asdict(SamplingConfig()), "lead": DEFAULT_LEAD, "tail": DEFAULT_TAIL, "model": DEFAULT_MODEL}
+    used["port"] = DEFAULT_PORT
     assert {name: shown.get(name) for name in used} == {name: str(value) for name, value in used.items()}
 
 

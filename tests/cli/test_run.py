@@ -84,7 +84,7 @@ def test_json_is_one_event_a_line(moshi_cli: Cli, short: Path, tiny_folder: Path
 def test_the_reply_delay_counts_from_the_end_of_the_speech(
     moshi_cli: Cli, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from moshi_mlx.cli.transcript import Transcript
+    from moshi_mlx.conversation.transcript import Transcript
 
     asked = []
     monkeypatch.setattr(Transcript, "delay_after", lambda self, seconds: asked.append(seconds) or 0.25)
@@ -170,7 +170,7 @@ BAD = {
         "error: ~nobody-of-that-name/x does not",
     ),
     "no codec": (["short.wav", "--codec", "mp3", "--model", "TINY"], "error: codec 'mp3'"),
-    "no such top-p": (["short.wav", "--top-p", "2", "--model", "TINY"], "error: sampling: top_p is 2.0"),
+    "no such top-p": (["short.wav", "--top-p", "2", "--model", "TINY"], "error: top_p is 2.0; it must be between"),
     "not quantized": (["short.wav", "-q", "4", "--model", "TINY"], "error: -q asks for q4"),
 }
 

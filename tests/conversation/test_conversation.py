@@ -1,4 +1,4 @@
-"""A live conversation with a scripted microphone: resets, mute, push-to-talk, recording, loops, the end."""
+"""A live conversation with a scripted microphone: resets, mute, push-to-talk, recording, repetition, the end."""
 
 import json
 import threading
@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from moshi_mlx.conversation.conversation import Conversation, Observer, State
+from moshi_mlx.conversation.conversation import Conversation
+from moshi_mlx.conversation.observer import Observer, State
 from moshi_mlx.conversation.recorder import Recorder
 from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.errors import AudioDeviceError
@@ -216,8 +217,8 @@ def test_the_trace_tells_when_the_model_forgot(tiny_moshi: Moshi, tmp_path: Path
         conversation.run()
     trace.close()
     names = [event.get("name") for event in json.loads((tmp_path / "t.json").read_text())]
-    assert [name for name in names if name in ("refresh", "reset")] == ["refresh", "reset"]
-    assert names[: names.index("refresh")].count("encode") == 4
+    assert [name for name in names if name in ("trim", "reset")] == ["trim", "reset"]
+    assert names[: names.index("trim")].count("encode") == 4
     assert names[: names.index("reset")].count("encode") == 7
 
 
@@ -228,7 +229,7 @@ def parrot(session: Session) -> Session:
     return session
 
 
-def test_a_loop_is_told(tiny_moshi: Moshi) -> None:
+def test_repetition_is_told(tiny_moshi: Moshi) -> None:
     told: list[State] = []
     audio = Audio()
     with tiny_moshi.session(seed=5) as session:
@@ -236,7 +237,7 @@ def test_a_loop_is_told(tiny_moshi: Moshi) -> None:
     assert told == ["loop"] * (12 // 3)
 
 
-def test_what_was_said_before_a_reset_is_no_part_of_a_loop(tiny_moshi: Moshi) -> None:
+def test_what_was_said_before_a_reset_is_not_repeated(tiny_moshi: Moshi) -> None:
     told: list[State] = []
     audio = Audio(frames=4)
     with tiny_moshi.session(seed=5) as session:
@@ -262,7 +263,7 @@ def test_an_error_of_the_microphone_is_raised(tiny_moshi: Moshi) -> None:
     assert conversation.stats.seconds > 0, "it was counted until then"
 
 
-def test_a_refresh_comes_with_the_next_frame_and_the_voice_goes_on(tiny_moshi: Moshi) -> None:
+def test_a_trim_comes_with_the_next_frame_and_the_voice_goes_on(tiny_moshi: Moshi) -> None:
     audio, told = Audio(), []
     with tiny_moshi.session(seed=5) as session:
         trimmer = ContextTrimmer(session, kept=0.24)
@@ -280,7 +281,7 @@ def test_a_refresh_comes_with_the_next_frame_and_the_voice_goes_on(tiny_moshi: M
     assert told == ["refresh"]
 
 
-def test_a_reset_makes_a_refresh_needless(tiny_moshi: Moshi) -> None:
+def test_a_reset_makes_a_trim_needless(tiny_moshi: Moshi) -> None:
     audio, told = Audio(), []
     with tiny_moshi.session(seed=5) as session:
         conversation = Conversation(session, audio, observer=Told(told.append), trimmer=ContextTrimmer(session))

@@ -1,4 +1,4 @@
-"""The latency ladder, on a room of which all delays are known."""
+"""The latency breakdown, on a room of which all delays are known."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio.duplex import DuplexStatus
-from moshi_mlx.conversation.latency import CLICK, Ladder, LatencyProbe, Unheard, find_click
+from moshi_mlx.conversation.latency import CLICK, LatencyBreakdown, LatencyProbe, Unheard, find_click
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.stats import Stats
@@ -61,11 +61,11 @@ def probe(room: Room, clicks: int = 4) -> LatencyProbe:
     return listening
 
 
-def climbed(listening: LatencyProbe, echo: Any = None) -> Ladder:
+def broken_down(listening: LatencyProbe, echo: Any = None) -> LatencyBreakdown:
     stats = Stats()
     for stage, ms in ((stats.encode, 5), (stats.generate, 20), (stats.decode, 10)):
         stage.add(ms / 1000)
-    return listening.ladder(stats, echo or Unheard(Quiet()), model_frames=1)
+    return listening.breakdown(stats, echo or Unheard(Quiet()), model_frames=1)
 
 
 class Quiet:
@@ -87,17 +87,17 @@ def test_the_way_there_and_back_is_what_the_room_takes() -> None:
     assert listening.times == pytest.approx([ROOM / SAMPLE_RATE] * 4, abs=1 / SAMPLE_RATE)
 
 
-def test_the_rungs_add_up_to_the_click_and_the_models_own_delay() -> None:
-    ladder = climbed(probe(Room()))
-    found = {rung.name: rung.ms for rung in ladder.rungs}
+def test_the_stages_add_up_to_the_click_and_the_models_own_delay() -> None:
+    breakdown = broken_down(probe(Room()))
+    found = {stage.name: stage.ms for stage in breakdown.stages}
     assert found["a frame fills"] == found["Moshi's acoustic delay"] == 80
     assert (found["encode"], found["generate"], found["decode"]) == (5, 20, 10)
     assert found["waiting between these"] == pytest.approx(1000 * WAITED - 35, abs=0.1)
     assert found["cushion before the speaker"] == pytest.approx(1000 * BUFFERED)
     assert (found["microphone, as the system says"], found["speaker, as the system says"]) == (30, 20)
-    assert ladder.mouth_to_ear_ms == pytest.approx(1000 * ROOM / SAMPLE_RATE + 80, abs=0.2)
-    assert ladder.as_dict()["mouth_to_ear_ms"] == ladder.mouth_to_ear_ms
-    assert (ladder.played, ladder.heard) == (4, 4)
+    assert breakdown.mouth_to_ear_ms == pytest.approx(1000 * ROOM / SAMPLE_RATE + 80, abs=0.2)
+    assert breakdown.as_dict()["mouth_to_ear_ms"] == breakdown.mouth_to_ear_ms
+    assert (breakdown.played, breakdown.heard) == (4, 4)
 
 
 def test_a_click_with_a_frame_left_out_behind_it_is_not_counted() -> None:
@@ -111,9 +111,9 @@ def test_a_frame_left_out_before_a_click_does_not_matter() -> None:
 
 
 def test_unheard_the_sum_is_what_is_known_of_the_parts() -> None:
-    ladder = climbed(probe(Room(deaf=True)))
-    assert (ladder.played, ladder.heard) == (4, 0)
-    assert ladder.mouth_to_ear_ms == pytest.approx(30 + 80 + 1000 * (WAITED + BUFFERED) + 20 + 80, abs=0.2)
+    breakdown = broken_down(probe(Room(deaf=True)))
+    assert (breakdown.played, breakdown.heard) == (4, 0)
+    assert breakdown.mouth_to_ear_ms == pytest.approx(30 + 80 + 1000 * (WAITED + BUFFERED) + 20 + 80, abs=0.2)
 
 
 def test_what_a_canceller_holds_back_counts_and_what_it_takes_is_still_heard() -> None:
@@ -123,7 +123,7 @@ def test_what_a_canceller_holds_back_counts_and_what_it_takes_is_still_heard() -
     assert echo.process(near, near) is near
     echo.reset()
     assert (len(echo.times), canceller.resets) == (1, 1)
-    assert {rung.name: rung.ms for rung in climbed(probe(Room()), echo).rungs}[
+    assert {stage.name: stage.ms for stage in broken_down(probe(Room()), echo).stages}[
         "held back by the echo canceller"
     ] == 9
 

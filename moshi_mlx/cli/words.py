@@ -1,4 +1,4 @@
-"""What was said, and showing it while it is said: on a terminal, in a pipe, or as JSON lines."""
+"""Showing words as they are spoken: on a terminal, in a pipe, or as JSON lines."""
 
 from __future__ import annotations
 
@@ -9,27 +9,6 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply
-
-Piece = tuple[float, str]  # (seconds, text)
-
-
-class Transcript:
-    """A sink that remembers the words of a conversation."""
-
-    def __init__(self) -> None:
-        self.pieces: list[Piece] = []
-
-    def write(self, reply: Reply) -> None:
-        if reply.text:
-            self.pieces.append((reply.time, reply.text))
-
-    @property
-    def text(self) -> str:
-        return "".join(text for _, text in self.pieces).strip()
-
-    def delay_after(self, seconds: float) -> float | None:
-        """Seconds from a moment to the first word that comes after it; None if no word does."""
-        return next((time - seconds for time, text in self.pieces if time >= seconds and text.strip()), None)
 
 
 class JsonLines:
@@ -116,8 +95,8 @@ class Terminal:
             self._console.print(words, markup=False, highlight=False)
 
 
-def live(total: int, quiet: bool) -> AbstractContextManager[Terminal | PlainText | None]:
-    """The sink for stderr that fits: none when quiet."""
+def shown_words(total: int, quiet: bool) -> AbstractContextManager[Terminal | PlainText | None]:
+    """Choose the sink for stderr that fits; none when quiet. total: frames that will come."""
     if quiet:
         return nullcontext()
     return Terminal(total) if sys.stderr.isatty() else PlainText(sys.stderr)

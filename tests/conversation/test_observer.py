@@ -1,28 +1,27 @@
 """What is said, and traced, of what changes during a conversation."""
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from moshi_mlx.cli.changes import EVERY, Changes
+from moshi_mlx.conversation.observer import EVERY, AudioMonitor, Observer
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.trace import Trace
 
 
-@dataclass
-class Told:
-    """A screen."""
+class Told(Observer):
+    """Takes note of everything."""
 
-    drops: list[tuple[float, int, int]] = field(default_factory=list)
-    states: list[tuple[float, str]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.drops: list[tuple[float, int, int]] = []
+        self.states: list[tuple[float, str]] = []
 
-    def losses(self, t: float, dropped: int, underruns: int) -> None:
-        self.drops.append((t, dropped, underruns))
+    def losses(self, time: float, dropped: int, underruns: int) -> None:
+        self.drops.append((time, dropped, underruns))
 
-    def echo(self, t: float, control: Any) -> None:
-        self.states.append((t, control.state))
+    def echo(self, time: float, control: Any) -> None:
+        self.states.append((time, control.state))
 
 
 class Talk:
@@ -34,13 +33,12 @@ class Talk:
         self.told = Told()
         duplex: Any = SimpleNamespace(status=lambda: self.audio)
         control: Any = self.control
-        screen: Any = self.told
-        self._changes = Changes(duplex, control, screen, trace)
+        self._monitor = AudioMonitor(duplex, control, self.told, trace)
         self._frames = 0
 
     def go_on(self, frames: int = EVERY) -> None:
         for _ in range(frames):
-            self._changes.write(Reply(None, "", self._frames * 0.08))
+            self._monitor.write(Reply(None, "", self._frames * 0.08))
             self._frames += 1
 
 

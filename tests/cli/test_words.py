@@ -5,26 +5,10 @@ import json
 
 import pytest
 
-from moshi_mlx.cli.transcript import JsonLines, PlainText, Terminal, Transcript
+from moshi_mlx.cli.words import JsonLines, PlainText, Terminal
 from moshi_mlx.runtime.session import Reply
 
 REPLIES = [Reply(None, text, 0.08 * step) for step, text in enumerate(["", " Hel", "lo", "", " sea"])]
-
-
-def test_the_transcript_is_the_pieces_joined() -> None:
-    transcript = Transcript()
-    for reply in REPLIES:
-        transcript.write(reply)
-    assert transcript.text == "Hello sea"
-
-
-def test_the_delay_counts_to_the_next_word() -> None:
-    transcript = Transcript()
-    for reply in [*REPLIES, Reply(None, " ", 0.4), Reply(None, "!", 0.48)]:
-        transcript.write(reply)
-    assert transcript.delay_after(0.2) == pytest.approx(0.12)
-    assert transcript.delay_after(0.33) == pytest.approx(0.15)  # a space is no word
-    assert transcript.delay_after(0.5) is None
 
 
 def test_json_lines_skip_the_padding() -> None:
