@@ -1,4 +1,7 @@
-"""The buffer before the speaker: replies come when they come, the device takes 20 ms every 20 ms."""
+"""The buffer before the speaker: replies come when they come, the device takes 20 ms every 20 ms.
+
+The web page has the same rules (web/page/worklets/jitter.js); tests/web/test_page_sound.py holds them together.
+"""
 
 from __future__ import annotations
 
@@ -104,10 +107,10 @@ class JitterBuffer:
     def _look(self, out: np.ndarray) -> None:
         """Learn from what is left how much of the cushion is needed."""
         if self._spare and np.abs(out).max() < QUIET:
-            left_out = self._ring.skip(min(self._spare, self._step))
+            left_out = self._ring.skip(min(self._spare, self._step, len(out)))
             self._left_out += left_out
             self._spare -= left_out
-            self._looked = 0
+            self._looked = self._most = 0
             return
         self._least = min(self._least, self._ring.available) if self._looked else self._ring.available
         self._looked += len(out)

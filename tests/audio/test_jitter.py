@@ -112,3 +112,15 @@ def test_any_block_size_plays_the_same_audio(block: int) -> None:
     played = np.trim_zeros(played, "f")
     np.testing.assert_array_equal(played, np.tile(TONE, 20)[: len(played)])
     assert len(played) > 15 * FRAME_SAMPLES
+
+
+def test_a_surplus_is_left_out_once() -> None:
+    """Three frames too many, heard of while the voice spoke and left out when it paused."""
+    buffer = JitterBuffer(SAMPLE_RATE)
+    buffer.write(TONE)
+    for _ in range(3):
+        buffer.write(TONE)
+    play(buffer, [0.0] * 45)
+    play(buffer, [0.0] * 100, HUSH)
+    assert buffer.overrun == pytest.approx(4 * FRAME_SAMPLES, abs=BLOCK)
+    assert buffer.underruns == 0
