@@ -41,15 +41,17 @@ recipes: $(STAMP)  ## what each quantization does to what Nano says; searched an
 	@scripts/system_packages.sh
 	@$(RUN) $(BIN)/python benchmarks/recipes.py $(RECIPES_ARGS)
 
-check: $(STAMP)  ## lint, formatting, types, generated documents
+check: $(STAMP)  ## lint, formatting, types, generated documents; the page's too where Node can be had
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	scripts/check_javascript.sh $(VENV)
 	$(BIN)/python scripts/make_cli_docs.py --check
 
-format: $(STAMP)  ## let ruff tidy the code
+format: $(STAMP)  ## let ruff and Biome tidy the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	scripts/check_javascript.sh $(VENV) --write
 
 docs: $(STAMP)  ## write docs/cli.md anew
 	$(BIN)/python scripts/make_cli_docs.py

@@ -204,7 +204,7 @@ REFUSED = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMExce
         (REFUSED % "NotReadableError", "could not be started", "Another program"),
         (
             "Object.defineProperty(window, 'isSecureContext', { value: false })",
-            "keeps the microphone",
+            "gives this page no microphone",
             "http://localhost:",
         ),
         ("delete window.AudioWorkletNode", "This browser cannot", "Chrome, Edge, Firefox or Safari"),

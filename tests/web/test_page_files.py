@@ -32,9 +32,7 @@ def test_everything_that_is_named_is_there_and_everything_there_is_named() -> No
 def test_it_asks_nobody_else_and_has_no_inline_code(path: Path) -> None:
     text = path.read_text().replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"https?://(?!localhost)|[\"'(]//", text)
-    assert not re.search(
-        r"<script(?![^>]*\bsrc=)|<style|\son\w+=\"|\bstyle=\"|javascript:|\beval\(|new Function", text
-    )
+    assert not INLINE.search(text)
     assert len(text.splitlines()) < 350
 
 
@@ -49,6 +47,6 @@ def test_the_policy_in_the_page_allows_only_its_own() -> None:
 def test_every_element_that_the_code_asks_for_exists() -> None:
     ids = re.findall(r'id="([^"]+)"', (PAGE / "index.html").read_text())
     assert len(ids) == len(set(ids))
-    asked = {found for path in SOURCES for found in re.findall(r'field\("([^"]+)"\)', path.read_text())}
+    asked = {found for path in SOURCES for found in re.findall(r'field\("([^"]+)"', path.read_text())}
     assert len(asked) > 30
     assert asked <= set(ids)

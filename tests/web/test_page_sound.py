@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from moshi_mlx.audio.jitter import JitterBuffer
 from tests import browser
 from tests.page_server import PageServer
 
@@ -107,6 +108,17 @@ def play(page: Page, arrivals: Arrivals, quanta: int, hear: bool = True) -> dict
     return result
 
 
+def play_in_python(arrivals: Arrivals, quanta: int) -> JitterBuffer:
+    """What `play` does, with the package's own buffer."""
+    jitter = JitterBuffer(48_000, cushion=STEP / 48_000)
+    out = np.empty(128, np.float32)
+    for quantum in range(quanta):
+        for samples, level in arrivals.get(quantum, []):
+            jitter.write(np.full(samples, level, np.float32))
+        jitter.read_into(out)
+    return jitter
+
+
 def paced(frames: int, late: dict[int, int] | None = None, level: float = 0.0) -> Arrivals:
     """A frame every 30 quanta; late: frame -> quanta."""
     arrivals: Arrivals = {}
@@ -154,6 +166,24 @@ def test_what_is_too_much_goes_in_the_next_pause(page: Page) -> None:
     quiet = play(page, arrivals, 30 * 50, hear=False)
     assert quiet["dropped"] == pytest.approx(FRAME, abs=STEP)
     assert quiet["ahead"][-1] < loud["ahead"][-1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_page_and_the_package_have_the_same_rules(page: Page, seed: int) -> None:
+    """Frames that come late, in bursts, too often or not at all, now loud, now quiet."""
+    random = np.random.RandomState(seed)
+    arrivals: Arrivals = {}
+    for frame in range(500):
+        stall = random.choice([0, 0, 0, 0, 0, 5, 20, 70, 300]) if random.uniform() < 0.1 else 0
+        level = 0.5 if frame // 25 % 2 else 0.001
+        for _ in range(random.choice([0, 1, 1, 1, 1, 1, 2, 4]) if random.uniform() < 0.04 else 1):
+            arrivals.setdefault(30 * frame + stall + int(random.randint(3)), []).append((FRAME, level))
+    result = play(page, arrivals, 30 * 500, hear=False)
+    wanted = play_in_python(arrivals, 30 * 500)
+    assert wanted.underruns > 3
+    assert wanted.overrun > 2 * FRAME
+    found = (result["underruns"], result["dropped"], result["cushion"])
+    assert found == (wanted.underruns, wanted.overrun, wanted.cushion)
 
 
 def test_nothing_clicks(page: Page) -> None:

@@ -1,35 +1,49 @@
 /** One web socket to the server: messages in both directions, and how it ended. */
 
-import { Kind, audioMessage, parse, pingMessage, restartMessage } from "./protocol.js";
+import { Emitter } from "./emitter.js";
+import { audioMessage, Kind, parse, pingMessage, restartMessage } from "./protocol.js";
 
-const SILENCE_MS = 15_000; // the server says something every 5 s
-const MOST_WAITING = 96_000; // bytes, 1 s of audio: what the network does not take is left out
+/** @import { Metadata, Samples } from "./protocol.js" */
+
+const SILENCE_MS = 15_000; // without any message; the server sends one at least every 4 s
+const MAX_BUFFERED = 96_000; // bytes, 1 s of audio that the network has not taken; what comes then is dropped
 
 /**
- * Events: "open" (the handshake: a conversation begins), "audio", "text", "metadata", and once "close" with
- * {began, code, said}: whether there was a handshake, the code of the socket, the last error that was told.
+ * How a connection ended: whether there was a handshake, the code of the socket's close, the last error message.
+ *
+ * @typedef {{ begun: boolean, code: number, error: string }} Ending
  */
-export class Connection extends EventTarget {
-  #socket;
-  #began = false;
-  #said = "";
-  #watchdog = 0;
-  unsent = 0; // samples
 
-  /** query: URLSearchParams of /api/chat. */
+/**
+ * "open" comes with the handshake, when a conversation begins; "close" once, when it was not this side that closed.
+ *
+ * @extends {Emitter<{ open: undefined, audio: Samples, text: string, metadata: Metadata, close: Ending }>}
+ */
+export class Connection extends Emitter {
+  #socket;
+  #begun = false;
+  #error = "";
+  #watchdog = 0;
+  unsent = 0; // samples dropped here
+
+  /** @param {URLSearchParams} query Of /api/chat. */
   constructor(query) {
     super();
     this.#socket = new WebSocket(chatAddress(query));
     this.#socket.binaryType = "arraybuffer";
-    this.#socket.onmessage = ({ data }) => this.#received(data);
-    this.#socket.onclose = ({ code, reason }) => this.#ended(code, reason);
+    this.#socket.onmessage = ({ data }) => this.#receive(data);
+    this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
     this.#watch();
   }
 
-  /** Send float32 samples at 24 kHz. */
+  /**
+   * Send audio, from the handshake on.
+   *
+   * @param {Samples} pcm 24 kHz
+   */
   send(pcm) {
-    if (!this.#began || this.#socket.readyState !== WebSocket.OPEN) return;
-    if (this.#socket.bufferedAmount > MOST_WAITING) this.unsent += pcm.length;
+    if (!this.#begun || this.#socket.readyState !== WebSocket.OPEN) return;
+    if (this.#socket.bufferedAmount > MAX_BUFFERED) this.unsent += pcm.length;
     else this.#socket.send(audioMessage(pcm));
   }
 
@@ -45,42 +59,45 @@ export class Connection extends EventTarget {
     this.#socket.close(1000);
   }
 
-  #received(data) {
+  /** @param {ArrayBuffer | string} data */
+  #receive(data) {
     this.#watch();
-    if (typeof data === "string") return; // the protocol has none
+    if (typeof data === "string") return; // the protocol has no text messages
     const { kind, content } = parse(data);
-    if (kind === Kind.handshake && !this.#began) {
-      this.#began = true;
-      this.#emit("open");
-    } else if (kind === Kind.audio && content.length > 0) this.#emit("audio", content);
-    else if (kind === Kind.text && content) this.#emit("text", content);
-    else if (kind === Kind.metadata) this.#emit("metadata", content);
-    else if (kind === Kind.error) this.#said = content;
+    if (kind === Kind.handshake && !this.#begun) {
+      this.#begun = true;
+      this.emit("open");
+    } else if (kind === Kind.audio && content.length > 0) this.emit("audio", content);
+    else if (kind === Kind.text && content) this.emit("text", content);
+    else if (kind === Kind.metadata) this.emit("metadata", content);
+    else if (kind === Kind.error) this.#error = content;
     else if (kind === Kind.ping) this.#socket.send(pingMessage());
   }
 
+  /** Wait for the next message, but not for ever: the socket would notice a lost network only minutes later. */
   #watch() {
     clearTimeout(this.#watchdog);
     this.#watchdog = setTimeout(() => {
-      this.close(); // the socket would notice a lost network only minutes later
-      this.#ended(1006, "");
+      this.close();
+      this.#end(1006, "");
     }, SILENCE_MS);
   }
 
-  #ended(code, reason) {
+  /**
+   * @param {number} code
+   * @param {string} reason
+   */
+  #end(code, reason) {
     clearTimeout(this.#watchdog);
-    this.#emit("close", { began: this.#began, code, said: this.#said || reason });
-  }
-
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
+    this.emit("close", { begun: this.#begun, code, error: this.#error || reason });
   }
 }
 
+/** @param {URLSearchParams} query */
 function chatAddress(query) {
   const address = new URL("api/chat", location.href);
   address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   address.hash = "";
-  address.search = query;
+  address.search = query.toString();
   return address;
 }

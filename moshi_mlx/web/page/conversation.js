@@ -1,71 +1,97 @@
-/** A conversation from the first click to the end: microphone, server, talk, and what happens when one of them fails. */
+/** A conversation from the first click to its end: microphone, server, talking, and recovery when one of them fails. */
 
 import { Connection } from "./connection.js";
+import { Emitter } from "./emitter.js";
 import { Failure, failureOf } from "./failures.js";
 import { FRAME } from "./protocol.js";
 
-const FIRST_WAIT = 0.5; // seconds before the first attempt to connect again; each next waits twice as long ...
-const LONGEST_WAIT = 10; // ... up to this
-// Closed by a server that goes or a network that breaks (RFC 6455, 7.4.1): worth another try. All else is told.
-const GOING = new Set([1001, 1005, 1006, 1012, 1013, 1014]);
-const RESTARTS = new Set([1001, 1012]); // whatever it said before
+/** @import { AudioIO, Block } from "./audio_io.js" */
+/** @import { Ending } from "./connection.js" */
+/** @import { FailureCode } from "./failures.js" */
+/** @import { Metadata, Samples } from "./protocol.js" */
+
+const FIRST_RETRY = 0.5; // seconds before the first attempt to connect again; each next one waits twice as long ...
+const LONGEST_RETRY = 10; // ... up to this
+// Codes of a server that stops or a network that breaks (RFC 6455, 7.4.1): worth another attempt.
+const TRANSIENT = new Set([1001, 1005, 1006, 1012, 1013, 1014]);
+const RESTARTS = new Set([1001, 1012]); // of these, the ones that are so even where an error message came before
 
 /**
- * Events: "state" ({name, ...}: see `state`), "ready" (what the server says of itself), "begin" (a new conversation:
- * first, after a reset, after a lost connection), "word" ({text, position}), "stats", "block" (each 20 ms of audio).
- * States: idle, microphone, connecting, loading {progress}, queued {position}, talking, waiting {seconds, failure},
- * failed {failure}.
+ * @typedef {{ name: "idle" | "microphone" | "connecting" | "talking" }
+ *   | { name: "loading", progress: number | null }
+ *   | { name: "queued", position: number }
+ *   | { name: "waiting", seconds: number, failure: Failure }
+ *   | { name: "failed", failure: Failure }} State
  */
-export class Conversation extends EventTarget {
+
+/** @typedef {{ text: string, position: number }} Word A piece of text, and where in the stream its audio begins. */
+
+/**
+ * Events: "begin": a new conversation, at first, after a restart, after a lost connection. "ready": what the server
+ * says of its model. "block": 20 ms of audio, with the samples that the network did not take.
+ *
+ * @extends {Emitter<{
+ *   state: State, begin: undefined, ready: Metadata, stats: Metadata, word: Word, block: Block & { unsent: number }
+ * }>}
+ */
+export class Conversation extends Emitter {
+  /** @type {State} */
   state = { name: "idle" };
   #audio;
   #query;
+  /** @type {Connection | null} */
   #connection = null;
   #attempt = 0;
   #timer = 0;
   #received = 0; // samples of this stream
-  #settled = false; // the worklet counts this stream's samples, no longer the last one's
+  #cleared = false; // the worklet counts this stream's samples, no longer the last one's
 
-  /** audio: AudioPort. query: () => URLSearchParams for the server. */
+  /**
+   * @param {AudioIO} audio
+   * @param {() => URLSearchParams} query What to ask the server for, at every connection.
+   */
   constructor(audio, query) {
     super();
     this.#audio = audio;
     this.#query = query;
-    audio.addEventListener("block", ({ detail }) => this.#block(detail));
-    audio.addEventListener("cleared", () => (this.#settled = true));
+    audio.on("block", (block) => this.#report(block));
+    audio.on("cleared", () => {
+      this.#cleared = true;
+    });
   }
 
   get isOn() {
     return !["idle", "failed"].includes(this.state.name);
   }
 
-  /** Open the microphone, connect, and talk as soon as it is our turn. */
+  /** Open the microphone, connect, and talk as soon as there is a place. */
   async start() {
     if (this.isOn) return;
-    this.#become("microphone");
+    this.#become({ name: "microphone" });
     try {
       await this.#audio.open();
     } catch (error) {
       if (this.state.name === "microphone") this.#fail(failureOf(error));
       return;
     }
-    if (this.state.name === "microphone" && this.#audio.isOpen) this.#connect(); // not ended while the browser asked
+    // Unless it was ended while the browser asked.
+    if (this.state.name === "microphone" && this.#audio.isOpen) this.#connect();
   }
 
-  /** Hang up and give the microphone back. */
+  /** Hang up and release the microphone. */
   end() {
     this.#leave();
-    this.#become("idle");
+    this.#become({ name: "idle" });
   }
 
-  /** Forget what was said and begin anew, in the same place. */
+  /** Forget the conversation and begin a new one in the same place. */
   restart() {
-    if (this.state.name === "talking") this.#connection.restart();
+    if (this.state.name === "talking") this.#connection?.restart();
   }
 
-  /** Connect again: with other settings, or at once where it waits to. */
+  /** Connect again: with other settings, or without waiting for the next attempt. */
   reconnect() {
-    if (!["idle", "failed", "microphone"].includes(this.state.name)) this.#connect();
+    if (this.isOn && this.state.name !== "microphone") this.#connect();
   }
 
   #connect() {
@@ -73,71 +99,74 @@ export class Conversation extends EventTarget {
     this.#connection?.close();
     const connection = new Connection(this.#query());
     this.#connection = connection;
-    connection.addEventListener("open", () => this.#open());
-    connection.addEventListener("audio", ({ detail }) => this.#answered(detail));
-    connection.addEventListener("text", ({ detail }) => this.#emit("word", { text: detail, position: this.#next() }));
-    connection.addEventListener("metadata", ({ detail }) => this.#told(detail));
-    connection.addEventListener("close", ({ detail }) => this.#closed(detail));
-    this.#become("connecting");
+    connection.on("open", () => this.#open());
+    connection.on("audio", (pcm) => this.#play(pcm));
+    // A word's audio comes with the frame after it.
+    connection.on("text", (text) => this.emit("word", { text, position: this.#received + FRAME }));
+    connection.on("metadata", (metadata) => this.#read(metadata));
+    connection.on("close", (ending) => this.#closed(ending));
+    this.#become({ name: "connecting" });
   }
 
   #open() {
     this.#attempt = 0;
-    this.#become("talking");
+    this.#become({ name: "talking" });
     this.#begin();
   }
 
   #begin() {
     this.#received = 0;
-    this.#settled = false;
+    this.#cleared = false;
     this.#audio.clear();
-    this.#emit("begin");
+    this.emit("begin");
   }
 
-  #answered(pcm) {
+  /** @param {Samples} pcm */
+  #play(pcm) {
     this.#received += pcm.length;
     this.#audio.play(pcm);
   }
 
-  /** Where in the stream the audio of a word begins that is told now. */
-  #next() {
-    return this.#received + FRAME;
+  /** @param {Metadata} metadata */
+  #read(metadata) {
+    const { type, state, progress = null, position = 1 } = metadata;
+    if (type === "reset") this.#begin();
+    else if (type === "stats") this.emit("stats", metadata);
+    else if (type !== "state") return;
+    else if (state === "ready") this.emit("ready", metadata);
+    else if (state === "loading") this.#become({ name: state, progress });
+    else if (state === "queued") this.#become({ name: state, position });
   }
 
-  #told(metadata) {
-    if (metadata.type === "reset") this.#begin();
-    else if (metadata.type === "stats") this.#emit("stats", metadata);
-    else if (metadata.type !== "state") return;
-    else if (metadata.state === "ready") this.#emit("ready", metadata);
-    else if (["loading", "queued"].includes(metadata.state)) this.#become(metadata.state, metadata);
+  /** @param {Block} block */
+  #report(block) {
+    if (this.state.name === "talking") this.#connection?.send(block.microphone);
+    const position = this.#cleared ? block.position : 0;
+    this.emit("block", { ...block, position, unsent: this.#connection?.unsent ?? 0 });
   }
 
-  #block(report) {
-    if (this.state.name === "talking") this.#connection.send(report.microphone);
-    const position = this.#settled ? report.position : 0;
-    this.#emit("block", { ...report, position, unsent: this.#connection?.unsent ?? 0 });
-  }
-
-  async #closed({ began, code, said }) {
+  /** @param {Ending} ending */
+  async #closed({ begun, code, error }) {
     const ended = this.#connection;
-    if (!GOING.has(code) || (said && !RESTARTS.has(code))) return this.#fail(new Failure("server", said));
-    if (!began) {
-      const reason = await refusal(this.#query());
-      if (this.#connection !== ended || !this.isOn) return;
-      if (["token", "refused"].includes(reason)) return this.#fail(new Failure(reason));
-      this.#wait(reason);
-    } else this.#wait("unreachable");
+    if (!TRANSIENT.has(code) || (error && !RESTARTS.has(code))) return this.#fail(new Failure("server", error));
+    if (begun) return this.#retry("unreachable");
+    const reason = await refusal(this.#query());
+    if (this.#connection !== ended || !this.isOn) return;
+    if (reason === "token" || reason === "refused") this.#fail(new Failure(reason));
+    else this.#retry(reason);
   }
 
-  #wait(reason) {
-    const seconds = Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#attempt++);
-    this.#become("waiting", { seconds, failure: new Failure(reason) });
+  /** @param {FailureCode} reason */
+  #retry(reason) {
+    const seconds = Math.min(LONGEST_RETRY, FIRST_RETRY * 2 ** this.#attempt++);
+    this.#become({ name: "waiting", seconds, failure: new Failure(reason) });
     this.#timer = setTimeout(() => this.#connect(), 1000 * seconds);
   }
 
+  /** @param {Failure} failure */
   #fail(failure) {
     this.#leave();
-    this.#become("failed", { failure });
+    this.#become({ name: "failed", failure });
   }
 
   #leave() {
@@ -148,31 +177,40 @@ export class Conversation extends EventTarget {
     this.#audio.close();
   }
 
-  #become(name, details = {}) {
-    this.state = { ...details, name };
-    this.#emit("state", this.state);
-  }
-
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
+  /** @param {State} state */
+  #become(state) {
+    this.state = state;
+    this.emit("state", state);
   }
 }
 
-/** Why the server would not talk to this page, the code of a Failure: the end of a socket does not tell. */
+/**
+ * Why the server refused a connection, which the end of a socket does not say.
+ *
+ * @param {URLSearchParams} query
+ * @returns {Promise<FailureCode>}
+ */
 async function refusal(query) {
   try {
     const { status } = await fetch(infoAddress(query), { cache: "no-store" });
-    return { 200: "full", 401: "token", 403: "refused" }[status] ?? "unreachable";
+    if (status === 200) return "full";
+    if (status === 401) return "token";
+    return status === 403 ? "refused" : "unreachable";
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error; // what fetch raises where nobody answers
+    if (!(error instanceof TypeError)) throw error; // what fetch throws where nobody answers
     return "unreachable";
   }
 }
 
-/** The address of /api/info; of the query only the token matters there. */
+/**
+ * The address of /api/info; of the query only the token matters there.
+ *
+ * @param {URLSearchParams} query
+ */
 export function infoAddress(query) {
   const address = new URL("api/info", location.href);
+  const token = query.get("token");
   address.hash = "";
-  address.search = query.has("token") ? new URLSearchParams({ token: query.get("token") }) : "";
+  address.search = token === null ? "" : new URLSearchParams({ token }).toString();
   return address;
 }

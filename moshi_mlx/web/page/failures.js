@@ -1,26 +1,20 @@
-/** What can go wrong, in words, with what to do about it. */
+/** What can go wrong, in words, and what to do about it. */
 
-/** Something a person has to know. `code` is a key of WORDS, `detail` what is particular about this case. */
-export class Failure extends Error {
-  constructor(code, detail = "") {
-    super(detail || code);
-    this.code = code;
-    this.detail = detail;
-  }
-}
+/** @typedef {{ title: string, remedy: string, action?: string }} Words What to show; action: the label of a button. */
 
 const MAC = /Mac/.test(navigator.userAgent);
 const SYSTEM = MAC
   ? "On a Mac, also look in System Settings, Privacy & Security, Microphone: this browser has to be switched on."
   : "If it is allowed there, look in the system's privacy settings too.";
 
+/** Code -> words; `detail` is what is particular about one case, "" for nothing. */
 const WORDS = {
   insecure: () => ({
-    title: "The browser keeps the microphone from this page",
+    title: "The browser gives this page no microphone",
     remedy:
-      `Microphones are for secure addresses only, and ${location.origin} is not one. On the computer that runs Moshi, ` +
-      `open http://localhost:${location.port || 80} instead. For another device, start Moshi with ` +
-      "“moshi-mlx serve --lan” and open the https address it prints.",
+      `Browsers allow the microphone on secure addresses only, and ${location.origin} is not one. On the computer ` +
+      `that runs Moshi, open http://localhost:${location.port || 80} instead. For another device, start Moshi with ` +
+      "“moshi-mlx serve --lan” and open the https address that it prints.",
   }),
   unsupported: () => ({
     title: "This browser cannot talk to Moshi",
@@ -36,28 +30,29 @@ const WORDS = {
   }),
   busy: () => ({
     title: "The microphone could not be started",
-    remedy: "Another program may hold it. End calls and recordings, or unplug it and plug it in again; then press Talk.",
+    remedy:
+      "Another program may be using it. End calls and recordings, or unplug it and plug it in again; then press Talk.",
   }),
   silent: () => ({
     title: "The microphone gives nothing but silence",
     remedy: `Is it muted, by a switch on its cable or in the system? ${SYSTEM}`,
   }),
   unplugged: () => ({
-    title: "The microphone has gone",
+    title: "The microphone was disconnected",
     remedy: "Plug it in again, or choose another one in the settings. The conversation goes on meanwhile.",
   }),
-  changed: (name) => ({
-    title: "The microphone has gone; another one took its place",
-    remedy: `You are heard through ${name || "the system's microphone"} now. The settings have the others.`,
+  replaced: (/** @type {string} */ name) => ({
+    title: "The microphone was disconnected; another one took its place",
+    remedy: `Moshi now hears you through ${name || "the system's microphone"}. Choose another one in the settings.`,
   }),
   paused: () => ({
     title: "The sound is paused",
     remedy: "Another app or the browser has stopped it, or there is no speaker to play on.",
-    action: "Go on",
+    action: "Continue",
   }),
-  speaker: (name) => ({
+  speaker: () => ({
     title: "This speaker cannot be used",
-    remedy: `${name || "It"} did not open. The system's own speaker plays instead.`,
+    remedy: "It did not open. The system's own speaker plays instead.",
   }),
   unreachable: () => ({
     title: "Moshi cannot be reached",
@@ -65,10 +60,10 @@ const WORDS = {
     action: "Try now",
   }),
   full: () => ({
-    title: "Moshi takes no conversation now",
+    title: "Moshi accepts no conversation now",
     remedy:
-      "It is running, but did not accept this one: too many people may be waiting, or a proxy between here and there " +
-      "lets no web sockets through. This page tries again by itself.",
+      "It is running, but did not accept this one: too many people may be waiting, or a proxy on the way lets no web " +
+      "sockets through. This page tries again by itself.",
     action: "Try now",
   }),
   token: () => ({
@@ -79,40 +74,66 @@ const WORDS = {
     title: "Moshi refuses this page",
     remedy: "It answers only under the address that “moshi-mlx serve” printed: open that one.",
   }),
-  server: (said) => ({
+  server: (/** @type {string} */ reason) => ({
     title: "Moshi ended the conversation",
-    remedy: said ? sentence(said) : "The output of “moshi-mlx serve” tells why.",
+    remedy: reason ? sentence(reason) : "The output of “moshi-mlx serve” says why.",
     action: "Talk again",
   }),
-  unknown: (said) => ({
+  unknown: (/** @type {string} */ message) => ({
     title: "Something went wrong in this page",
-    remedy: `${sentence(said)} Reload the page to start afresh.`,
+    remedy: `${sentence(message)} Reload the page to start afresh.`,
   }),
 };
 
-const OF_BROWSER = {
-  NotAllowedError: "denied",
-  SecurityError: "denied",
-  NotFoundError: "missing",
-  DevicesNotFoundError: "missing",
-  OverconstrainedError: "missing",
-  NotReadableError: "busy",
-  AbortError: "busy",
-  NotSupportedError: "busy",
-};
+/** @typedef {keyof typeof WORDS} FailureCode */
 
-/** Any error as a Failure. */
+/** @type {Map<string, FailureCode>} Name of a DOMException -> code. */
+const EXCEPTIONS = new Map([
+  ["NotAllowedError", "denied"],
+  ["SecurityError", "denied"],
+  ["NotFoundError", "missing"],
+  ["DevicesNotFoundError", "missing"],
+  ["OverconstrainedError", "missing"],
+  ["NotReadableError", "busy"],
+  ["AbortError", "busy"],
+  ["NotSupportedError", "busy"],
+]);
+
+/** An error that a person has to know of. */
+export class Failure extends Error {
+  /**
+   * @param {FailureCode} code
+   * @param {string} detail
+   */
+  constructor(code, detail = "") {
+    super(detail || code);
+    this.code = code;
+    this.detail = detail;
+  }
+}
+
+/**
+ * Any error as a Failure.
+ *
+ * @param {unknown} error
+ */
 export function failureOf(error) {
   if (error instanceof Failure) return error;
-  const code = error instanceof DOMException ? OF_BROWSER[error.name] : undefined;
-  return new Failure(code ?? "unknown", error.message);
+  const code = error instanceof DOMException ? EXCEPTIONS.get(error.name) : undefined;
+  return new Failure(code ?? "unknown", error instanceof Error ? error.message : String(error));
 }
 
-/** Failure -> {title, remedy, action}; action, the label of a button, only where there is something to press. */
-export function words(failure) {
-  return WORDS[failure.code](failure.detail);
+/**
+ * What to tell a person.
+ *
+ * @param {Failure} failure
+ * @returns {Words}
+ */
+export function describe({ code, detail }) {
+  return WORDS[code](detail);
 }
 
+/** @param {string} text */
 function sentence(text) {
   const trimmed = text.trim();
   return /[.!?]$/.test(trimmed) ? trimmed : `${trimmed}.`;

@@ -1,8 +1,11 @@
-/** The keyboard, for those who do not reach for the mouse. */
+/** Keys that stand for buttons. */
+
+/** @typedef {{ mute(): void, hold(pressed: boolean): void, restart(): void, save(): void, end(): void }} Actions */
 
 /**
- * actions: {mute(), hold(pressed), restart(), save(), end()}. Keys that are typed into a field, that press a button, or
- * that carry a modifier are left to the browser.
+ * Keys that are typed into a field, that press a button, or that come with a modifier are left to the browser.
+ *
+ * @param {Actions} actions
  */
 export function listenToKeys(actions) {
   let held = false;
@@ -11,19 +14,23 @@ export function listenToKeys(actions) {
     held = false;
     actions.hold(false);
   };
-
-  document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || isTaken(event)) return;
-    const action = {
-      m: actions.mute,
-      r: actions.restart,
-      s: actions.save,
-      Escape: actions.end,
-      " ": () => {
+  const bindings = new Map([
+    ["m", actions.mute],
+    ["r", actions.restart],
+    ["s", actions.save],
+    ["escape", actions.end],
+    [
+      " ",
+      () => {
         held = true;
         actions.hold(true);
       },
-    }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    ],
+  ]);
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || isTaken(event)) return;
+    const action = bindings.get(event.key.toLowerCase());
     if (!action) return;
     event.preventDefault(); // the space bar would scroll
     if (!event.repeat) action();
@@ -31,11 +38,13 @@ export function listenToKeys(actions) {
   document.addEventListener("keyup", (event) => {
     if (event.key === " ") release();
   });
-  window.addEventListener("blur", release); // the key is let go elsewhere
+  window.addEventListener("blur", release); // the key may be released elsewhere
 }
 
+/** @param {KeyboardEvent} event */
 function isTaken({ target, key }) {
   if (document.querySelector("dialog[open]")) return true;
+  if (!(target instanceof Element)) return false;
   if (target.matches("input, select, textarea, [contenteditable]")) return true;
   return key === " " && target.matches("button, summary, a");
 }

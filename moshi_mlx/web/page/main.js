@@ -1,45 +1,50 @@
-/** The page: its parts, and who tells whom. */
+/** The page: makes its parts and connects them. */
 
-import { AudioPort } from "./audio_port.js";
+import { AudioIO } from "./audio_io.js";
 import { Conversation, infoAddress } from "./conversation.js";
-import { Devices } from "./devices.js";
+import { DeviceForm } from "./device_form.js";
+import { field } from "./elements.js";
 import { Failure, failureOf } from "./failures.js";
 import { listenToKeys } from "./keys.js";
 import { Preferences } from "./preferences.js";
 import { Readout } from "./readout.js";
 import { Recording } from "./recording.js";
-import { Sampling } from "./sampling.js";
+import { SamplingForm } from "./sampling_form.js";
 import { SoundTest } from "./sound_test.js";
-import { Stage } from "./stage.js";
+import { StateView } from "./state_view.js";
 import { takeToken } from "./token.js";
 import { Transcript } from "./transcript.js";
 import { TranscriptView } from "./transcript_view.js";
-import { Utterances } from "./utterances.js";
+import { VoiceActivity } from "./voice_activity.js";
 import { Waveform } from "./waveform.js";
 
-const field = (id) => document.getElementById(id);
+/** @import { Word } from "./conversation.js" */
+
 const token = takeToken();
 const preferences = new Preferences();
-const audio = new AudioPort(preferences);
+const audio = new AudioIO(preferences);
 const conversation = new Conversation(audio, query);
 const recording = new Recording();
 const transcript = new Transcript();
-const utterances = new Utterances();
-const stage = new Stage(field);
-const waveform = new Waveform(field("waveform"));
-const readout = new Readout(field, audio);
-const sampling = new Sampling(field("sampling"), preferences);
-new TranscriptView(transcript, field("transcript"), field("announcer"));
-new Devices(field, audio, preferences, (error) => stage.trouble(failureOf(error)));
-new SoundTest(field, audio, () => conversation.isOn);
+const voiceActivity = new VoiceActivity();
+const view = new StateView(pressed);
+const waveform = new Waveform(field("waveform", HTMLCanvasElement));
+const readout = new Readout(audio);
+const sampling = new SamplingForm(preferences);
+const settings = field("settings", HTMLDialogElement);
+new TranscriptView(transcript);
+new DeviceForm(audio, preferences, (error) => view.warn(failureOf(error)));
+new SoundTest(audio, () => conversation.isOn);
 
-let words = []; // that were told and are not heard yet: {text, position}
-let begun = false; // the recording runs: since the first handshake
-let awake = null; // keeps a phone from going dark
+/** @type {Word[]} Received and not heard yet. */
+let words = [];
+let isRecording = false; // from the first handshake on
+/** @type {WakeLockSentinel | null} Keeps a phone's screen on. */
+let wakeLock = null;
 
 function query() {
   const wanted = new URLSearchParams({ audio: "pcm" });
-  for (const [name, value] of Object.entries(preferences.sampling)) wanted.set(name, value);
+  for (const [name, value] of Object.entries(preferences.values.sampling)) wanted.set(name, String(value));
   if (token) wanted.set("token", token);
   return wanted;
 }
@@ -48,125 +53,134 @@ function query() {
 
 function talk() {
   if (conversation.isOn) return conversation.end();
-  begun = false;
+  isRecording = false;
   recording.clear();
   transcript.clear();
   waveform.clear();
   delete document.body.dataset.recorded;
-  field("save").disabled = true;
+  field("save", HTMLButtonElement).disabled = true;
   mute(false);
   field("main").focus(); // the space bar is for talking now, not for the button that was pressed
   conversation.start();
 }
 
+/** @param {boolean} muted */
 function mute(muted) {
   audio.muted = muted;
-  stage.mute(muted);
+  view.mute(muted);
 }
 
-conversation.addEventListener("state", ({ detail }) => {
-  stage.show(detail);
+conversation.on("state", (state) => {
+  view.show(state);
   if (!conversation.isOn) flush();
-  keepAwake(detail.name === "talking");
+  keepAwake(state.name === "talking");
 });
 
-conversation.addEventListener("begin", () => {
+conversation.on("begin", () => {
   flush();
-  if (begun) transcript.note("A new conversation", recording.seconds);
-  begun = true;
+  if (isRecording) transcript.note("A new conversation", recording.seconds);
+  isRecording = true;
   document.body.dataset.recorded = "";
-  field("save").disabled = false;
+  field("save", HTMLButtonElement).disabled = false;
 });
 
-conversation.addEventListener("ready", ({ detail: { model, greeting, questions } }) => {
+conversation.on("ready", ({ model, greeting, questions = [] }) => {
   if (model) field("model").textContent = model;
-  field("greeting").textContent = questions?.length ? "Ask, for instance," : (greeting ?? "Say hello.");
-  field("questions").replaceChildren(
-    ...some(questions ?? []).map((question) => {
-      const item = document.createElement("li");
-      item.textContent = question;
-      return item;
-    }),
-  );
+  field("greeting").textContent = questions.length ? "Ask, for instance," : greeting || "Say hello.";
+  const items = selection(questions).map((question) => {
+    const item = document.createElement("li");
+    item.textContent = question;
+    return item;
+  });
+  field("questions").replaceChildren(...items);
 });
 
-conversation.addEventListener("stats", ({ detail }) => readout.stats(detail));
-conversation.addEventListener("word", ({ detail }) => words.push(detail));
+conversation.on("stats", (stats) => readout.stats(stats));
+conversation.on("word", (word) => words.push(word));
 
-conversation.addEventListener("block", ({ detail }) => {
-  if (!begun || !conversation.isOn) return;
-  const { microphone, speaker, position } = detail;
+conversation.on("block", (block) => {
+  if (!isRecording || !conversation.isOn) return;
+  const { microphone, speaker, position } = block;
   recording.add(microphone, speaker);
   waveform.add(microphone, speaker);
-  readout.block(detail);
+  readout.block(block);
   const now = recording.seconds;
-  while (words.length > 0 && words[0].position <= position) transcript.say(words.shift().text, now);
-  const utterance = utterances.add(microphone, now);
+  const heard = words.filter((word) => word.position <= position);
+  for (const { text } of heard) transcript.say(text, now);
+  words = words.slice(heard.length);
+  const utterance = voiceActivity.add(microphone, now);
   if (utterance) transcript.hear(utterance);
   transcript.tick(now);
 });
 
-transcript.addEventListener("row", () => stage.setTranscript(true));
-transcript.addEventListener("clear", () => stage.setTranscript(false));
+transcript.on("row", () => view.setTranscript(true));
+transcript.on("clear", () => view.setTranscript(false));
 
-/** What is told and not heard any more is still to be read. */
+/** Show the words whose audio will not be heard any more. */
 function flush() {
   for (const { text } of words) transcript.say(text, recording.seconds);
   words = [];
-  utterances.stop();
+  voiceActivity.stop();
   transcript.finish();
 }
 
-/** Up to five of the questions, spread over all of them. */
-function some(questions) {
+/**
+ * Up to five of the questions, spread over all of them.
+ *
+ * @param {string[]} questions
+ */
+function selection(questions) {
   const step = Math.max(1, Math.floor(questions.length / 5));
   return questions.filter((_, index) => index % step === 0).slice(0, 5);
 }
 
+/** @param {boolean} on */
 async function keepAwake(on) {
   try {
-    if (on && !awake && !document.hidden) {
-      awake = (await navigator.wakeLock?.request("screen")) ?? null;
-      awake?.addEventListener("release", () => (awake = null)); // as happens whenever the page is hidden
-    }
-    if (!on && awake) {
-      await awake.release();
-    }
+    if (on && !wakeLock && !document.hidden) {
+      wakeLock = (await navigator.wakeLock?.request("screen")) ?? null;
+      // The browser releases it whenever the page is hidden.
+      wakeLock?.addEventListener("release", () => {
+        wakeLock = null;
+      });
+    } else if (!on) await wakeLock?.release();
   } catch (error) {
-    if (!(error instanceof DOMException)) throw error; // a battery that is low: then it goes dark
+    if (!(error instanceof DOMException)) throw error; // the battery is low: the screen may go dark
   }
 }
 
 document.addEventListener("visibilitychange", () => keepAwake(conversation.state.name === "talking"));
 
-// Trouble
+// Failures
 
-audio.addEventListener("trouble", ({ detail }) => stage.trouble(detail));
-audio.addEventListener("fine", ({ detail }) => stage.fine(detail));
-stage.pressed = ({ code }) => {
+/** @param {Failure} failure Its button was pressed. */
+function pressed({ code }) {
   if (code === "paused") audio.resume();
   else if (conversation.state.name === "waiting") conversation.reconnect();
   else talk();
-};
-window.addEventListener("unhandledrejection", ({ reason }) => stage.trouble(failureOf(reason)));
-window.addEventListener("error", ({ error }) => error && stage.trouble(failureOf(error)));
+}
+
+audio.on("failure", (failure) => view.warn(failure));
+audio.on("recovery", (code) => view.recover(code));
+window.addEventListener("unhandledrejection", ({ reason }) => view.warn(failureOf(reason)));
+window.addEventListener("error", ({ error }) => error && view.warn(failureOf(error)));
 window.addEventListener("pagehide", () => conversation.end());
 
 // Buttons and keys
 
-function restart() {
-  conversation.restart();
-}
-
 function save() {
   if (recording.seconds === 0) return;
-  const name = `moshi ${new Date().toLocaleString("sv").replaceAll(":", ".")}`; // 2026-01-31 12.00.00
-  const text = transcript.toText(`${field("model").textContent || "Moshi"}, ${name.slice(6)}`, recording.forgotten);
-  download(recording.toWav(), `${name}.wav`);
-  const later = () => download(new Blob([text], { type: "text/plain" }), `${name}.txt`);
-  setTimeout(later, 400); // Safari drops the second of two at once
+  const time = new Date().toLocaleString("sv").replaceAll(":", "."); // 2026-01-31 12.00.00
+  const text = transcript.toText(`${field("model").textContent || "Moshi"}, ${time}`, recording.forgotten);
+  download(recording.toWav(), `moshi ${time}.wav`);
+  // Safari drops the second of two at once.
+  setTimeout(() => download(new Blob([text], { type: "text/plain" }), `moshi ${time}.txt`), 400);
 }
 
+/**
+ * @param {Blob} blob
+ * @param {string} name
+ */
 function download(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
@@ -177,23 +191,23 @@ function download(blob, name) {
 
 field("talk").addEventListener("click", talk);
 field("mute").addEventListener("click", () => mute(!audio.muted));
-field("restart").addEventListener("click", restart);
+field("restart").addEventListener("click", () => conversation.restart());
 field("save").addEventListener("click", save);
-field("open-settings").addEventListener("click", () => field("settings").showModal());
-field("settings").addEventListener("click", ({ target }) => {
-  if (target === field("settings")) field("settings").close(); // a click beside the panel
+field("open-settings").addEventListener("click", () => settings.showModal());
+settings.addEventListener("click", ({ target }) => {
+  if (target === settings) settings.close(); // a click beside the panel
 });
 field("apply").addEventListener("click", () => {
   sampling.keep();
-  field("settings").close();
+  settings.close();
   conversation.reconnect();
 });
-field("defaults").addEventListener("click", () => sampling.defaults());
+field("defaults").addEventListener("click", () => sampling.reset());
 
 listenToKeys({
   mute: () => conversation.isOn && mute(!audio.muted),
-  hold: (pressed) => conversation.isOn && mute(!pressed),
-  restart,
+  hold: (isPressed) => conversation.isOn && mute(!isPressed),
+  restart: () => conversation.restart(),
   save,
   end: () => conversation.isOn && conversation.end(),
 });
@@ -203,19 +217,19 @@ listenToKeys({
 async function introduce() {
   try {
     const answer = await fetch(infoAddress(query()), { cache: "no-store" });
-    if (answer.status === 401) return stage.trouble(new Failure("token"));
-    if (!answer.ok) return undefined;
+    if (answer.status === 401) return view.warn(new Failure("token"));
+    if (!answer.ok) return;
     const info = await answer.json();
     field("model").textContent = info.model ?? "";
     field("version").textContent = info.version ? `moshi-mlx ${info.version}` : "";
-    return sampling.show(info.sampling);
+    sampling.show(info.sampling);
   } catch (error) {
     if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;
-    return undefined; // nobody there: pressing Talk will tell
+    // Nobody answers: pressing Talk will tell.
   }
 }
 
 field("privacy").textContent = `Your voice goes to ${location.host} and nowhere else.`;
-if (!window.isSecureContext) stage.trouble(new Failure("insecure"));
-stage.show(conversation.state);
+if (!window.isSecureContext) view.warn(new Failure("insecure"));
+view.show(conversation.state);
 introduce();

@@ -3,34 +3,42 @@
 const KEY = "moshi.preferences";
 
 const DEFAULTS = {
-  microphone: "",
+  microphone: "", // id of a device; "" for the system's choice
   speaker: "",
   echoCancellation: true,
   noiseSuppression: true,
   autoGainControl: true,
-  sampling: {}, // query parameter -> value, only what differs from the server's defaults
+  /** @type {Record<string, number>} Query parameter -> value, only those that differ from the server's defaults. */
+  sampling: {},
 };
 
-export class Preferences {
-  constructor() {
-    Object.assign(this, structuredClone(DEFAULTS), stored());
-  }
+/** @typedef {typeof DEFAULTS} Values */
 
-  /** Change some and keep them. */
+export class Preferences {
+  /** @type {Values} */
+  values = { ...structuredClone(DEFAULTS), ...stored() };
+
+  /**
+   * Change some and keep them.
+   *
+   * @param {Partial<Values>} changes
+   */
   set(changes) {
-    Object.assign(this, changes);
+    Object.assign(this.values, changes);
     try {
-      localStorage.setItem(KEY, JSON.stringify(this));
+      localStorage.setItem(KEY, JSON.stringify(this.values));
     } catch {
       // Private windows may refuse; then the choice lasts as long as the page.
     }
   }
 }
 
+/** @returns {Partial<Values>} */
 function stored() {
   try {
-    const kept = JSON.parse(localStorage.getItem(KEY) ?? "{}");
-    return Object.fromEntries(Object.entries(kept).filter(([name, value]) => typeof value === typeof DEFAULTS[name]));
+    const kept = Object.entries(JSON.parse(localStorage.getItem(KEY) ?? "{}"));
+    const types = new Map(Object.entries(DEFAULTS).map(([name, value]) => [name, typeof value]));
+    return Object.fromEntries(kept.filter(([name, value]) => typeof value === types.get(name)));
   } catch {
     return {};
   }

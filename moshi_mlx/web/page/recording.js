@@ -1,13 +1,17 @@
 /** Both sides of the conversation as they were, sample beside sample. */
 
-const RATE = 24_000; // Hz
+import { RATE } from "./protocol.js";
+
+/** @import { Samples } from "./protocol.js" */
+
 const CHUNK_SECONDS = 60;
-const MOST_CHUNKS = 30; // half an hour, 173 MB; then the oldest minute is forgotten
+const MAX_CHUNKS = 30; // half an hour, 173 MB; then the oldest minute is forgotten
 const HEADER = 44; // bytes
 
 export class Recording {
+  /** @type {Int16Array<ArrayBuffer>[]} Left and right, interleaved. */
   #chunks = [];
-  #filled = 0; // samples of the last chunk
+  #filled = 0; // samples a side in the last chunk
   forgotten = 0; // seconds
 
   clear() {
@@ -21,7 +25,12 @@ export class Recording {
     return this.forgotten + this.#samples / RATE;
   }
 
-  /** As many samples of either side, float32. */
+  /**
+   * Add as many samples of either side.
+   *
+   * @param {Samples} microphone
+   * @param {Samples} speaker
+   */
   add(microphone, speaker) {
     for (let i = 0; i < microphone.length; i++) {
       if (this.#chunks.length === 0 || this.#filled === CHUNK_SECONDS * RATE) this.#extend();
@@ -45,7 +54,7 @@ export class Recording {
   }
 
   #extend() {
-    if (this.#chunks.length === MOST_CHUNKS) {
+    if (this.#chunks.length === MAX_CHUNKS) {
       this.#chunks.shift();
       this.forgotten += CHUNK_SECONDS;
     }
@@ -54,14 +63,21 @@ export class Recording {
   }
 }
 
+/** @param {number} sample */
 function int16(sample) {
   return Math.max(-32768, Math.min(32767, Math.round(sample * 32767)));
 }
 
-/** The header of a stereo WAV file with so many samples a side. */
+/**
+ * The header of a stereo WAV file.
+ *
+ * @param {number} samples a side
+ */
 function header(samples) {
   const view = new DataView(new ArrayBuffer(HEADER));
-  const name = (offset, letters) => [...letters].forEach((c, i) => view.setUint8(offset + i, c.charCodeAt(0)));
+  const name = (/** @type {number} */ offset, /** @type {string} */ letters) => {
+    for (let i = 0; i < letters.length; i++) view.setUint8(offset + i, letters.charCodeAt(i));
+  };
   name(0, "RIFF");
   view.setUint32(4, HEADER - 8 + 4 * samples, true);
   name(8, "WAVEfmt ");

@@ -1,8 +1,8 @@
-/** The token that lets this page in, where the server wants one. */
+/** The token that lets this page in, where the server asks for one. */
 
 const KEY = "moshi.token";
 
-/** Take the token out of the page's address, where it would be seen and shared, and remember it for this tab. */
+/** Move the token from the page's address, where it would be seen and shared, to this tab's memory; return it. */
 export function takeToken() {
   const address = new URL(location.href);
   const fragment = new URLSearchParams(address.hash.slice(1));

@@ -1,97 +1,142 @@
 /** What was said and when, in the order of time. */
 
+import { Emitter } from "./emitter.js";
+
+/** @import { Utterance } from "./voice_activity.js" */
+
 const LINE_PAUSE = 1.5; // seconds of silence after which Moshi's words begin a new line ...
 const SENTENCE_PAUSE = 0.7; // ... or, after the end of a sentence, these
-const BREATH = 0.1; // seconds of silence after which the person is taken not to speak
+const BREATH = 0.1; // seconds of silence after which the person has stopped speaking
+
+/** @typedef {{ who: "moshi" | "", begin: number, end: number, text: string }} Line Moshi's, or a note of the page. */
+/** @typedef {{ who: "you", of: Utterance, begin: number, end: number, peaks: number[] }} Voice */
+/** @typedef {Line | Voice} Row All times are seconds. */
 
 /**
- * Rows are {who: "moshi", begin, end, text}, {who: "you", begin, end, peaks} and {who: "", begin, end, text}, a note.
- * Events: "row" ({row, index, before}: a new row, and where it stands), "change" (a row), "complete" (a row), "clear".
+ * Events: "row": a new row, and the one that it stands before. "change": a row has grown. "complete": so it stays.
+ *
+ * @extends {Emitter<{ row: { row: Row, before: Row | undefined }, change: Row, complete: Line, clear: undefined }>}
  */
-export class Transcript extends EventTarget {
+export class Transcript extends Emitter {
+  /** @type {Row[]} */
   rows = [];
-  #line = null; // that Moshi is speaking
-  #utterance = null; // the row of the person's current utterance
+  /** @type {Line | null} What Moshi is saying. */
+  #line = null;
+  /** @type {Voice | null} The person's last utterance. */
+  #voice = null;
 
   clear() {
     this.rows = [];
-    this.#line = this.#utterance = null;
-    this.#emit("clear");
+    this.#line = this.#voice = null;
+    this.emit("clear");
   }
 
-  /** A piece of Moshi's text, heard at `time` seconds. */
+  /**
+   * Add a piece of Moshi's text.
+   *
+   * @param {string} piece
+   * @param {number} time when it is heard
+   */
   say(piece, time) {
-    const pause = this.#line ? time - this.#line.end : Infinity;
-    const sentence = /[.!?]["”']?\s*$/.test(this.#line?.text ?? "");
-    if (this.#answers(time) || pause > (sentence ? SENTENCE_PAUSE : LINE_PAUSE)) {
-      this.finish();
-      if (!piece.trim()) return;
-      this.#line = this.#add({ who: "moshi", begin: time, end: time, text: piece.trimStart() });
-    } else {
-      this.#line.text += piece;
-      this.#line.end = time;
-      this.#emit("change", this.#line);
+    const line = this.#line;
+    const longest = /[.!?]["”']?\s*$/.test(line?.text ?? "") ? SENTENCE_PAUSE : LINE_PAUSE;
+    if (line && !this.#isAnswer(line, time) && time - line.end <= longest) {
+      line.text += piece;
+      line.end = time;
+      return this.emit("change", line);
     }
+    this.finish();
+    if (piece.trim()) this.#line = this.#add({ who: "moshi", begin: time, end: time, text: piece.trimStart() });
   }
 
-  /** Whether the person has spoken since Moshi's last word and is silent again: this word answers that. */
-  #answers(time) {
-    const [line, utterance] = [this.#line, this.#utterance];
-    return line && utterance?.begin > line.begin && utterance.end > line.end && utterance.end < time - BREATH;
+  /**
+   * Whether the person has spoken since Moshi's last word and is silent again, so that the next word answers that.
+   *
+   * @param {Line} line
+   * @param {number} time
+   */
+  #isAnswer(line, time) {
+    const voice = this.#voice;
+    return voice !== null && voice.begin > line.begin && voice.end > line.end && voice.end < time - BREATH;
   }
 
-  /** The person speaks: an utterance that is new or has grown. */
+  /**
+   * The person speaks.
+   *
+   * @param {Utterance} utterance a new one, or one that has grown
+   */
   hear(utterance) {
-    if (this.#utterance?.of === utterance) {
-      Object.assign(this.#utterance, utterance);
-      this.#emit("change", this.#utterance);
+    if (this.#voice?.of === utterance) {
+      Object.assign(this.#voice, utterance);
+      this.emit("change", this.#voice);
     } else {
-      this.#utterance = this.#add({ who: "you", of: utterance, ...utterance });
+      this.#voice = this.#add({ who: "you", of: utterance, ...utterance });
     }
   }
 
-  /** A note between the lines. */
+  /**
+   * Add a note between the lines.
+   *
+   * @param {string} text
+   * @param {number} time
+   */
   note(text, time) {
     this.finish();
     this.#add({ who: "", begin: time, end: time, text });
   }
 
-  /** Moshi's line is over. */
+  /** Complete Moshi's line. */
   finish() {
-    if (this.#line) this.#emit("complete", this.#line);
+    if (this.#line) this.emit("complete", this.#line);
     this.#line = null;
   }
 
-  /** Let the line be over when nothing was added for a while. */
+  /**
+   * Complete Moshi's line where nothing was added for a while.
+   *
+   * @param {number} time now
+   */
   tick(time) {
     if (this.#line && time - this.#line.end > LINE_PAUSE) this.finish();
   }
 
-  /** As plain text, a line each. forgotten: seconds of the recording's beginning that are not kept. */
+  /**
+   * The transcript as plain text.
+   *
+   * @param {string} title
+   * @param {number} forgotten seconds of the recording's beginning that are not kept
+   */
   toText(title, forgotten = 0) {
-    const lines = this.rows.map(({ who, begin, end, text }) => {
-      const said = who === "you" ? `(speaks for ${(end - begin).toFixed(1)} s)` : text.trim();
-      return `${clock(begin)}  ${{ you: "You: ", moshi: "Moshi: ", "": "" }[who]}${who ? said : `[${said}]`}`;
-    });
     const note = forgotten ? [`The sound begins at ${clock(forgotten)}; what was before is not kept.`, ""] : [];
-    return [title, "", ...note, ...lines, ""].join("\n");
+    return [title, "", ...note, ...this.rows.map((row) => `${clock(row.begin)}  ${plain(row)}`), ""].join("\n");
   }
 
+  /**
+   * @template {Row} Kind
+   * @param {Kind} row
+   * @returns {Kind}
+   */
   #add(row) {
     let index = this.rows.length;
     while (index > 0 && this.rows[index - 1].begin > row.begin) index--;
     const before = this.rows[index];
     this.rows.splice(index, 0, row);
-    this.#emit("row", { row, before });
+    this.emit("row", { row, before });
     return row;
-  }
-
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 
-/** Seconds as 0:07 or 1:02:07. */
+/** @param {Row} row */
+function plain(row) {
+  if (row.who === "you") return `You: (speaks for ${(row.end - row.begin).toFixed(1)} s)`;
+  return row.who ? `Moshi: ${row.text.trim()}` : `[${row.text.trim()}]`;
+}
+
+/**
+ * Seconds as 0:07 or 1:02:07.
+ *
+ * @param {number} seconds
+ */
 export function clock(seconds) {
   const whole = Math.floor(seconds);
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];

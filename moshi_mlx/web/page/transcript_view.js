@@ -1,86 +1,118 @@
 /** The transcript on the page: Moshi's words, and the person's voice drawn as its waveform. */
 
+import { field } from "./elements.js";
 import { clock } from "./transcript.js";
 
+/** @import { Line, Row, Transcript, Voice } from "./transcript.js" */
+
+const SVG = "http://www.w3.org/2000/svg";
 const BAR = 3; // units of the drawing from one bar to the next
 const BLOCKS = 3; // of 20 ms in a bar
 const HEIGHT = 24;
-const NEAR_END = 80; // pixels: whoever has scrolled up further is reading and not carried along
+const NEAR_END = 80; // pixels: whoever has scrolled up further is reading, and is not scrolled down
+
+/** @typedef {{ element: Element, update: () => void }} Drawing Of a row; `update` draws what it has grown by. */
 
 export class TranscriptView {
-  #items = new Map(); // row -> its element
+  #list = field("transcript");
+  #scroller = field("main");
+  /** @type {Map<Row, { item: HTMLLIElement, drawing: Drawing }>} */
+  #items = new Map();
 
-  /** list: the <ol>. announcer: an aria-live region that is told every line once it is complete. */
-  constructor(transcript, list, announcer) {
-    this.list = list;
-    this.scroller = list.closest("main");
-    transcript.addEventListener("row", ({ detail }) => this.#add(detail));
-    transcript.addEventListener("change", ({ detail }) => this.#draw(detail));
-    transcript.addEventListener("complete", ({ detail }) => (announcer.textContent = `Moshi: ${detail.text}`));
-    transcript.addEventListener("clear", () => this.#clear());
-  }
-
-  #clear() {
-    this.#items.clear();
-    this.list.replaceChildren();
-  }
-
-  #add({ row, before }) {
-    const item = document.createElement("li");
-    item.className = row.who || "divider";
-    const time = document.createElement("time");
-    time.textContent = clock(row.begin);
-    time.dateTime = `PT${row.begin.toFixed(1)}S`;
-    item.append(time, row.who === "you" ? voice() : document.createElement("p"));
-    this.#items.set(row, item);
-    this.#keepUp(() => {
-      this.list.insertBefore(item, before ? this.#items.get(before) : null);
-      this.#draw(row);
+  /** @param {Transcript} transcript */
+  constructor(transcript) {
+    transcript.on("row", ({ row, before }) => this.#add(row, before));
+    transcript.on("change", (row) => this.#update(row));
+    transcript.on("complete", ({ text }) => {
+      field("announcer").textContent = `Moshi: ${text}`; // for screen readers
+    });
+    transcript.on("clear", () => {
+      this.#items.clear();
+      this.#list.replaceChildren();
     });
   }
 
-  #draw(row) {
-    const item = this.#items.get(row);
-    if (row.who === "you") return drawVoice(item.lastChild, row);
-    const paragraph = item.lastChild;
-    const shown = paragraph.textContent.length;
-    if (shown === row.text.length) return;
-    const piece = document.createElement("span"); // a word of its own can appear softly
-    piece.textContent = row.text.slice(shown);
-    this.#keepUp(() => paragraph.append(piece));
+  /**
+   * @param {Row} row
+   * @param {Row | undefined} before
+   */
+  #add(row, before) {
+    const item = document.createElement("li");
+    const time = document.createElement("time");
+    const drawing = row.who === "you" ? voiceDrawing(row) : textDrawing(row);
+    item.className = row.who || "divider";
+    time.textContent = clock(row.begin);
+    time.dateTime = `PT${row.begin.toFixed(1)}S`;
+    item.append(time, drawing.element);
+    this.#items.set(row, { item, drawing });
+    this.#keepUp(() => {
+      this.#list.insertBefore(item, (before && this.#items.get(before)?.item) ?? null);
+      drawing.update();
+    });
   }
 
+  /** @param {Row} row */
+  #update(row) {
+    const drawing = this.#items.get(row)?.drawing;
+    if (!drawing) return;
+    if (row.who === "you") drawing.update();
+    else this.#keepUp(drawing.update);
+  }
+
+  /** @param {() => void} change Makes the list longer. */
   #keepUp(change) {
-    const { scroller } = this;
-    const atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_END;
+    const scroller = this.#scroller;
+    const isAtEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_END;
     change();
-    if (atEnd) scroller.scrollTop = scroller.scrollHeight;
+    if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
   }
 }
 
-function voice() {
-  const place = document.createElement("div");
-  const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+/**
+ * @param {Line} line
+ * @returns {Drawing}
+ */
+function textDrawing(line) {
+  const element = document.createElement("p");
+  let shown = 0; // characters
+  const update = () => {
+    if (shown === line.text.length) return;
+    const piece = document.createElement("span"); // so that it can fade in by itself
+    piece.textContent = line.text.slice(shown);
+    shown = line.text.length;
+    element.append(piece);
+  };
+  return { element, update };
+}
+
+/**
+ * @param {Voice} voice
+ * @returns {Drawing}
+ */
+function voiceDrawing(voice) {
+  const element = document.createElement("div");
+  const drawing = document.createElementNS(SVG, "svg");
+  const path = document.createElementNS(SVG, "path");
   drawing.setAttribute("role", "img");
-  drawing.append(document.createElementNS("http://www.w3.org/2000/svg", "path"));
-  place.append(drawing);
-  return place;
-}
-
-function drawVoice(place, { begin, end, peaks }) {
-  const drawing = place.firstChild;
-  const bars = Math.ceil((end - begin) / (BLOCKS * 0.02)); // the silence after it is not drawn
-  const width = bars * BAR;
-  if (drawing.getAttribute("width") === String(width)) return; // it grows by a bar every 60 ms
-  let path = "";
-  for (let bar = 0; bar < bars; bar++) {
-    const peak = Math.max(0, ...peaks.slice(bar * BLOCKS, (bar + 1) * BLOCKS));
-    const half = Math.max(0.01, Math.min(1, Math.sqrt(peak)) * (HEIGHT / 2));
-    path += `M${bar * BAR + 1} ${(HEIGHT / 2 - half).toFixed(1)}v${(2 * half).toFixed(1)}`;
-  }
-  drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-  drawing.setAttribute("width", width);
   drawing.setAttribute("preserveAspectRatio", "none");
-  drawing.setAttribute("aria-label", `You spoke for ${(end - begin).toFixed(1)} seconds`);
-  drawing.firstChild.setAttribute("d", path);
+  drawing.append(path);
+  element.append(drawing);
+  let drawn = -1; // bars
+  const update = () => {
+    const { begin, end, peaks } = voice;
+    const bars = Math.ceil((end - begin) / (BLOCKS * 0.02)); // without the silence after it
+    if (bars === drawn) return;
+    drawn = bars;
+    let shape = "";
+    for (let bar = 0; bar < bars; bar++) {
+      const peak = Math.max(0, ...peaks.slice(bar * BLOCKS, (bar + 1) * BLOCKS));
+      const half = Math.max(0.01, Math.min(1, Math.sqrt(peak)) * (HEIGHT / 2));
+      shape += `M${bar * BAR + 1} ${(HEIGHT / 2 - half).toFixed(1)}v${(2 * half).toFixed(1)}`;
+    }
+    drawing.setAttribute("viewBox", `0 0 ${bars * BAR} ${HEIGHT}`);
+    drawing.setAttribute("width", String(bars * BAR));
+    drawing.setAttribute("aria-label", `You spoke for ${(end - begin).toFixed(1)} seconds`);
+    path.setAttribute("d", shape);
+  };
+  return { element, update };
 }
