@@ -24,6 +24,7 @@ from moshi_mlx.checkpoint.places import DEFAULT_MODEL
 from moshi_mlx.errors import ServerError
 from moshi_mlx.web.access import LOCAL_NAMES, Access
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
+from moshi_mlx.web.client import Limits
 from moshi_mlx.web.server import PAGE, STOP_SECONDS, Server
 from moshi_mlx.wire.messages import DEFAULT_PORT
 
