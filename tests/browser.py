@@ -82,8 +82,9 @@ def page(chromium: Browser, url: str, **options: Any) -> Iterator[Page]:
 
 def until(opened: Page, condition: str) -> None:
     """Wait until an expression is true. `Page.wait_for_function` would need what the page's policy forbids."""
-    looking = f"const look = () => ({condition}) ? done() : setTimeout(look, 20); look();"
-    opened.evaluate(f"new Promise((done) => {{ {looking} }})")
+    looking = f"const look = () => ({condition}) || Date.now() > end ? done() : setTimeout(look, 20); look();"
+    opened.evaluate(f"const end = Date.now() + {MILLISECONDS}; new Promise((done) => {{ {looking} }})")
+    assert opened.evaluate(condition), f"{condition}: not within {MILLISECONDS / 1000:g} s"
 
 
 def _refused(text: str, errors: list[str]) -> None:

@@ -226,7 +226,9 @@ def test_ending_while_the_browser_asks_leaves_nothing_behind(page: Page, server:
     page.add_init_script(
         """const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
         window.streams = [];
+        window.asked = 0;
         navigator.mediaDevices.getUserMedia = async (wanted) => {
+          window.asked++;
           await new Promise((done) => setTimeout(done, 300));
           window.streams.push(await ask(wanted));
           return window.streams.at(-1);
@@ -234,6 +236,7 @@ def test_ending_while_the_browser_asks_leaves_nothing_behind(page: Page, server:
     )
     page.reload()
     page.click("#talk")
+    browser.until(page, "window.asked === 1")
     page.click("#talk")
     state(page, "idle")
     talk(page)
