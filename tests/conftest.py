@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.runtime.moshi import Moshi, load
@@ -14,6 +15,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A script that starts the tests in the background switches Ctrl-C off, and programs under test inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# Property tests get the same hundred examples every time; `--hypothesis-profile fuzz` looks for new ones.
+settings.register_profile("suite", max_examples=100, deadline=None, derandomize=True, database=None)
+settings.register_profile("fuzz", max_examples=20_000, deadline=None, print_blob=True)
+settings.load_profile("suite")
 
 # What a test is given says where it can run; `serial` and `slow` are written at the test.
 MARKED = {"sound_card": "device", "chromium": "browser"}

@@ -25,7 +25,7 @@ def read_json(
         found = json.loads(path.read_bytes())
     except OSError as cause:
         raise error(f"cannot read {name}: {cause.strerror or cause}") from cause
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise error(f"{name} is not JSON: {cause}; {remedy}") from cause
     if not isinstance(found, dict):
         raise error(f"{name} is not a JSON object: a group of fields expected, {type(found).__name__} found")

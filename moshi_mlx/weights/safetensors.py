@@ -87,7 +87,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         entries = json.loads(body)
         entries.pop("__metadata__", None)
         tensors = {name: _tensor(entry, 8 + length, path) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not a safetensors file: its header is damaged; fetch it again"
         ) from error
@@ -110,7 +110,7 @@ def read_rows(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> np
     try:
         with tensor.path.open("rb", buffering=0) as file:
             file.seek(tensor.begin + start * width)
-            left = rows.data.cast("B")
+            left = rows.reshape(-1).view(np.uint8).data  # a cast of the view would refuse one of no elements
             while left:
                 count = file.readinto(left)
                 if not count:
@@ -239,9 +239,10 @@ def _is_name(name: object) -> bool:
 
 
 def _tensor(entry: Mapping[str, Any], offset: int, path: Path) -> TensorInfo:
-    begin, end = entry["data_offsets"]
-    dtype, shape = entry["dtype"], tuple(map(int, entry["shape"]))
-    if end - begin != ITEM_BYTES[dtype] * math.prod(shape) or begin < 0:
+    (begin, end), dtype, shape = entry["data_offsets"], entry["dtype"], tuple(entry["shape"])
+    if any(type(number) is not int or number < 0 for number in (begin, end, *shape)):
+        raise TypeError("shapes and offsets are whole numbers")
+    if end - begin != ITEM_BYTES[dtype] * math.prod(shape):
         raise ValueError(f"{shape} {dtype} does not fill {end - begin} bytes")
     return TensorInfo(dtype, shape, begin + offset, end + offset, path)
 
