@@ -20,18 +20,7 @@ def chat(
     trace: Annotated[
         Path | None, typer.Option(help="Write every stage's times here, for ui.perfetto.dev.")
     ] = None,
-    trim: Annotated[
-        float | None,
-        typer.Option(
-            "--trim",
-            "--refresh",
-            min=1,
-            max=3600,
-            metavar="SECONDS",
-            help="When the model's window is full, trim the context to the last SECONDS at the next pause.",
-            show_default="off",
-        ),
-    ] = None,
+    trim: options.TrimOption = None,
     latency: Annotated[
         bool,
         typer.Option("--latency", help="Instead of talking, play ten clicks and show where the milliseconds go."),

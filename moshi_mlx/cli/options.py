@@ -62,6 +62,18 @@ SeedOption = Annotated[
     int | None,
     typer.Option(min=0, max=MAX_SEED, help="Seed of the draws, for a reproducible answer.", show_default="random"),
 ]
+TrimOption = Annotated[
+    float | None,
+    typer.Option(
+        "--trim",
+        "--refresh",
+        min=1,
+        max=3600,
+        metavar="SECONDS",
+        help="When the model's window is full, trim the context to the last SECONDS at the next pause.",
+        show_default="off",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing to stderr but errors.")]
 
 

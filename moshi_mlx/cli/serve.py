@@ -31,6 +31,7 @@ def serve(
     max_sessions: Annotated[
         int, typer.Option(min=1, max=64, help="How many may talk at once; others wait for a place.")
     ] = 1,
+    trim: options.TrimOption = None,
     lan: Annotated[
         bool,
         typer.Option(
@@ -70,6 +71,7 @@ def serve(
         codec=model.codec,
         kv_bits=model.kv_bits,
         max_sessions=max_sessions,
+        trim=trim,
         browser=browser,
         quiet=quiet,
     )

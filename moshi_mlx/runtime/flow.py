@@ -1,6 +1,6 @@
 """Flow control: bounded queues between threads, and which frames the model gets when not all can be answered.
 
-Queues are bounded and closable and count what they drop; nothing polls. A `FrameQueue` stands before the model. Its
+Queues are bounded and closable and count what they drop; nothing polls. The model reads from a `FrameQueue`, whose
 governor learns how long a frame takes and says which ones go unheard: `LagGovernor` where frames are answered as
 fast as the model can, `PacedGovernor` where they are answered at the pace of the audio.
 """

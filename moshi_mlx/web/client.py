@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.errors import MoshiError, ProtocolError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.scheduler import QueuedSlot
@@ -40,6 +41,7 @@ class Limits:
     unsent: int = 25  # frames of audio that wait for a client, 2 seconds; then they are dropped
     unsent_messages: int = 250  # of any kind
     waiting: int = 64  # clients that wait for a place
+    trim: float | None = None  # seconds of a conversation that outlast context trimming; None: it is never trimmed
 
 
 class Gone(Exception):
@@ -64,6 +66,7 @@ class Client:
         self.name = secrets.token_hex(4)
         self.unsent = 0  # frames of audio that the client was too slow for
         self.slot: QueuedSlot | None = None
+        self._trimmer: ContextTrimmer | None = None
         self._query = request.query
         self._socket, self._model, self._seats, self._limits = socket, model, seats, limits
         self._describe = describe
@@ -152,13 +155,19 @@ class Client:
             return
         self._heard_last = time.monotonic()
         for frame in self._intake.add(pcm, time.perf_counter()):
-            if self._talking and self.slot:
-                self.slot.hear(frame)
+            if not (self._talking and self.slot):
+                continue
+            if self._trimmer and self._trimmer.due(frame.pcm):
+                event("trimmed", self.name)
+                self.slot.trim()
+            self.slot.hear(frame)
 
     def _restart(self) -> None:
         if self._talking and self.slot:
             event("restarted", self.name)
             self._intake.clear()
+            if self._trimmer:
+                self._trimmer.restart()
             self.slot.reset()
 
     # To the client.
@@ -230,6 +239,8 @@ class Client:
             try:
                 await self._joined
                 await asyncio.to_thread(self.slot.prepare)
+                if self._limits.trim and self.slot.session:
+                    self._trimmer = ContextTrimmer(self.slot.session, self._limits.trim, automatic=True)
                 self._send(wire.HANDSHAKE)
                 seed = self.slot.session.seed if self.slot.session else None
                 self._tell(type="state", state="ready", seed=seed, **self._describe())
@@ -300,6 +311,8 @@ class Client:
         if not self._talking:
             return
         self._frames += 1
+        if self._trimmer:
+            self._trimmer.write(reply)
         if reply.text:
             self._send(wire.text(reply.text))
         if reply.audio is not None:

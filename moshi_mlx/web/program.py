@@ -90,6 +90,7 @@ def serve(
     codec: str = "auto",
     kv_bits: int | None = None,
     max_sessions: int = 1,
+    trim: float | None = None,
     page: Path | None = PAGE,
     browser: bool = True,
     quiet: bool = False,
@@ -107,7 +108,15 @@ def serve(
     name = str(checkpoint.get("name", DEFAULT_MODEL))
     known = nano.questions() if name == nano.NAME else {}
     about = {"model": name, "greeting": nano.greeting() if known else "", "questions": list(known)}
-    server = Server(load, about, max_sessions, Access(endpoint.names, endpoint.token), page, keep_thread=True)
+    server = Server(
+        load,
+        about,
+        max_sessions,
+        Access(endpoint.names, endpoint.token),
+        page,
+        Limits(trim=trim),
+        keep_thread=True,
+    )
     interrupted = asyncio.run(_serve(server, endpoint, browser, quiet))
     if server.model.working:
         # Still loading: a thread in MLX must not meet the end of the interpreter.

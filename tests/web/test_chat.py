@@ -6,11 +6,13 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 
 import numpy as np
 import pytest
 import sphn
 
+from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.web.client import Limits
 from tests.web.running import Running, Talk, free, run, talking
@@ -215,3 +217,30 @@ def test_it_stops_within_two_seconds_and_says_goodbye(tiny_moshi: Moshi, busy: b
             return took
 
     assert run(go()) < 10, "two seconds, and a busy machine's share"
+
+
+def test_the_context_of_one_is_trimmed_while_others_talk_on(
+    tiny_moshi: Moshi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = count(1)
+    monkeypatch.setattr(ContextTrimmer, "due", lambda trimmer, frame: next(frames) == 12)
+    caplog.set_level("INFO", "moshi_mlx.web")
+    running = Running(tiny_moshi, max_sessions=2, limits=Limits(trim=0.5))
+
+    async def go() -> None:
+        async with talking(running.url) as one, talking(running.url) as other:
+            for talk in (one, other):
+                await talk.begun()
+            pieces = [
+                talk.speak_until(lambda talk=talk: len(talk.audio) >= 20, noise(0.8)) for talk in (one, other)
+            ]
+            await asyncio.gather(*pieces)
+        assert not one.errors + other.errors
+
+    try:
+        run(go())
+        trimmed = [record for record in caplog.records if record.message.startswith("trimmed session=")]
+        assert len(trimmed) == 1
+        assert running.server.model.stats.frames >= 20
+    finally:
+        running.stop()
