@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed-$(BACKEND)
 RUN := scripts/with_blas.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast bench recipes check format docs nano wheels lock clean
+.PHONY: help install demo test test-fast bench recipes structure check format docs nano wheels lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ bench: $(STAMP)  ## kernels, syncs and speed against moshi_mlx 0.3.0; fails when
 recipes: $(STAMP)  ## what each quantization does to what Nano says; searched and calibrated ones (minutes)
 	@scripts/system_packages.sh
 	@$(RUN) $(BIN)/python benchmarks/recipes.py $(RECIPES_ARGS)
+
+structure: $(STAMP)  ## how the package is arranged, against the first build (needs the whole history)
+	@$(BIN)/python scripts/structure.py --against 627c479
 
 check: $(STAMP)  ## lint, formatting, types, generated documents; the page's too where Node can be had
 	$(BIN)/ruff check .

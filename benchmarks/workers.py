@@ -17,9 +17,12 @@ HERE = Path(__file__).parent
 class Worker:
     """One side, alive for the whole run: it reads a number of frames a line, and answers times in ms as JSON."""
 
-    def __init__(self, python: str, script: str, *arguments: object) -> None:
+    def __init__(self, python: str, script: str, *arguments: object, package: Path | None = None) -> None:
+        """package: the folder to import moshi_mlx from, unless it is the environment's own."""
         # Both packages are imported as moshi_mlx: each side must find its own environment's.
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        if package:
+            environment["PYTHONPATH"] = str(package)
         self._process = subprocess.Popen(
             [python, str(HERE / script), *map(str, arguments)],
             stdin=subprocess.PIPE,
