@@ -6,8 +6,9 @@ The published shape of Mimi with random weights, beside a language model of Nano
 its own codec, and rustymimi in the minute in which one process hands over to the next. In every round each
 contestant runs some frames, and they take turns at being the first. Three figures, ms a frame: encode and decode
 with nothing beside them; a frame through all three stages, one after the other, which is what an answer waits for;
-and a frame of a conversation that runs as fast as it can, which must stay below 80. What was measured while other
-programs took more than a twentieth of the machine is measured again. `taskset -c 0` in front shows one core.
+and the time between two replies of a conversation that runs as fast as it can, which must stay below 80. What was
+measured while other programs took more than a twentieth of the machine is measured again. `taskset -c 0` in front
+shows what one core does.
 """
 
 import argparse
@@ -36,16 +37,17 @@ from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.session import Reply, Session
 from moshi_mlx.runtime.wordless import wordless
 
-FIGURES = ("encode", "decode", "encode + decode", "one frame, stages in turn", "a frame of a conversation")
+FIGURES = ("encode", "decode", "encode + decode", "one frame, stages in turn", "a conversation")
 HANDOVER = "rust, handing over"
 WARM_UP = 12  # frames
 QUIET = 0.05  # the share of the machine that others may take
 
 
 class Noise:
-    """Frames of noise that are there at once; and the sink that drops the replies."""
+    """Frames of noise that are there at once; and the sink that notes when replies come."""
 
     def __init__(self, frames: int) -> None:
+        self.replied: list[float] = []
         self._frames = 0.1 * np.random.default_rng(1).standard_normal((frames, 1920)).astype(np.float32)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -55,7 +57,7 @@ class Noise:
         pass
 
     def write(self, reply: Reply) -> None:
-        pass
+        self.replied.append(time.perf_counter())
 
 
 def contestants(folder: Path) -> dict[str, Moshi]:
@@ -97,13 +99,15 @@ def stages_in_turn(session: Session, noise: Noise) -> dict[str, float]:
 
 
 def conversation(session: Session, noise: Noise) -> dict[str, float]:
-    """A frame of a conversation that runs as fast as it can, ms: the mean."""
-    start = time.perf_counter()
-    frames = converse(session, noise, noise).frames
+    """The time between two replies of a conversation that runs as fast as it can, ms: the mean."""
+    noise.replied = []
+    converse(session, noise, noise)
+    first, *_, last = noise.replied
     for direction in vars(session._stream).values():  # successors of rustymimi's processes have to keep up, too
         if isinstance(direction, Direction) and direction._successor:
             direction._successor.caught_up(0, wait=True)
-    return {FIGURES[4]: 1000 * (time.perf_counter() - start) / frames}
+            last = time.perf_counter()
+    return {FIGURES[4]: 1000 * (last - first) / (len(noise.replied) - 1)}
 
 
 MEASUREMENTS = {
@@ -120,7 +124,9 @@ def undisturbed(measure: Callable[[Session, Noise], dict[str, float]], session: 
         wait_until_quiet(QUIET)
         others = Others()
         found = measure(session, noise)
-        if (share := others.share()) <= QUIET:
+        share = others.share()
+        if share <= QUIET:
+            print(f"{measure.__name__}: done", file=sys.stderr)
             return found
         print(f"{measure.__name__} again: others took {share:.0%} of the machine", file=sys.stderr)
 

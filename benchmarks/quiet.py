@@ -24,7 +24,7 @@ class Others:
         return max(0.0, (busy - self._busy - own + self._own) / passed) if passed else 0.0
 
 
-def wait_until_quiet(share: float, seconds: float = 0.3) -> None:
+def wait_until_quiet(share: float, seconds: float = 0.15) -> None:
     """Return when other programs have taken no more than this share of the machine for some time."""
     while True:
         others = Others()
