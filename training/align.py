@@ -39,7 +39,8 @@ def _features(pcm: np.ndarray) -> np.ndarray:
 
 def _filters() -> np.ndarray:
     """Triangles [BANDS, bins] evenly spaced in mel from 80 to 8,000 Hz."""
-    mel = np.linspace(*(2595 * np.log10(1 + np.array([80.0, 8_000.0]) / 700)), BANDS + 2)
+    low, high = 2595 * np.log10(1 + np.array([80.0, 8_000.0]) / 700)
+    mel = np.linspace(low, high, BANDS + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     bins = np.fft.rfftfreq(_WINDOW, 1 / SAMPLE_RATE)
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]

@@ -175,7 +175,7 @@ def fit_books(codec: Codec, latents: torch.Tensor, rounds: int = 15) -> list[flo
     """Put the codebooks on latents [N, 128] by k-means; the share of energy left after each book."""
     first, rest = codec.mimi.quantizer.rvq_first, codec.mimi.quantizer.rvq_rest
     shares = []
-    left = torch.zeros(0)
+    left, energy = torch.zeros(0), torch.zeros(())
     for level, book in enumerate(books(codec.mimi)):
         if level < 2:
             left = (first if level == 0 else rest).input_proj(latents.T[None])[0].T.float()

@@ -86,7 +86,7 @@ def model_batch(rng: np.random.Generator, streams: list[np.ndarray], size: int) 
         stream = streams[rng.integers(len(streams))]
         frames = len(stream) // FRAME
         if rng.random() < 0.15:
-            stream = cut(stream, rng.integers(LEAD_FRAMES + 1, frames))
+            stream = cut(stream, int(rng.integers(LEAD_FRAMES + 1, frames)))
         start = rng.integers(0, max(1, frames - CROP_FRAMES + 4))
         piece = stream[start * FRAME : (start + CROP_FRAMES) * FRAME]
         pcm[row, : len(piece)] = piece

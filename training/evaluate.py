@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -276,7 +277,7 @@ def evaluate(model: str, out: Path, every: int = 1) -> dict:
     moshi.warm_up()
     began = time.perf_counter()
     texts = list(KNOWN)[::every]
-    results = {
+    results: dict[str, Any] = {
         "held_out": understanding(moshi, HELD_OUT_VOICES, texts, 1, say),
         "training_voices": understanding(moshi, TRAINING_VOICES[:8:2], texts, 2, say),
         "unknown": understanding(moshi, HELD_OUT_VOICES, UNKNOWN_HELD_OUT, 3, say),

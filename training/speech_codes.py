@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,8 @@ def own_codes(folder: Path, codec: Codec) -> tuple[np.ndarray, dict[str, np.ndar
 
 def save_own_codes(folder: Path, silence: np.ndarray, answers: dict[str, np.ndarray]) -> None:
     """Keep what `own_codes` gives in the work folder."""
-    np.savez(folder / "own.npz", silence=silence, **answers)
+    arrays: dict[str, Any] = {"silence": silence, **answers}
+    np.savez(folder / "own.npz", **arrays)
 
 
 def answer_frames(stream: np.ndarray) -> int:

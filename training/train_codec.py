@@ -204,6 +204,7 @@ def _heard(codec: Codec, said: Batch) -> dict[str, torch.Tensor]:
 def _fit_head(codec: Codec, batches, rounds: int = 60) -> None:
     """The head that hears phones alone, on the codec as it is."""
     optimizer = torch.optim.Adam(codec.phones.parameters(), lr=2e-2)
+    heard = torch.zeros(())
     for _ in range(rounds):
         said = next(batches)
         with torch.no_grad():
