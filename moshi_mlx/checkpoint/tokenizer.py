@@ -36,7 +36,10 @@ class TextTokenizer:
         self._silent = frozenset(silent)
 
     def raw(self, id: int) -> bytes:
-        """The UTF-8 bytes of a token, one space for sentencepiece's; empty for silent ids and ids out of range."""
+        """Return a token's UTF-8 bytes, which may end within a character; empty for silent ids and ids out of range.
+
+        sentencepiece's own sign for a space becomes a space.
+        """
         sp = self._processor
         if id in self._silent or not 0 <= id < self.size:
             return b""
@@ -47,16 +50,12 @@ class TextTokenizer:
             return bytes([int(text[3:-1], 16)])
         return text.replace(SPACE, " ").encode()
 
-    def piece(self, id: int) -> str:
-        """What a token says on its own. Part of a character says nothing: `stream` puts those together."""
-        return self.raw(id).decode("utf-8", "ignore")
-
     def stream(self) -> "TextStream":
-        """A decoder for one conversation."""
+        """Return a decoder for one conversation."""
         return TextStream(self)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of a whole sequence, without the space before its first word."""
+        """Return the text of a whole sequence, without the space before its first word."""
         stream = self.stream()
         text = "".join([stream.push(id) for id in ids]) + stream.flush()
         return text.removeprefix(" ")
@@ -70,11 +69,11 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, id: int) -> str:
-        """What can be shown now that this token came; "" for silent tokens and unfinished characters."""
+        """Add a token; return the text that can be shown now, "" for silent tokens and unfinished characters."""
         return self._decoder.decode(self._tokenizer.raw(id))
 
     def flush(self) -> str:
-        """What is left at the end: U+FFFD for a character that never got finished, else "". Starts afresh."""
+        """End the text: return U+FFFD for a character that was never finished, else "". Starts afresh."""
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return rest

@@ -124,8 +124,8 @@ def test_tokenizers_have_exactly_the_size_asked_for(tmp_path: Path, size: int) -
     path.write_bytes(train_tokenizer(size))
     tokenizer = TextTokenizer(path, silent=())
     assert tokenizer.size == size
-    assert [tokenizer.piece(id) for id in range(4)] == [""] * 4
-    assert tokenizer.piece(size - 1)
+    assert [tokenizer.raw(id) for id in range(4)] == [b""] * 4
+    assert tokenizer.raw(size - 1)
 
 
 def test_the_codec_file_has_the_published_names(tmp_path: Path) -> None:
