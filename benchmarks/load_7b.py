@@ -23,7 +23,7 @@ def load(folder: Path, steps: int) -> None:
     import numpy as np
 
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
-    from moshi_mlx.weights.lm_weights import parameter_bytes
+    from moshi_mlx.models.layers import parameter_bytes
 
     start = time.perf_counter()
     checkpoint = Checkpoint.resolve(str(folder))

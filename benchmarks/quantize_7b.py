@@ -54,8 +54,7 @@ def write_source(folder: Path, layout: str) -> None:
 def write_adapter(folder: Path, rank: int) -> None:
     """An adapter of all linear layers, as moshi-finetune names them."""
     from moshi_mlx.models.config import MOSHI_7B, LmConfig
-    from moshi_mlx.weights.key_map import torch_source
-    from moshi_mlx.weights.lm_weights import parameter_shapes
+    from moshi_mlx.weights.lm_weights import parameter_shapes, torch_origin
     from moshi_mlx.weights.safetensors import TensorInfo, write
 
     config = LmConfig.from_dict(MOSHI_7B)
@@ -63,7 +62,7 @@ def write_adapter(folder: Path, rank: int) -> None:
     layout = {}
     for name, (rows, *columns) in parameter_shapes(config).items():
         if columns and "emb" not in name:
-            module = torch_source(name, config, present).key.removesuffix(".weight")
+            module = torch_origin(name, config, present).key.removesuffix(".weight")
             layout[f"{module}.lora_A.weight"] = TensorInfo("BF16", (rank, *columns))
             layout[f"{module}.lora_B.weight"] = TensorInfo("BF16", (rows, rank))
     rng = np.random.default_rng(0)

@@ -28,8 +28,8 @@ from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.codec.base import Codec
-from moshi_mlx.models.layers import QuantizedEmbedding
-from moshi_mlx.models.lm import Lm
+from moshi_mlx.models.layers import QuantizedEmbedding, parameter_bytes, weight_bytes
+from moshi_mlx.models.lm import Lm, widen_on_cpu
 from moshi_mlx.planning.planner import size_of
 from moshi_mlx.quality.budget import importance
 from moshi_mlx.quality.candidates import apply_recipe, dense_twin
@@ -39,7 +39,6 @@ from moshi_mlx.quality.metrics import Bootstrap, Differences
 from moshi_mlx.quality.search import choose, measure, prices
 from moshi_mlx.quantize.levels import calibrated
 from moshi_mlx.quantize.recipes import RECIPES, Recipe
-from moshi_mlx.weights.lm_weights import parameter_bytes, weight_bytes, widen_on_cpu
 from moshi_mlx.weights.scheme import Scheme
 
 SEARCH_VOICES, JUDGE_VOICES = ("kal", "awb"), ("rms", "kal16")

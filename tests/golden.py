@@ -8,9 +8,9 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.layers import parameters as parameters_of
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights.key_map import torch_source
-from moshi_mlx.weights.lm_weights import parameters as parameters_of
+from moshi_mlx.weights.lm_weights import torch_origin
 from tests.random_weights import random_tensor
 
 ASSETS = Path(__file__).parent / "assets"
@@ -35,7 +35,7 @@ def lm_golden(name: str) -> Golden:
     lm = Lm(LmConfig.from_dict(config))
     parameters = []
     for parameter, value in parameters_of(lm).items():
-        source = torch_source(parameter, lm.config)
+        source = torch_origin(parameter, lm.config)
         tensor = mx.array(random_tensor(source.key, tuple(shapes[source.key])))
         if source.parts > 1:
             tensor = mx.split(tensor, source.parts)[source.part]

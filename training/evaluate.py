@@ -18,10 +18,10 @@ from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
+from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.weights.lm_weights import widen_on_cpu
 from moshi_mlx.weights.scheme import parse_scheme
 from training import augment
 from training.codec_data import LEAD_FRAMES, answer_streams, trimmed

@@ -15,9 +15,9 @@ from moshi_mlx.bench.report import SCHEMA
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import narrowed, random_lm, shape, skeleton
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.layers import weight_bytes
 from moshi_mlx.planning.planner import size_of
 from moshi_mlx.runtime.wordless import wordless
-from moshi_mlx.weights.lm_weights import weight_bytes
 
 STEADY = 10  # the frame that is looked at: all delays are filled, all code is traced
 WIDTH = 128  # what widths are cut to: graphs depend on layers and streams, not on width

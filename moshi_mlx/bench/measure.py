@@ -17,12 +17,12 @@ from moshi_mlx.bench.scene import resident_peak
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.layers import weight_bytes
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.engine import converse_together
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.session import Reply, Session
 from moshi_mlx.runtime.stats import StageTimes, Stats, percentiles
-from moshi_mlx.weights.lm_weights import weight_bytes
 
 WARM_UP = 10  # live frames before those that count: delays are filled
 MINUTE = round(60 / FRAME_SECONDS)  # frames

@@ -14,7 +14,7 @@ from moshi_mlx.errors import ConfigError, QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.quantizer import quantize_lm
-from moshi_mlx.weights.key_map import mlx_source
+from moshi_mlx.weights.lm_weights import mlx_origin
 from moshi_mlx.weights.scheme import SCHEMES, Scheme
 
 _HIBIKI_DELAYS = [0, *[0, *[2] * 7] * 2]
@@ -80,7 +80,7 @@ def random_lm(config: LmConfig, kind: str, seed: int = 0) -> Lm:
     made: dict[str, mx.array] = {}
     filled: list[tuple[str, mx.array]] = []
     for name, array in lm_arrays(config, KINDS[kind], seed):
-        key = mlx_source(name, config).key  # several depth steps may share an array
+        key = mlx_origin(name, config).key  # several depth steps may share an array
         if key not in made:
             made[key] = mx.array(array, dtype if array.dtype == np.float32 else None)
             mx.eval(made[key])

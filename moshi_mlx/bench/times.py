@@ -19,10 +19,11 @@ from moshi_mlx.codec.load import load_codec
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.layers import parameter_bytes
+from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.models.mimi_config import MIMI
 from moshi_mlx.runtime.moshi import Moshi, assemble
 from moshi_mlx.runtime.wordless import wordless
-from moshi_mlx.weights.lm_weights import parameter_bytes, widen_on_cpu
 
 DEFAULT_SHAPE = "moshi-7b"
 DEFAULT_KIND = "q4"

@@ -18,7 +18,7 @@ from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig, published_shapes
 from moshi_mlx.weights.atomic import AtomicPath
-from moshi_mlx.weights.key_map import Source, torch_shapes, torch_source
+from moshi_mlx.weights.lm_weights import Origin, torch_origin, torch_shapes
 from moshi_mlx.weights.safetensors import TensorInfo, to_bits, write
 from moshi_mlx.weights.scheme import Scheme, parse_scheme
 
@@ -176,7 +176,7 @@ def lm_arrays(config: LmConfig, scheme: Scheme | None, seed: int = 0) -> Iterato
 
     shapes = parameter_shapes(config)
     for name, shape in shapes.items():
-        source = torch_source(name, config)
+        source = torch_origin(name, config)
         if scheme and _quantizable(name, shapes, scheme):
             for leaf, array in _quantized(seed, source, shape, scheme).items():
                 yield name.removesuffix("weight") + leaf, array
@@ -193,7 +193,7 @@ def _write_lm(path: Path, config: LmConfig, seed: int, layout: str, scheme: Sche
             path, tensors, (_cast(array, tensors[name].dtype) for name, array in lm_arrays(config, scheme, seed))
         )
         return
-    sources = {source.key: source for source in (torch_source(name, config) for name in parameter_shapes(config))}
+    sources = {source.key: source for source in (torch_origin(name, config) for name in parameter_shapes(config))}
     write(path, tensors, (_cast(_stacked(seed, sources[key], tensor), dtype) for key, tensor in tensors.items()))
 
 
@@ -205,11 +205,11 @@ def _quantizable(name: str, shapes: Mapping[str, tuple[int, ...]], scheme: Schem
     return whole and f"{layer}.low_rank.weight" not in shapes
 
 
-def _generator(seed: int, source: Source) -> np.random.Generator:
+def _generator(seed: int, source: Origin) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, zlib.crc32(source.key.encode()), source.part]))
 
 
-def _dense(seed: int, source: Source, shape: tuple[int, ...]) -> np.ndarray:
+def _dense(seed: int, source: Origin, shape: tuple[int, ...]) -> np.ndarray:
     """A float32 parameter, scaled so that activations keep their size through any number of layers."""
     rng = _generator(seed, source)
     if len(shape) == 1:
@@ -222,22 +222,22 @@ def _dense(seed: int, source: Source, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _reach(source: Source, shape: tuple[int, ...]) -> np.float32:
+def _reach(source: Origin, shape: tuple[int, ...]) -> np.float32:
     """Half the width of the interval that weights are drawn from."""
     is_table = "emb" in source.key and "low_rank" not in source.key
     return np.float32(0.5 if is_table else (3 / shape[-1]) ** 0.5)
 
 
-def _stacked(seed: int, source: Source, tensor: TensorInfo) -> np.ndarray:
+def _stacked(seed: int, source: Origin, tensor: TensorInfo) -> np.ndarray:
     """A whole tensor of PyTorch's layout."""
     if source.flat:
         return _dense(seed, source, tensor.shape[2:]).reshape(tensor.shape)
     block = (tensor.shape[0] // source.parts, *tensor.shape[1:])
-    parts = [Source(source.key, part, source.parts) for part in range(source.parts)]
+    parts = [Origin(source.key, part, source.parts) for part in range(source.parts)]
     return np.concatenate([_dense(seed, part, block) for part in parts])
 
 
-def _quantized(seed: int, source: Source, shape: tuple[int, ...], scheme: Scheme) -> dict[str, np.ndarray]:
+def _quantized(seed: int, source: Origin, shape: tuple[int, ...], scheme: Scheme) -> dict[str, np.ndarray]:
     """Random levels, and the scales and biases that spread them over the interval of a dense parameter."""
     rng = _generator(seed, source)
     levels = rng.integers(0, 1 << 32, (shape[0], shape[1] * scheme.bits // 32), np.uint32)
@@ -265,7 +265,7 @@ def _write_mimi(path: Path, config: MimiConfig, seed: int) -> None:
 
 
 def _mimi_array(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    rng = _generator(seed, Source(name))
+    rng = _generator(seed, Origin(name))
     if name.endswith("_initialized"):
         return np.ones(shape, np.float32)
     if name.endswith("cluster_usage"):

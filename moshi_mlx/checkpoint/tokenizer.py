@@ -36,7 +36,7 @@ class TextTokenizer:
         self._silent = frozenset(silent)
 
     def raw(self, id: int) -> bytes:
-        """Return a token's UTF-8 bytes, which may end within a character; empty for silent ids and ids out of range.
+        """Return a token's UTF-8 bytes, which may end within a character; none for silent and unknown ids.
 
         sentencepiece's own sign for a space becomes a space.
         """

@@ -1,4 +1,4 @@
-"""The layers every network here is built from, and how they are laid out and compiled to need few kernels.
+"""The layers every network here is built from, their arrays, and how they are compiled to need few kernels.
 
 Attribute names equal the keys of checkpoints; PyTorch's names are in the key map and in `Mimi.sanitize`.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from copy import copy
 from typing import Any, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
 
 M = TypeVar("M", bound=nn.Module)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -172,3 +173,35 @@ def compiled(function: F, *, shapeless: bool = False) -> F:
         return run(*arguments)
 
     return call  # type: ignore[return-value]
+
+
+def parameters(module: nn.Module) -> dict[str, mx.array]:
+    """Return all parameters by their full names."""
+    return dict(tree_flatten(module.parameters()))  # type: ignore[arg-type]
+
+
+def parameter_bytes(module: nn.Module) -> int:
+    """Return the bytes of all parameters, an array that several layers share counted once."""
+    arrays = {id(array): array.nbytes for array in parameters(module).values()}
+    return sum(arrays.values())
+
+
+def weight_bytes(module: nn.Module, batch: int = 1) -> int:
+    """Return the bytes of weights read per frame: of a table only the rows looked up, of anything else all.
+
+    Every step of the depth transformer reads its weights, also those it shares with another step.
+    """
+    tables = {path for path, layer in module.named_modules() if isinstance(layer, Embedding | QuantizedEmbedding)}
+    total = 0
+    for name, array in parameters(module).items():
+        rows = array.shape[0]
+        total += array.nbytes * batch // rows if name.rpartition(".")[0] in tables else array.nbytes
+    return total
+
+
+def recast(module: nn.Module, dtype: mx.Dtype, those: Container[mx.Dtype]) -> None:
+    """Convert the arrays of `those` types to `dtype`, in place; what layers share, they go on sharing."""
+    held = parameters(module)
+    made = {id(array): array.astype(dtype) for array in held.values() if array.dtype in those}
+    module.update(tree_unflatten([(name, made.get(id(array), array)) for name, array in held.items()]))
+    mx.eval(module.parameters())

@@ -18,8 +18,18 @@ import numpy as np
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.cache import Chunk, KVCache
 from moshi_mlx.models.config import DepthConfig, LmConfig, LutConfig
-from moshi_mlx.models.layers import Embedding, Linear, keep_transposes, make_norm, stack_rows
+from moshi_mlx.models.layers import (
+    Embedding,
+    Linear,
+    keep_transposes,
+    make_norm,
+    parameter_bytes,
+    recast,
+    stack_rows,
+)
 from moshi_mlx.models.transformer import Transformer
+
+WIDEN_BELOW = 1 << 30  # bytes: twice as many are no burden to a machine that runs such a model on its CPU
 
 
 @dataclass
@@ -142,6 +152,18 @@ class Lm(nn.Module):
         if not self.config.conditioners:
             return None
         return self.condition_provider(values)
+
+
+def widen_on_cpu(lm: Lm) -> None:
+    """Hold a small model's half-precision arrays in float32 where MLX runs on the CPU; elsewhere change nothing.
+
+    MLX's CPU backend converts such an operand anew whenever it is used: half of a small model's frame.
+    Models of more than WIDEN_BELOW bytes stay as they are.
+    """
+    if mx.default_device() == mx.gpu or parameter_bytes(lm) > WIDEN_BELOW:
+        return
+    recast(lm, mx.float32, (mx.bfloat16, mx.float16))
+    lm.activation_dtype = mx.float32
 
 
 class DepthTransformer(nn.Module):

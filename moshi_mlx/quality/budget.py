@@ -12,13 +12,13 @@ from mlx.utils import tree_unflatten
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import QuantizationError
+from moshi_mlx.models.layers import recast
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quality.conversations import Conversation, hear, talk
 from moshi_mlx.quality.evaluator import LEAD, TAIL
 from moshi_mlx.quality.predictions import predict
 from moshi_mlx.quality.search import search, steps_to_search
 from moshi_mlx.quantize.recipes import Recipe
-from moshi_mlx.weights.lm_weights import recast
 
 
 def steps_to_study(recordings: Sequence[np.ndarray]) -> int:

@@ -18,7 +18,8 @@ from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.machine import APPLE_BANDWIDTH
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.lm import Lm
+from moshi_mlx.models.layers import parameter_bytes, weight_bytes
+from moshi_mlx.models.lm import Lm, widen_on_cpu
 from moshi_mlx.planning.planner import frame_ms, size_of
 from moshi_mlx.quality.candidates import Candidate, dense_twin, load_candidate
 from moshi_mlx.quality.conversations import Conversation, hear, talk
@@ -26,7 +27,6 @@ from moshi_mlx.quality.metrics import Bootstrap, Differences, Estimate, Sampler,
 from moshi_mlx.quality.predictions import Prediction, predict
 from moshi_mlx.runtime.sampling import RowSettings, filtered_logits
 from moshi_mlx.sampling_config import SamplingConfig
-from moshi_mlx.weights.lm_weights import parameter_bytes, weight_bytes, widen_on_cpu
 
 LEAD, TAIL = 0.5, 4.0  # seconds of silence around a recording
 

@@ -17,11 +17,11 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.models.lm import Lm
+from moshi_mlx.models.layers import parameter_bytes, parameters
+from moshi_mlx.models.lm import Lm, widen_on_cpu
 from moshi_mlx.quality.conversations import Conversation
 from moshi_mlx.quality.evaluator import Measured
 from moshi_mlx.quantize.recipes import Recipe
-from moshi_mlx.weights.lm_weights import parameter_bytes, parameters, widen_on_cpu
 from moshi_mlx.weights.scheme import Scheme
 
 LADDER = (

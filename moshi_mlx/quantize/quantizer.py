@@ -16,12 +16,12 @@ import numpy as np
 
 from moshi_mlx.errors import CheckpointError, QuantizationError, some
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.levels import calibrated
 from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.weights.adapter import Adapter
-from moshi_mlx.weights.key_map import Source
-from moshi_mlx.weights.lm_weights import LmWeights, parameter_shapes, parameters
+from moshi_mlx.weights.lm_weights import LmWeights, Origin, parameter_shapes
 from moshi_mlx.weights.safetensors import TensorInfo, all_finite, from_bits, read_rows, to_bits
 from moshi_mlx.weights.scheme import Scheme, main_scheme
 
@@ -247,7 +247,7 @@ def _layers_by_weight(lm: Lm) -> list[list[str]]:
     return [paths for paths in found.values() if len(paths) > 1]
 
 
-def _stored_rows(tensor: TensorInfo, source: Source, shape: tuple[int, ...], start: int, stop: int) -> np.ndarray:
+def _stored_rows(tensor: TensorInfo, source: Origin, shape: tuple[int, ...], start: int, stop: int) -> np.ndarray:
     if source.flat:
         return read_rows(tensor).reshape(shape)[start:stop]
     begin = source.part * shape[0]

@@ -14,11 +14,11 @@ import numpy as np
 
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import silence
+from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import LmState
 from moshi_mlx.runtime.session import Generated, Model, Reply, Session, check_frame
 from moshi_mlx.runtime.step import Draw
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
-from moshi_mlx.weights.lm_weights import parameter_bytes
 
 PREFILL_POSITIONS = 128  # at once: enough to be bound by arithmetic and not by reading the weights
 

@@ -13,11 +13,11 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.places import DEFAULT_MODEL
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import silence
+from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.session import Session, Tokenizer
 from moshi_mlx.runtime.step import FrameStep
 from moshi_mlx.sampling_config import SamplingConfig
-from moshi_mlx.weights.lm_weights import widen_on_cpu
 from moshi_mlx.weights.progress import Progress
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ import numpy as np
 
 from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.weights.key_map import Source, torch_source
-from moshi_mlx.weights.lm_weights import parameter_shapes
+from moshi_mlx.weights.lm_weights import Origin, parameter_shapes, torch_origin
 from moshi_mlx.weights.safetensors import TensorInfo, from_bits, read_header, read_rows
 
 _DTYPES = ("F32", "F16", "BF16")
@@ -45,10 +44,10 @@ class Adapter:
             raise CheckpointError(f"{path} is not a LoRA adapter (no lora_A): its tensors are {some(tensors)}")
         present = {*tensors, *(f"{module}.weight" for module in modules)}
         self.pairs: dict[str, _Pair] = {}
-        self.replaced: dict[str, tuple[TensorInfo, Source]] = {}
+        self.replaced: dict[str, tuple[TensorInfo, Origin]] = {}
         used: set[str] = set()
         for name, shape in parameter_shapes(config).items():
-            source = torch_source(name, config, present)
+            source = torch_origin(name, config, present)
             module = source.key.removesuffix("_weight").removesuffix(".weight")
             if module in modules:
                 keys = f"{module}.lora_A.weight", f"{module}.lora_B.weight"
@@ -88,7 +87,7 @@ class Adapter:
         return rows + np.float32(self.scaling) * (up @ down)
 
     def _pair(
-        self, tensors: Mapping[str, TensorInfo], keys: tuple[str, str], source: Source, shape: tuple[int, ...]
+        self, tensors: Mapping[str, TensorInfo], keys: tuple[str, str], source: Origin, shape: tuple[int, ...]
     ) -> _Pair:
         if keys[1] not in tensors:
             raise CheckpointError(f"{self.path} has {keys[0]} but no {keys[1]}; fetch it again")

@@ -1,29 +1,38 @@
-"""Language-model weights, one file or shards: checked against its config from the header alone, then loaded."""
+"""Language-model weights, one file or shards: checked against its config from the header alone, then loaded.
 
-from collections.abc import Container, Iterable, Mapping
+The key map says which tensor of a file is which parameter. Two layouts are published: Kyutai's MLX files, whose
+names are our modules' own, and PyTorch's. PyTorch stacks the attention projections of all depth steps along the
+rows and keeps one norm for all of them; MLX files hold a copy per step. In both, parameters of the same `Origin`
+share one array.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 
 from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.layers import Embedding, QuantizedEmbedding
+from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights.key_map import Source, detect_layout, is_unused, mlx_source, torch_source
 from moshi_mlx.weights.progress import Progress, progress_bar
 from moshi_mlx.weights.safetensors import read_tensors, same_bytes
 from moshi_mlx.weights.scheme import Scheme, check_against_block, main_scheme, schemes_from_shapes
 
 PIECE = 1 << 28  # bytes evaluated at once: enough to keep the disk busy, little enough to show progress
-WIDEN_BELOW = 1 << 30  # bytes: twice as many are no burden to a machine that runs such a model on its CPU
 _DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 
 
 class LmWeights:
-    """A weights file (or index of shards) that fits its config; nothing but its header has been read yet.
+    """A weights file (or an index of shards) that fits its config; only headers have been read yet.
 
     layout: "mlx" or "torch". schemes: path -> how that layer is quantized.
     Raises CheckpointError or QuantizationError, with the file, the key, what was expected and what was found.
@@ -54,19 +63,19 @@ class LmWeights:
         return _DTYPES[self.tensors["text_linear.weight"].dtype]
 
     def load(self, dtype: mx.Dtype | None = None, progress: Progress = None) -> Lm:
-        """The model with all weights in memory, as stored; only activations have `dtype`.
+        """Return the model with all weights in memory, as stored; only activations have `dtype`.
 
         dtype: of the activations; weights of a wider type widen them again.
         progress: see `progress.Progress`.
         """
         lm = self._skeleton()
         lm.activation_dtype = dtype or self.default_dtype
-        sources = self._sources(parameters(lm))
+        origins = self._origins(parameters(lm))
         file: dict[str, mx.array] = {}
         for path in dict.fromkeys(tensor.path for tensor in self.tensors.values()):
             file |= mx.load(str(path))  # type: ignore[arg-type]  # lazy: nothing is read yet
-        arrays = {source: _take(file[source.key], source) for source in dict.fromkeys(sources.values())}
-        lm.update(tree_unflatten([(name, arrays[source]) for name, source in sources.items()]))
+        arrays = {origin: _take(file[origin.key], origin) for origin in dict.fromkeys(origins.values())}
+        lm.update(tree_unflatten([(name, arrays[origin]) for name, origin in origins.items()]))
         try:
             _evaluate(arrays.values(), f"loading {self.path.name}", progress)
         except RuntimeError as error:
@@ -90,28 +99,28 @@ class LmWeights:
         widths = {path: layer["weight"].shape[-1] for path, layer in layers if hasattr(layer, "to_quantized")}
         return schemes_from_shapes(self.tensors, widths)
 
-    def stored(self, name: str) -> Source:
-        """Where the file keeps the parameter with an MLX name."""
-        return torch_source(name, self.config, self.tensors) if self.layout == "torch" else Source(name)
+    def stored(self, name: str) -> Origin:
+        """Return where the file keeps the parameter with an MLX name."""
+        return torch_origin(name, self.config, self.tensors) if self.layout == "torch" else Origin(name)
 
-    def _sources(self, names: Iterable[str]) -> dict[str, Source]:
+    def _origins(self, names: Iterable[str]) -> dict[str, Origin]:
         if self.layout == "torch":
             return {name: self.stored(name) for name in names}
-        return {name: self._mlx_source(name) for name in names}
+        return {name: self._mlx_origin(name) for name in names}
 
-    def _mlx_source(self, name: str) -> Source:
+    def _mlx_origin(self, name: str) -> Origin:
         """Steps share an array only where the file's copies are equal: somebody may have trained them apart."""
-        own, source = Source(name), mlx_source(name, self.config)
+        own, origin = Origin(name), mlx_origin(name, self.config)
         tensors = self.tensors
-        if source == own or same_bytes(tensors[own.key], tensors[source.key]):
-            return source
+        if origin == own or same_bytes(tensors[own.key], tensors[origin.key]):
+            return origin
         return own
 
     def _check(self) -> None:
         """Raise CheckpointError for missing keys, keys too many, wrong shapes and types that are no weights."""
         expected = parameters(self._skeleton())
-        sources = {name: self.stored(name) for name in expected}
-        used = {source.key for source in sources.values()}
+        origins = {name: self.stored(name) for name in expected}
+        used = {origin.key for origin in origins.values()}
         if missing := sorted(used - self.tensors.keys()):
             raise CheckpointError(
                 f"{self.path} lacks {some(missing)}; does it belong to this config ({self._described()})?"
@@ -121,17 +130,17 @@ class LmWeights:
                 f"{self.path} holds {some(sorted(extra))}, which this config does not have ({self._described()})"
             )
         for name, array in expected.items():
-            found = self.tensors[sources[name].key]
+            found = self.tensors[origins[name].key]
             quantized = name.rpartition(".")[0] in self.schemes
-            wanted = sources[name].stored_shape(array.shape)
+            wanted = origins[name].stored_shape(array.shape)
             if found.shape != wanted:
                 raise CheckpointError(
-                    f"{self.path}: {sources[name].key} has shape {list(found.shape)}, {list(wanted)} expected"
+                    f"{self.path}: {origins[name].key} has shape {list(found.shape)}, {list(wanted)} expected"
                 )
             if found.dtype not in _DTYPES and not quantized:
                 types = ", ".join(_DTYPES)
                 raise CheckpointError(
-                    f"{self.path}: {sources[name].key} is of type {found.dtype}, one of {types} expected"
+                    f"{self.path}: {origins[name].key} is of type {found.dtype}, one of {types} expected"
                 )
 
     def _described(self) -> str:
@@ -140,62 +149,178 @@ class LmWeights:
         return f"{transformer.num_layers} layers of {transformer.dim}, n_q {config.n_q}, dep_q {config.dep_q}"
 
 
-def widen_on_cpu(lm: Lm) -> None:
-    """Hold a small model's half-precision arrays in float32 where MLX runs on the CPU; elsewhere change nothing.
-
-    MLX's CPU backend converts such an operand anew whenever it is used: half of a small model's frame.
-    Models of more than WIDEN_BELOW bytes stay as they are.
-    """
-    if mx.default_device() == mx.gpu or parameter_bytes(lm) > WIDEN_BELOW:
-        return
-    recast(lm, mx.float32, (mx.bfloat16, mx.float16))
-    lm.activation_dtype = mx.float32
-
-
-def recast(lm: Lm, dtype: mx.Dtype, those: Container[mx.Dtype]) -> None:
-    """Hold the arrays of some types in another one; what layers share, they go on sharing."""
-    held = parameters(lm)
-    made = {id(array): array.astype(dtype) for array in held.values() if array.dtype in those}
-    lm.update(tree_unflatten([(name, made.get(id(array), array)) for name, array in held.items()]))
-    mx.eval(lm.parameters())
-
-
-def parameters(module: nn.Module) -> dict[str, mx.array]:
-    """All parameters by their full names."""
-    return dict(tree_flatten(module.parameters()))  # type: ignore[arg-type]
-
-
 def parameter_shapes(config: LmConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of every parameter of a dense model, by its MLX name."""
     return {name: array.shape for name, array in parameters(Lm(config)).items()}  # lazy: never evaluated
 
 
-def parameter_bytes(module: nn.Module) -> int:
-    """Bytes of all parameters, an array that several layers share counted once."""
-    arrays = {id(array): array.nbytes for array in parameters(module).values()}
-    return sum(arrays.values())
+@dataclass(frozen=True)
+class Origin:
+    """Where a parameter is in a file: tensor `key`, or the `part`-th of `parts` equal blocks of its rows."""
+
+    key: str
+    part: int = 0
+    parts: int = 1
+    flat: bool = False  # stored as (1, 1, dim), used as (dim,)
+
+    def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the whole tensor in the file, for a parameter of `shape`."""
+        if self.flat:
+            return (1, 1, *shape)
+        return (shape[0] * self.parts, *shape[1:])
 
 
-def weight_bytes(lm: Lm, batch: int = 1) -> int:
-    """Bytes of weights read per frame: of a table only the rows looked up, of anything else all.
+@dataclass(frozen=True)
+class KeyRule:
+    """One line of the key map: a parameter's name in MLX's layout and in PyTorch's, with fields in braces.
 
-    Every step of the depth transformer reads its weights, also those it shares with another step.
+    {i}, {l}: numbers that are kept. {k}: a depth step; {j} = k - 1, the codebook before it; {s}, the index of the
+    weights that step k uses. {rest}: whatever follows.
     """
-    tables = {path for path, layer in lm.named_modules() if isinstance(layer, Embedding | QuantizedEmbedding)}
-    total = 0
-    for name, array in parameters(lm).items():
-        rows = array.shape[0]
-        total += array.nbytes * batch // rows if name.rpartition(".")[0] in tables else array.nbytes
-    return total
+
+    mlx: str
+    torch: str
+    stacked: bool = False  # the torch tensor holds the rows of all {s}, one block after the other
+    split: str = ""  # what newer PyTorch code calls it when it saves one tensor per block
 
 
-def _take(array: mx.array, source: Source) -> mx.array:
-    if source.flat:
+_STEP = "depformer.slices.{k}."
+_STEP_ATTENTION = _STEP + "transformer.layers.{l}.self_attn."
+_DEPTH_ATTENTION = "depformer.layers.{l}.self_attn."
+_ATTENTION = "transformer.layers.{l}.self_attn."
+
+KEY_MAP = (  # the first rule that fits a name holds
+    KeyRule("audio_embs.{i}.{rest}", "emb.{i}.{rest}"),
+    KeyRule(_STEP + "linear_in.{rest}", "depformer_in.{s}.{rest}"),
+    KeyRule(_STEP + "linear_out.{rest}", "linears.{k}.{rest}"),
+    KeyRule("depformer.slices.0.emb.{rest}", "depformer_text_emb.{rest}"),
+    KeyRule(_STEP + "emb.{rest}", "depformer_emb.{j}.{rest}"),
+    KeyRule(_STEP + "norm.{rest}", "depformer_norms.{k}.{rest}"),
+    KeyRule(_STEP + "transformer.layers.{l}.gating.{rest}", "depformer.layers.{l}.gating.{s}.{rest}"),
+    KeyRule(
+        _STEP_ATTENTION + "in_proj.weight",
+        _DEPTH_ATTENTION + "in_proj_weight",
+        stacked=True,
+        split=_DEPTH_ATTENTION + "in_projs.{s}.weight",
+    ),
+    KeyRule(
+        _STEP_ATTENTION + "out_proj.weight",
+        _DEPTH_ATTENTION + "out_proj.weight",
+        stacked=True,
+        split=_DEPTH_ATTENTION + "out_projs.{s}.weight",
+    ),
+    KeyRule(_STEP + "transformer.{rest}", "depformer.{rest}"),  # norms: one for all steps
+    KeyRule(_ATTENTION + "in_proj.weight", _ATTENTION + "in_proj_weight", split=_ATTENTION + "in_projs.0.weight"),
+    KeyRule(
+        _ATTENTION + "out_proj.weight", _ATTENTION + "out_proj.weight", split=_ATTENTION + "out_projs.0.weight"
+    ),
+    KeyRule("{rest}", "{rest}"),
+)
+
+
+def torch_origin(name: str, config: LmConfig, present: Iterable[str] = ()) -> Origin:
+    """Return where PyTorch's layout keeps the parameter with an MLX name.
+
+    present: the names in the file; decides between the two ways PyTorch writes attention projections.
+    """
+    schedule = config.depth.schedule if config.depth else ()
+    for rule in KEY_MAP:
+        match = _pattern(rule.mlx).fullmatch(name)
+        if not match:
+            continue
+        fields: dict[str, object] = dict(match.groupdict())
+        parts, step = 1, 0
+        if "k" in fields:
+            k = int(match["k"])
+            step = schedule[k]
+            parts = max(schedule) + 1 if rule.stacked else 1
+            fields |= {"s": step, "j": k - 1}
+        if rule.split and (split := rule.split.format(**fields)) in present:
+            return Origin(split)
+        key = rule.torch.format(**fields)
+        if _is_rms(name, config):
+            return Origin(key.removesuffix("weight") + "alpha", flat=True)
+        return Origin(key, step if parts > 1 else 0, parts)
+    raise AssertionError(name)  # the last rule fits every name
+
+
+def mlx_origin(name: str, config: LmConfig) -> Origin:
+    """Return where the MLX layout keeps a parameter: in the first depth step that has the same weights."""
+    match = re.fullmatch(r"depformer\.slices\.(\d+)\.(.+)", name)
+    if not match or not config.depth:
+        return Origin(name)
+    schedule, k, rest = config.depth.schedule, int(match[1]), match[2]
+    if re.fullmatch(r"transformer\.layers\.\d+\.norm\d\.\w+", rest):
+        return Origin(f"depformer.slices.0.{rest}")
+    if rest.startswith(("linear_in.", "transformer.")):
+        return Origin(f"depformer.slices.{schedule.index(schedule[k])}.{rest}")
+    return Origin(name)
+
+
+def detect_layout(names: Iterable[str], path: Path) -> str:
+    """Return "mlx" or "torch", from the names in a file; raise CheckpointError for a file of something else."""
+    names = list(names)
+
+    def any_has(*marks: str) -> bool:
+        return any(mark in name for name in names for mark in marks)
+
+    if any_has("weight_scb"):
+        raise CheckpointError(
+            f"{path} holds int8 weights of bitsandbytes (weight_scb), which MLX cannot use; "
+            "use an MLX checkpoint such as kyutai/moshiko-mlx-q8"
+        )
+    if any_has("lora_A"):
+        raise CheckpointError(
+            f"{path} is a LoRA adapter, not a model: merge it into its base, "
+            f"`moshi-mlx quantize BASE FOLDER --recipe bf16 --lora {path}`"
+        )
+    if any_has("encoder.model.0.", "decoder.model.0."):
+        raise CheckpointError(f"{path} holds the Mimi codec, not the language model; give the model's file")
+    if any_has("audio_embs.", "depformer.slices."):
+        return "mlx"
+    if any(name.startswith("depformer.0.") for name in names):
+        raise CheckpointError(
+            f"{path} is in the layout of Kyutai's Rust program (candle); use an -mlx- or -pytorch- repository"
+        )
+    if any(name.startswith("emb.") or name.endswith((".alpha", ".in_proj_weight")) for name in names):
+        return "torch"
+    raise CheckpointError(f"{path} is not a Moshi model: its tensors are {some(names)}")
+
+
+def is_unused(name: str, config: LmConfig) -> bool:
+    """Return whether nothing reads a tensor that may be in a file: PyTorch has depformer_in also without depth."""
+    return not config.depth and name.startswith("depformer_in.")
+
+
+def torch_shapes(shapes: Mapping[str, tuple[int, ...]], config: LmConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a PyTorch file's tensors for parameters {MLX name: shape}."""
+    origins = {name: torch_origin(name, config) for name in shapes}
+    return {origin.key: origin.stored_shape(shapes[name]) for name, origin in origins.items()}
+
+
+def _is_rms(name: str, config: LmConfig) -> bool:
+    if not name.endswith(".weight"):
+        return False
+    if re.search(r"(^|\.)(out_norm|norm1|norm2)\.weight$", name):
+        return config.transformer.norm == "rms_norm_f32"
+    if re.fullmatch(r"depformer\.slices\.\d+\.norm\.weight", name):
+        return config.depth is not None and config.depth.norm == "rms_norm_f32"
+    return False
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    pattern = re.escape(template).replace(r"\{rest\}", r"(?P<rest>.+)")
+    return re.compile(re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", pattern))
+
+
+def _take(array: mx.array, origin: Origin) -> mx.array:
+    if origin.flat:
         return array.reshape(-1)
-    if source.parts == 1:
+    if origin.parts == 1:
         return array
-    rows = array.shape[0] // source.parts
-    return array[source.part * rows : (source.part + 1) * rows]  # a view: no copy of the rows
+    rows = array.shape[0] // origin.parts
+    return array[origin.part * rows : (origin.part + 1) * rows]  # a view: no copy of the rows
 
 
 def _evaluate(arrays: Iterable[mx.array], title: str, progress: Progress) -> None:

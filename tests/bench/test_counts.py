@@ -8,8 +8,8 @@ from moshi_mlx.bench.counts import Counts, count, traffic
 from moshi_mlx.bench.shapes import KINDS, SHAPES, random_lm, skeleton
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
-from moshi_mlx.weights.key_map import mlx_source
-from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
+from moshi_mlx.models.layers import parameter_bytes, parameters
+from moshi_mlx.weights.lm_weights import mlx_origin
 
 TINY_LM = LmConfig.from_dict(TINY)
 
@@ -55,7 +55,7 @@ def test_moshi_7b_reads_what_its_parameters_say(kind: str, gigabytes: float) -> 
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_weights_are_as_large_as_computed(kind: str) -> None:
     lm = random_lm(TINY_LM, kind)
-    arrays = {mlx_source(name, TINY_LM).key: each for name, each in parameters(skeleton(TINY_LM, kind)).items()}
+    arrays = {mlx_origin(name, TINY_LM).key: each for name, each in parameters(skeleton(TINY_LM, kind)).items()}
     assert parameter_bytes(lm) == sum(array.nbytes for array in arrays.values())
     assert all(mx.isfinite(array).all() for array in parameters(lm).values() if array.dtype == mx.bfloat16)
 

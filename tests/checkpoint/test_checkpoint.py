@@ -12,9 +12,10 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.lm import Lm
+from moshi_mlx.models.layers import parameter_bytes, parameters
+from moshi_mlx.models.lm import Lm, widen_on_cpu
 from moshi_mlx.quantize.quantizer import quantize_lm
-from moshi_mlx.weights.lm_weights import LmWeights, parameter_bytes, parameters, widen_on_cpu
+from moshi_mlx.weights.lm_weights import LmWeights
 from moshi_mlx.weights.scheme import SCHEMES, Scheme
 from tests.golden import ASSETS, LM_GOLDENS
 
@@ -252,10 +253,10 @@ def test_a_small_model_is_held_in_float32_on_a_cpu_and_says_the_same(
     config = golden_config("scheduled") if dtype else TINY  # there steps share weights; this can be quantized
     lm = weights_of(write_lm(tmp_path / "model", config, layout="mlx", scheme=scheme, dtype=dtype)).load()
     before, stored = logits_of(lm), parameter_bytes(lm)
-    monkeypatch.setattr("moshi_mlx.weights.lm_weights.WIDEN_BELOW", stored - 1)
+    monkeypatch.setattr("moshi_mlx.models.lm.WIDEN_BELOW", stored - 1)
     widen_on_cpu(lm)
     assert parameter_bytes(lm) == stored, "too large to be widened"
-    monkeypatch.setattr("moshi_mlx.weights.lm_weights.WIDEN_BELOW", stored)
+    monkeypatch.setattr("moshi_mlx.models.lm.WIDEN_BELOW", stored)
     widen_on_cpu(lm)
     types = {array.dtype for array in parameters(lm).values()}
     assert types == ({mx.uint32, mx.float32} if scheme else {mx.float32})

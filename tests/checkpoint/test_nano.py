@@ -14,10 +14,10 @@ from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.cli.demo import LEAD, TAIL
+from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.weights.lm_weights import widen_on_cpu
 from moshi_mlx.weights.scheme import parse_scheme
 from training.heard import Heard
 

@@ -9,8 +9,9 @@ import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import lm_tensors
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights.lm_weights import LmWeights, parameters
+from moshi_mlx.weights.lm_weights import LmWeights
 from moshi_mlx.weights.scheme import SCHEMES
 from tests.golden import ASSETS
 from tests.random_weights import random_tensor

@@ -18,7 +18,7 @@ from moshi_mlx.checkpoint.random_checkpoint import (
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.weights.lm_weights import parameters
+from moshi_mlx.models.layers import parameters
 from moshi_mlx.weights.safetensors import read_header
 from moshi_mlx.weights.scheme import SCHEMES
 

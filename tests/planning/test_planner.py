@@ -57,11 +57,11 @@ def test_resident_bytes_with_a_full_window(kind: str, expected: float) -> None:
 
 def model_parameters(config: LmConfig) -> int:
     """Counted from the model's own arrays, which are never evaluated; those that steps share count once."""
+    from moshi_mlx.models.layers import parameters
     from moshi_mlx.models.lm import Lm
-    from moshi_mlx.weights.key_map import mlx_source
-    from moshi_mlx.weights.lm_weights import parameters
+    from moshi_mlx.weights.lm_weights import mlx_origin
 
-    arrays = {mlx_source(name, config).key: array.size for name, array in parameters(Lm(config)).items()}
+    arrays = {mlx_origin(name, config).key: array.size for name, array in parameters(Lm(config)).items()}
     return sum(arrays.values())
 
 

@@ -11,11 +11,11 @@ from benchmarks.recipes import calibrate
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import QuantizationError
+from moshi_mlx.models.layers import parameter_bytes, parameters
 from moshi_mlx.quality.budget import Studied, steps_to_study
 from moshi_mlx.quality.candidates import apply_recipe
 from moshi_mlx.quantize.card import Made
 from moshi_mlx.quantize.recipes import RECIPES
-from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.quality.candidates import Candidate, apply_recipe, dense_twin, find_candidate, parse_candidate
 from moshi_mlx.quality.evaluator import Evaluator, Quality, bandwidths, sampler, steps_to_evaluate
 from moshi_mlx.quality.predictions import predict
 from moshi_mlx.quantize.recipes import Recipe, parse_recipe
 from moshi_mlx.runtime.sampling import RowSettings, gumbel, sample
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
-from moshi_mlx.weights.lm_weights import parameter_bytes
 from moshi_mlx.weights.scheme import Scheme
 
 FRAMES = 25

@@ -10,6 +10,7 @@ from mlx.utils import tree_unflatten
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.layers import parameter_bytes, parameters
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quality import search as searching
 from moshi_mlx.quality.candidates import apply_recipe
@@ -30,7 +31,6 @@ from moshi_mlx.quality.search import (
 )
 from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.quantize.recipes import Recipe, parse_recipe
-from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
 from moshi_mlx.weights.scheme import Scheme
 
 SHARED = {**TINY, "depformer_num_layers": 1, "depformer_weights_per_step_schedule": [0, 1, 1, 1, 1, 1, 1, 1]}

@@ -3,7 +3,7 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from moshi_mlx.weights.lm_weights import parameters
+from moshi_mlx.models.layers import parameters
 from moshi_mlx.weights.safetensors import TensorInfo
 
 NAMES = {mx.uint32: "U32", mx.uint8: "U8", mx.float32: "F32", mx.bfloat16: "BF16"}

@@ -7,10 +7,9 @@ import pytest
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.layers import QuantizedEmbedding
+from moshi_mlx.models.layers import QuantizedEmbedding, parameter_bytes, parameters
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.quantizer import quantize_lm
-from moshi_mlx.weights.lm_weights import parameter_bytes, parameters
 from moshi_mlx.weights.safetensors import TensorInfo
 from moshi_mlx.weights.scheme import SCHEMES, Scheme, check_against_block, schemes_from_shapes
 

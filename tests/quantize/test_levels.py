@@ -7,13 +7,13 @@ import pytest
 from benchmarks.recipes import calibrate
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quality.budget import importance
 from moshi_mlx.quality.conversations import Conversation
 from moshi_mlx.quality.predictions import predict
 from moshi_mlx.quantize.levels import calibrated, packed
 from moshi_mlx.quantize.quantizer import quantize_lm
-from moshi_mlx.weights.lm_weights import parameter_bytes
 from moshi_mlx.weights.scheme import Scheme
 
 BITS = (2, 3, 4, 5, 6, 8)

@@ -13,12 +13,13 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, QuantizationError
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize import quantizer
 from moshi_mlx.quantize.card import Made
 from moshi_mlx.quantize.quantizer import DenseReader, conversion, converted, quantize_lm
 from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
-from moshi_mlx.weights.lm_weights import LmWeights, parameters
+from moshi_mlx.weights.lm_weights import LmWeights
 from moshi_mlx.weights.safetensors import read_header, read_rows
 from moshi_mlx.weights.scheme import Scheme
 from tests.golden import ASSETS

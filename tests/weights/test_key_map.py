@@ -8,9 +8,9 @@ import pytest
 
 from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
+from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights.key_map import Source, detect_layout, mlx_source, torch_shapes, torch_source
-from moshi_mlx.weights.lm_weights import parameters
+from moshi_mlx.weights.lm_weights import Origin, detect_layout, mlx_origin, torch_origin, torch_shapes
 from tests.golden import ASSETS, LM_GOLDENS
 
 
@@ -62,7 +62,7 @@ def scheduled() -> LmConfig:
 
 
 def test_steps_of_one_weight_index_have_one_source_in_both_layouts(scheduled: LmConfig) -> None:
-    for source in (torch_source, mlx_source):
+    for source in (torch_origin, mlx_origin):
         for rest in ("linear_in.weight", "transformer.layers.0.self_attn.in_proj.weight"):
             one, two, three = (source(f"depformer.slices.{step}.{rest}", scheduled) for step in (1, 2, 3))
             assert one != two == three
@@ -79,7 +79,7 @@ def test_split_attention_projections_of_newer_pytorch_files_are_found(scheduled:
         "transformer.layers.7.self_attn.in_projs.0.weight",
     }
     found = {
-        torch_source(name, scheduled, present).key
+        torch_origin(name, scheduled, present).key
         for name in (
             "depformer.slices.3.transformer.layers.0.self_attn.in_proj.weight",
             "depformer.slices.2.transformer.layers.0.self_attn.out_proj.weight",
@@ -90,8 +90,8 @@ def test_split_attention_projections_of_newer_pytorch_files_are_found(scheduled:
 
 
 def test_stacked_shape_is_that_of_all_parts() -> None:
-    assert Source("x", part=1, parts=3).stored_shape((4, 5)) == (12, 5)
-    assert Source("x", flat=True).stored_shape((4,)) == (1, 1, 4)
+    assert Origin("x", part=1, parts=3).stored_shape((4, 5)) == (12, 5)
+    assert Origin("x", flat=True).stored_shape((4,)) == (1, 1, 4)
 
 
 @pytest.mark.parametrize(
