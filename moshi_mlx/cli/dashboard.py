@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from moshi_mlx.cli.words import LiveWords
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -14,7 +17,6 @@ if TYPE_CHECKING:
     from moshi_mlx.audio.duplex import Duplex
     from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.conversation.conversation import Conversation
-    from moshi_mlx.runtime.session import Reply
 
 KEYS = "m mute   space push-to-talk   f forget   r reset   q quit"
 FRAME_MS = 80.0
@@ -24,11 +26,11 @@ _QUIET_DB, _LOUD_DB = -60.0, 0.0
 
 @dataclass(frozen=True)
 class Figures:
-    """What is shown below the words."""
+    """What is shown of a conversation besides its words."""
 
     input_db: float  # level of the microphone, dBFS RMS
     output_db: float
-    frame_ms: float  # what a frame costs lately, of the 80 there are
+    frame_ms: float  # what a frame takes lately, of the 80 there are
     lag_ms: float  # from mouth to ear, without the model's own delay
     drops: int  # frames of the microphone that were thrown away to catch up
     underruns: int  # times the speaker had nothing to play
@@ -53,71 +55,20 @@ def figures(conversation: Conversation, duplex: Duplex, echo: EchoControl) -> Fi
     )
 
 
-class Dashboard:
-    """A sink that shows the latest words above a line of figures, redrawn ten times a second.
+class Dashboard(LiveWords):
+    """The latest words above a line of figures. now: gives the figures of the moment."""
 
-    As a context manager it owns the lower part of the terminal; all words stay on the screen when it ends.
-    """
+    def __init__(self, now: Callable[[], Figures], console: Console) -> None:
+        super().__init__(console, lambda: _below(now()))
 
-    LINES = 8  # of words
 
-    def __init__(self, now: Callable[[], Figures], console: Console | None = None) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._now = now
-        self._console = console or Console(stderr=True)
-        self._lock = threading.Lock()
-        self._words: list[str] = []  # all of the conversation
-        self._latest = ""  # those that may still be shown; begins where a line begins
-        self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=10, transient=True)
-
-    def write(self, reply: Reply) -> None:
-        """Add the words of one reply."""
-        if reply.text:
-            with self._lock:
-                self._words.append(reply.text)
-                self._latest = (self._latest + reply.text).lstrip()
-
-    def say(self, line: str) -> None:
-        """Print a line above the display, to stay."""
-        self._console.print(line, markup=False, highlight=False)
-
-    def new_conversation(self) -> None:
-        """What was said so far moves up and stays; new words begin on a new line."""
-        with self._lock:
-            text = "".join(self._words).strip()
-            self._words, self._latest = [], ""
-        if text:
-            self.say(text)
-
-    def __enter__(self) -> Dashboard:
-        self._live.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._live.stop()
-        self.new_conversation()
-
-    def render(self) -> RenderableType:
-        """The display as it is now."""
-        from rich.console import Group
-        from rich.text import Text
-
-        width = max(20, self._console.width)
-        with self._lock:
-            shown = Text(self._latest, overflow="fold").wrap(self._console, width)
-            if len(shown) > 2 * self.LINES:  # wrapping an hour of words ten times a second would take a core
-                for line in shown[: -self.LINES]:
-                    self._latest = self._latest[len(line.plain.rstrip()) :].lstrip()
-        now = self._now()
-        below = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines(now)]
-        note = Text(now.note or KEYS, style="dim")
-        return Group(*shown[-self.LINES :], Text(""), *below, note)
+def _below(now: Figures) -> list[RenderableType]:
+    figures = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines(now)]
+    return [Text(""), *figures, Text(now.note or KEYS, style="dim")]
 
 
 def lines(figures: Figures) -> list[str]:
-    """The figures as they are shown below the words; 80 columns hold them."""
+    """The figures as lines of at most 80 columns."""
     levels = (
         "mic muted   " if figures.muted else f"mic {meter(figures.input_db)}",
         f"moshi {meter(figures.output_db)}",
@@ -139,7 +90,7 @@ def meter(db: float, width: int = 8) -> str:
 
 
 def time_bar(ms: float, width: int = 8) -> str:
-    """A frame's time as a bar; a full bar is all the time there is."""
+    """A frame's time as a bar, which is full at 80 ms."""
     return _bar(ms / FRAME_MS, width)
 
 
@@ -150,7 +101,7 @@ def _bar(share: float, width: int) -> str:
 
 
 def _echo_text(control: EchoControl) -> str:
-    """The state of the echo, and how much of it is taken away; "" where nothing is done about it."""
+    """The state of the echo, with its attenuation; "" where nothing is done about it."""
     if control.state == "off":
         return ""
     return f"{control.state} {control.erle:.0f} dB" if control.state == "cancelling" else control.state

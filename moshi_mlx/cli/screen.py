@@ -1,21 +1,27 @@
-"""What a person, or the program in their place, gets to see of a live conversation."""
+"""What a person, or a program in their place, is shown of a live conversation."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from rich.console import Console
+
+from moshi_mlx.cli.dashboard import Dashboard, Figures
+from moshi_mlx.cli.keys import Keys
 from moshi_mlx.cli.words import JsonLines, PlainText
 from moshi_mlx.conversation.observer import Observer, State
 from moshi_mlx.conversation.transcript import Transcript
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.echo.control import EchoControl
-    from moshi_mlx.cli.dashboard import Figures
+    from moshi_mlx.audio.watchdog import DeviceEvent
     from moshi_mlx.conversation.conversation import Conversation
+    from moshi_mlx.runtime.engine import Sink
+    from moshi_mlx.runtime.session import Reply
     from moshi_mlx.runtime.stats import Stats
 
 STATES = {  # what is said of a state
@@ -33,102 +39,84 @@ PUSHED = "push-to-talk: speak, and push space again when done"
 
 
 class Screen(Observer):
-    """Everything that is said to the person: a live terminal, plain lines in a pipe, or JSON events."""
+    """Shows a conversation: on a live terminal, as plain lines in a pipe, or as JSON events."""
 
     def __init__(self, as_json: bool, quiet: bool, stream: TextIO) -> None:
         """stream: where to show things, see `own_stderr`."""
         self._stream = stream
-        self._keys = stream.isatty()
-        # Where the events go to the same terminal, a display that is redrawn would be torn by them.
-        same = as_json and sys.stdout.isatty()
-        self._live_terminal = stream.isatty() and not quiet and not same
-        self._console: Any = None  # words are not cut at the end of a terminal's line
-        if self._live_terminal:
-            from rich.console import Console
-
-            self._console = Console(file=stream)
+        self._has_keys = stream.isatty()
+        # Events that go to the same terminal would tear a display that is redrawn.
+        torn = as_json and sys.stdout.isatty()
+        self._console = Console(file=stream) if stream.isatty() and not quiet and not torn else None
+        self._plain = None if quiet or self._console else PlainText(stream)
+        self._dashboard: Dashboard | None = None
         self._events = JsonLines(sys.stdout) if as_json else None
         self._transcript = Transcript()
-        self._plain = None if quiet or self._live_terminal else PlainText(stream)
-        self._dashboard: Any = None
         self._told_push = False
-        words = None if same else self._plain
-        self.sinks: list[Any] = [
-            sink for sink in (self._transcript, self._events, words, self) if sink is not None
-        ]
+        sinks = (self._transcript, self._events, None if torn else self._plain, self)
+        self.sinks: list[Sink] = [sink for sink in sinks if sink]
 
-    def write(self, reply) -> None:
-        """A reply, for the dashboard while there is one."""
-        if self._dashboard is not None:
+    def write(self, reply: Reply) -> None:
+        """Show a reply on the dashboard while there is one."""
+        if self._dashboard:
             self._dashboard.write(reply)
 
-    def shown(self, now: Callable[[], Figures], conversation: Conversation):
-        """The display and the keys, for as long as the block lasts."""
-        from moshi_mlx.cli.dashboard import Dashboard
-        from moshi_mlx.cli.keys import Keys
-
-        stack = ExitStack()
-        if self._live_terminal:
-            self._dashboard = Dashboard(now, self._console)
-            stack.callback(self._no_dashboard)
-            stack.enter_context(self._dashboard)
-        elif self._plain:
-            stack.enter_context(self._plain)
-        if self._keys:
-            stack.enter_context(Keys(lambda key: self._pressed(key, conversation)))
-        return stack
+    @contextmanager
+    def shown(self, now: Callable[[], Figures], conversation: Conversation) -> Iterator[None]:
+        """Show the display and obey the keys, for as long as the block lasts."""
+        with ExitStack() as stack:
+            if self._console:
+                self._dashboard = stack.enter_context(Dashboard(now, self._console))
+            elif self._plain:
+                stack.enter_context(self._plain)
+            if self._has_keys:
+                stack.enter_context(Keys(lambda key: self._pressed(key, conversation)))
+            yield
 
     def say(self, line: str) -> None:
-        """A line that stays."""
-        if self._console is not None:
+        """Print a line, to stay."""
+        if self._console:
             self._console.print(line, markup=False, highlight=False)
         elif self._plain:
             self._plain.end_line()
             print(line, file=self._stream, flush=True)
 
-    def device_event(self, event) -> None:
-        """Something happened to a device."""
-        if self._events:
-            self._events.emit("device", kind=event.kind, message=event.message)
+    def device_event(self, event: DeviceEvent) -> None:
+        """Say what happened to a device."""
+        self._emit("device", kind=event.kind, message=event.message)
         self.say(event.message)
 
     def state(self, name: State) -> None:
         """Say what state the conversation is in now."""
-        if name == "reset" and self._dashboard is not None:
+        if name == "reset" and self._dashboard:
             self._dashboard.new_conversation()
-        if self._events:
-            self._events.emit("state", state=name)
+        self._emit("state", state=name)
         if name in STATES:
             self.say(STATES[name])
 
     def losses(self, time: float, dropped: int, underruns: int) -> None:
-        """There are more of them; the display shows them anyway, and a log has them in its last line."""
-        if self._events:
-            self._events.emit("drops", t=round(time, 3), dropped=dropped, underruns=underruns)
+        """Tell programs; the dashboard shows them anyway, and a log has them in its last line."""
+        self._emit("drops", t=round(time, 3), dropped=dropped, underruns=underruns)
 
     def echo(self, time: float, control: EchoControl) -> None:
-        """The echo is in a new state; the display shows it anyway."""
-        if self._events:
-            self._events.emit("echo", t=round(time, 3), state=control.state, erle_db=round(control.erle, 1))
+        """Say what becomes of the echo; the dashboard shows it anyway."""
+        self._emit("echo", t=round(time, 3), state=control.state, erle_db=round(control.erle, 1))
         if self._plain:
             self.say(control.advice or ECHO_STATES[control.state].format(erle=control.erle))
 
     def end(self, stats: Stats, losses: dict[str, int], seed: int, interrupted: bool, save: Path | None) -> None:
-        """The last words."""
-        if self._events:
-            self._events.emit(
-                "end",
-                text=self._transcript.text,
-                interrupted=interrupted,
-                seed=seed,
-                **losses,
-                **stats.as_dict(),
-            )
+        """Report on the conversation."""
+        text = self._transcript.text
+        self._emit("end", text=text, interrupted=interrupted, seed=seed, **losses, **stats.as_dict())
         lost = f"; {losses['dropped']} frames dropped, {losses['underruns']} underruns"
         self.say(stats.live_summary() + (lost if losses["dropped"] or losses["underruns"] else ""))
         if save:
             self.say(f"conversation in {save}")
         self.say(f"seed {seed}")
+
+    def _emit(self, event: str, **values: object) -> None:
+        if self._events:
+            self._events.emit(event, **values)
 
     def _pressed(self, key: str, conversation: Conversation) -> None:
         if key == "q":
@@ -144,6 +132,3 @@ class Screen(Observer):
                 self._told_push = True
                 self.say(PUSHED)
             self.state("listening" if conversation.push_to_talk() else "muted")
-
-    def _no_dashboard(self) -> None:
-        self._dashboard = None

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TextIO
 
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import Progress
+from rich.text import Text
+
+from moshi_mlx.weights.progress import columns
+
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from typing_extensions import Self
+
     from moshi_mlx.runtime.session import Reply
 
 
@@ -18,11 +30,13 @@ class JsonLines:
         self._stream = stream
 
     def write(self, reply: Reply) -> None:
+        """Print the words of one reply, with their time."""
         if reply.text:
             self.emit("text", t=round(reply.time, 3), text=reply.text)
 
     def emit(self, event: str, **values: object) -> None:
-        self._stream.write(json.dumps({"event": event, **values}) + "\n")  # at once: threads emit, too
+        """Print an event; from any thread."""
+        self._stream.write(json.dumps({"event": event, **values}) + "\n")  # in one piece
         self._stream.flush()
 
 
@@ -34,6 +48,7 @@ class PlainText:
         self._started = False
 
     def write(self, reply: Reply) -> None:
+        """Print the words of one reply."""
         text = reply.text if self._started else reply.text.lstrip()
         if text:
             self._started = True
@@ -44,7 +59,7 @@ class PlainText:
         return self
 
     def end_line(self) -> None:
-        """Something else will be printed there."""
+        """End the line, for something else will be printed."""
         if self._started:
             self._stream.write("\n")
             self._started = False
@@ -53,50 +68,72 @@ class PlainText:
         self.end_line()
 
 
-class Terminal:
-    """A sink that shows the latest words and a progress bar on the terminal at stderr, and at the end all words.
+class LiveWords:
+    """A sink that shows the latest words on a terminal, redrawn ten times a second.
 
-    total: frames that will come.
+    below: gives what is shown below the words at this moment.
+    As a context manager it owns the lower part of the terminal; all words stay on the screen when it ends.
     """
 
-    TAIL = 240  # characters shown while it goes on: a display taller than the screen could not be redrawn
+    LINES = 8  # of words
 
-    def __init__(self, total: int) -> None:
-        from rich.console import Console, Group
-        from rich.live import Live
-        from rich.progress import Progress
-        from rich.text import Text
-
-        from moshi_mlx.weights.progress import columns
-
-        self._pieces: list[str] = []
-        self._text = Text()
-        self._progress = Progress(*columns("frames"))
-        self._task = self._progress.add_task("", total=total)
-        console = Console(stderr=True)
-        self._live = Live(
-            Group(self._text, self._progress), console=console, refresh_per_second=10, transient=True
-        )
-        self._console = console
+    def __init__(self, console: Console, below: Callable[[], list[RenderableType]]) -> None:
+        self._console, self._below = console, below
+        self._lock = threading.Lock()
+        self._words: list[str] = []  # all of the conversation
+        self._latest = ""  # those that may still be shown; begins where a line begins
+        self._live = Live(get_renderable=self.render, console=console, refresh_per_second=10, transient=True)
 
     def write(self, reply: Reply) -> None:
+        """Add the words of one reply."""
         if reply.text:
-            self._pieces.append(reply.text)
-            self._text.plain = (self._text.plain + reply.text)[-self.TAIL :]
-        self._progress.advance(self._task)
+            with self._lock:
+                self._words.append(reply.text)
+                self._latest = (self._latest + reply.text).lstrip()
 
-    def __enter__(self) -> Terminal:
+    def new_conversation(self) -> None:
+        """Let what was said so far move up and stay; new words begin on a new line."""
+        with self._lock:
+            text = "".join(self._words).strip()
+            self._words, self._latest = [], ""
+        if text:
+            self._console.print(text, markup=False, highlight=False)
+
+    def __enter__(self) -> Self:
         self._live.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._live.stop()
-        if words := "".join(self._pieces).strip():
-            self._console.print(words, markup=False, highlight=False)
+        self.new_conversation()
+
+    def render(self) -> RenderableType:
+        """The display as it is now."""
+        width = max(20, self._console.width)
+        with self._lock:
+            shown = Text(self._latest, overflow="fold").wrap(self._console, width)
+            if len(shown) > 2 * self.LINES:  # wrapping an hour of words ten times a second would take a core
+                for line in shown[: -self.LINES]:
+                    self._latest = self._latest[len(line.plain.rstrip()) :].lstrip()
+        return Group(*shown[-self.LINES :], *self._below())
 
 
-def shown_words(total: int, quiet: bool) -> AbstractContextManager[Terminal | PlainText | None]:
+class WordsAndProgress(LiveWords):
+    """The latest words above a progress bar. total: frames that will come."""
+
+    def __init__(self, total: int) -> None:
+        self._progress = Progress(*columns("frames"))
+        self._task = self._progress.add_task("", total=total)
+        super().__init__(Console(stderr=True), lambda: [self._progress])
+
+    def write(self, reply: Reply) -> None:
+        """Add the words of one reply, and its frame to the bar."""
+        super().write(reply)
+        self._progress.advance(self._task)
+
+
+def shown_words(total: int, quiet: bool) -> AbstractContextManager[WordsAndProgress | PlainText | None]:
     """Choose the sink for stderr that fits; none when quiet. total: frames that will come."""
     if quiet:
         return nullcontext()
-    return Terminal(total) if sys.stderr.isatty() else PlainText(sys.stderr)
+    return WordsAndProgress(total) if sys.stderr.isatty() else PlainText(sys.stderr)

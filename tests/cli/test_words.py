@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from moshi_mlx.cli.words import JsonLines, PlainText, Terminal
+from moshi_mlx.cli.words import JsonLines, PlainText, WordsAndProgress
 from moshi_mlx.runtime.session import Reply
 
 REPLIES = [Reply(None, text, 0.08 * step) for step, text in enumerate(["", " Hel", "lo", "", " sea"])]
@@ -30,7 +30,7 @@ def test_plain_text_is_one_line() -> None:
 
 def test_the_terminal_keeps_the_words_and_not_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
     replies = [*REPLIES, *(Reply(None, " [b]", 1.0) for _ in range(100))]
-    with Terminal(total=len(replies)) as terminal:
+    with WordsAndProgress(total=len(replies)) as terminal:
         for reply in replies:
             terminal.write(reply)
     lines = capsys.readouterr().err.split("\n")
