@@ -16,7 +16,8 @@ A message is one line: what happened, with the value, and what to do.
 The command line catches `MoshiError` once, prints the message and exits with code 1.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class MoshiError(Exception):
@@ -68,3 +69,12 @@ def some(names: Iterable[str], most: int = 3) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) or "none") + more
+
+
+@contextmanager
+def system_errors(what: str, kind: type[MoshiError]) -> Iterator[None]:
+    """Raise what the system refuses (OSError) as an error of ours: `what`, and the system's reason."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror or error}") from error

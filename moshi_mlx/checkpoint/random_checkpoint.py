@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
+from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError, system_errors
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig, published_shapes
 from moshi_mlx.weights.atomic import AtomicPath
@@ -105,17 +105,14 @@ def write_random_checkpoint(
         names["mimi_config_name"] = MIMI_CONFIG_NAME
     if chosen:
         names["quantization"] = chosen.block()
-    try:
-        with AtomicPath(folder) as part:
-            part.mkdir(parents=True)
-            _write_lm(part / LM_NAME, lm_config, seed, layout, chosen, stored)
-            _write_mimi(part / MIMI_NAME, mimi, seed)
-            (part / TOKENIZER_NAME).write_bytes(train_tokenizer(lm_config.text_card))
-            if mimi_config:
-                (part / MIMI_CONFIG_NAME).write_text(json.dumps(mimi_config, indent=1))
-            (part / "config.json").write_text(json.dumps({**config, **names}, indent=1))
-    except OSError as error:
-        raise CheckpointError(f"cannot write {folder}: {error.strerror or error}") from error
+    with system_errors(f"cannot write {folder}", CheckpointError), AtomicPath(folder) as part:
+        part.mkdir(parents=True)
+        _write_lm(part / LM_NAME, lm_config, seed, layout, chosen, stored)
+        _write_mimi(part / MIMI_NAME, mimi, seed)
+        (part / TOKENIZER_NAME).write_bytes(train_tokenizer(lm_config.text_card))
+        if mimi_config:
+            (part / MIMI_CONFIG_NAME).write_text(json.dumps(mimi_config, indent=1))
+        (part / "config.json").write_text(json.dumps({**config, **names}, indent=1))
     return folder
 
 

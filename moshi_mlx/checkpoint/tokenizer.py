@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterable
 from pathlib import Path
 
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, system_errors
 
 SPACE = "\u2581"  # how sentencepiece writes a space inside a piece
 
@@ -19,10 +19,8 @@ class TextTokenizer:
     def __init__(self, path: Path, silent: Iterable[int] = (0, 3)) -> None:
         import sentencepiece
 
-        try:
+        with system_errors(f"cannot read {path}", CheckpointError):
             model = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
         processor = sentencepiece.SentencePieceProcessor()
         try:
             processor.LoadFromSerializedProto(model)

@@ -8,7 +8,7 @@ import typer
 
 from moshi_mlx.checkpoint.nano import NAME, RECORDING, captions
 from moshi_mlx.cli import options
-from moshi_mlx.errors import AudioFileError
+from moshi_mlx.errors import AudioFileError, system_errors
 
 LEAD, TAIL = 0.5, 4.0  # seconds of silence around the recording
 
@@ -25,10 +25,8 @@ def demo(
     Needs no network: Nano, a tiny trained Moshi, comes with the package. Both sides' words are printed with their
     times; the answer and a picture of the conversation (waveforms, words) are written to FOLDER.
     """
-    try:
+    with system_errors(f"cannot make {folder}", AudioFileError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AudioFileError(f"cannot make {folder}: {error.strerror or error}") from error
 
     import numpy as np
 

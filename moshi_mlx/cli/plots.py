@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moshi_mlx.errors import ConfigError
+from moshi_mlx.errors import ConfigError, system_errors
 from moshi_mlx.frames import FRAME_SECONDS
 
 if TYPE_CHECKING:
@@ -78,7 +78,5 @@ def plot_qualities(path: Path, reference: str, qualities: Sequence[Quality]) -> 
 
 def _save(figure: Figure, path: Path, dpi: int) -> None:
     """Write a picture. Raises ConfigError where it cannot go."""
-    try:
+    with system_errors(f"cannot write {path}", ConfigError):
         figure.savefig(path, dpi=dpi)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,25 +1,25 @@
-"""Keeping a live conversation on disk while it lasts: both voices, their mix, the words, what it was made with.
+"""A live conversation kept on disk while it lasts: both voices, their mix, the words, what it was made with.
 
 Everything is written out once a second of audio, headers included, so that a folder is readable after any end.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
 from moshi_mlx.audio.wav import header, pcm16
 from moshi_mlx.checkpoint.hub import sha256
-from moshi_mlx.errors import AudioFileError
+from moshi_mlx.errors import AudioFileError, system_errors
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.version import __version__
 from moshi_mlx.weights.atomic import AtomicPath
@@ -56,20 +56,16 @@ class Recorder:
         self._closed = False
         self._said: deque[np.ndarray] = deque()  # user frames whose reply has not come yet
         self._lock = threading.Lock()  # frames and replies come from different threads
-        self._open: list[GrowingWav] = []
-        self._words: TextIO | None = None
-        try:
+        self._open = ExitStack()
+        with self._refusals():
             check_folder(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name, channels in (("user", 1), ("moshi", 1), ("mix", 2)):
-                self._open.append(GrowingWav(self.folder / f"{name}.wav", channels))
-            self._words = (self.folder / "transcript.jsonl").open("w", encoding="utf-8")
+            self._voices = [self._wav("user"), self._wav("moshi"), self._wav("mix", channels=2)]
+            self._words = self._open.enter_context((self.folder / "transcript.jsonl").open("w", encoding="utf-8"))
             self._write_about()
-        except OSError as error:
-            self._refused(error)
 
     def heard(self, frames: Iterator[T]) -> Iterator[T]:
-        """The same frames (or controls, which leave no trace), remembered on their way."""
+        """Yield the same frames (or controls, which are not kept), remembered on their way."""
         for frame in frames:
             if isinstance(frame, np.ndarray):
                 with self._lock:
@@ -82,35 +78,31 @@ class Recorder:
         with self._lock:
             user = self._said.popleft() if self._said else silence
         moshi = silence if reply.audio is None else reply.audio
-        try:
-            for file, pcm in zip(self._open, (user, moshi, np.stack([user, moshi], 1).ravel()), strict=True):
+        with self._refusals():
+            for file, pcm in zip(self._voices, (user, moshi, np.stack([user, moshi], 1).ravel()), strict=True):
                 file.write(pcm)
-            if reply.text and self._words:
+            if reply.text:
                 time = round(self._frames * FRAME_SECONDS, 3)
                 print(json.dumps({"t": time, "text": reply.text}), file=self._words)
             self._frames += 1
             if self._frames % FLUSH_FRAMES == 0:
                 self._flush()
-                self._write_about()
-        except OSError as error:
-            self._refused(error)
 
     def close(self) -> None:
-        """Write what is left; nothing after an error."""
+        """Write what is left, but nothing after an error."""
         if self._closed:
             return
-        try:
+        with self._refusals():
             self._flush()
-            self._write_about()
-        except OSError as error:
-            self._refused(error)
         self._release()
 
+    def _wav(self, name: str, channels: int = 1) -> GrowingWav:
+        return self._open.enter_context(closing(GrowingWav(self.folder / f"{name}.wav", channels)))
+
     def _flush(self) -> None:
-        for file in self._open:
+        for file in (*self._voices, self._words):
             file.flush()
-        if self._words:
-            self._words.flush()
+        self._write_about()
 
     def _write_about(self) -> None:
         about = {**self._about, **self._now(), "frames": self._frames}
@@ -119,18 +111,22 @@ class Recorder:
 
     def _release(self) -> None:
         self._closed = True
-        for file in (*self._open, self._words):
-            if file is not None:
-                with contextlib.suppress(OSError):  # the disk may refuse what is still buffered
-                    file.close()
+        with suppress(OSError):  # the disk may refuse what is still buffered
+            self._open.close()
 
-    def _refused(self, error: OSError) -> None:
-        self._release()
-        raise AudioFileError(f"cannot write to {self.folder}: {error.strerror or error}") from error
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Turn what the system refuses into our error, and write nothing more."""
+        with system_errors(f"cannot write to {self.folder}", AudioFileError):
+            try:
+                yield
+            except OSError:
+                self._release()
+                raise
 
 
 def made_with(checkpoint: Checkpoint, moshi: Moshi, echo: str) -> dict[str, Any]:
-    """What session.json says of how a conversation was made. Reads all weights for their checksum: seconds."""
+    """What session.json says of how a conversation was made. Takes seconds: it hashes all weights."""
     return {
         "version": __version__,
         "model": checkpoint.name,
@@ -142,13 +138,11 @@ def made_with(checkpoint: Checkpoint, moshi: Moshi, echo: str) -> dict[str, Any]
 
 
 def check_folder(folder: Path) -> None:
-    """Raise AudioFileError if a conversation cannot be kept there, as far as that can be seen; make nothing."""
-    try:
+    """Raise AudioFileError if it can be seen that a conversation cannot be kept there. Writes nothing."""
+    with system_errors(f"cannot write to {folder}", AudioFileError):
         if (folder / ABOUT).exists():
             raise AudioFileError(f"{folder} already holds a conversation; choose another folder")
         there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    except OSError as error:
-        raise AudioFileError(f"cannot write to {folder}: {error.strerror or error}") from error
     if not there.is_dir():
         raise AudioFileError(f"cannot write to {folder}: {there} is no folder")
     if not os.access(there, os.W_OK):
@@ -172,12 +166,12 @@ class GrowingWav:
             self._bytes += len(data)
 
     def flush(self) -> None:
-        """Give everything to the system, header first."""
+        """Write the header, and pass everything to the system."""
         self._file.seek(0)
         self._file.write(header(self._bytes, self._channels))
         self._file.seek(0, 2)
         self._file.flush()
 
     def close(self) -> None:
-        """Close it as it is: flush first."""
+        """Close the file as it is; flush it first."""
         self._file.close()

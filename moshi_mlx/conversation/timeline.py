@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from moshi_mlx.errors import AudioFileError
+from moshi_mlx.errors import AudioFileError, system_errors
 from moshi_mlx.frames import SAMPLE_RATE
 
 _SECOND = 90  # pixels
@@ -49,10 +49,8 @@ def draw(tracks: Sequence[Track]) -> str:
 
 def save(path: str | Path, tracks: Sequence[Track]) -> None:
     """Write `draw(tracks)`. Raises AudioFileError where the system refuses."""
-    try:
+    with system_errors(f"cannot write {path}", AudioFileError):
         Path(path).write_text(draw(tracks), encoding="utf-8")
-    except OSError as error:
-        raise AudioFileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _track_height() -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moshi_mlx.checkpoint.places import ALIASES
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, system_errors
 from moshi_mlx.version import __version__
 
 NAME = "README.md"
@@ -92,14 +92,12 @@ def add_quality(folder: Path, quality: Mapping[str, Any]) -> None:
     Raises CheckpointError if the folder has no card of ours.
     """
     path = folder / NAME
-    try:
+    with system_errors(f"cannot write {path}", CheckpointError):
         text = path.read_text(encoding="utf-8")
         if not _SECTION.search(text):
             raise CheckpointError(f"{path} has no section Quality; it was not made by moshi-mlx quantize")
         measured = "\n".join(_quality(quality, ""))
         path.write_text(_SECTION.sub(lambda _: measured, text, count=1).rstrip() + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def grouped(names: Iterable[str]) -> list[str]:

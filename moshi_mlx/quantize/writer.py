@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.errors import CheckpointError, QuantizationError
+from moshi_mlx.errors import CheckpointError, QuantizationError, system_errors
 from moshi_mlx.quantize import card
 from moshi_mlx.quantize.card import Made
 from moshi_mlx.quantize.quantizer import Conversion, DenseReader, conversion, converted
@@ -79,7 +79,7 @@ def make_checkpoint(
         )
     others = _other_files(checkpoint)
     total = wanted.nbytes + sum(path.stat().st_size for path in others.values())
-    try:
+    with system_errors(f"cannot write {folder}", CheckpointError):
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(folder)
         _check_space(folder, total)
@@ -109,8 +109,6 @@ def make_checkpoint(
             )
             (part / card.NAME).write_text(card.card(made, quality), encoding="utf-8")
             Checkpoint.resolve(part, offline=True)  # what cannot be loaded is not handed over
-    except OSError as error:
-        raise CheckpointError(f"cannot write {folder}: {error.strerror or error}") from error
     return replace(made, seconds=time.monotonic() - begin)
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
-from moshi_mlx.errors import AudioFileError
+from moshi_mlx.errors import AudioFileError, system_errors
 from moshi_mlx.runtime.stats import Stats
 
 FLUSH_EVENTS = 100
@@ -28,11 +29,9 @@ class Trace:
         self._began = time.perf_counter()
         self._lock = threading.Lock()  # stages run on threads of their own
         self._count = 0
-        try:
+        with self._refusals():
             self._file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
             self._file.write("[\n")
-        except OSError as error:
-            raise AudioFileError(f"cannot write {path}: {error.strerror or error}") from error
 
     def watch(self, stats: Stats) -> None:
         """Write every pass through every stage."""
@@ -56,11 +55,8 @@ class Trace:
         with self._lock:
             if self._file.closed:
                 return
-            try:
-                with self._file:
-                    self._file.write("{}]\n")
-            except OSError as error:
-                raise AudioFileError(f"cannot write {self._path}: {error.strerror or error}") from error
+            with self._refusals(), self._file:
+                self._file.write("{}]\n")
 
     def _micro(self, seconds: float) -> int:
         return round((seconds - self._began) * 1e6)
@@ -70,10 +66,11 @@ class Trace:
         with self._lock:
             if self._file.closed:
                 return
-            try:
+            with self._refusals():
                 self._file.write(line + ",\n")
                 self._count += 1
                 if self._count % FLUSH_EVENTS == 0:
                     self._file.flush()
-            except OSError as error:
-                raise AudioFileError(f"cannot write {self._path}: {error.strerror or error}") from error
+
+    def _refusals(self) -> AbstractContextManager[None]:
+        return system_errors(f"cannot write {self._path}", AudioFileError)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from moshi_mlx.errors import ServerError
+from moshi_mlx.errors import ServerError, system_errors
 
 DAYS = 397  # the longest that browsers accept
 
@@ -35,10 +35,8 @@ def own_tls(names: Sequence[str], folder: Path | None = None) -> ssl.SSLContext:
     folder = folder or cache_folder()
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     if not _is_good(certificate, names):
-        try:
+        with system_errors(f"cannot keep a certificate in {folder}", ServerError):
             _write(certificate, key, names)
-        except OSError as error:
-            raise ServerError(f"cannot keep a certificate in {folder}: {error.strerror or error}") from error
     return load_tls(certificate, key)
 
 
