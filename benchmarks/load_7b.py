@@ -27,7 +27,7 @@ def load(folder: Path, steps: int) -> None:
 
     start = time.perf_counter()
     checkpoint = Checkpoint.resolve(str(folder))
-    lm = checkpoint.load_lm(progress=False)
+    lm = checkpoint.load_lm()
     lm.fuse()
     seconds = time.perf_counter() - start
     parameters = parameter_bytes(lm)

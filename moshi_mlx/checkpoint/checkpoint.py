@@ -8,7 +8,7 @@ Source of names and defaults: moshi/models/loaders.py `CheckpointInfo.from_hf_re
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,6 @@ from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.config_reader import ConfigReader, read_json
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
 from moshi_mlx.sampling_config import SamplingConfig
-from moshi_mlx.weights.progress import Progress
 from moshi_mlx.weights.safetensors import read_header, shard_names
 from moshi_mlx.weights.scheme import Scheme, check_against_request
 
@@ -168,9 +167,9 @@ class Checkpoint:
         """How the language model is quantized, None if it is not."""
         return self.weights.scheme
 
-    def load_lm(self, dtype: mx.Dtype | None = None, progress: Progress = None) -> Lm:
-        """The language model, all weights in memory. Arguments as in `LmWeights.load`."""
-        return self.weights.load(dtype, progress)
+    def load_lm(self, dtype: mx.Dtype | None = None, advance: Callable[[int], None] = lambda count: None) -> Lm:
+        """Return the language model, all weights in memory. Arguments as in `LmWeights.load`."""
+        return self.weights.load(dtype, advance)
 
     def load_tokenizer(self) -> TextTokenizer:
         """The text tokenizer, read once. Raises CheckpointError if its vocabulary is not the model's."""

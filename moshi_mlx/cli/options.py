@@ -153,10 +153,12 @@ class ModelOptions:
         return replace(found, sampling=replace(found.sampling, **asked))
 
     def load(self, found: "Checkpoint") -> "Moshi":
-        """Load the weights of a checkpoint."""
+        """Load the weights of a checkpoint; draws a progress bar."""
         from moshi_mlx.runtime.moshi import assemble
+        from moshi_mlx.weights.progress import progress_bar
 
-        return assemble(found, self.codec, self.kv_bits)
+        with progress_bar(f"loading {found.lm_weights.name}", found.weights.nbytes) as advance:
+            return assemble(found, self.codec, self.kv_bits, advance)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Not here: what a conversation is (see `session`), where files come from (see `ch
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
@@ -18,7 +18,6 @@ from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.session import Session, Tokenizer
 from moshi_mlx.runtime.step import FrameStep
 from moshi_mlx.sampling_config import SamplingConfig
-from moshi_mlx.weights.progress import Progress
 
 if TYPE_CHECKING:
     from moshi_mlx.codec.base import Codec
@@ -47,11 +46,14 @@ def load(
 
 
 def assemble(
-    checkpoint: Checkpoint, codec: str = "auto", kv_bits: int | None = None, progress: Progress = None
+    checkpoint: Checkpoint,
+    codec: str = "auto",
+    kv_bits: int | None = None,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> Moshi:
-    """Load all weights of a checkpoint that was found. Arguments as in `load`, and `progress.Progress`."""
+    """Load all weights of a checkpoint that was found. Arguments as in `load` and `LmWeights.load`."""
     loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
-    lm = checkpoint.load_lm(progress=progress)
+    lm = checkpoint.load_lm(advance=advance)
     widen_on_cpu(lm)
     return Moshi(lm, loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits)
 

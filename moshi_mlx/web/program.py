@@ -101,9 +101,12 @@ def serve(
     def load(progress: Progress) -> Moshi:
         from moshi_mlx.checkpoint.checkpoint import Checkpoint
         from moshi_mlx.runtime.moshi import assemble
+        from moshi_mlx.weights.progress import progress_bar
 
         progress(None)  # a download's share is not known
-        return assemble(Checkpoint.resolve(**checkpoint), codec, kv_bits, progress)
+        found = Checkpoint.resolve(**checkpoint)
+        with progress_bar("", found.weights.nbytes, progress) as advance:
+            return assemble(found, codec, kv_bits, advance)
 
     name = str(checkpoint.get("name", DEFAULT_MODEL))
     known = nano.questions() if name == nano.NAME else {}

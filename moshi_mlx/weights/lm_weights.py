@@ -9,9 +9,9 @@ share one array.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights.progress import Progress, progress_bar
 from moshi_mlx.weights.safetensors import read_tensors, same_bytes
 from moshi_mlx.weights.scheme import Scheme, check_against_block, main_scheme, schemes_from_shapes
 
@@ -62,22 +61,28 @@ class LmWeights:
             return mx.bfloat16 if mx.default_device() == mx.gpu else mx.float32
         return _DTYPES[self.tensors["text_linear.weight"].dtype]
 
-    def load(self, dtype: mx.Dtype | None = None, progress: Progress = None) -> Lm:
+    @property
+    def nbytes(self) -> int:
+        """Bytes that loading puts into memory."""
+        return sum(self.tensors[origin.key].nbytes // origin.parts for origin in set(self._origins.values()))
+
+    def load(self, dtype: mx.Dtype | None = None, advance: Callable[[int], None] = lambda count: None) -> Lm:
         """Return the model with all weights in memory, as stored; only activations have `dtype`.
 
         dtype: of the activations; weights of a wider type widen them again.
-        progress: see `progress.Progress`.
+        advance: told of bytes as they are read, `nbytes` in all.
+        Raises CheckpointError if the file cannot be read.
         """
         lm = self._skeleton()
         lm.activation_dtype = dtype or self.default_dtype
-        origins = self._origins(parameters(lm))
+        origins = self._origins
         file: dict[str, mx.array] = {}
         for path in dict.fromkeys(tensor.path for tensor in self.tensors.values()):
             file |= mx.load(str(path))  # type: ignore[arg-type]  # lazy: nothing is read yet
         arrays = {origin: _take(file[origin.key], origin) for origin in dict.fromkeys(origins.values())}
         lm.update(tree_unflatten([(name, arrays[origin]) for name, origin in origins.items()]))
         try:
-            _evaluate(arrays.values(), f"loading {self.path.name}", progress)
+            _evaluate(arrays.values(), advance)
         except RuntimeError as error:
             raise CheckpointError(f"cannot load {self.path}: {error}") from error
         lm.eval()
@@ -103,18 +108,20 @@ class LmWeights:
         """Return where the file keeps the parameter with an MLX name."""
         return torch_origin(name, self.config, self.tensors) if self.layout == "torch" else Origin(name)
 
-    def _origins(self, names: Iterable[str]) -> dict[str, Origin]:
-        if self.layout == "torch":
-            return {name: self.stored(name) for name in names}
-        return {name: self._mlx_origin(name) for name in names}
+    @cached_property
+    def _origins(self) -> dict[str, Origin]:
+        """Where each parameter is loaded from.
 
-    def _mlx_origin(self, name: str) -> Origin:
-        """Steps share an array only where the file's copies are equal: somebody may have trained them apart."""
-        own, origin = Origin(name), mlx_origin(name, self.config)
-        tensors = self.tensors
-        if origin == own or same_bytes(tensors[own.key], tensors[origin.key]):
-            return origin
-        return own
+        Depth steps share an array only where the file's copies are equal: somebody may have trained them apart.
+        """
+        own = {name: self.stored(name) for name in parameters(self._skeleton())}
+        if self.layout == "torch":
+            return own
+        shared = {name: mlx_origin(name, self.config) for name in own}
+        return {
+            name: shared[name] if same_bytes(self.tensors[name], self.tensors[shared[name].key]) else own[name]
+            for name in own
+        }
 
     def _check(self) -> None:
         """Raise CheckpointError for missing keys, keys too many, wrong shapes and types that are no weights."""
@@ -323,15 +330,14 @@ def _take(array: mx.array, origin: Origin) -> mx.array:
     return array[origin.part * rows : (origin.part + 1) * rows]  # a view: no copy of the rows
 
 
-def _evaluate(arrays: Iterable[mx.array], title: str, progress: Progress) -> None:
-    with progress_bar(title, sum(array.nbytes for array in arrays), progress) as advance:
-        piece, size = [], 0
-        for array in arrays:
-            piece.append(array)
-            size += array.nbytes
-            if size >= PIECE:
-                mx.eval(piece)
-                advance(size)
-                piece, size = [], 0
-        mx.eval(piece)
-        advance(size)
+def _evaluate(arrays: Iterable[mx.array], advance: Callable[[int], None]) -> None:
+    piece, size = [], 0
+    for array in arrays:
+        piece.append(array)
+        size += array.nbytes
+        if size >= PIECE:
+            mx.eval(piece)
+            advance(size)
+            piece, size = [], 0
+    mx.eval(piece)
+    advance(size)

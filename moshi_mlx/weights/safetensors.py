@@ -123,6 +123,8 @@ def read_rows(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> np
 
 def same_bytes(first: TensorInfo, second: TensorInfo, piece: int = 1 << 22) -> bool:
     """Whether two tensors hold the same values, read piece by piece."""
+    if first == second and (first.path, first.begin) == (second.path, second.begin):
+        return True
     if (first.dtype, first.shape) != (second.dtype, second.shape):
         return False
     with first.path.open("rb") as one, second.path.open("rb") as two:

@@ -219,14 +219,13 @@ def test_activations_can_be_asked_for(tmp_path: Path, scheme: str | None, dtype:
     assert lm.temporal(mx.zeros((1, 17, 1), mx.int32), lm.new_state()).dtype == mx.bfloat16
 
 
-def test_a_bar_is_drawn_when_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    weights = weights_of(write_lm(tmp_path / "model", TINY))
-    weights.load()
-    assert capsys.readouterr() == ("", ""), "stderr is no terminal here"
-    weights.load(progress=True)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "loading model.safetensors" in err
+@pytest.mark.parametrize("layout", ["torch", "mlx"])
+def test_loading_counts_the_bytes_it_reads(tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moshi_mlx.weights.lm_weights.PIECE", 1 << 16)
+    weights, told = weights_of(write_lm(tmp_path / "model", TINY, layout=layout)), []
+    lm = weights.load(advance=told.append)
+    assert sum(told) == weights.nbytes == parameter_bytes(lm)
+    assert len(told) > 2
 
 
 def test_the_config_decides_what_the_shapes_must_be(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_an_adapter_is_merged_on_the_way(moshi_cli: Cli, source: Path, tmp_path:
     assert (done.code, done.out) == (1, "")
     assert re.fullmatch(r"error: there is no config\.json beside .*; give --lora-scaling .*\n", done.err)
     assert moshi_cli(*words, "--lora-scaling", 0.5).code == 0
-    one, two = (Checkpoint.resolve(folder).load_lm(progress=False) for folder in (source, tmp_path / "made"))
+    one, two = (Checkpoint.resolve(folder).load_lm() for folder in (source, tmp_path / "made"))
     wanted = (one.text_linear.weight.astype(mx.float32) + 1.0).astype(mx.bfloat16)
     assert mx.array_equal(two.text_linear.weight, wanted)
 

@@ -33,7 +33,7 @@ UNIFORM = [
 
 
 def load(folder: Path) -> Lm:
-    return Checkpoint.resolve(folder).load_lm(mx.float32, progress=False)
+    return Checkpoint.resolve(folder).load_lm(mx.float32)
 
 
 def answers(lm: Lm) -> dict[str, np.ndarray]:
@@ -115,7 +115,7 @@ def test_q4_and_q8_are_kyutais_files_bit_by_bit_and_answer_as_in_kyutais_program
             for name, one in made.items()
         },
     )
-    lm = LmWeights(path, config, wanted.block).load(mx.float32, progress=False)
+    lm = LmWeights(path, config, wanted.block).load(mx.float32)
     tokens = mx.array(golden["tokens"])
     hidden = lm.temporal(tokens, lm.new_state())
     audio = lm.depformer.logits(hidden, tokens[:, : config.dep_q + 1])

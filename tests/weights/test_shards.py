@@ -87,7 +87,7 @@ def test_a_model_in_shards_loads_as_in_one_file(tmp_path: Path, layout: str) -> 
     tokens = mx.array(np.random.default_rng(0).integers(0, 64, (1, 17, 3)))
     hidden = []
     for _ in range(2):
-        lm = Checkpoint.resolve(folder).load_lm(progress=False)
+        lm = Checkpoint.resolve(folder).load_lm()
         hidden.append(lm.temporal(tokens, lm.new_state()))
         mx.eval(hidden)
         if len(hidden) == 1:
