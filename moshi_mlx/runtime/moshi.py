@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
@@ -84,7 +85,11 @@ class Moshi:
         self.tokenizer = tokenizer
         self.sampling = sampling or SamplingConfig()
         self.kv_bits = kv_bits
-        self.step = FrameStep(lm)
+
+    @cached_property
+    def step(self) -> FrameStep:
+        """What takes a batch one frame further; every batch of this Moshi shares what it compiles."""
+        return FrameStep(self.lm)
 
     def warm_up(self, size: int = 1, sampling: SamplingConfig | None = None) -> None:
         """Compile everything a conversation with these settings needs, so that its first frame costs as any other.
