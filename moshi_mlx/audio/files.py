@@ -5,21 +5,30 @@ What comes out is what the models want: mono float32 at 24 kHz. Nothing is clipp
 
 import io
 import math
+import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from moshi_mlx.audio.containers import Recording, foreign, recordings, truncated
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.frames import SAMPLE_RATE
 
 STDIN = "-"
 _RATES = (1_000, 768_000)  # Hz; outside, a header is damaged rather than unusual
 _BLOCK = 1 << 20  # samples per channel held at once before they are mixed down
-_UNKNOWN_SIZE = 0x7FF0_0000  # bytes; programs that write a WAV into a pipe put a size from here up
-_OGG_PAGE = 65_307  # bytes of the largest Ogg page
+_SILENT = 1e-6  # of the loudest channel's energy: 60 dB below it
+_CANCELLED = (
+    0.05  # of the loudest channel's energy left in the mean; two alike leave all, two unlike a half or more
+)
+_FEW = 4  # channels; with more, the layout may be a room's, and the mean stays what it is
+_LOUD = 4.0  # times full scale: beyond any recording that is only hot
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,7 @@ class Audio:
     name: str  # as a person would say it: "question.wav", "standard input"
     rate: int  # Hz, in the file
     channels: int  # in the file
+    notes: tuple[str, ...] = ()  # what a person should know about how it is heard
 
     @property
     def seconds(self) -> float:
@@ -60,7 +70,10 @@ def read_audio(path: str | Path) -> Audio:
         raise AudioFileError(f"{path} is headerless audio: convert it, for example with `sox` or `ffmpeg`, to wav")
     try:
         with path.open("rb") as file:
-            return _decode(file, str(path))
+            whole = file if file.seekable() else io.BytesIO(file.read())  # a pipe
+            if foreign(whole) and (afconvert := shutil.which("afconvert")):
+                return _converted(afconvert, whole, str(path))
+            return _decode(whole, str(path))
     except FileNotFoundError:
         raise AudioFileError(f"{path} does not exist") from None
     except IsADirectoryError:
@@ -69,50 +82,121 @@ def read_audio(path: str | Path) -> Audio:
         raise AudioFileError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def _converted(afconvert: str, file: BinaryIO, name: str) -> Audio:
+    """What macOS makes of a file that libsndfile does not read."""
+    file.seek(0)
+    with tempfile.TemporaryDirectory() as folder:
+        source, wav = Path(folder) / f"in{Path(name).suffix}", Path(folder) / "out.wav"
+        source.write_bytes(file.read())
+        done = subprocess.run(
+            [afconvert, "-f", "WAVE", "-d", "LEI16", source, wav], capture_output=True, text=True
+        )
+        if done.returncode or not wav.is_file():
+            raise AudioFileError(f"afconvert cannot convert {name}: {done.stderr.strip()[-200:]}")
+        with wav.open("rb") as converted:
+            return _decode(converted, name)
+
+
 def _decode(file: BinaryIO, name: str) -> Audio:
+    if file.seek(0, io.SEEK_END) == 0:
+        raise AudioFileError(f"{name} is empty (0 bytes)")
+    parts = [_decode_one(recording, name) for recording in recordings(file, name)]
+    if len(parts) == 1:
+        return parts[0]
+    notes = [f"{name} holds {len(parts)} recordings one after the other; all are heard"]
+    notes += [note for part in parts for note in part.notes]
+    pcm = np.concatenate([part.pcm for part in parts])
+    return Audio(pcm, name, parts[0].rate, parts[0].channels, tuple(dict.fromkeys(notes)))
+
+
+def _decode_one(recording: Recording, name: str) -> Audio:
     import soundfile
 
-    size = file.seek(0, io.SEEK_END)
-    if size == 0:
-        raise AudioFileError(f"{name} is empty (0 bytes)")
-    _refuse_truncated(file, size, name)
-    _refuse_zero_rate(file, name)
-    file.seek(0)
+    class Stream(soundfile.SoundFile):
+        """One that is read to its end, whatever it says of its length."""
+
+        def seekable(self) -> bool:
+            return False
+
+    recording.file.seek(0)
     try:
-        with soundfile.SoundFile(file) as sound:
+        with Stream(recording.file) as sound:
             rate, channels, promised = sound.samplerate, sound.channels, sound.frames
             if not _RATES[0] <= rate <= _RATES[1]:
                 raise AudioFileError(f"{name} says it has {rate} samples a second: its header is damaged")
-            mono = _mix_down(sound, name)
+            mix = _MixDown(channels, name)
+            while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):  # (samples, channels)
+                mix.add(block, rate)
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).removeprefix("Error : ").strip(" .")
         raise AudioFileError(
             f"{name} cannot be read as audio ({reason}); convert it to wav, flac, opus or mp3, or record it again"
         ) from error
-    if len(mono) == 0:
+    if mix.samples == 0:
         raise AudioFileError(f"{name} holds no samples")
-    if len(mono) < promised:
-        raise _truncated(name, f"{promised / rate:.2f} s promised, {len(mono) / rate:.2f} s there")
-    return Audio(_resample(mono, rate), name, rate, channels)
+    if recording.promises and mix.samples < promised:
+        raise truncated(name, f"{promised / rate:.2f} s promised, {mix.samples / rate:.2f} s there")
+    return Audio(_resample(mix.mono(), rate), name, rate, channels, tuple(mix.notes()))
 
 
-def _mix_down(sound, name: str) -> np.ndarray:
-    """All samples of an open SoundFile as one channel, the mean of its channels: (samples,) float32."""
-    parts = [np.empty(0, dtype=np.float32)]
-    read = 0
-    # Not `sound.blocks()`: where a file ends early, that fills its last block with what lay in memory.
-    while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):  # (samples, channels)
+class _MixDown:
+    """Makes one channel of many: the mean, without the silent ones among up to four."""
+
+    def __init__(self, channels: int, name: str) -> None:
+        self.samples = 0
+        self._name = name
+        self._sums: list[np.ndarray] = []  # of all channels, (samples,) float32
+        self._loudest: list[np.ndarray] = []  # the first channel of those that are not silent
+        self._energy = np.zeros(channels)
+        self._peak = 0.0
+        self._silent = 0
+        self._cancels = False
+
+    def add(self, block: np.ndarray, rate: int) -> None:
+        """Take (samples, channels) float32. Raises AudioFileError for NaN and infinite samples."""
         bad = ~np.isfinite(block).all(axis=1)
         if bad.any():
             first = int(bad.argmax())
             value = next(v for v in block[first] if not np.isfinite(v))
+            at = self.samples + first
             raise AudioFileError(
-                f"{name} has a sample that is no number: {value} at sample {read + first}"
-                f" ({(read + first) / sound.samplerate:.3f} s)"
+                f"{self._name} has a sample that is no number: {value} at sample {at} ({at / rate:.3f} s)"
             )
-        parts.append(block.mean(axis=1))
-        read += len(block)
-    return np.concatenate(parts)
+        self.samples += len(block)
+        self._energy += np.square(block, dtype=np.float64).sum(axis=0)
+        self._peak = max(self._peak, float(np.abs(block).max(initial=0.0)))
+        self._sums.append(block.mean(axis=1))
+        self._loudest.append(block[:, int(self._energy.argmax())])
+
+    def mono(self) -> np.ndarray:
+        """The mix, (samples,) float32."""
+        channels = len(self._energy)
+        mean = np.concatenate(self._sums)
+        loudest = self._energy.max()
+        if channels == 1 or not loudest:
+            return mean
+        self._silent = int((self._energy < loudest * _SILENT).sum())
+        self._cancels = float(np.square(mean, dtype=np.float64).sum()) < loudest * _CANCELLED and not self._silent
+        if self._cancels:
+            return np.concatenate(self._loudest)
+        heard = channels - self._silent
+        return mean * np.float32(channels / heard) if self._silent and channels <= _FEW else mean
+
+    def notes(self) -> Iterator[str]:
+        """What a person should know of the recording; after `mono`."""
+        channels = len(self._energy)
+        if self._cancels:
+            yield f"the channels of {self._name} cancel each other: only the loudest is heard"
+        elif self._silent and channels > _FEW:
+            yield (
+                f"{self._silent} of {channels} channels of {self._name} are silent, so their mean is "
+                f"{20 * math.log10(channels / (channels - self._silent)):.0f} dB quieter than the others"
+            )
+        if self._peak > _LOUD:
+            yield (
+                f"{self._name} peaks at {self._peak:,.0f} times full scale: float samples are expected "
+                "between -1 and 1; divide them, for example by 32768"
+            )
 
 
 def _resample(mono: np.ndarray, rate: int) -> np.ndarray:
@@ -124,44 +208,3 @@ def _resample(mono: np.ndarray, rate: int) -> np.ndarray:
     expected = math.floor(len(mono) * SAMPLE_RATE / rate + 0.5)
     pcm = soxr.resample(mono, rate, SAMPLE_RATE, quality="VHQ")[:expected]
     return np.pad(pcm, (0, expected - len(pcm)))
-
-
-def _truncated(name: str, detail: str) -> AudioFileError:
-    return AudioFileError(f"{name} is truncated ({detail}): copy or record it again")
-
-
-def _refuse_truncated(file: BinaryIO, size: int, name: str) -> None:
-    """Find the cut ends that libsndfile reads over in silence: of a WAV, and of an Ogg without its last page."""
-    file.seek(0)
-    magic = file.read(12)
-    if magic[:4] == b"RIFF" and magic[8:] == b"WAVE":
-        _refuse_truncated_wav(file, size, name)
-    elif magic[:4] == b"OggS":
-        file.seek(max(0, size - 2 * _OGG_PAGE))
-        tail = file.read()
-        page = tail.rfind(b"OggS")
-        flags = tail[page + 5] if 0 <= page < len(tail) - 27 else 0
-        segments = tail[page + 26] if 0 <= page < len(tail) - 27 else 0
-        length = 27 + segments + sum(tail[page + 27 : page + 27 + segments])
-        if not flags & 4 or len(tail) - page < length:  # 4: end of stream
-            raise _truncated(name, "the last Ogg page is missing")
-
-
-def _refuse_truncated_wav(file: BinaryIO, size: int, name: str) -> None:
-    while len(header := file.read(8)) == 8:
-        length = int.from_bytes(header[4:], "little")
-        there = size - file.tell()
-        if header[:4] == b"data":
-            if there < length < _UNKNOWN_SIZE:
-                raise _truncated(name, f"{length} bytes of samples promised, {there} there")
-            return
-        file.seek(length + length % 2, io.SEEK_CUR)
-
-
-def _refuse_zero_rate(file: BinaryIO, name: str) -> None:
-    """Libsndfile calls a WAV of 0 Hz an internal error; people get the reason."""
-    file.seek(0)
-    header = file.read(64)
-    form = header.find(b"fmt ")
-    if header[:4] == b"RIFF" and form > 0 and header[form + 12 : form + 16] == b"\0\0\0\0":
-        raise AudioFileError(f"{name} says it has 0 samples a second: its header is damaged")

@@ -43,6 +43,8 @@ def answer(
     say = _silent if quiet else _say
     audio = read_audio(recording)
     say(audio.describe())
+    for note in audio.notes:
+        say(f"note: {note}")
     source = FileSource(audio.pcm, **silence)
     with WavSink(output) if output else nullcontext() as wav:
         moshi = model.load(model.resolve(sampling, say))

@@ -7,9 +7,10 @@ Source: RFC 3533.
 
 from __future__ import annotations
 
-import zlib
 from struct import Struct
 from typing import NamedTuple
+
+from moshi_mlx.audio.containers import signed
 
 MAGIC = b"OggS"
 HEADER = Struct(
@@ -19,8 +20,6 @@ MAX_PACKET = 0xFFFF  # bytes; the longest Opus packet is shorter
 _CHECKSUM = slice(22, 26)
 _CONTINUED = 1  # flag: the page begins inside a packet
 _FULL = 255  # a lacing value that means: the packet goes on
-
-_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits turned round
 
 
 class _Page(NamedTuple):
@@ -99,21 +98,7 @@ def make_page(packet: bytes, sequence: int, serial: int = 1) -> bytes:
     """A page that holds one packet of less than 65025 bytes."""
     lacing = bytes([_FULL] * (len(packet) // _FULL) + [len(packet) % _FULL])
     head = HEADER.pack(MAGIC, 0, 0, 0, serial, sequence & 0xFFFFFFFF, 0, len(lacing))
-    return _signed(head + lacing + packet)
-
-
-def checksum(page: bytes) -> int:
-    """CRC-32 of a page whose field for it is zero: polynomial 0x04C11DB7, not reflected, from 0.
-
-    zlib's is the reflected one, so bits are turned round before and after.
-    """
-    reflected = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED), "big")
-
-
-def _signed(page: bytes) -> bytes:
-    page = page[: _CHECKSUM.start] + bytes(4) + page[_CHECKSUM.stop :]
-    return page[: _CHECKSUM.start] + checksum(page).to_bytes(4, "little") + page[_CHECKSUM.stop :]
+    return signed(head + lacing + packet)
 
 
 def _end(data: bytes, start: int) -> int | None:
@@ -148,7 +133,7 @@ def _mend(page: bytes) -> _Page | None:
 
 
 def _whole(page: bytes) -> bool:
-    return page[4] == 0 and _signed(page) == page
+    return page[4] == 0 and signed(page) == page
 
 
 def _split(page: bytes, lacing: bytes, count: int) -> _Page:

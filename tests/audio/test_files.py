@@ -100,8 +100,8 @@ BAD = {
     "zero rate.wav": (wav_bytes(rate=0), "says it has 0 samples a second: its header is damaged"),
     "slow.wav": (wav_bytes(rate=3), "says it has 3 samples a second: its header is damaged"),
     "cut.flac": (encoded("FLAC", "PCM_16")[:-5000], "cannot be read as audio (flac decoder lost sync)"),
-    "cut.ogg": (encoded("OGG", "VORBIS")[:-4000], "is truncated (the last Ogg page is missing)"),
-    "cut.opus": (encoded("OGG", "OPUS")[:-10], "is truncated (the last Ogg page is missing)"),
+    "cut.ogg": (encoded("OGG", "VORBIS")[:-4000], "is truncated (the last Ogg page is incomplete)"),
+    "cut.opus": (encoded("OGG", "OPUS")[:-10], "is truncated (the last Ogg page is incomplete)"),
     "cut.mp3": (encoded("MP3", "MPEG_LAYER_III")[:2000], "is truncated (1.60 s promised, "),
     "audio.raw": (JUNK, "is headerless audio: convert it"),
 }

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import sphn
 
+from moshi_mlx.audio.containers import checksum
 from moshi_mlx.errors import ProtocolError
-from moshi_mlx.wire.ogg import HEADER, MAGIC, OggPackets, checksum, make_page
+from moshi_mlx.wire.ogg import HEADER, MAGIC, OggPackets, make_page
 from moshi_mlx.wire.opus import OpusWire
 
 
