@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -80,6 +80,14 @@ def read_audio(path: str | Path) -> Audio:
         raise AudioFileError(f"{path} is a folder, an audio file was expected") from None
     except OSError as error:
         raise AudioFileError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_recordings(paths: Iterable[str | Path]) -> list[np.ndarray]:
+    """Read several recordings, (samples,) float32 each; what a person should know of them goes to stderr."""
+    recordings = [read_audio(path) for path in paths]
+    for note in (note for audio in recordings for note in audio.notes):
+        print(f"note: {note}", file=sys.stderr)
+    return [audio.pcm for audio in recordings]
 
 
 def _converted(afconvert: str, file: BinaryIO, name: str) -> Audio:

@@ -49,6 +49,9 @@ def answer(
     with WavSink(output) if output else nullcontext() as wav:
         moshi = model.load(model.resolve(sampling, say))
         events = JsonLines(sys.stdout) if as_json else None
+        if events:
+            for note in audio.notes:
+                events.emit("note", text=note)
         transcript, stats = Transcript(), Stats()
         with moshi.session(sampling.seed) as session, shown_words(source.frames + 1, quiet) as shown:
             sinks = [sink for sink in (wav, transcript, events, shown) if sink]

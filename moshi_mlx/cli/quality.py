@@ -59,7 +59,7 @@ def quality(
 
     if plot:
         check_plot(plot)
-    from moshi_mlx.audio.files import read_audio
+    from moshi_mlx.audio.files import read_recordings
     from moshi_mlx.bench.scene import scene
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.checkpoint.nano import RECORDING
@@ -68,7 +68,7 @@ def quality(
     from moshi_mlx.weights.progress import progress_bar
 
     wanted = [parse_candidate(text) for text in candidates]
-    recordings = [read_audio(path).pcm for path in audio or [RECORDING]]
+    recordings = read_recordings(audio or [RECORDING])
     checkpoint = Checkpoint.resolve(reference, offline=offline)
     for candidate in wanted:
         find_candidate(candidate, checkpoint, offline)

@@ -208,12 +208,12 @@ def _study(
     """Return the recipe for a budget, and what calibrating needs; the whole model is in memory meanwhile."""
     from dataclasses import replace
 
-    from moshi_mlx.audio.files import read_audio
+    from moshi_mlx.audio.files import read_recordings
     from moshi_mlx.checkpoint.nano import RECORDING
     from moshi_mlx.quality.budget import Studied, steps_to_study
     from moshi_mlx.weights.progress import progress_bar
 
-    recordings = [read_audio(path).pcm for path in audio or [RECORDING]]
+    recordings = read_recordings(audio or [RECORDING])
     shown = False if quiet else None
     with progress_bar("listening", steps_to_study(recordings), shown, "steps") as advance:
         studied = Studied(checkpoint, recordings, advance=advance)

@@ -292,3 +292,7 @@ def check_frame(frame: np.ndarray) -> None:
     frame = np.asarray(frame)
     if frame.shape != (FRAME_SAMPLES,) or frame.dtype != np.float32:
         raise SessionError(f"a frame is ({FRAME_SAMPLES},) float32, got {frame.shape} {frame.dtype}")
+    if not np.isfinite(frame).all():  # one would deafen the model for its whole window
+        raise SessionError(
+            f"sample {int(np.isfinite(frame).argmin())} of a frame is {frame[~np.isfinite(frame)][0]}"
+        )

@@ -280,6 +280,19 @@ def test_what_is_not_a_frame_is_refused_and_nothing_is_lost(
     assert same(plain, talk(session, noise_frames[:5]))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_sample_that_is_no_number_is_refused_and_nothing_is_lost(
+    tiny_moshi: Moshi, noise_frames: np.ndarray, value: float
+) -> None:
+    frame = noise_frames[3].copy()
+    frame[7] = value
+    plain = talk(tiny_moshi.session(seed=1), noise_frames[:5])
+    session = tiny_moshi.session(seed=1)
+    with pytest.raises(SessionError, match=f"sample 7 of a frame is {value}"):
+        session.step(frame)
+    assert same(plain, talk(session, noise_frames[:5]))
+
+
 def test_a_full_batch_and_a_closed_session_are_refused(tiny_moshi: Moshi) -> None:
     batch = tiny_moshi.batch(1)
     session = batch.join(1)
