@@ -33,14 +33,14 @@ def local_web(
     browser: BrowserOption = True,
 ) -> None:
     """Serve the web page. `moshi-mlx serve` does the same and has more options."""
-    from moshi_mlx.web.program import choose_endpoint, serve
+    from moshi_mlx.web.program import choose_endpoint, run_server
     from moshi_mlx.web.server import PAGE
 
     page = PAGE if static is None else None if static == "none" else Path(static)
     if page and not page.is_dir():
         raise ServerError(f"--static {static}: there is no such folder")
     tls = (ssl / "cert.pem", ssl / "key.pem") if ssl else None
-    interrupted = serve(
+    interrupted = run_server(
         checkpoint=options.ModelOptions(hf_repo or options.moshiko(quantized), quantized, files=files).checkpoint,
         endpoint=choose_endpoint(**options.given(host=host, port=port, tls=tls)),
         page=page,

@@ -7,6 +7,7 @@ import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.cli.interruption import INTERRUPTED
+from moshi_mlx.wire.messages import DEFAULT_PORT
 
 HostOption = Annotated[
     str | None,
@@ -18,7 +19,7 @@ HostOption = Annotated[
 ]
 PortOption = Annotated[
     int | None,
-    typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.", show_default="8998"),
+    typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.", show_default=str(DEFAULT_PORT)),
 ]
 BrowserOption = Annotated[bool, typer.Option("--open/--no-browser", help="Open the page in the browser.")]
 
@@ -61,11 +62,10 @@ def serve(
     /health, /metrics (Prometheus) and /api/info tell how it goes; log lines carry the session they concern.
     `--model nano` needs no download.
     """
-    from moshi_mlx.web.program import choose_endpoint
-    from moshi_mlx.web.program import serve as run
+    from moshi_mlx.web.program import choose_endpoint, run_server
 
     given = options.given(host=host, port=port, tls=tls, token=token, allow_hosts=allow_host)
-    interrupted = run(
+    interrupted = run_server(
         checkpoint=model.checkpoint,
         endpoint=choose_endpoint(lan=lan, **given),
         codec=model.codec,

@@ -1,23 +1,95 @@
-"""The web socket of a client: messages that are too long are refused before they are here."""
+"""The web socket of one client: messages that wait for it, pings, and the end."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections import deque
 from contextlib import suppress
 
 from aiohttp import WSCloseCode, web
 
-from moshi_mlx.wire import messages as wire
+from moshi_mlx.errors import MoshiError, ProtocolError
+from moshi_mlx.web.limits import Limits
+from moshi_mlx.wire import messages
+
+
+class Gone(Exception):
+    """The client is no longer there."""
 
 
 class ChatSocket(web.WebSocketResponse):
-    """aiohttp closes at a message that is too long; here the client is told why in the protocol's way."""
+    """A web socket with an outbox, so that nobody waits for a client; `deliver` and `watch` run as tasks."""
 
-    def __init__(self, heartbeat: float, goodbye: float) -> None:
-        # aiohttp's limit is the first size that is too long.
-        super().__init__(compress=False, max_msg_size=wire.MAX_MESSAGE + 1, heartbeat=heartbeat, timeout=goodbye)
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(
+            compress=False,
+            max_msg_size=messages.MAX_MESSAGE + 1,  # the first size that aiohttp refuses
+            heartbeat=limits.heartbeat,
+            timeout=limits.goodbye,
+        )
+        self.outbox: deque[bytes] = deque()
+        self.delivering = False  # a message is on its way
+        self._limits = limits
+        self._filled = asyncio.Event()
+        self._last_sent = time.monotonic()
+
+    def post(self, message: bytes) -> None:
+        """Let a message wait for the client; it is dropped where too many wait."""
+        if len(self.outbox) < self._limits.unsent_messages:
+            self.outbox.append(message)
+            self._filled.set()
+
+    async def deliver(self) -> None:
+        """Send what is posted, for ever. Raises Gone."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while self.outbox:
+                self.delivering = True
+                self._last_sent = time.monotonic()
+                try:
+                    await self.send_bytes(self.outbox.popleft())
+                except ConnectionError as error:
+                    raise Gone("lost") from error
+                self.delivering = False
+
+    async def watch(self) -> None:
+        """Break a silence that lasts by a ping. Raises Gone for a client that takes nothing.
+
+        A task of its own: until Python 3.12 `asyncio.wait_for` may swallow the cancelling of its task.
+        """
+        while True:
+            await asyncio.sleep(self._limits.ping / 4)
+            silence = time.monotonic() - self._last_sent
+            if self.delivering and silence > self._limits.stuck:
+                raise Gone("stuck")
+            if not self.delivering and silence > 0.7 * self._limits.ping:
+                self.post(messages.PING)
+
+    async def say_goodbye(self, reason: BaseException | None, code: int) -> None:
+        """Send what is left, tell the client why the conversation ends, if it still listens, and close.
+
+        code: of the close where nothing went wrong.
+        """
+        if isinstance(reason, ProtocolError):
+            code = WSCloseCode.POLICY_VIOLATION
+        elif reason and not isinstance(reason, Gone):
+            code = WSCloseCode.INTERNAL_ERROR
+
+        async def finish() -> None:
+            while self.outbox and not self.delivering:  # otherwise a message is half sent
+                await self.send_bytes(self.outbox.popleft())
+            if isinstance(reason, MoshiError):
+                await self.send_bytes(messages.error(str(reason)))
+            await self.close(code=code)
+
+        with suppress(asyncio.TimeoutError, ConnectionError, RuntimeError):  # it has gone, or does not listen
+            await asyncio.wait_for(finish(), 2 * self._limits.goodbye)
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
+        """Close; a client whose message aiohttp found too long is told so in the protocol's way first."""
         if code == WSCloseCode.MESSAGE_TOO_BIG and not self.closed:
             with suppress(ConnectionError):
-                await self.send_bytes(wire.error(f"a message may have {wire.MAX_MESSAGE} bytes, no more"))
+                await self.send_bytes(messages.error(f"a message may have at most {messages.MAX_MESSAGE} bytes"))
         return await super().close(code=code, message=message, drain=drain)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import logging
 import os
 import secrets
 import signal
@@ -24,13 +23,14 @@ from moshi_mlx.checkpoint.places import DEFAULT_MODEL
 from moshi_mlx.errors import ServerError
 from moshi_mlx.web.access import LOCAL_NAMES, Access
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
-from moshi_mlx.web.client import Limits
+from moshi_mlx.web.limits import Limits
+from moshi_mlx.web.log import start_log
 from moshi_mlx.web.server import PAGE, STOP_SECONDS, Server
 from moshi_mlx.wire.messages import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
-    from moshi_mlx.web.model import Progress
+    from moshi_mlx.web.model_thread import LoadProgress
 
 NO_TOKEN = "none"
 _EVERYWHERE = ("0.0.0.0", "::", "")
@@ -83,7 +83,7 @@ def choose_endpoint(
     return Endpoint(host, port, tuple(names), None if token == NO_TOKEN else token, context)
 
 
-def serve(
+def run_server(
     *,
     checkpoint: Mapping[str, Any],
     endpoint: Endpoint,
@@ -96,9 +96,9 @@ def serve(
     quiet: bool = False,
 ) -> bool:
     """Serve until Ctrl-C or SIGTERM; whether it was Ctrl-C. Raises MoshiError, also of the model's loading."""
-    _log(quiet)
+    start_log(quiet)
 
-    def load(progress: Progress) -> Moshi:
+    def load(progress: LoadProgress) -> Moshi:
         from moshi_mlx.checkpoint.checkpoint import Checkpoint
         from moshi_mlx.runtime.moshi import assemble
         from moshi_mlx.weights.progress import progress_bar
@@ -120,7 +120,7 @@ def serve(
         Limits(trim=trim),
         keep_thread=True,
     )
-    interrupted = asyncio.run(_serve(server, endpoint, browser, quiet))
+    interrupted = asyncio.run(_run(server, endpoint, browser, quiet))
     if server.model.working:
         # Still loading: a thread in MLX must not meet the end of the interpreter.
         sys.stderr.flush()
@@ -128,7 +128,7 @@ def serve(
     return interrupted
 
 
-async def _serve(server: Server, endpoint: Endpoint, browser: bool, quiet: bool) -> bool:
+async def _run(server: Server, endpoint: Endpoint, browser: bool, quiet: bool) -> bool:
     stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def stop(number: int) -> None:
@@ -171,15 +171,6 @@ def _open(url: str) -> None:
     graphical = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if graphical:  # elsewhere a browser would open in the terminal, over what is printed there
         webbrowser.open(url)
-
-
-def _log(quiet: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("moshi_mlx.web")
-    logger.handlers = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def _is_local(host: str) -> bool:

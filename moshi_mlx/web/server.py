@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, web
 
-from moshi_mlx.errors import MoshiError, ServerError
+from moshi_mlx.errors import ProtocolError, ServerError
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
-from moshi_mlx.web.admission import Seats
+from moshi_mlx.web.admission import Admission
 from moshi_mlx.web.chat_socket import ChatSocket
-from moshi_mlx.web.client import Client, Limits
-from moshi_mlx.web.events import event, http_logger
-from moshi_mlx.web.metrics import CONTENT_TYPE, Totals, render
-from moshi_mlx.web.model import Model, Phase, Progress
-from moshi_mlx.web.settings import describe, read_query
+from moshi_mlx.web.client import Client
+from moshi_mlx.web.limits import Limits
+from moshi_mlx.web.log import event, http_logger
+from moshi_mlx.web.metrics import CONTENT_TYPE, count, render
+from moshi_mlx.web.model_thread import LoadProgress, ModelThread, Phase
+from moshi_mlx.wire.query import describe, read_query
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
@@ -42,13 +44,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Server:
     """One model, its clients, its page; all methods on one event loop.
 
-    load: gives the Moshi, on the model's thread. about: what clients are told of the model: its name, and what it
-    can be asked. page: the folder of the page, None for none. keep_thread: as in `Model`.
+    load: returns the Moshi, on the model's thread. about: what clients are told of the model: its name, and what
+    it can be asked. page: the folder of the page, None for none. keep_thread: as in `ModelThread`.
     """
 
     def __init__(
         self,
-        load: Callable[[Progress], Moshi],
+        load: Callable[[LoadProgress], Moshi],
         about: dict[str, Any],
         max_sessions: int = 1,
         access: Access | None = None,
@@ -56,12 +58,12 @@ class Server:
         limits: Limits | None = None,
         keep_thread: bool = False,
     ) -> None:
-        self.model = Model(load, max_sessions, keep_thread)
+        self.model = ModelThread(load, max_sessions, keep_thread)
         self.clients: set[Client] = set()
-        self._gone = Totals()
+        self._admission = Admission(max_sessions)
+        self._gone: Counter[str] = Counter()  # metrics of the clients that have left
         self._about, self._access, self._page = about, access or Access(), page
         self._limits = limits or Limits()
-        self._max_sessions = max_sessions
         self._stopping = False
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/api/chat", self._chat)
@@ -78,8 +80,6 @@ class Server:
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen, begin to load the model, and return the port. Raises ServerError if the port cannot be had."""
-        self._seats = Seats(self._max_sessions)
-        self.model.open()
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
@@ -109,23 +109,22 @@ class Server:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         try:
-            read_query(request.query, SamplingConfig())
-        except MoshiError as error:
+            query = read_query(request.query)
+        except ProtocolError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
-        if self._stopping or self._seats.waiting >= self._limits.waiting:
-            raise web.HTTPServiceUnavailable(text="too many are waiting for a place; try again later\n")
-        socket = ChatSocket(self._limits.heartbeat, self._limits.goodbye)
+        if self._stopping or self._admission.waiting >= self._limits.waiting:
+            raise web.HTTPServiceUnavailable(text="too many clients are waiting for a place; try again later\n")
+        socket = ChatSocket(self._limits)
         await socket.prepare(request)
-        client = Client(request, socket, self.model, self._seats, self._limits, self._describe)
+        client = Client(query, socket, self.model, self._admission, self._limits, self._about)
         self.clients.add(client)
-        self._gone.connections += 1
         asked = "&".join(f"{name}={value}" for name, value in request.query.items() if name != "token")
         event("connected", client.name, remote=request.remote, query=asked[:200] or None)
         try:
-            await client.talk()
+            await client.run()
         finally:
             self.clients.discard(client)
-            self._gone.add(client)
+            self._gone += count(client)
             if request.transport:
                 request.transport.abort()  # what a client does not read must not wait here
         return socket
@@ -139,7 +138,7 @@ class Server:
                 "version": __version__,
                 "state": self.model.phase.value,
                 "sampling": describe(sampling),
-                "max_sessions": self._max_sessions,
+                "max_sessions": self._admission.size,
             }
         )
 
@@ -147,19 +146,16 @@ class Server:
         return web.json_response(
             {
                 "status": "ok" if self.model.phase is Phase.READY else self.model.phase.value,
-                "sessions": self._seats.taken,
-                "waiting": self._seats.waiting,
+                "sessions": self._admission.taken,
+                "waiting": self._admission.waiting,
             },
             status=200 if self.model.phase is Phase.READY else 503,
         )
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        text = render(self.model, self._seats, self.clients, self._gone)
+        text = render(self.model, self._admission, self.clients, self._gone)
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
         assert self._page
         return web.FileResponse(self._page / "index.html")
-
-    def _describe(self) -> dict[str, Any]:
-        return self._about

@@ -1,1 +1,1 @@
-"""Kyutai's protocol of a conversation: kinds of messages, and audio in them as Opus in Ogg or as raw samples."""
+"""Kyutai's protocol of a conversation: its messages, the query that opens it, and the audio in it. No sockets."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from moshi_mlx.errors import ProtocolError
 from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
 from moshi_mlx.web.intake import Intake
-from moshi_mlx.web.settings import SETTINGS, read_query
+from moshi_mlx.wire.query import SETTINGS, read_query
 from tests.anything import one_line
 
 odd = st.sampled_from(["1e999", "٣", "1_0", " 5 ", "pcm"])
@@ -21,14 +21,15 @@ sounds = st.lists(st.floats(width=32), max_size=20)
 @given(query=st.dictionaries(st.one_of(names, st.text(max_size=6)), values, max_size=6))
 def test_any_query_is_within_the_ranges_or_refused(query: dict[str, str]) -> None:
     try:
-        wishes = read_query(query, SamplingConfig())
+        asked = read_query(query)
     except ProtocolError as refused:
         one_line(refused)
         return
+    sampling = asked.sampling(SamplingConfig())
     for setting in SETTINGS.values():
-        assert setting.low <= getattr(wishes.sampling, setting.field) <= setting.high
-    assert wishes.seed is None or 0 <= wishes.seed <= MAX_SEED
-    assert wishes.steps is None or wishes.steps >= 1
+        assert setting.low <= getattr(sampling, setting.field) <= setting.high
+    assert asked.seed is None or 0 <= asked.seed <= MAX_SEED
+    assert asked.steps is None or asked.steps >= 1
 
 
 @given(pieces=st.lists(st.tuples(st.integers(0, 5000), sounds), max_size=6))

@@ -14,7 +14,7 @@ import sphn
 
 from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.web.client import Limits
+from moshi_mlx.web.limits import Limits
 from tests.web.running import Running, Talk, free, run, talking
 
 

@@ -14,10 +14,12 @@ import aiohttp
 import numpy as np
 import pytest
 
+from moshi_mlx.audio.containers import checksum
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.web.access import Access
-from moshi_mlx.web.client import Limits
-from tests.web.running import Running, free, run, talking
+from moshi_mlx.web.limits import Limits
+from moshi_mlx.wire.ogg import make_page
+from tests.web.running import PATIENCE, Running, free, run, talking
 
 
 async def fetch(running: Running, path: str, **headers: str) -> tuple[int, str, aiohttp.ClientResponse]:
@@ -51,7 +53,7 @@ async def last_words(running: Running, *messages: bytes) -> list[str]:
 
 
 def test_too_long_a_message_ends_the_conversation_with_a_reason(server: Running) -> None:
-    reason = "a message may have 65536 bytes, no more"
+    reason = "a message may have at most 65536 bytes"
     assert run(last_words(server, bytes(64 * 1024), bytes(64 * 1024 + 1))) == [reason]
     assert run(last_words(server, bytes(64 * 1024), bytes(3_000_000))) in ([reason], [])
     run(free(server))
@@ -273,6 +275,37 @@ async def samples(running: Running) -> dict[str, float]:
             assert match, line
             found[match[1]] = float(match[2])
     return found
+
+
+def test_damaged_audio_is_counted_and_what_was_counted_stays(server: Running) -> None:
+    short = make_page(261 * b"\xff", 1)  # two lacing values; then one for all of it
+    short = signed(short[:26] + b"\1\xff" + short[29:])
+    damage = {"skipped_bytes": 5, "mended_pages": 1, "refused_packets": 2}
+
+    async def counted() -> dict[str, float]:
+        metrics = await samples(server)
+        return {name: metrics[f"moshi_{name}_total"] for name in damage}
+
+    async def go() -> None:
+        before = await counted()
+        wanted = {name: before[name] + count for name, count in damage.items()}
+        async with talking(server.url, "") as talk:
+            await talk.begun()
+            for payload in (b"noise", make_page(b"\xff", 0), short):
+                await talk.socket.send_bytes(b"\1" + payload)
+            while await counted() != wanted:
+                await asyncio.sleep(0.02)
+        await free(server)
+        assert await counted() == wanted
+
+    run(free(server))
+    run(asyncio.wait_for(go(), PATIENCE))
+
+
+def signed(page: bytes) -> bytes:
+    """An Ogg page with its check sum."""
+    blank = page[:22] + bytes(4) + page[26:]
+    return blank[:22] + checksum(blank).to_bytes(4, "little") + blank[26:]
 
 
 def test_the_line_has_an_end(tiny_moshi: Moshi) -> None:

@@ -14,7 +14,7 @@ import pytest
 import sphn
 
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.web.client import Limits
+from moshi_mlx.web.limits import Limits
 from tests.web.running import Running, free, run, talking
 
 MESSAGES = 20_000
@@ -153,15 +153,15 @@ def test_who_does_not_read_is_left_and_holds_no_memory(tiny_moshi: Moshi) -> Non
             while client in running.server.clients:
                 await slow.send_bytes(b"\1" + bytes(4 * 480))
                 await asyncio.sleep(0.02)
-                assert len(client._outbox) <= 250
+                assert len(client._socket.outbox) <= 250
                 for _ in range(10):  # the kernel has room for megabytes, which take a minute of speech to fill
-                    if not client._sending:
-                        running.loop.call_soon_threadsafe(client._send, b"\2" + bytes(60_000))
-            assert client.unsent > 0
+                    if not client._socket.delivering:
+                        running.loop.call_soon_threadsafe(client._socket.post, b"\2" + bytes(60_000))
+            assert client.lost()["unsent"] > 0
             connection.transport.abort()  # else its own farewell would be waited for
 
     async def one_client(running: Running) -> list:
-        while not (clients := list(running.server.clients)) or not clients[0]._talking:
+        while not (clients := list(running.server.clients)) or not clients[0].talking:
             await asyncio.sleep(0.05)
         return clients
 

@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moshi_mlx.wire import messages as wire
+from moshi_mlx.wire import messages
+from moshi_mlx.wire.audio import PcmWire
 from moshi_mlx.wire.ogg import MAGIC, OggPackets, make_page
 from tests.anything import json_values
 
@@ -63,13 +64,13 @@ def test_any_bytes_give_no_more_than_they_hold(parts: list[bytes]) -> None:
 
 @given(payload=st.binary(max_size=200))
 def test_raw_audio_of_any_length_is_samples(payload: bytes) -> None:
-    pcm = wire.PcmWire().read(payload)
+    pcm = PcmWire().read(payload)
     assert (pcm.dtype, len(pcm)) == (np.float32, len(payload) // 4)
-    assert wire.PcmWire().write(pcm) == payload[: len(pcm) * 4] or np.isnan(pcm).any()
+    assert PcmWire().write(pcm) == payload[: len(pcm) * 4] or np.isnan(pcm).any()
 
 
 @given(fields=st.dictionaries(st.text("abc_", min_size=1, max_size=6), json_values, max_size=4), piece=st.text())
 def test_messages_say_what_they_were_given(fields: dict, piece: str) -> None:
-    said = wire.metadata(**fields)
-    assert said[0] == wire.Kind.METADATA
+    said = messages.metadata(**fields)
+    assert said[0] == messages.Kind.METADATA
     assert repr(json.loads(said[1:])) == repr(fields)

@@ -10,8 +10,8 @@ import sphn
 
 from moshi_mlx.audio.containers import checksum
 from moshi_mlx.errors import ProtocolError
+from moshi_mlx.wire.audio import OpusWire
 from moshi_mlx.wire.ogg import HEADER, MAGIC, OggPackets, make_page
-from moshi_mlx.wire.opus import OpusWire
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,24 @@
-"""What a server writes about itself: one line an event, `name key=value ...`, with the session it concerns."""
+"""The log of a server: one line an event, `name key=value ...`, with the session it concerns."""
 
 from __future__ import annotations
 
 import logging
+import sys
 
 from aiohttp.http_exceptions import HttpProcessingError
 
 logger = logging.getLogger("moshi_mlx.web")
 http_logger = logging.getLogger("moshi_mlx.web.http")
 """For aiohttp, which has a traceback for every stranger who speaks no HTTP."""
+
+
+def start_log(quiet: bool) -> None:
+    """Print events on stderr. quiet: warnings and errors only."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def event(name: str, session: str | None = None, level: int = logging.INFO, **fields: object) -> None:
@@ -19,7 +29,8 @@ def event(name: str, session: str | None = None, level: int = logging.INFO, **fi
         logger.log(level, " ".join([name, *words]))
 
 
-def _strangers(record: logging.LogRecord) -> bool:
+def _keep(record: logging.LogRecord) -> bool:
+    """Return whether aiohttp's record is worth its traceback."""
     error = record.exc_info[1] if record.exc_info else None
     if not isinstance(error, HttpProcessingError):
         return True
@@ -27,7 +38,7 @@ def _strangers(record: logging.LogRecord) -> bool:
     return False
 
 
-http_logger.addFilter(_strangers)
+http_logger.addFilter(_keep)
 
 
 def _quoted(value: object) -> str:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from moshi_mlx.web.events import event
+from moshi_mlx.web.log import event
 
 
 def test_an_event_is_one_line_of_words_and_pairs(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""The model that a server talks with: loaded and stepped on a thread of its own, which owns MLX."""
+"""The thread that owns MLX in a server: it loads the model and steps it for everyone."""
 
 from __future__ import annotations
 
@@ -12,61 +12,63 @@ from typing import TYPE_CHECKING
 
 from moshi_mlx.runtime.scheduler import Scheduler
 from moshi_mlx.runtime.stats import Stats
-from moshi_mlx.web.events import event
+from moshi_mlx.web.log import event
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
 
-Progress = Callable[[float | None], None]
-"""Told how much is loaded, 0 to 1, None where that is not known."""
+LoadProgress = Callable[[float | None], None]
+"""Called with how much is loaded, 0 to 1, None where that is not known."""
 
 
 class Phase(Enum):
-    """What a model is doing."""
+    """What the thread is doing."""
 
     LOADING = "loading"
     READY = "ready"
     ENDED = "ended"
 
 
-class Model:
-    """All but the work itself happens on the event loop that `open` was called on.
+class ModelThread:
+    """All but the work itself happens on the event loop that `start` was called on.
 
-    load: gives the Moshi, called on the model's thread. size: how many conversations there may be at once.
+    load: returns the Moshi, called on the thread. size: how many conversations there may be at once.
     keep_thread: for a program that ends with its model: the thread sleeps when its work is done. If it ends while
         the interpreter does, MLX may abort (seen in 0.32).
     """
 
-    def __init__(self, load: Callable[[Progress], Moshi], size: int, keep_thread: bool = False) -> None:
+    def __init__(self, load: Callable[[LoadProgress], Moshi], size: int, keep_thread: bool = False) -> None:
         self.phase = Phase.LOADING
         self.progress: float | None = None
         self.stats = Stats()
         self._load, self._size, self._keep_thread = load, size, keep_thread
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._began = 0.0
         self._moshi: Moshi | None = None
         self._scheduler: Scheduler | None = None
+        self._error: BaseException | None = None
         self._watchers: set[Callable[[], None]] = set()
+        self._ready = asyncio.Event()
+        self._ended = asyncio.Event()
         self._closing = threading.Event()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="moshi-model", daemon=True)
 
-    def open(self) -> None:
-        """Take the running event loop for its own; what clients wait for is there."""
-        self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._ready = asyncio.Event()
-
     def start(self) -> None:
-        """Begin to load."""
+        """Begin to load; on the event loop."""
+        self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         self._thread.start()
 
     @property
     def moshi(self) -> Moshi:
+        """The model, once it is ready."""
         assert self._moshi, "asked before it was ready"
         return self._moshi
 
     @property
     def scheduler(self) -> Scheduler:
+        """What steps the model for everyone, once it is ready."""
         assert self._scheduler, "asked before it was ready"
         return self._scheduler
 
@@ -79,16 +81,18 @@ class Model:
             self._watchers.discard(watch)
 
     async def ended(self) -> None:
-        """Wait for the end of the thread; raises what ended it."""
-        await asyncio.shield(self._ended)
+        """Wait for the end of the work; raises what ended it."""
+        await self._ended.wait()
+        if self._error:
+            raise self._error
 
     @property
     def working(self) -> bool:
-        """Whether its thread is in MLX."""
+        """Whether the thread is in MLX."""
         return self._thread.is_alive() and not self._done.is_set()
 
     def join(self, seconds: float) -> None:
-        """Wait for the end of its work; not on the event loop."""
+        """Wait for the end of the work; not on the event loop."""
         self._done.wait(seconds)
         if not self._keep_thread:
             self._thread.join(seconds)
@@ -99,31 +103,29 @@ class Model:
         if self._scheduler:
             self._scheduler.close()
 
-    # On the model's thread.
+    # On the thread.
 
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            self._moshi = self._load(self._progressed)
+            self._moshi = self._load(lambda progress: self._tell(self._set_progress, progress))
             if not self._closing.is_set():
                 self._moshi.warm_up(self._size, self._moshi.sampling)
                 self._scheduler = Scheduler(self._moshi.batch(self._size), self.stats)
-                self._tell(self._is_ready)
+                self._tell(self._set_ready)
                 if self._closing.is_set():  # it was set while there was no scheduler to close
                     self._scheduler.close()
                 self._scheduler.run()
         except BaseException as caught:  # carried to the event loop, whatever it is
             error = caught
-        self._tell(self._has_ended, error)
+        self._tell(self._set_ended, error)
         del error  # with all that it holds
         self._done.set()
         if self._keep_thread:
             threading.Event().wait()
 
-    def _progressed(self, progress: float | None) -> None:
-        self._tell(self._set_progress, progress)
-
     def _tell(self, function: Callable[..., None], *arguments: object) -> None:
+        assert self._loop
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(function, *arguments)
 
@@ -134,14 +136,12 @@ class Model:
         for watch in list(self._watchers):
             watch()
 
-    def _is_ready(self) -> None:
+    def _set_ready(self) -> None:
         self.phase = Phase.READY
         self._ready.set()
         event("ready", seconds=time.monotonic() - self._began)
 
-    def _has_ended(self, error: BaseException | None) -> None:
+    def _set_ended(self, error: BaseException | None) -> None:
         self.phase = Phase.ENDED
-        if error:
-            self._ended.set_exception(error)
-        else:
-            self._ended.set_result(None)
+        self._error = error
+        self._ended.set()

@@ -1,0 +1,21 @@
+"""What a server grants to one client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long and how much a client may, and how much of a conversation the model remembers."""
+
+    ping: float = 4.0  # seconds without a message, after which a client gets one
+    heartbeat: float = 10.0  # seconds of silence after which it is asked whether it is still there
+    stuck: float = 10.0  # seconds for it to take one message
+    idle: float = 60.0  # seconds without audio, while others wait for its place
+    goodbye: float = 0.5  # seconds for its side of the end
+    stats: float = 1.0  # seconds between two messages with statistics
+    unsent: int = 25  # frames of audio that wait for a client, 2 seconds; then they are dropped
+    unsent_messages: int = 250  # messages of any kind that wait for a client
+    waiting: int = 64  # clients that wait for a place
+    trim: float | None = None  # seconds of a conversation that outlast context trimming; None: it is never trimmed
