@@ -126,7 +126,7 @@ def busy(seconds: float, kind: str) -> dict[str, Any]:
         "frames": len(writes),
         "underruns": status.underruns,
         "dropped": status.dropped,
-        "stumbles": status.stumbles,
+        "xruns": status.xruns,
         "cushion_ms": round(1000 * status.cushion),
         "reply_gap_p99_ms": round(1000 * float(np.percentile(gaps, 99)), 1),
         "reply_gap_max_ms": round(1000 * float(gaps.max()), 1),

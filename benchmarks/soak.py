@@ -134,7 +134,7 @@ class RealTime:
         return {
             "dropped": status.dropped,
             "underruns": status.underruns,
-            "stumbles": status.stumbles,
+            "xruns": status.xruns,
             "lag_max_ms": round(1000 * most),
         }
 

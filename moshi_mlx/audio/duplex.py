@@ -21,9 +21,8 @@ import numpy as np
 from moshi_mlx.audio.capture import Capture, Wakeup
 from moshi_mlx.audio.echo.alignment import EchoPairs
 from moshi_mlx.audio.echo.control import EchoCanceller
-from moshi_mlx.audio.port import Port
 from moshi_mlx.audio.speaker import Speaker
-from moshi_mlx.audio.watchdog import DeviceEvent, Watchdog
+from moshi_mlx.audio.watchdog import DeviceEvent, Endpoint, Watchdog
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, is_silent, level, silence
 from moshi_mlx.runtime.flow import LAG_LIMIT, FrameQueue, HeardFrame, LagGovernor, QueueClosed
 
@@ -51,7 +50,7 @@ class DuplexStatus:
     dropped: int  # frames of the microphone that were never heard by the model
     underruns: int  # times the speaker had nothing to play
     overrun: float  # seconds of replies that were never played
-    stumbles: int  # times the system lost samples of microphone or speaker, as it says itself
+    xruns: int  # times the system lost samples of microphone or speaker, as it says itself
     lost: list[str]  # "microphone", "speaker": those whose device has gone
     muted: bool
 
@@ -97,8 +96,8 @@ class Duplex:
         self._closing = False
         self._error: BaseException | None = None
         # The microphone first: opening it can change the rate of a headset's speaker.
-        self._ports = Port("input", input, self._microphone), Port("output", output, self._speaker)
-        self._watchdog = Watchdog(self._ports, self._device_event, self._failed)
+        self._endpoints = Endpoint("input", input, self._microphone), Endpoint("output", output, self._speaker)
+        self._watchdog = Watchdog(self._endpoints, self._device_event, self._failed)
         self._watchdog.open()
         self._thread = threading.Thread(target=self._listen, name="moshi-microphone", daemon=True)
         self._thread.start()
@@ -153,7 +152,7 @@ class Duplex:
             dropped=self._queue.dropped,
             underruns=self._speaker.underruns,
             overrun=self._speaker.overrun,
-            stumbles=sum(port.stumbles for port in self._ports),
+            xruns=sum(endpoint.xruns for endpoint in self._endpoints),
             lost=self._watchdog.lost,
             muted=self.muted,
         )
@@ -161,9 +160,9 @@ class Duplex:
     def describe(self) -> list[str]:
         """A line about each device: its name and how it was opened."""
         return [
-            f"{port.name}: {stream.device.name}, {stream.rate} Hz, {1000 * stream.latency:.0f} ms"
-            for port in self._ports
-            if (stream := port.stream) is not None
+            f"{endpoint.name}: {stream.device.name}, {stream.rate} Hz, {1000 * stream.latency:.0f} ms"
+            for endpoint in self._endpoints
+            if (stream := endpoint.stream)
         ]
 
     def _listen(self) -> None:
@@ -211,10 +210,10 @@ class Duplex:
                 self._tell(DeviceEvent("permission", permission_message()))
         elif dead >= DEAD_SECONDS and sounds != self._tried_after:
             self._tried_after = sounds
-            self._watchdog.reopen(self._ports[0])
+            self._watchdog.reopen(self._endpoints[0])
 
     def _device_latencies(self) -> tuple[float, float]:
-        heard, played = (stream.latency if (stream := port.stream) else 0.0 for port in self._ports)
+        heard, played = (stream.latency if (stream := each.stream) else 0.0 for each in self._endpoints)
         return heard, played
 
     def _slow_message(self) -> str:

@@ -1,10 +1,11 @@
-"""One direction of one sound device, running."""
+"""One direction of one sound device, open."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,60 +27,72 @@ from moshi_mlx.frames import SAMPLE_RATE
 BLOCK_SECONDS = 0.02  # per callback; the device's own buffers are multiples of it, a whole frame would add 200 ms
 
 
-class DeviceStream:
-    """An open device that calls `process` with one block of samples after the other.
+class Samples(Protocol):
+    """Where the samples of a device go or come from."""
 
-    Opened at 24 kHz where the device takes that, else at its own rate; `rate` and `channels` say how.
-    process: gets (samples, channels) float32, to read for an input and to fill for an output; from PortAudio's
-    thread, so it must neither wait nor raise. ended: called when the device stopped by itself, from there too.
+    def prepare(self, rate: int) -> None:
+        """Be ready for a device of this rate, Hz, before it calls back for the first time."""
+        ...
+
+    def fill(self, block: np.ndarray) -> None:
+        """Read a microphone's block, or fill a speaker's: (samples, channels) float32, any number of samples.
+
+        Called on PortAudio's thread, so it must neither wait nor raise.
+        """
+        ...
+
+
+class DeviceStream:
+    """An open device that calls `samples.fill` with one block after the other, from `start` to `close`.
+
+    Opened at 24 kHz where the device takes that, else at its own rate; `rate` (Hz) and `channels` say how.
+    ended: called on PortAudio's thread when the device stopped by itself.
     Raises AudioDeviceError if the device cannot be opened.
     """
 
-    def __init__(
-        self, kind: Kind, device: Device, process: Callable[[np.ndarray], None], ended: Callable[[], None]
-    ) -> None:
+    def __init__(self, kind: Kind, device: Device, samples: Samples, ended: Callable[[], None]) -> None:
         self.device = device
-        self.beat = 0.0  # perf_counter of the last callback
+        self.started = 0.0  # perf_counter of `start`
+        self.last_sign = 0.0  # perf_counter of the last callback, or of `start`
         self.ended = False
-        self.stumbles = 0  # times the system lost samples before or after the callback
-        self._process = process
+        self.xruns = 0  # how often the system lost samples before or after the callback, as it says itself
+        self._samples = samples
         self._tell_ended = ended
-        self._open = portaudio().InputStream if kind == "input" else portaudio().OutputStream
         with hushed():
             self._stream = self._opened(kind)
         self.rate = round(self._stream.samplerate)
         if self.rate < 1:  # ALSA may call a device open that has just gone
             self.close()
             raise refused(kind, device, portaudio().PortAudioError("it has no sample rate", HOST_ERROR))
-        self.channels: int = self._stream.channels
         self.latency: float = self._stream.latency  # seconds, as the system reports it
 
     def start(self) -> None:
         """Let the callbacks begin. Raises AudioDeviceError."""
-        sound = portaudio()
+        self._samples.prepare(self.rate)
+        self.started = self.last_sign = time.perf_counter()
         try:
             with hushed():
                 self._stream.start()
-        except sound.PortAudioError as error:
+        except portaudio().PortAudioError as error:
             self.close()
             raise AudioDeviceError(f"{self.device.name} does not start: {reason(error)}") from None
 
     def close(self) -> None:
-        """Give the device back, at once and whatever has become of it."""
-        with hushed(), contextlib.suppress(portaudio().PortAudioError):
-            self._stream.abort()  # not stop(): that waits for ever for a device that has stalled
-        with hushed(), contextlib.suppress(portaudio().PortAudioError):
-            self._stream.close()
+        """Close the device, at once and whatever has become of it."""
+        for close in (self._stream.abort, self._stream.close):  # stop() waits for ever if it has stalled
+            with hushed(), contextlib.suppress(portaudio().PortAudioError):
+                close()
 
-    def _opened(self, kind: Kind):
-        sound = portaudio()
-        device = self.device
+    def _opened(self, kind: Kind) -> Any:
+        """Open a stream of PortAudio, at the first rate and with the first number of channels that it takes."""
+        sound, device = portaudio(), self.device
+        opened = sound.InputStream if kind == "input" else sound.OutputStream
         most = device.channels(kind)
         first = None
         for rate in dict.fromkeys((SAMPLE_RATE, device.rate, 48_000, 44_100, 16_000)):
             for channels in dict.fromkeys((min(2, most), 1, most)):
                 try:
-                    return self._open(
+                    return opened(
                         samplerate=rate,
                         blocksize=round(rate * BLOCK_SECONDS),
                         device=device.index,
@@ -99,11 +112,11 @@ class DeviceStream:
         assert first is not None
         raise refused(kind, device, first)
 
-    def _callback(self, block: np.ndarray, samples: int, times, status) -> None:
-        self.beat = time.perf_counter()
+    def _callback(self, block: np.ndarray, samples: int, times: Any, status: Any) -> None:
+        self.last_sign = time.perf_counter()
         if status:
-            self.stumbles += 1
-        self._process(block)
+            self.xruns += 1
+        self._samples.fill(block)
 
     def _finished(self) -> None:
         self.ended = True
@@ -111,4 +124,5 @@ class DeviceStream:
 
 
 def refused(kind: Kind, device: Device, error: Exception) -> AudioDeviceError:
+    """What to raise where PortAudio does not open a device."""
     return AudioDeviceError(f"the {NAMES[kind]} {device.name} cannot be opened: {reason(error)}")

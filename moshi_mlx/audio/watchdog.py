@@ -1,7 +1,7 @@
 """Opens the sound devices, notices when one fails, and opens it again when it is back.
 
 A device that stalls, is unplugged or whose sound server dies raises nothing: its callbacks stop, or bring zeros.
-So the callbacks' heartbeat is watched. One thread makes all calls of PortAudio.
+So the time of the last callback is watched. One thread makes all calls of PortAudio.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moshi_mlx.audio.capture import Wakeup
-from moshi_mlx.audio.devices import leave_to_the_system, look_again
-from moshi_mlx.audio.port import RETRY, STEADY, Port
+from moshi_mlx.audio.devices import NAMES, Device, Kind, choose, find_again, leave_to_the_system, look_again
+from moshi_mlx.audio.streams import DeviceStream, Samples
 from moshi_mlx.errors import AudioDeviceError
 
-STALL = 0.6  # seconds without a callback, after which a device counts as gone
-RETRY_MOST = 3.0  # seconds between attempts to open a device again, at last
+STALL = 0.6  # seconds without a callback, after which a device counts as lost
+STEADY = 0.3  # seconds of callbacks until it counts as back: a stalled speaker still asks for the first blocks
+RETRY, RETRY_MOST = 1.0, 3.0  # seconds between attempts to open a device again, at first and at last
 SLEEP = 3.0  # seconds the clock on the wall went on without us: the machine slept, and streams may be stale
 CLOSE_SECONDS = 1.0  # a system call that hangs must not hang the program, which should end within 2 s
 
@@ -32,19 +33,72 @@ class DeviceEvent:
     message: str
 
 
-class Watchdog:
-    """Keeps the ports open until `close`.
+class Endpoint:
+    """The microphone or the speaker of a conversation: the device wanted for it, and its stream while one is open.
 
-    tell: gets the events, on the thread of the watchdog. failed: gets what ended that thread once all were open.
+    wanted: as in `choose`. samples: where the samples of its devices go or come from, one after the other.
+    """
+
+    def __init__(self, kind: Kind, wanted: str | int | None, samples: Samples) -> None:
+        self.name = NAMES[kind]
+        self.stream: DeviceStream | None = None
+        self.device: Device | None = None  # the last one that was opened
+        self.lost = False
+        self.reopen = False  # asked for by another thread
+        self.next_try = 0.0
+        self._pause = RETRY
+        self._kind: Kind = kind
+        self._wanted, self._samples = wanted, samples
+        self._xruns = 0  # of the streams before this one
+
+    def open(self, ended: Callable[[], None]) -> None:
+        """Open the device that was asked for, or the system's default of now; `ended` as for `DeviceStream`.
+
+        Raises AudioDeviceError.
+        """
+        if self._wanted is None or self.device is None:
+            device = choose(self._kind, self._wanted)
+        else:
+            device = find_again(self._kind, self.device)
+        stream = DeviceStream(self._kind, device, self._samples, ended)
+        stream.start()
+        self.stream, self.device = stream, device
+
+    def close(self) -> None:
+        """Close the device; does nothing if none is open."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            self._xruns += stream.xruns
+            stream.close()
+
+    def postpone(self) -> None:
+        """Set the time of the next attempt to open a device: the first is at once, the others ever later."""
+        self.next_try = time.perf_counter() + (self._pause if self.lost else 0)
+        self._pause = min(self._pause * 1.5, RETRY_MOST)
+
+    def recover(self) -> None:
+        """Count the device as back."""
+        self.lost, self._pause = False, RETRY
+
+    @property
+    def xruns(self) -> int:
+        """How often the system lost samples, with this stream and those before."""
+        return self._xruns + (self.stream.xruns if self.stream else 0)
+
+
+class Watchdog:
+    """Keeps the devices of the endpoints open until `close`.
+
+    tell: gets the events, on the watchdog's thread. failed: gets what ended that thread after all were open.
     """
 
     def __init__(
         self,
-        ports: Sequence[Port],
+        endpoints: Sequence[Endpoint],
         tell: Callable[[DeviceEvent], None],
         failed: Callable[[BaseException], None],
     ) -> None:
-        self._ports = ports
+        self._endpoints = endpoints
         self._tell, self._failed = tell, failed
         self._wakeup = Wakeup()
         self._closing = False
@@ -54,7 +108,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="moshi-devices", daemon=True)
 
     def open(self) -> None:
-        """Open all ports. Raises AudioDeviceError; then none is open."""
+        """Open all devices. Raises AudioDeviceError; then none is open."""
         self._thread.start()
         try:
             self._opened.wait()
@@ -66,7 +120,7 @@ class Watchdog:
             raise self._error
 
     def close(self) -> None:
-        """Close all ports, within a second whatever has become of the devices; calling it twice is fine."""
+        """Close all devices, within a second even if one hangs; from any thread, also more than once."""
         self._closing = True
         self._wakeup.set()
         began = time.perf_counter()
@@ -75,20 +129,20 @@ class Watchdog:
         if self._thread.is_alive():
             leave_to_the_system()
 
-    def reopen(self, port: Port) -> None:
-        """Open a port anew, soon: its device seems dead though it does call."""
-        port.reopen = True
+    def reopen(self, endpoint: Endpoint) -> None:
+        """Soon close a device and open it again, for it seems dead though it calls back; from any thread."""
+        endpoint.reopen = True
         self._wakeup.set()
 
     @property
     def lost(self) -> list[str]:
-        """Names of the ports whose device has gone."""
-        return [port.name for port in self._ports if port.lost]
+        """Names of the endpoints whose device is lost: "microphone", "speaker"."""
+        return [endpoint.name for endpoint in self._endpoints if endpoint.lost]
 
     def _run(self) -> None:
         try:
-            for port in self._ports:
-                port.open(self._wakeup.set)
+            for endpoint in self._endpoints:
+                endpoint.open(self._wakeup.set)
             self._opened.set()
             ahead = _wall_ahead()
             while not self._closing:
@@ -96,75 +150,72 @@ class Watchdog:
                 before, ahead = ahead, _wall_ahead()
                 if ahead - before > SLEEP:
                     self._open_anew()
-                for port in self._ports:
+                for endpoint in self._endpoints:
                     if not self._closing:
-                        self._look_after(port)
+                        self._look_after(endpoint)
         except BaseException as error:  # carried to the thread that waits in `open`, or for audio
             if self._opened.is_set():
                 self._failed(error)
             else:
                 self._error = error
         finally:
-            for port in self._ports:
-                port.close()
+            for endpoint in self._endpoints:
+                endpoint.close()
             self._opened.set()
 
     def _due(self) -> float:
-        """When there is something to check."""
+        """Return when there is something to check."""
         now = time.perf_counter()
         times = [now + STALL]
-        for port in self._ports:
-            if port.stream is None:
-                times.append(port.next_try)
-            elif port.lost and now < port.started + STEADY:
-                times.append(port.started + STEADY)
+        for endpoint in self._endpoints:
+            stream = endpoint.stream
+            if stream is None:
+                times.append(endpoint.next_try)
+            elif endpoint.lost and now < stream.started + STEADY:
+                times.append(stream.started + STEADY)
             else:
-                times.append(port.quiet_since + STALL)
+                times.append(stream.last_sign + STALL)
         return min(times) + 0.02  # a callback's time later, so that what is due has happened
 
-    def _look_after(self, port: Port) -> None:
+    def _look_after(self, endpoint: Endpoint) -> None:
         now = time.perf_counter()
-        if port.stream is not None and (port.stream.ended or now - port.quiet_since > STALL):
-            self._mark_lost(port)  # said first: closing what has stalled may take long
-            port.close()
-        elif port.reopen:
-            port.close()
-            port.next_try = now
-        elif port.lost and port.steady:
-            port.lost, port.pause = False, RETRY
-            self._tell(DeviceEvent("back", f"the {port.name} is back: {port.device and port.device.name}"))
-        port.reopen = False
-        if port.stream is None and now >= port.next_try:
-            self._try(port)
+        stream = endpoint.stream
+        if stream is not None and (stream.ended or now - stream.last_sign > STALL):
+            self._mark_lost(endpoint)  # said first: closing what has stalled may take long
+            endpoint.close()
+        elif endpoint.reopen:
+            endpoint.close()
+            endpoint.next_try = now
+        elif endpoint.lost and stream is not None and stream.last_sign > stream.started + STEADY:
+            endpoint.recover()
+            self._tell(DeviceEvent("back", f"the {endpoint.name} is back: {stream.device.name}"))
+        endpoint.reopen = False
+        if endpoint.stream is None and now >= endpoint.next_try:
+            try:
+                endpoint.open(self._wakeup.set)
+            except AudioDeviceError:
+                self._mark_lost(endpoint)
+                self._open_anew()
 
-    def _mark_lost(self, port: Port) -> None:
-        port.next_try = time.perf_counter() + (port.pause if port.lost else 0)
-        port.pause = min(port.pause * 1.5, RETRY_MOST)
-        if not port.lost:
-            port.lost = True
-            name = f" {port.device.name}" if port.device else ""
-            self._tell(DeviceEvent("lost", f"the {port.name}{name} has stopped or gone; waiting until it is back"))
-
-    def _try(self, port: Port) -> None:
-        """Open a port; if it cannot be, have PortAudio look for devices and open all anew."""
-        try:
-            port.open(self._wakeup.set)
-            return
-        except AudioDeviceError:
-            self._mark_lost(port)
-        self._open_anew()
+    def _mark_lost(self, endpoint: Endpoint) -> None:
+        endpoint.postpone()
+        if not endpoint.lost:
+            endpoint.lost = True
+            name = f" {endpoint.device.name}" if endpoint.device else ""
+            message = f"the {endpoint.name}{name} has stopped or gone; waiting until it is back"
+            self._tell(DeviceEvent("lost", message))
 
     def _open_anew(self) -> None:
-        """Have PortAudio look which devices there are, and open all ports."""
-        for port in self._ports:
-            port.close()
+        """Have PortAudio list the devices again, and open all endpoints."""
+        for endpoint in self._endpoints:
+            endpoint.close()
         with contextlib.suppress(AudioDeviceError):  # then there are none, as is found out below
             look_again()
-        for port in self._ports:
+        for endpoint in self._endpoints:
             try:
-                port.open(self._wakeup.set)
+                endpoint.open(self._wakeup.set)
             except AudioDeviceError:
-                self._mark_lost(port)
+                self._mark_lost(endpoint)
 
 
 def _wall_ahead() -> float:

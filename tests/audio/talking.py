@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from moshi_mlx.audio import port, watchdog
+from moshi_mlx.audio import watchdog
 from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.frames import SAMPLE_RATE
 from moshi_mlx.runtime.session import Reply
@@ -79,7 +79,6 @@ def talk() -> Iterator[Talk]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts to reopen a device follow each other sooner than in life."""
-    monkeypatch.setattr(port, "RETRY", 0.2)
     monkeypatch.setattr(watchdog, "RETRY", 0.2)
     monkeypatch.setattr(watchdog, "RETRY_MOST", 0.2)
 

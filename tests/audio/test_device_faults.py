@@ -102,7 +102,7 @@ def test_a_microphone_that_somebody_mutes_is_opened_anew_once(
     monkeypatch.setattr(duplex_module, "DEAD_SECONDS", 0.2)
     with talk() as talking:
         opened: list[bool] = []
-        mic = talking.duplex._ports[0]
+        mic = talking.duplex._endpoints[0]
         monkeypatch.setattr(mic, "open", lambda ended, opens=mic.open: (opened.append(True), opens(ended))[1])
         for times in (1, 2):
             sound_card.speak(voice(0.5)).wait()
@@ -115,14 +115,14 @@ def test_samples_that_the_system_lost_are_counted_also_across_streams(sound_card
     flags = portaudio().CallbackFlags
     with talk() as talking:
         talking.wait(1)
-        port = talking.duplex._ports[0]
-        before = port.stumbles
-        assert port.stream
+        microphone = talking.duplex._endpoints[0]
+        before = microphone.xruns
+        assert microphone.stream
         for status in (flags(), flags(2), flags(2)):  # the second and third: input overflow
-            port.stream._callback(np.zeros((480, 1), np.float32), 480, None, status)
-        talking.duplex._watchdog.reopen(port)
+            microphone.stream._callback(np.zeros((480, 1), np.float32), 480, None, status)
+        talking.duplex._watchdog.reopen(microphone)
         talking.wait(8)
-        assert talking.duplex.status().stumbles >= before + 2
+        assert talking.duplex.status().xruns >= before + 2
 
 
 def test_a_speaker_that_is_unplugged_leaves_the_frames_going(sound_card: SoundCard) -> None:

@@ -15,17 +15,16 @@ from moshi_mlx.audio.watchdog import DeviceEvent, Watchdog
 PATIENCE = 10.0
 
 
-class HangingPort:
-    """A port whose stream has ended, and whose device does not come back from being closed, or opened."""
+class Hanging:
+    """An endpoint whose stream has ended, and whose device does not come back from being closed, or opened."""
 
     name = "microphone"
     device = None
-    lost = reopen = steady = False
-    quiet_since = 0.0
-    pause = next_try = 0.0
+    lost = reopen = False
+    next_try = 0.0
 
     def __init__(self, opens: bool = True) -> None:
-        self.stream: Any = type("Ended", (), {"ended": True})
+        self.stream: Any = type("Ended", (), {"ended": True, "last_sign": 0.0})
         self.entered = threading.Event()
         self.released = threading.Event()
         self._opens = opens
@@ -36,6 +35,8 @@ class HangingPort:
 
     def close(self) -> None:
         self._hang()
+
+    def postpone(self) -> None: ...
 
     def _hang(self) -> None:
         with hushed():
@@ -58,45 +59,45 @@ def left(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 @pytest.fixture
-def port() -> Iterator[HangingPort]:
-    hanging = HangingPort()
+def endpoint() -> Iterator[Hanging]:
+    hanging = Hanging()
     yield hanging
     hanging.released.set()
 
 
-def watched(port: HangingPort, events: queue.Queue[DeviceEvent]) -> Watchdog:
-    dog = Watchdog([port], events.put, lambda error: None)  # pyright: ignore[reportArgumentType]
+def watched(endpoint: Hanging, events: queue.Queue[DeviceEvent]) -> Watchdog:
+    dog = Watchdog([endpoint], events.put, lambda error: None)  # pyright: ignore[reportArgumentType]
     dog._wakeup.set()  # what has ended is looked after at once
     return dog
 
 
-def test_a_device_that_hangs_is_said_to_be_lost_all_the_same(port: HangingPort, left: list[bool]) -> None:
+def test_a_device_that_hangs_is_said_to_be_lost_all_the_same(endpoint: Hanging, left: list[bool]) -> None:
     events: queue.Queue[DeviceEvent] = queue.Queue()
-    dog = watched(port, events)
+    dog = watched(endpoint, events)
     dog.open()
-    assert port.entered.wait(PATIENCE)
+    assert endpoint.entered.wait(PATIENCE)
     assert events.get_nowait().kind == "lost"
-    port.released.set()
+    endpoint.released.set()
     dog.close()
 
 
 def test_closing_waits_once_and_leaves_what_hangs_to_the_system(
-    port: HangingPort, left: list[bool], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    endpoint: Hanging, left: list[bool], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(watchdog, "CLOSE_SECONDS", 0.05)
     waits: list[float] = []
-    dog = watched(port, queue.Queue())
+    dog = watched(endpoint, queue.Queue())
     join = dog._thread.join
     dog._thread.join = lambda timeout=None: (waits.append(timeout or 0.0), join(timeout))[1]
     dog.open()
-    assert port.entered.wait(PATIENCE)
+    assert endpoint.entered.wait(PATIENCE)
     for _ in range(3):
         dog.close()
     assert waits == [0.05, 0.0, 0.0]
     assert left == [True] * 3
     os.write(2, b"the last words\n")  # though the call that hangs is hushed
     assert capfd.readouterr().err == "the last words\n"
-    port.released.set()
+    endpoint.released.set()
     join(PATIENCE)
     os.write(2, b"and more\n")
     assert capfd.readouterr().err == "and more\n"
@@ -106,18 +107,18 @@ def test_ctrl_c_while_a_device_is_being_opened_leaves_it_to_the_system(
     left: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watchdog, "CLOSE_SECONDS", 0.05)
-    port = HangingPort(opens=False)
-    dog = watched(port, queue.Queue())
+    endpoint = Hanging(opens=False)
+    dog = watched(endpoint, queue.Queue())
 
     def interrupted() -> None:
-        assert port.entered.wait(PATIENCE)
+        assert endpoint.entered.wait(PATIENCE)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(dog._opened, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         dog.open()
     assert left == [True]
-    port.released.set()
+    endpoint.released.set()
     dog._thread.join(PATIENCE)
     assert not dog._thread.is_alive()
 
@@ -125,14 +126,14 @@ def test_ctrl_c_while_a_device_is_being_opened_leaves_it_to_the_system(
 def test_an_error_on_its_thread_reaches_who_waits_for_audio() -> None:
     """As where whoever reads the events has gone."""
     failed: queue.Queue[BaseException] = queue.Queue()
-    port = HangingPort()
-    port.released.set()  # nothing hangs
+    endpoint = Hanging()
+    endpoint.released.set()  # nothing hangs
     nobody = BrokenPipeError("nobody reads")
 
     def tell(event: DeviceEvent) -> None:
         raise nobody
 
-    dog = Watchdog([port], tell, failed.put)  # pyright: ignore[reportArgumentType]
+    dog = Watchdog([endpoint], tell, failed.put)  # pyright: ignore[reportArgumentType]
     dog._wakeup.set()
     dog.open()
     assert failed.get(timeout=PATIENCE) is nobody
