@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError, system_errors
+from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig, published_shapes
 from moshi_mlx.weights.atomic import AtomicPath
@@ -105,7 +105,7 @@ def write_random_checkpoint(
         names["mimi_config_name"] = MIMI_CONFIG_NAME
     if chosen:
         names["quantization"] = chosen.block()
-    with system_errors(f"cannot write {folder}", CheckpointError), AtomicPath(folder) as part:
+    with AtomicPath(folder, CheckpointError) as part:
         part.mkdir(parents=True)
         _write_lm(part / LM_NAME, lm_config, seed, layout, chosen, stored)
         _write_mimi(part / MIMI_NAME, mimi, seed)

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterable
 from pathlib import Path
 
-from moshi_mlx.errors import CheckpointError, system_errors
+from moshi_mlx.errors import CheckpointError
 
 SPACE = "\u2581"  # how sentencepiece writes a space inside a piece
 
@@ -19,15 +19,11 @@ class TextTokenizer:
     def __init__(self, path: Path, silent: Iterable[int] = (0, 3)) -> None:
         import sentencepiece
 
-        with system_errors(f"cannot read {path}", CheckpointError):
-            model = path.read_bytes()
         processor = sentencepiece.SentencePieceProcessor()
         try:
-            processor.LoadFromSerializedProto(model)
-        except RuntimeError as error:  # sentencepiece's only exception
-            raise CheckpointError(
-                f"{path} is not a sentencepiece model ({len(model):,} bytes); fetch it again"
-            ) from error
+            processor.Load(str(path))
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"cannot load the tokenizer {path} ({error}); fetch it again") from error
         self.path = path
         self.size: int = processor.get_piece_size()
         self._processor = processor

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.errors import CheckpointError, QuantizationError, system_errors
+from moshi_mlx.errors import CheckpointError, QuantizationError
 from moshi_mlx.quantize import card
 from moshi_mlx.quantize.card import Made
 from moshi_mlx.quantize.quantizer import Conversion, DenseReader, conversion, converted
@@ -79,36 +79,34 @@ def make_checkpoint(
         )
     others = _other_files(checkpoint)
     total = wanted.nbytes + sum(path.stat().st_size for path in others.values())
-    with system_errors(f"cannot write {folder}", CheckpointError):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    with AtomicPath(folder, CheckpointError) as part:
+        part.mkdir(parents=True)
         remove_abandoned(folder)
         _check_space(folder, total)
-        with AtomicPath(folder) as part:
-            part.mkdir()
-            with progress_bar(f"making {folder.name}", total, progress) as advance:
-                source = DenseReader(checkpoint.weights, lora)
-                tensors = _counted(converted(wanted, source, importance), advance)
-                names = {"moshi_name": write_tensors(part, wanted.layout, tensors, shard_bytes)}
-                for key, path in others.items():
-                    names[key] = _copy(path, part, key)
-                    advance(path.stat().st_size)
-            settings = _settings(checkpoint, wanted, names)
-            (part / CONFIG).write_text(json.dumps(settings, indent=1), encoding="utf-8")
-            made = Made(
-                folder=folder,
-                base=checkpoint.name,
-                title=title or folder.name,
-                recipe=recipe.name,
-                schemes=dict(Counter(map(str, wanted.schemes.values())).most_common()),
-                weights=wanted.nbytes,
-                bits_per_weight=8 * wanted.nbytes / sum(map(math.prod, source.shapes.values())),
-                dense=wanted.dense,
-                undivided=wanted.undivided,
-                files={path.name: path.stat().st_size for path in sorted(part.iterdir())},
-                lora=lora.path.name if lora else "",
-            )
-            (part / card.NAME).write_text(card.card(made, quality), encoding="utf-8")
-            Checkpoint.resolve(part, offline=True)  # what cannot be loaded is not handed over
+        with progress_bar(f"making {folder.name}", total, progress) as advance:
+            source = DenseReader(checkpoint.weights, lora)
+            tensors = _counted(converted(wanted, source, importance), advance)
+            names = {"moshi_name": write_tensors(part, wanted.layout, tensors, shard_bytes)}
+            for key, path in others.items():
+                names[key] = _copy(path, part, key)
+                advance(path.stat().st_size)
+        settings = _settings(checkpoint, wanted, names)
+        (part / CONFIG).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        made = Made(
+            folder=folder,
+            base=checkpoint.name,
+            title=title or folder.name,
+            recipe=recipe.name,
+            schemes=dict(Counter(map(str, wanted.schemes.values())).most_common()),
+            weights=wanted.nbytes,
+            bits_per_weight=8 * wanted.nbytes / sum(map(math.prod, source.shapes.values())),
+            dense=wanted.dense,
+            undivided=wanted.undivided,
+            files={path.name: path.stat().st_size for path in sorted(part.iterdir())},
+            lora=lora.path.name if lora else "",
+        )
+        (part / card.NAME).write_text(card.card(made, quality), encoding="utf-8")
+        Checkpoint.resolve(part, offline=True)  # what cannot be loaded is not handed over
     return replace(made, seconds=time.monotonic() - begin)
 
 

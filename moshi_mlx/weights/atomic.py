@@ -1,20 +1,23 @@
 """Files and folders that appear under their name only when they are whole."""
 
+import contextlib
 import os
 import re
 import shutil
 from pathlib import Path
+
+from moshi_mlx.errors import MoshiError
 
 
 class AtomicPath:
     """A place beside a path, to be written to; it gets the path's name when all is there.
 
     As a context manager it gives the place, keeps it at the end of the block, and discards it if the block raises.
-    Raises OSError where the system refuses.
+    error: what is raised then where the system refuses; an OSError unless given.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, error: type[MoshiError] | None = None) -> None:
+        self.path, self._error = path, error
         self.part = path.with_name(f".{path.name}.{os.getpid()}.part")
 
     def keep(self) -> None:
@@ -36,17 +39,23 @@ class AtomicPath:
         if self.part.is_dir():
             shutil.rmtree(self.part, ignore_errors=True)
         else:
-            self.part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.part.unlink()
 
     def __enter__(self) -> Path:
         return self.part
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             if error is None:
                 self.keep()
+        except OSError as refusal:
+            error = refusal
+            raise
         finally:
             self.discard()
+            if self._error and isinstance(error, OSError):
+                raise self._error(f"cannot write {self.path}: {error.strerror or error}") from error
 
 
 def remove_abandoned(path: Path) -> None:

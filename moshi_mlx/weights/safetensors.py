@@ -175,17 +175,14 @@ def write(
     layout: name -> dtype and shape. arrays: the tensors in that order; BF16 as uint16 bit patterns.
     The file appears under its name only when it is whole.
     """
-    try:
-        with AtomicPath(path) as part, part.open("wb") as file:
-            file.write(header_bytes(layout, metadata or {"format": "mlx"}))
-            for (name, tensor), array in zip(layout.items(), arrays, strict=True):
-                assert array.shape == tensor.shape, (name, array.shape, tensor.shape)
-                assert array.itemsize == ITEM_BYTES[tensor.dtype], (name, array.dtype, tensor.dtype)
-                file.write(np.ascontiguousarray(array).data)
-            file.flush()
-            os.fsync(file.fileno())  # some file systems say only now that they are full
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+    with AtomicPath(path, CheckpointError) as part, part.open("wb") as file:
+        file.write(header_bytes(layout, metadata or {"format": "mlx"}))
+        for (name, tensor), array in zip(layout.items(), arrays, strict=True):
+            assert array.shape == tensor.shape, (name, array.shape, tensor.shape)
+            assert array.itemsize == ITEM_BYTES[tensor.dtype], (name, array.dtype, tensor.dtype)
+            file.write(np.ascontiguousarray(array).data)
+        file.flush()
+        os.fsync(file.fileno())  # some file systems say only now that they are full
 
 
 def header_bytes(layout: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:

@@ -86,12 +86,12 @@ def test_a_byte_is_a_token_of_its_own(tokenizer, oracle) -> None:
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "tokenizer.model"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"tokenizer\.model is not a sentencepiece model \([\d,]+ bytes\)"):
+    with pytest.raises(CheckpointError, match=r"cannot load the tokenizer .*tokenizer\.model \(.+\)"):
         TextTokenizer(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"cannot read .*tokenizer\.model: No such file"):
+    with pytest.raises(CheckpointError, match=r"cannot load the tokenizer .*tokenizer\.model \(.*No such file"):
         TextTokenizer(tmp_path / "tokenizer.model")
 
 

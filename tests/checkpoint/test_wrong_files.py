@@ -105,7 +105,7 @@ WRONG: list[tuple[str, Spoil, str]] = [
         holds(train_tokenizer(200)),
         r"has 200 pieces, but text_card = 256 expected; it is the tokenizer of another model",
     ),
-    (TOKENIZER, holds(b"<html></html>"), r"is not a sentencepiece model"),
+    (TOKENIZER, holds(b"<html></html>"), r"cannot load the tokenizer .*tokenizer\.model \(.+\); fetch it again"),
     (CONFIG, holds(b"{dim: 64"), r"is not JSON: .*line 1"),
     (CONFIG, holds(b"[1]"), r"a group of fields expected, list found"),
     (CONFIG, holds(b"\xff\xfe\x00"), r"is not JSON"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from moshi_mlx.errors import CheckpointError
 from moshi_mlx.weights.atomic import AtomicPath
 
 
@@ -57,3 +58,12 @@ def test_a_file_does_not_take_the_place_of_a_folder(tmp_path: Path) -> None:
         part.touch()
     assert names(path) == ["letter"]
     assert names(tmp_path) == ["made"]
+
+
+def test_what_the_system_refuses_is_one_line_of_ours(tmp_path: Path) -> None:
+    message = r"^cannot write .*a\.json: No such file"
+    with pytest.raises(CheckpointError, match=message), AtomicPath(tmp_path / "a.json", CheckpointError) as part:
+        part.read_text()
+    with pytest.raises(CheckpointError, match=message), AtomicPath(tmp_path / "a.json", CheckpointError):
+        pass  # nothing was written
+    assert names(tmp_path) == []
