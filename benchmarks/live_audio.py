@@ -25,7 +25,7 @@ import numpy as np
 from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.echo.control import EchoControl
 from moshi_mlx.bench.scene import scene
-from moshi_mlx.conversation.latency import LatencyProbe, Unheard
+from moshi_mlx.conversation.latency import LatencyProbe, EchoBypass
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.stats import Stats
@@ -72,7 +72,7 @@ def software_card() -> Iterator[SoundCard]:
 
 def round_trip(clicks: int) -> dict[str, Any]:
     """Clicks from the speaker into the microphone, through the whole loop with the echo canceller at work."""
-    echo, stats = Unheard(EchoControl("linear")), Stats()
+    echo, stats = EchoBypass(EchoControl("linear")), Stats()
     duplex = Duplex("loopmic", "virtspk", echo=echo)
     probe = LatencyProbe(duplex, clicks)
     converse(Repeating(), probe, probe, stats)  # pyright: ignore[reportArgumentType]

@@ -9,13 +9,8 @@ from moshi_mlx.cli.main import program, run_program
 
 
 def local(
-    quantized: options.QuantizedOption = None,
-    hf_repo: Annotated[
-        str | None,
-        typer.Option(help="As --model of `moshi-mlx chat`.", show_default="moshiko of that quantization"),
-    ] = None,
     *,
-    files: options.FileOptions,
+    kyutai: options.KyutaiOptions,
     steps: Annotated[
         int | None, typer.Option(min=1, help="End after so many frames of 80 ms.", show_default="never")
     ] = None,
@@ -23,8 +18,7 @@ def local(
     """Talk with Moshi. `moshi-mlx chat` does the same and has more options."""
     from moshi_mlx.cli.talk import talk
 
-    model = options.ModelOptions(hf_repo or options.moshiko(quantized), quantized, files=files)
-    talk(model, options.DeviceOptions(), options.SamplingOptions(), frames=steps)
+    talk(kyutai.model(), options.DeviceOptions(), options.SamplingOptions(), frames=steps)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,8 @@ from moshi_mlx.errors import ServerError
 
 
 def local_web(
-    quantized: options.QuantizedOption = None,
-    hf_repo: Annotated[
-        str | None,
-        typer.Option(help="As --model of `moshi-mlx serve`.", show_default="moshiko of that quantization"),
-    ] = None,
     *,
-    files: options.FileOptions,
+    kyutai: options.KyutaiOptions,
     steps: Annotated[int | None, typer.Option(help="Accepted and without effect: there is no limit.")] = None,
     static: Annotated[
         str | None,
@@ -41,7 +36,7 @@ def local_web(
         raise ServerError(f"--static {static}: there is no such folder")
     tls = (ssl / "cert.pem", ssl / "key.pem") if ssl else None
     interrupted = run_server(
-        checkpoint=options.ModelOptions(hf_repo or options.moshiko(quantized), quantized, files=files).checkpoint,
+        checkpoint=kyutai.model().checkpoint,
         endpoint=choose_endpoint(**options.given(host=host, port=port, tls=tls)),
         page=page,
         browser=browser,

@@ -12,11 +12,8 @@ from moshi_mlx.errors import ConfigError
 def run_inference(
     infile: Annotated[str, typer.Argument(metavar="INFILE", help="The recording to answer.")],
     outfile: Annotated[str | None, typer.Argument(metavar="OUTFILE", help="Where the answer goes, a wav.")] = None,
-    hf_repo: Annotated[
-        str | None, typer.Option(help="As --model of `moshi-mlx run`.", show_default="moshiko-q4")
-    ] = None,
     *,
-    files: options.FileOptions,
+    kyutai: options.KyutaiOptions,
     temp: Annotated[
         float | None, typer.Option(help="Temperature of text and audio.", show_default="the model's")
     ] = None,
@@ -30,9 +27,8 @@ def run_inference(
 
     if cfg_coef != 1.0:
         raise ConfigError(f"--cfg-coef {cfg_coef}: classifier-free guidance is not supported, only 1 is")
-    model = options.ModelOptions(hf_repo, offline=offline, files=files)
     sampling = options.SamplingOptions(seed, text_temperature=temp, audio_temperature=temp)
-    answer(infile, outfile or None, model, sampling, silence={})
+    answer(infile, outfile or None, kyutai.model(offline), sampling, silence={})
 
 
 if __name__ == "__main__":

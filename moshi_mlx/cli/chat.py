@@ -25,9 +25,7 @@ def chat(
         bool,
         typer.Option("--latency", help="Instead of talking, play ten clicks and show where the milliseconds go."),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print events to stdout, one JSON object a line.")
-    ] = False,
+    as_json: options.EventsOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
     """Talk with Moshi: it listens and speaks at the same time, so just talk, and interrupt it as you like.

@@ -14,7 +14,7 @@ from moshi_mlx.cli.words import LiveWords
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from moshi_mlx.audio.duplex import Duplex
+    from moshi_mlx.audio.duplex import Duplex, DuplexStatus
     from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.conversation.conversation import Conversation
 
@@ -28,30 +28,20 @@ _QUIET_DB, _LOUD_DB = -60.0, 0.0
 class Figures:
     """What is shown of a conversation besides its words."""
 
-    input_db: float  # level of the microphone, dBFS RMS
-    output_db: float
+    audio: DuplexStatus
     frame_ms: float  # what a frame takes lately, of the 80 there are
-    lag_ms: float  # from mouth to ear, without the model's own delay
-    drops: int  # frames of the microphone that were thrown away to catch up
-    underruns: int  # times the speaker had nothing to play
-    echo: str  # "" where there is no canceller
-    muted: bool
-    note: str = ""  # the latest thing that happened
+    echo: str  # its state, with its attenuation; "" where nothing is done about it
+    advice: str = ""
 
 
 def figures(conversation: Conversation, duplex: Duplex, echo: EchoControl) -> Figures:
     """Gather the figures of this moment."""
-    audio = duplex.status()
+    attenuation = f" {echo.erle:.0f} dB" if echo.state == "cancelling" else ""
     return Figures(
-        input_db=audio.input_level,
-        output_db=audio.output_level,
+        audio=duplex.status(),
         frame_ms=1000 * conversation.stats.frame_seconds(conversation.threaded),
-        lag_ms=1000 * audio.lag,
-        drops=audio.dropped,
-        underruns=audio.underruns,
-        echo=_echo_text(echo),
-        muted=audio.muted,
-        note=f"{' and '.join(audio.lost)} lost, waiting for it" if audio.lost else echo.advice or "",
+        echo="" if echo.state == "off" else echo.state + attenuation,
+        advice=echo.advice or "",
     )
 
 
@@ -64,22 +54,25 @@ class Dashboard(LiveWords):
 
 def _below(now: Figures) -> list[RenderableType]:
     figures = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines(now)]
-    return [Text(""), *figures, Text(now.note or KEYS, style="dim")]
+    lost = " and ".join(now.audio.lost)
+    note = f"{lost} lost, waiting for it" if lost else now.advice or KEYS
+    return [Text(""), *figures, Text(note, style="dim")]
 
 
-def lines(figures: Figures) -> list[str]:
+def lines(now: Figures) -> list[str]:
     """The figures as lines of at most 80 columns."""
+    audio = now.audio
     levels = (
-        "mic muted   " if figures.muted else f"mic {meter(figures.input_db)}",
-        f"moshi {meter(figures.output_db)}",
-        f"frame {time_bar(figures.frame_ms)} {figures.frame_ms:2.0f}/{FRAME_MS:.0f} ms",
-        f"lag {figures.lag_ms:3.0f} ms",
+        "mic muted   " if audio.muted else f"mic {meter(audio.input_level)}",
+        f"moshi {meter(audio.output_level)}",
+        f"frame {time_bar(now.frame_ms)} {now.frame_ms:2.0f}/{FRAME_MS:.0f} ms",
+        f"lag {1000 * audio.lag:3.0f} ms",
     )
     trouble = []
-    if figures.drops or figures.underruns:
-        trouble.append(f"dropped {figures.drops}, underruns {figures.underruns}")
-    if figures.echo:
-        trouble.append(f"echo {figures.echo}")
+    if audio.dropped or audio.underruns:
+        trouble.append(f"dropped {audio.dropped}, underruns {audio.underruns}")
+    if now.echo:
+        trouble.append(f"echo {now.echo}")
     return ["   ".join(levels), *(["   ".join(trouble)] if trouble else [])]
 
 
@@ -98,10 +91,3 @@ def _bar(share: float, width: int) -> str:
     eighths = round(min(1.0, max(0.0, share)) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (_BAR[rest] if rest else "")).ljust(width, "·")
-
-
-def _echo_text(control: EchoControl) -> str:
-    """The state of the echo, with its attenuation; "" where nothing is done about it."""
-    if control.state == "off":
-        return ""
-    return f"{control.state} {control.erle:.0f} dB" if control.state == "cancelling" else control.state

@@ -1,13 +1,12 @@
 """`moshi-mlx devices`: the microphones and speakers there are."""
 
 import json
-from typing import Annotated
 
-import typer
+from moshi_mlx.cli import options
 
 
 def devices(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """List microphones and speakers, with their numbers, and the sample rates at which they open.
 
@@ -45,16 +44,12 @@ def page(found: list[dict]) -> str:
     """The devices for people: microphones, then speakers."""
     lines = []
     for title, kind in (("Microphones", "input"), ("Speakers", "output")):
-        lines.append(f"{title}:")
-        for device in found:
-            if kind in device:
-                side = device[kind]
-                rates = ", ".join(f"{rate / 1000:g}" for rate in side["rates"])
-                opens = f"{rates} kHz" if rates else "does not open"
-                lines.append(
-                    f"{'*' if side['default'] else ' '}{device['index']:3}  {device['name']}"
-                    f" ({device['host_api']}, {side['channels']} ch, {opens})"
-                )
-        if not any(kind in device for device in found):
-            lines.append("     none")
+        there = [_line(device, device[kind]) for device in found if kind in device]
+        lines += [f"{title}:", *(there or ["     none"])]
     return "\n".join(lines)
+
+
+def _line(device: dict, side: dict) -> str:
+    rates = ", ".join(f"{rate / 1000:g}" for rate in side["rates"])
+    facts = f"{device['host_api']}, {side['channels']} ch, {f'{rates} kHz' if rates else 'does not open'}"
+    return f"{'*' if side['default'] else ' '}{device['index']:3}  {device['name']} ({facts})"

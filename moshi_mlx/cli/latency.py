@@ -14,7 +14,7 @@ from moshi_mlx.cli.screen import Screen
 from moshi_mlx.cli.tables import table
 from moshi_mlx.cli.talk import loaded, opened
 from moshi_mlx.cli.words import JsonLines
-from moshi_mlx.conversation.latency import CLICKS, LatencyBreakdown, LatencyProbe, Unheard
+from moshi_mlx.conversation.latency import CLICKS, EchoBypass, LatencyBreakdown, LatencyProbe
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.stats import Stats
 
@@ -31,10 +31,8 @@ def measure_latency(
     with ExitStack() as stack:
         screen = Screen(False, quiet, stack.enter_context(own_stderr()))
         control, _, moshi = loaded(model, devices, sampling, screen)
-        screen.say("warming up")
-        moshi.warm_up()
         session = stack.enter_context(moshi.session(sampling.seed))
-        echo = Unheard(control, control.holds_back)
+        echo = EchoBypass(control, control.holds_back)
         duplex = stack.enter_context(opened(devices, echo, screen))
         screen.say(f"listen to {CLICKS} clicks, and keep quiet")
         probe, stats = LatencyProbe(duplex), Stats()

@@ -6,8 +6,8 @@ means "not given", and a test checks the defaults that the help shows against th
 """
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
@@ -74,6 +74,8 @@ TrimOption = Annotated[
         show_default="off",
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+EventsOption = Annotated[bool, typer.Option("--json", help="Print events to stdout, one JSON object a line.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing to stderr but errors.")]
 
 
@@ -113,19 +115,6 @@ class SamplingOptions:
     ] = None
 
 
-_FILE_HELP = "Instead of the model's own: a path or hf://owner/name/file."
-
-
-@dataclass(frozen=True)
-class FileOptions:
-    """Files to use instead of the model's own, with the flags of Kyutai's package; named as in `Checkpoint`."""
-
-    lm_weights: Annotated[str | None, typer.Option("--moshi-weight", "--moshi-weights", help=_FILE_HELP)] = None
-    mimi_weights: Annotated[str | None, typer.Option("--mimi-weight", "--mimi-weights", help=_FILE_HELP)] = None
-    tokenizer: Annotated[str | None, typer.Option(help=_FILE_HELP)] = None
-    config: Annotated[str | None, typer.Option("--lm-config", help=_FILE_HELP)] = None
-
-
 @dataclass(frozen=True)
 class ModelOptions:
     """Which model, and how it is loaded."""
@@ -135,12 +124,12 @@ class ModelOptions:
     codec: CodecOption = "auto"
     kv_bits: KvBitsOption = None
     offline: OfflineOption = False
-    files: FileOptions = FileOptions()
+    files: Mapping[str, str] = field(default_factory=dict)  # to use instead of its own, as in `Checkpoint.resolve`
 
     @property
     def checkpoint(self) -> dict[str, Any]:
         """The arguments of `Checkpoint.resolve`."""
-        return given(name=self.model, quantization=self.quantized, offline=self.offline, **vars(self.files))
+        return given(name=self.model, quantization=self.quantized, offline=self.offline, **self.files)
 
     def resolve(self, sampling: SamplingOptions, say: Callable[[str], None]) -> "Checkpoint":
         """Find the checkpoint, and let its sampling be what was asked for. Errors are those of `Checkpoint`."""
@@ -159,6 +148,31 @@ class ModelOptions:
 
         with progress_bar(f"loading {found.lm_weights.name}", found.weights.nbytes) as advance:
             return assemble(found, self.codec, self.kv_bits, advance)
+
+
+_FILE_HELP = "Instead of the model's own: a path or hf://owner/name/file."
+
+
+@dataclass(frozen=True)
+class KyutaiOptions:
+    """Which model, by the flags of Kyutai's package."""
+
+    quantized: QuantizedOption = None
+    hf_repo: Annotated[
+        str | None,
+        typer.Option(help="As --model of `moshi-mlx`.", show_default="moshiko of that quantization"),
+    ] = None
+    lm_weights: Annotated[str | None, typer.Option("--moshi-weight", "--moshi-weights", help=_FILE_HELP)] = None
+    mimi_weights: Annotated[str | None, typer.Option("--mimi-weight", "--mimi-weights", help=_FILE_HELP)] = None
+    tokenizer: Annotated[str | None, typer.Option(help=_FILE_HELP)] = None
+    config: Annotated[str | None, typer.Option("--lm-config", help=_FILE_HELP)] = None
+
+    def model(self, offline: bool = False) -> ModelOptions:
+        """The same in the words of `moshi-mlx`."""
+        name = self.hf_repo or ("moshiko-q8" if self.quantized == "8" else "moshiko-q4")
+        names = ("lm_weights", "mimi_weights", "tokenizer", "config")
+        files = given(**{name: getattr(self, name) for name in names})
+        return ModelOptions(name, self.quantized, offline=offline, files=files)
 
 
 @dataclass(frozen=True)
@@ -206,11 +220,6 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
 def _options(group: type) -> list[inspect.Parameter]:
     return [one for one in inspect.signature(group).parameters.values() if get_origin(one.annotation) is Annotated]
-
-
-def moshiko(quantized: str | None) -> str:
-    """The model that Kyutai's `local` and `local_web` take for their -q."""
-    return "moshiko-q8" if quantized == "8" else "moshiko-q4"
 
 
 def given(**values: object) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def quality(
         bool,
         typer.Option("--card", help="Put the figures into the model cards of candidates that quantize has made."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
     """Measure how far CANDIDATE is from REFERENCE, on the same tokens.

@@ -29,9 +29,7 @@ def run(
         ),
     ] = None,
     sampling: options.SamplingOptions,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print events to stdout, one JSON object a line.")
-    ] = False,
+    as_json: options.EventsOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
     """Answer a recording: Moshi hears IN as it would live, and what it says goes to OUT.wav.

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply
     from moshi_mlx.runtime.stats import Stats
 
-STATES = {  # what is said of a state
+STATES = {  # what a person is told of a state
     "ready": "speak now",
-    "reset": "a new conversation",
+    "reset": "a new conversation begins",
     "refresh": "Moshi has forgotten all but the last seconds",
     "loop": "Moshi repeats itself: f lets it forget most of the conversation, r begins a new one",
 }
-ECHO_STATES = {  # what is said of the echo in a log; of "lost" there is advice
-    "no echo": "no echo is heard, and nothing done about it",
-    "learning": "an echo is heard and being learnt",
-    "cancelling": "the echo is taken out, {erle:.0f} dB of it",
+ECHO_STATES = {  # what a log says of the echo; where it is lost, `EchoControl.advice`
+    "no echo": "there is no echo, and nothing is done",
+    "learning": "there is an echo; the canceller adapts to it",
+    "cancelling": "the echo is attenuated by {erle:.0f} dB",
 }
 PUSHED = "push-to-talk: speak, and push space again when done"
 

@@ -49,8 +49,6 @@ def talk(
         tracing = stack.enter_context(closing(Trace(trace))) if trace else None
         echo, found, moshi = loaded(model, devices, sampling, screen)
         about = made_with(found, moshi, devices.echo) if save else {}  # takes seconds: before the devices open
-        screen.say("warming up")
-        moshi.warm_up()
         if trim:
             with moshi.session(0) as session:
                 ContextTrimmer(session, trim).warm_up(session)
@@ -76,7 +74,10 @@ def talk(
 def loaded(
     model: ModelOptions, devices: DeviceOptions, sampling: SamplingOptions, screen: Screen
 ) -> tuple[EchoControl, Checkpoint, Moshi]:
-    """Make the echo treatment, find the checkpoint, load the model. What can go wrong cheaply goes wrong first."""
+    """Choose the devices' echo treatment, find the checkpoint, load the model and warm it up.
+
+    What can go wrong cheaply goes wrong first.
+    """
     choose("input", devices.microphone)
     choose("output", devices.speaker)
     echo = EchoControl(devices.echo)
@@ -87,7 +88,10 @@ def loaded(
             f"{error}; `moshi-mlx chat --model nano` needs no download and can be tried meanwhile"
         ) from error
     screen.say(f"loading {found.name}")
-    return echo, found, model.load(found)
+    moshi = model.load(found)
+    screen.say("warming up")
+    moshi.warm_up()
+    return echo, found, moshi
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where the milliseconds between mouth and ear go: clicks through the speaker, heard again by the microphone."""
+"""A breakdown of the latency from mouth to ear, measured with clicks from the speaker to the microphone."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ class LatencyBreakdown:
 class LatencyProbe:
     """Source and sink of `engine.converse` that plays clicks in place of replies and finds them in what is heard.
 
-    The n-th reply belongs to the n-th frame; a click that begins with it is in the ear as late as a word would be.
-    Heard again t samples after the n-th frame began, it was on the way for t samples: no clock is asked. Ends by
-    itself. echo: `Unheard`, for a canceller would take the clicks out.
+    The n-th reply belongs to the n-th frame, so a click at its start reaches the ear as late as a word would.
+    Found t samples after the n-th frame began, it took t samples: no clock is needed. Ends by itself.
+    audio: its echo canceller is an `EchoBypass`, for another would remove the clicks.
     """
 
     def __init__(self, audio: Duplex, clicks: int = CLICKS) -> None:
@@ -115,7 +115,7 @@ class LatencyProbe:
         """End it; from any thread."""
         self._audio.close()
 
-    def breakdown(self, stats: Stats, echo: Unheard, model_frames: int) -> LatencyBreakdown:
+    def breakdown(self, stats: Stats, echo: EchoBypass, model_frames: int) -> LatencyBreakdown:
         """Say where the time went. stats: of the run. model_frames: from hearing to speaking, within the model."""
         work = [
             measured("echo canceller", echo.times),
@@ -139,11 +139,11 @@ class LatencyProbe:
         return LatencyBreakdown(stages, self.played, len(self.times))
 
 
-class Unheard:
-    """An echo canceller that does its work and is timed, but passes on what the microphone heard."""
+class EchoBypass:
+    """An echo canceller that does its work and is timed, but is bypassed: it returns what the microphone heard."""
 
     def __init__(self, canceller: EchoCanceller, holds_back: float = 0.0) -> None:
-        """holds_back: seconds by which what comes out is later than what goes in."""
+        """holds_back: delay of the canceller, in seconds."""
         self.holds_back = holds_back
         self.times: deque[float] = deque(maxlen=4096)  # seconds a frame
         self._canceller = canceller

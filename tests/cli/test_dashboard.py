@@ -2,6 +2,8 @@
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -9,7 +11,14 @@ from rich.console import Console
 from moshi_mlx.cli.dashboard import KEYS, Dashboard, Figures, lines, meter, time_bar
 from moshi_mlx.runtime.session import Reply
 
-CALM = Figures(-30.0, -90.0, 20.0, 0.0, 0, 0, "", muted=False)
+
+def audio(**changes: Any) -> Any:
+    """The audio of a calm conversation, but for some changes."""
+    calm = {"input_level": -30.0, "output_level": -90.0, "lag": 0.0, "muted": False, "lost": []}
+    return SimpleNamespace(**calm | {"dropped": 0, "underruns": 0} | changes)
+
+
+CALM = Figures(audio(), 20.0, "")
 
 
 def reply(text: str) -> Reply:
@@ -77,7 +86,7 @@ def test_a_frame_that_takes_all_its_time_is_a_full_bar() -> None:
 
 def test_losses_and_echo_are_shown_when_there_are_any() -> None:
     assert len(lines(CALM)) == 1
-    levels, trouble = lines(replace(CALM, drops=3, underruns=1, echo="cancelling 24 dB", muted=True, lag_ms=160))
+    levels, trouble = lines(Figures(audio(dropped=3, underruns=1, muted=True, lag=0.16), 20.0, "cancelling 24 dB"))
     assert trouble == "dropped 3, underruns 1   echo cancelling 24 dB"
     assert "mic muted" in levels
     assert "lag 160 ms" in levels
@@ -85,10 +94,11 @@ def test_losses_and_echo_are_shown_when_there_are_any() -> None:
 
 @pytest.mark.parametrize("muted", [False, True])
 def test_every_line_fits_80_columns_and_stays_where_it_is(muted: bool) -> None:
-    worst = Figures(0.0, 0.0, 1234.0, 4321.0, 99_999, 99_999, "cancelling 40 dB", muted)
+    loud = audio(input_level=0.0, output_level=0.0, lag=4.321, dropped=99_999, underruns=99_999, muted=muted)
+    worst = Figures(loud, 1234.0, "cancelling 40 dB")
     assert max(map(len, lines(worst))) <= 80
     assert len(lines(worst)[0]) - len(lines(CALM)[0]) <= 3
-    assert lines(CALM)[0].index("moshi") == lines(replace(CALM, muted=True))[0].index("moshi")
+    assert lines(CALM)[0].index("moshi") == lines(replace(CALM, audio=audio(muted=True)))[0].index("moshi")
 
 
 def test_a_narrow_terminal_cuts_the_figures_and_not_the_words() -> None:
@@ -115,6 +125,8 @@ def test_an_hour_of_words_is_not_wrapped_ten_times_a_second(console: Console) ->
     assert shown(dashboard) == shown(whole), "lines break where they would have"
 
 
-def test_a_note_takes_the_place_of_the_keys(console: Console) -> None:
-    dashboard = Dashboard(lambda: replace(CALM, note="the microphone has gone"), console)
-    assert shown(dashboard)[-1] == "the microphone has gone"
+def test_advice_takes_the_place_of_the_keys_and_a_lost_device_that_of_advice(console: Console) -> None:
+    advised = replace(CALM, advice="use headphones")
+    assert shown(Dashboard(lambda: advised, console))[-1] == "use headphones"
+    lost = replace(advised, audio=audio(lost=["microphone", "speaker"]))
+    assert shown(Dashboard(lambda: lost, console))[-1] == "microphone and speaker lost, waiting for it"

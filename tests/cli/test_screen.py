@@ -9,11 +9,9 @@ from typing import Any, get_args
 import pytest
 
 from moshi_mlx.audio.echo.control import EchoControl, EchoState
-from moshi_mlx.cli.dashboard import Figures
 from moshi_mlx.cli.screen import PUSHED, Screen
 from moshi_mlx.runtime.session import Reply
-
-FIGURES = Figures(-30.0, -90.0, 20.0, 0.0, 0, 0, "", muted=False)
+from tests.cli.test_dashboard import CALM
 
 
 class Stream(io.StringIO):
@@ -63,7 +61,7 @@ def test_a_log_has_the_words_and_what_becomes_of_the_echo() -> None:
     screen.echo(2.0, lost)
     screen.losses(2.0, 3, 1)
     lines = err.getvalue().splitlines()
-    assert lines[:2] == ["Hello", "the echo is taken out, 24 dB of it"]
+    assert lines[:2] == ["Hello", "the echo is attenuated by 24 dB"]
     assert lines[2].startswith("the model hears itself: use headphones")
     assert len(lines) == 3, "losses come so often that the last line of all is enough"
 
@@ -94,7 +92,7 @@ def test_events_on_the_same_terminal_are_torn_by_nothing(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     screen = Screen(True, False, err)
-    with screen.shown(lambda: pytest.fail("there is no display") if same else FIGURES, SimpleNamespace()):  # pyright: ignore
+    with screen.shown(lambda: pytest.fail("there is no display") if same else CALM, SimpleNamespace()):  # pyright: ignore
         write(screen, " Hello")
     assert ("Hello" in err.getvalue()) is not same
     assert events(out) == [{"event": "text", "t": 1.0, "text": " Hello"}]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio.duplex import DuplexStatus
-from moshi_mlx.conversation.latency import CLICK, LatencyBreakdown, LatencyProbe, Unheard, find_click
+from moshi_mlx.conversation.latency import CLICK, EchoBypass, LatencyBreakdown, LatencyProbe, find_click
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.stats import Stats
@@ -65,7 +65,7 @@ def broken_down(listening: LatencyProbe, echo: Any = None) -> LatencyBreakdown:
     stats = Stats()
     for stage, ms in ((stats.encode, 5), (stats.generate, 20), (stats.decode, 10)):
         stage.add(ms / 1000)
-    return listening.breakdown(stats, echo or Unheard(Quiet()), model_frames=1)
+    return listening.breakdown(stats, echo or EchoBypass(Quiet()), model_frames=1)
 
 
 class Quiet:
@@ -118,7 +118,7 @@ def test_unheard_the_sum_is_what_is_known_of_the_parts() -> None:
 
 def test_what_a_canceller_holds_back_counts_and_what_it_takes_is_still_heard() -> None:
     canceller = Quiet()
-    echo = Unheard(canceller, holds_back=0.009)
+    echo = EchoBypass(canceller, holds_back=0.009)
     near = np.ones(FRAME_SAMPLES, np.float32)
     assert echo.process(near, near) is near
     echo.reset()
