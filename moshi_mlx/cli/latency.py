@@ -40,7 +40,7 @@ def measure_latency(
             converse(session, probe, probe, stats)
         if interruption.came:
             raise typer.Exit(INTERRUPTED)
-        breakdown = probe.breakdown(stats, echo, moshi.lm.config.max_delay)
+        breakdown = probe.breakdown(stats, echo, max(moshi.lm.config.delays))
     if as_json:
         JsonLines(sys.stdout).emit("latency", **breakdown.as_dict())
     else:

@@ -1,30 +1,27 @@
-"""What the config.json of a language model says, as frozen dataclasses. No MLX.
+"""What the config.json of a language model says, as frozen dataclasses, and how any config is read. No MLX.
 
-It holds the keyword arguments of PyTorch's `LMModel` and wrapper keys (file names, `lm_gen_config`, ...). A field
-exists here because some line reads it.
-Source: moshi/models/loaders.py (`_lm_kwargs`, `_mimi_config`), moshi/models/lm.py.
+A field exists here because some line reads it. Source: moshi/models/loaders.py `_lm_kwargs`, moshi/models/lm.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from moshi_mlx.errors import ConfigError
-from moshi_mlx.models.config_reader import ConfigReader
+from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError
 
 NORMS = ("rms_norm_f32", "layer_norm")
 ROPES = ("rope", "rope_concat", "none")
 
-_WRAPPER_KEYS = (  # describe files, provenance or defaults around the model, not the model
-    *("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name"),
-    *("model_type", "model_id", "lm_gen_config", "tts_config", "stt_config"),
-    *("quantization", "quantization_config", "_name_or_path"),
-)
-_WITHOUT_EFFECT = (  # on a model that is loaded whole and only runs
-    *("lora_rank", "lora_scaling", "depformer_context", "depformer_causal"),
-    *("gradient_checkpointing", "device", "dtype"),
+LARGEST = 2**31  # no size, count or period is larger; NaN and infinity are not below it
+
+_WITHOUT_EFFECT = (  # they describe files, provenance or training, not what the model computes
+    *("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "_name_or_path", "model_type", "model_id"),
+    *("lm_gen_config", "tts_config", "stt_config", "quantization", "quantization_config", "lora_rank"),
+    *("lora_scaling", "depformer_context", "depformer_causal", "gradient_checkpointing", "device", "dtype"),
 )
 _UNSUPPORTED = (
     *("layer_scale", "cross_attention", "demux_second_stream", "demux_second_text_stream", "norm_emb"),
@@ -110,34 +107,28 @@ class LmConfig:
         """Codebooks the codec must deliver and understand."""
         return max(self.dep_q, self.input_codebooks)
 
-    @property
-    def max_delay(self) -> int:
-        """The longest delay of any stream, in frames."""
-        return max(self.delays)
-
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> LmConfig:
-        """Read PyTorch's `LMModel` keyword arguments (a config.json, wrapper keys allowed).
+        """Read the keyword arguments of PyTorch's `LMModel` from a config.json, which may have other known keys.
 
-        Raises ConfigError that names the field: missing, unknown and asking for something, or asking for what
-        this package does not have.
+        Raises ConfigError that names a field which is missing, wrong, unknown or asks for what is not supported.
         """
         read = ConfigReader(config)
         read.only("causal", True)
         read.only("gating", "silu", default="none")
         read.unsupported(*_UNSUPPORTED)
-        read.ignore(*_WRAPPER_KEYS, *_WITHOUT_EFFECT)
+        read.ignore(*_WITHOUT_EFFECT)
         n_q, dep_q = read.integer("n_q", 8), read.integer("dep_q", 8)
         if n_q < dep_q:  # before anything is counted up to dep_q
             raise read.error("n_q", n_q, f"it must be at least dep_q = {dep_q}")
-        hidden_scale = read.positive("hidden_scale", 4.0)
+        hidden_scale = read.number("hidden_scale", 4.0)
         transformer = _temporal(read, hidden_scale)
         depth = _depth(read, dep_q, hidden_scale, transformer) if dep_q else None
         if not dep_q:
             read.ignore(*[key for key in read.left if key.startswith("depformer_")])
         text_card = read.size("text_card", 32_000)
         read.only("text_card_out", text_card)
-        delays = read.integers("delays")
+        delays = read.list_of(int, "delays")
         if len(delays) != n_q + 1 or min(delays) < 0:
             raise read.error("delays", delays, f"it must be n_q + 1 = {n_q + 1} numbers of frames, none negative")
         lm = cls(
@@ -167,7 +158,7 @@ def _temporal(read: ConfigReader, hidden_scale: float) -> TransformerConfig:
         context=read.size("context"),
         kv_repeat=read.size("kv_repeat", 1),
         rope=read.choice("positional_embedding", "sin", ROPES),
-        max_period=read.positive("max_period", 10_000.0),
+        max_period=read.number("max_period", 10_000.0, least=1),
         norm=read.choice("norm", "layer_norm", NORMS),
     )
     check_shape(read, transformer)
@@ -180,7 +171,7 @@ def _depth(read: ConfigReader, steps: int, hidden_scale: float, temporal: Transf
     read.only("depformer_weights_per_step", True, default=False)
     read.only("depformer_gating", "silu")
     read.unsupported("depformer_layer_scale", "depformer_cross_attention")
-    schedule = read.integers("depformer_weights_per_step_schedule", range(steps))
+    schedule = read.list_of(int, "depformer_weights_per_step_schedule", range(steps))
     if len(schedule) != steps or sorted(set(schedule)) != list(range(max(schedule) + 1)):
         needs = f"it must be {steps} indices of weights, counted from 0 without gaps"
         raise read.error("depformer_weights_per_step_schedule", schedule, needs)
@@ -188,11 +179,11 @@ def _depth(read: ConfigReader, steps: int, hidden_scale: float, temporal: Transf
         dim=dim,
         num_heads=read.size("depformer_num_heads", temporal.num_heads),
         num_layers=read.size("depformer_num_layers", temporal.num_layers),
-        ffn_hidden=_gated_hidden(dim, int(read.positive("depformer_dim_feedforward", hidden_scale * dim))),
+        ffn_hidden=_gated_hidden(dim, int(read.number("depformer_dim_feedforward", hidden_scale * dim))),
         context=steps,  # PyTorch ignores depformer_context: a step sees every earlier step of its frame
         kv_repeat=read.size("depformer_kv_repeat", temporal.kv_repeat),
         rope=read.choice("depformer_pos_emb", "sin", ROPES),
-        max_period=read.positive("depformer_max_period", temporal.max_period),
+        max_period=read.number("depformer_max_period", temporal.max_period, least=1),
         norm=temporal.norm,
     )
     check_shape(read, transformer, "depformer_")
@@ -220,7 +211,7 @@ def check_shape(read: ConfigReader, config: TransformerConfig, prefix: str = "")
 def _conditioners(read: ConfigReader) -> dict[str, LutConfig]:
     entries, fuser = read.section("conditioners", {}), read.section("fuser", {})
     found = {name: _lut(entries.section(name)) for name in list(entries.left)}
-    added = fuser.words("sum", [])
+    added = fuser.list_of(str, "sum", [])
     if set(added) != set(found):
         raise fuser.error("sum", added, f"it must name each conditioner ({', '.join(found) or 'none'}), no other")
     fuser.unsupported("cross", "prepend")
@@ -238,12 +229,112 @@ def _lut(entry: ConfigReader) -> LutConfig:
     read.only("learn_padding", True)
     read.only("force_linear", True)
     read.ignore("init_scale", "pad_empty")
-    lut = LutConfig(read.size("n_bins"), read.size("dim"), tuple(read.words("possible_values")))
+    n_bins, values = read.size("n_bins"), read.list_of(str, "possible_values")
+    if not 1 <= len(values) <= n_bins:
+        raise read.error("possible_values", values, f"it must have 1 to n_bins = {n_bins} values")
+    lut = LutConfig(n_bins, read.size("dim"), tuple(values))
     read.finish()
-    if not 1 <= len(lut.possible_values) <= lut.n_bins:
-        needs = f"it must have 1 to n_bins = {lut.n_bins} values"
-        raise read.error("possible_values", list(lut.possible_values), needs)
     return lut
+
+
+class ConfigReader:
+    """Reads the fields of a config, and refuses in the end what nobody has asked for.
+
+    A default stands for a field that is absent or null; without one the field must be there.
+    Every method raises ConfigError, which names the field and its value.
+    """
+
+    def __init__(self, config: Mapping[str, Any], kind: str = "config field", prefix: str = "") -> None:
+        self.left = dict(config)  # what nobody has asked for yet
+        self._kind, self._prefix = kind, prefix
+
+    def error(self, key: str, value: Any, problem: str) -> ConfigError:
+        """Return the error to raise for the value of a field. problem: what is wrong with it, as a clause."""
+        return ConfigError(f"{self._kind} '{self._prefix}{key}' is {value!r}; {problem}")
+
+    def get(self, key: str, *default: Any) -> Any:
+        """Return a value of any type."""
+        if key not in self.left and not default:
+            raise ConfigError(f"{self._kind} '{self._prefix}{key}' is missing")
+        value = self.left.pop(key, None)
+        return default[0] if value is None and default else value
+
+    def number(self, key: str, *default: float, least: float = 0, below: int = LARGEST) -> float:
+        """Return a number in a range."""
+        value = self.get(key, *default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < below:
+            raise self.error(key, value, f"it must be a number, at least {least} and below {below}")
+        return float(value)
+
+    def integer(self, key: str, *default: int, least: int = 0, below: int = LARGEST) -> int:
+        """Return a whole number in a range."""
+        value = self.number(key, *default, least=least, below=below)
+        if value != int(value):
+            raise self.error(key, value, "it must be a whole number")
+        return int(value)
+
+    def size(self, key: str, *default: int) -> int:
+        """Return a whole number of at least 1."""
+        return self.integer(key, *default, least=1)
+
+    def list_of(self, kind: type, key: str, *default: Iterable[Any]) -> list[Any]:
+        """Return a list of words (str) or whole numbers (int)."""
+        value = self.get(key, *default)
+        if not isinstance(value, list | tuple | range) or not all(type(each) is kind for each in value):
+            raise self.error(key, value, f"it must be a list of {'words' if kind is str else 'whole numbers'}")
+        return list(value)
+
+    def choice(self, key: str, default: Any, choices: tuple[Any, ...]) -> Any:
+        """Return one of the values that are supported."""
+        value = self.get(key, default)
+        if value not in choices:
+            raise self.error(key, value, f"only {' or '.join(map(repr, choices))} is supported")
+        return value
+
+    def only(self, key: str, value: Any, default: Any = ...) -> None:
+        """Refuse all values but one. default: what an absent field means in PyTorch, `value` unless given."""
+        self.choice(key, value if default is ... else default, (value,))
+
+    def section(self, key: str, *default: Mapping[str, Any]) -> ConfigReader:
+        """Return a reader for a group of fields."""
+        value = self.get(key, *default)
+        if not isinstance(value, Mapping):
+            raise self.error(key, value, "it must be a group of fields")
+        return ConfigReader(value, self._kind, f"{self._prefix}{key}.")
+
+    def unsupported(self, *keys: str) -> None:
+        """Refuse fields that ask for something: whose value is not null, false or empty."""
+        for key in keys:
+            if value := self.get(key, None):
+                raise self.error(key, value, "this is not supported")
+
+    def ignore(self, *keys: str) -> None:
+        """Pass over fields, whatever they say."""
+        for key in keys:
+            self.left.pop(key, None)
+
+    def finish(self) -> None:
+        """Refuse the fields that nobody has asked for, if they ask for something."""
+        self.unsupported(*self.left)
+
+
+def read_json(
+    path: Path, kind: str = "", error: type[MoshiError] = CheckpointError, remedy: str = "fetch it again"
+) -> dict[str, Any]:
+    """Read a JSON object, such as a config, from a file. kind, remedy: for the message, such as "the recipe".
+
+    Raises `error`, in one line, for a file that cannot be read or holds anything else.
+    """
+    name = f"{kind} {path}".lstrip()
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as cause:
+        raise error(f"cannot read {name}: {cause.strerror or cause}") from cause
+    except (ValueError, RecursionError) as cause:
+        raise error(f"{name} is not JSON: {cause}; {remedy}") from cause
+    if not isinstance(found, dict):
+        raise error(f"{name} is not a JSON object: a group of fields expected, {type(found).__name__} found")
+    return found
 
 
 MOSHI_7B = {

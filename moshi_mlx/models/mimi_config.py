@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 from moshi_mlx.errors import CheckpointError, ConfigError, some
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
-from moshi_mlx.models.config import ROPES, TransformerConfig, check_shape
-from moshi_mlx.models.config_reader import ConfigReader
+from moshi_mlx.models.config import ROPES, ConfigReader, TransformerConfig, check_shape
 
 _MIMI_TRANSFORMER = TransformerConfig(
     dim=512,
@@ -104,8 +103,8 @@ def _seanet(read: ConfigReader) -> SeanetConfig:
         read.only(key, only, default)
     read.unsupported("final_activation", "mask_fn")
     read.ignore("disable_norm_outer_blocks")  # about a norm that exists in training only
-    ratios = tuple(read.integers("ratios", (8, 5, 4, 2)))
-    if min(ratios) < 2:
+    ratios = tuple(read.list_of(int, "ratios", (8, 5, 4, 2)))
+    if not ratios or min(ratios) < 2:
         raise read.error("ratios", list(ratios), "it must be strides of at least 2")
     seanet = SeanetConfig(
         dimension=read.size("dimension", 128),
@@ -152,7 +151,7 @@ def _transformer(read: ConfigReader, dimension: int) -> TransformerConfig:
         context=read.size("context"),
         kv_repeat=read.size("kv_repeat", 1),
         rope=read.choice("positional_embedding", "sin", ROPES),
-        max_period=read.positive("max_period", 10_000.0),
+        max_period=read.number("max_period", 10_000.0, least=1),
         norm="layer_norm",
         gated=False,
         layer_scale=read.get("layer_scale", None) is not None,

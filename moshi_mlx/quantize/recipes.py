@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.models.config_reader import read_json
+from moshi_mlx.models.config import read_json
 from moshi_mlx.weights.scheme import NAMED, Scheme, make_scheme
 
 Choice = bool | Mapping[str, Any]

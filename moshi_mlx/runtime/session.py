@@ -255,7 +255,8 @@ class DelayLine:
         self._config = config
         self._delays = np.array(config.delays, dtype=np.int32)
         self._initial = np.array([config.text_card] + [config.card] * config.n_q, dtype=np.int32)
-        self._slots = config.max_delay + 2
+        self._longest = max(config.delays)  # frames
+        self._slots = self._longest + 2
         self._ring = np.full((1 + config.n_q, self._slots), NOT_GENERATED, dtype=np.int32)
         self._streams = np.arange(1 + config.n_q)
         self._generated = slice(1, 1 + config.dep_q)
@@ -281,9 +282,9 @@ class DelayLine:
         here = self.step % self._slots
         self._ring[0, here] = text
         self._ring[self._generated, here] = codes
-        if self.step <= self._config.max_delay or not self._config.dep_q:
+        if self.step <= self._longest or not self._config.dep_q:
             return None
-        at = (self.step - self._config.max_delay + self._delays[self._generated]) % self._slots
+        at = (self.step - self._longest + self._delays[self._generated]) % self._slots
         return self._ring[self._streams[self._generated], at].copy()
 
 

@@ -48,7 +48,7 @@ def test_moshi_7b_is_read_as_published() -> None:
     assert config.depth.transformer.ffn_hidden == 2816
     assert config.depth.transformer.context == 8
     assert config.depth.schedule == tuple(range(8))
-    assert (config.dep_q, config.input_codebooks, config.codebooks, config.max_delay) == (8, 8, 8, 1)
+    assert (config.dep_q, config.input_codebooks, config.codebooks, max(config.delays)) == (8, 8, 8, 1)
     assert config.conditioners == {}
 
 
@@ -124,8 +124,8 @@ LUT = HIBIKI_1B["conditioners"]["description"]["lut"]
         ({"gating": "gelu"}, "'gating' is 'gelu'; only 'silu'"),
         ({"gating": None}, "'gating' is 'none'; only 'silu'"),
         ({"causal": False}, "'causal' is False; only True"),
-        ({"norm": "batch_norm"}, "'norm' is 'batch_norm'; it must be one of 'rms_norm_f32', 'layer_norm'"),
-        ({"positional_embedding": "sin"}, "is 'sin'; it must be one of 'rope', 'rope_concat', 'none'"),
+        ({"norm": "batch_norm"}, "'norm' is 'batch_norm'; only 'rms_norm_f32' or 'layer_norm' is supported"),
+        ({"positional_embedding": "sin"}, "is 'sin'; only 'rope' or 'rope_concat' or 'none'"),
         ({"depformer_weights_per_step": False}, "'depformer_weights_per_step' is False"),
         ({"depformer_multi_linear": None}, "'depformer_multi_linear' is False"),
         ({"depformer_norm": "other"}, "'depformer_norm' is 'other'"),
@@ -138,18 +138,18 @@ LUT = HIBIKI_1B["conditioners"]["description"]["lut"]
         ({"depformer_num_heads": 1024}, "'depformer_num_heads' is 1024; it must split 1024 channels"),
         ({"kv_repeat": 3}, "'kv_repeat' is 3; it must divide 32 heads"),
         ({"hidden_scale": 1e-9}, "feed-forward block of the transformer has no width"),
-        ({"dim": "large"}, "'dim' is 'large'; it must be a whole number"),
+        ({"dim": "large"}, "'dim' is 'large'; it must be a number"),
         ({"dim": 4096.5}, "'dim' is 4096.5; it must be a whole number"),
-        ({"dim": True}, "'dim' is True; it must be a whole number"),
-        ({"dim": 0}, "'dim' is 0; it must be a whole number from 1"),
-        ({"num_heads": 0}, "'num_heads' is 0; it must be a whole number from 1"),
-        ({"kv_repeat": 0}, "'kv_repeat' is 0; it must be a whole number from 1"),
-        ({"context": float("inf")}, "'context' is inf; it must be a whole number"),
-        ({"card": float("nan")}, "'card' is nan; it must be a whole number"),
-        ({"num_layers": 2**70}, "' is 1180591620717411303424; it must be a whole number from 1 to 2147483647"),
-        ({"num_layers": -1}, "'num_layers' is -1; it must be a whole number from 1"),
-        ({"max_period": -1}, "'max_period' is -1; it must be a number between 0"),
-        ({"existing_text_padding_id": 32_000}, "_id' is 32000; it must be a whole number from 0 to 31999"),
+        ({"dim": True}, "'dim' is True; it must be a number"),
+        ({"dim": 0}, "'dim' is 0; it must be a number, at least 1"),
+        ({"num_heads": 0}, "'num_heads' is 0; it must be a number, at least 1"),
+        ({"kv_repeat": 0}, "'kv_repeat' is 0; it must be a number, at least 1"),
+        ({"context": float("inf")}, "'context' is inf; it must be a number"),
+        ({"card": float("nan")}, "'card' is nan; it must be a number"),
+        ({"num_layers": 2**70}, "is 1180591620717411303424; it must be a number, at least 1 and below 2147483648"),
+        ({"num_layers": -1}, "'num_layers' is -1; it must be a number, at least 1"),
+        ({"max_period": -1}, "'max_period' is -1; it must be a number, at least 1"),
+        ({"existing_text_padding_id": 32_000}, "_id' is 32000; it must be a number, at least 0 and below 32000"),
         ({"depformer_weights_per_step_schedule": [0] * 7}, "_schedule' is .*; it must be 8 indices of weights"),
         ({"depformer_weights_per_step_schedule": [0, 2] * 4}, "without gaps"),
         ({"conditioners": 3}, "'conditioners' is 3; it must be a group of fields"),
@@ -201,7 +201,7 @@ def test_no_value_of_any_field_makes_a_traceback(key: str) -> None:
 
 def test_configs_are_read_without_mlx() -> None:
     """So that a checkpoint can be found and checked, and a machine diagnosed, where MLX does not load."""
-    modules = ("config", "config_reader", "mimi_config")
+    modules = ("config", "mimi_config")
     program = "import sys; sys.modules['mlx'] = None\n" + "".join(
         f"import moshi_mlx.models.{name}\n" for name in modules
     )
