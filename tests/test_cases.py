@@ -17,7 +17,6 @@ FAILING = {
     "nan_weights",
     "peft_adapter",
     "right_server",
-    "same_name_devices",
     "serve_proxy_port",
     "shards_beside_moshi_name",
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, TextIO
 
@@ -34,6 +35,9 @@ class Device:
     rate: int  # Hz, its own
     default_input: bool
     default_output: bool
+    # Of those with the same name, known once it was chosen: which it is, and how many there are.
+    twin: int = field(default=0, compare=False)
+    twins: int = field(default=1, compare=False)
 
     def channels(self, kind: Kind) -> int:
         return self.inputs if kind == "input" else self.outputs
@@ -79,7 +83,7 @@ def choose(kind: Kind, wanted: str | int | None = None, devices: Sequence[Device
     if not usable:
         raise AudioDeviceError(f"there is no {name} on this machine: connect one; `moshi-mlx devices` lists them")
     if wanted is None:
-        return next((device for device in usable if device.is_default(kind)), usable[0])
+        return _with_twins(kind, next((device for device in usable if device.is_default(kind)), usable[0]), usable)
     if isinstance(wanted, int) or wanted.strip().isdecimal():
         fitting = [device for device in usable if device.index == int(wanted)]
     else:
@@ -91,15 +95,42 @@ def choose(kind: Kind, wanted: str | int | None = None, devices: Sequence[Device
     if len(fitting) > 1:
         named = f"{len(fitting)} {name}s: {some(map(str, fitting), 6)}"
         raise AudioDeviceError(f"{wanted!r} fits {named}; give the number or more of the name")
-    return fitting[0]
+    return _with_twins(kind, fitting[0], usable)
 
 
 def find_again(kind: Kind, device: Device) -> Device:
-    """The same device after devices came and went, whatever its index is now. Raises AudioDeviceError."""
-    for other in list_devices():
-        if other.channels(kind) and (other.name, other.host_api) == (device.name, device.host_api):
-            return other
-    raise AudioDeviceError(f"the {NAMES[kind]} {device.name} has gone: connect it again, or choose another")
+    """Find a device that was chosen after devices came and went, whatever its index is now.
+
+    Raises AudioDeviceError if it has gone, or if it had twins of the same name and their number is another now.
+    """
+    found = _twins(kind, device, list_devices())
+    if not found:
+        raise AudioDeviceError(f"the {NAMES[kind]} {device.name} has gone: connect it again, or choose another")
+    if len(found) != device.twins and device.twins > 1:
+        raise AudioDeviceError(
+            f"there were {device.twins} {NAMES[kind]}s called {device.name}, now {len(found)}: "
+            "connect all of them again, or choose another"
+        )
+    return replace(found[min(device.twin, len(found) - 1)], twin=device.twin, twins=device.twins)
+
+
+def _with_twins(kind: Kind, device: Device, devices: Sequence[Device]) -> Device:
+    twins = _twins(kind, device, devices)
+    return replace(device, twin=twins.index(device), twins=len(twins))
+
+
+def _twins(kind: Kind, device: Device, devices: Sequence[Device]) -> list[Device]:
+    """Devices of the same name, itself included, in the system's order."""
+    return [
+        other
+        for other in devices
+        if other.channels(kind) and (_lasting(other), other.host_api) == (_lasting(device), device.host_api)
+    ]
+
+
+def _lasting(device: Device) -> str:
+    """The name without the card's number, which ALSA gives in the order in which cards are connected."""
+    return re.sub(r"\(hw:\d+,(\d+)\)", r"(hw:*,\1)", device.name)
 
 
 def opening_rates(device: Device, kind: Kind) -> list[int]:

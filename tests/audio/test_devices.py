@@ -186,6 +186,36 @@ def test_the_devices_of_a_sound_card_are_listed_with_the_rates_that_open(sound_c
     assert opening_rates(listed["virtmic"], "input") == []
 
 
+TWINS = [device(0, "Built-in", 2, 0, "in"), device(1, "Thunderbolt", 2, 0), device(2, "Thunderbolt", 2, 0)]
+REORDERED = [device(0, "New", 2, 0), *(device(i + 1, d.name, 2, 0) for i, d in enumerate(TWINS))]
+CARD_1, CARD_2 = (device(0, f"USB Mic: Audio (hw:{card},0)", 1, 0) for card in (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "after", "index"),
+    [
+        (TWINS, 2, TWINS, 2),
+        (TWINS, 1, TWINS, 1),
+        (TWINS, 2, REORDERED, 3),
+        (TWINS, 0, TWINS[:1], 0),
+        ([CARD_1], 0, [CARD_2], 0),
+        (TWINS, 2, TWINS[:2], "there were 2 microphones called Thunderbolt, now 1"),
+        (TWINS, 2, TWINS[:1], "the microphone Thunderbolt has gone"),
+        ([CARD_1], 0, TWINS, "has gone"),
+    ],
+)
+def test_a_device_is_found_again_or_said_to_be_gone(
+    monkeypatch: pytest.MonkeyPatch, before: list[Device], wanted: int, after: list[Device], index: int | str
+) -> None:
+    chosen = choose("input", wanted, before)
+    monkeypatch.setattr(devices, "list_devices", lambda: after)
+    if isinstance(index, int):
+        assert devices.find_again("input", chosen).index == index
+    else:
+        with pytest.raises(AudioDeviceError, match=index):
+            devices.find_again("input", chosen)
+
+
 def test_devices_that_went_are_noticed_by_looking_again(sound_card: SoundCard) -> None:
     known = choose("input", "virtmic")
     assert devices.find_again("input", known) == known
