@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # test.sh PYTHON [arguments of pytest]: the tests in two rounds: first, in WORKERS processes (2), those that do not mind
-# what else the machine does; then, one after the other, those that listen to a sound card, drive a browser or look at a
-# clock. Fails if either round fails; `-x` ends both. Without processes (for --pdb and -s): WORKERS=0.
+# what else the machine does; then, one after the other, those that are marked `serial`, because they listen to a sound
+# card or look at a clock. Fails if either round fails; `-x` ends both. Without processes (for --pdb and -s): WORKERS=0.
 set -uo pipefail
 python=$1
 shift
@@ -20,11 +20,10 @@ round() {  # round EXPRESSION ARGUMENTS...: 5 where none of its tests was asked 
     "$python" -m pytest -m "$marked$of" "$@" ${given[@]+"${given[@]}"}
 }
 
-alone="(device or browser or serial)"
-round "not $alone" -n "${WORKERS:-2}" --dist worksteal
+round "not serial" -n "${WORKERS:-2}" --dist worksteal
 first=$?
 [ $first -le 1 ] || [ $first = 5 ] || exit $first  # stopped by -x or Ctrl-C, or not begun
-round "$alone" -n 0
+round serial -n 0
 second=$?
 [ $second != 5 ] || [ $first = 5 ] || second=0
 [ $first != 5 ] || first=$second

@@ -21,16 +21,16 @@ settings.register_profile("suite", max_examples=100, deadline=None, derandomize=
 settings.register_profile("fuzz", max_examples=20_000, deadline=None, print_blob=True)
 settings.load_profile("suite")
 
-# What a test is given says where it can run; `serial` and `slow` are written at the test.
-MARKED = {"sound_card": "device", "chromium": "browser"}
+# What a test is given says what it needs; `slow`, and `serial` of others, are written at the test.
+MARKED = {"sound_card": ("device", "serial"), "chromium": ("browser",)}
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need a sound card or a browser."""
     for item in items:
-        for fixture, mark in MARKED.items():
-            if fixture in getattr(item, "fixturenames", ()):
+        for fixture, marks in MARKED.items():
+            for mark in marks if fixture in getattr(item, "fixturenames", ()) else ():
                 item.add_marker(mark)
 
 

@@ -83,6 +83,10 @@ class PageServer:
         assert not self._thread.is_alive()
         self._loop = self._thread = None
 
+    def connected(self) -> bool:
+        """Whether somebody is there to be told anything."""
+        return bool(self._sockets)
+
     def say(self, message: bytes) -> None:
         """Send a message to everybody."""
         self._do(lambda ws: ws.send_bytes(message))

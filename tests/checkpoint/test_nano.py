@@ -75,7 +75,7 @@ def test_a_spoken_question_gets_its_answer_in_words_and_sound(
 @pytest.mark.parametrize("name", ["silence", "hiss", "knocks", "hum"])
 def test_it_does_not_answer_noise(model: Moshi, name: str) -> None:
     rng = np.random.default_rng(1)
-    time = np.arange(5 * 24_000) / 24_000
+    time = np.arange(3 * 24_000) / 24_000
     knocks = np.exp(-30 * (time % 0.9)) * rng.standard_normal(len(time))
     pcm = {
         "silence": np.zeros(len(time)),
@@ -89,17 +89,16 @@ def test_it_does_not_answer_noise(model: Moshi, name: str) -> None:
 
 
 def test_it_stops_when_interrupted_and_answers_that(model: Moshi) -> None:
-    captions = nano.captions()
-    *_, third, fourth = captions
-    heard = listen(model, read_audio(RECORDING).pcm, LEAD, TAIL)
-    known = nano.questions()
-    answers = [known[caption["text"]] for caption in captions]
-    onset, end = LEAD + fourth["begin"], LEAD + fourth["end"]
-    cut = "".join(text for seconds, text in heard.pieces if LEAD + third["end"] <= seconds < end - 0.1).strip()
-    assert heard.text == f"{answers[0]} {answers[1]} {cut} {answers[3]}"
+    *_, first, second = nano.captions()  # the last two of the demo's recording; it is heard whole in its test
+    began = first["begin"] - LEAD
+    heard = listen(model, read_audio(RECORDING).pcm[int(24_000 * first["begin"]) :], LEAD, TAIL)
+    answers = [nano.questions()[caption["text"]] for caption in (first, second)]
+    onset, end = second["begin"] - began, second["end"] - began
+    cut = heard.text.removesuffix(answers[1]).strip()
+    assert heard.text == f"{cut} {answers[1]}"
     assert cut
-    assert answers[2].startswith(cut)
-    assert cut != answers[2]
+    assert answers[0].startswith(cut)
+    assert cut != answers[0]
     # What a step gives is heard when the step is done; the first step is none of the recording's.
     during = int(onset / 0.08) + 1
     assert heard.loud[during], "it was speaking"

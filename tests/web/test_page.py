@@ -78,6 +78,7 @@ def test_every_state_on_the_way_is_shown(page: Page, server: PageServer) -> None
     server.welcome = False
     page.get_by_role("button", name="Talk").click()
     state(page, "connecting")
+    eventually(page, server.connected)
     server.tell(type="state", state="loading", progress=0.42)
     status(page, "Loading the model, 42 %")
     assert page.locator("progress").get_attribute("value") == "0.42"

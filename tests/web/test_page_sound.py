@@ -13,7 +13,7 @@ from tests import browser
 from tests.page_server import PageServer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 
@@ -21,9 +21,15 @@ RATE = 24_000  # Hz
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
+def chromium() -> Iterator[Browser]:
+    with browser.browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def page(chromium: Browser) -> Iterator[Page]:
     """A page that can import the modules of the page's audio thread."""
-    with PageServer() as server, browser.browser() as chromium, browser.page(chromium, server.url) as opened:
+    with PageServer() as server, browser.page(chromium, server.url) as opened:
         yield opened
 
 

@@ -21,7 +21,7 @@ from tests import browser
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+pytestmark = [pytest.mark.serial, pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())]
 
 SECONDS = 60.0
 ANSWER = 30.0  # seconds
