@@ -15,15 +15,15 @@ from moshi_mlx.errors import ServerError
 def local_web(
     *,
     kyutai: options.KyutaiOptions,
-    steps: Annotated[int | None, typer.Option(help="Accepted and without effect: there is no limit.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Accepted without effect: there is no limit.")] = None,
     static: Annotated[
         str | None,
-        typer.Option(help="A folder with a page to serve instead of the own one; none for no page."),
+        typer.Option(help="Folder with a page to serve instead of our own; none for no page."),
     ] = None,
     host: HostOption = None,
     port: PortOption = None,
     ssl: Annotated[
-        Path | None, typer.Option(help="A folder with cert.pem and key.pem: https instead of http.")
+        Path | None, typer.Option(help="Folder with cert.pem and key.pem: https instead of http.")
     ] = None,
     browser: BrowserOption = True,
 ) -> None:

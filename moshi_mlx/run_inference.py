@@ -10,8 +10,8 @@ from moshi_mlx.errors import ConfigError
 
 
 def run_inference(
-    infile: Annotated[str, typer.Argument(metavar="INFILE", help="The recording to answer.")],
-    outfile: Annotated[str | None, typer.Argument(metavar="OUTFILE", help="Where the answer goes, a wav.")] = None,
+    infile: Annotated[str, typer.Argument(metavar="INFILE", help="Recording to answer.")],
+    outfile: Annotated[str | None, typer.Argument(metavar="OUTFILE", help="WAV file for the answer.")] = None,
     *,
     kyutai: options.KyutaiOptions,
     temp: Annotated[
@@ -20,7 +20,7 @@ def run_inference(
     cfg_coef: Annotated[float, typer.Option(help="Only 1 (no guidance) is supported.")] = 1.0,
     seed: options.SeedOption = None,
     offline: options.OfflineOption = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Accepted and without effect.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Accepted without effect.")] = False,
 ) -> None:
     """Answer a recording. `moshi-mlx run` does the same and has more options."""
     from moshi_mlx.cli.answer import answer

@@ -15,30 +15,30 @@ def chat(
     sampling: options.SamplingOptions,
     save: Annotated[
         Path | None,
-        typer.Option(help="A new folder that keeps the conversation: both voices, their mix, the words."),
+        typer.Option(help="Keep the conversation in this new folder: both voices, their mix, the words."),
     ] = None,
     trace: Annotated[
-        Path | None, typer.Option(help="Write every stage's times here, for ui.perfetto.dev.")
+        Path | None, typer.Option(help="Write the times of every stage to this file, for ui.perfetto.dev.")
     ] = None,
     trim: options.TrimOption = None,
     latency: Annotated[
         bool,
-        typer.Option("--latency", help="Instead of talking, play ten clicks and show where the milliseconds go."),
+        typer.Option("--latency", help="Instead of talking, play ten clicks and show a breakdown of the latency."),
     ] = False,
     as_json: options.EventsOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Talk with Moshi: it listens and speaks at the same time, so just talk, and interrupt it as you like.
+    """Talk with Moshi. It listens while it speaks: just talk, and interrupt it as you like.
 
-    The microphone opens when the model is loaded and warm. On a terminal: m mutes the microphone, space is
-    push-to-talk (push to speak, push again when done), f lets Moshi forget all but the last 20 seconds, r begins
-    a new conversation, q quits. `--model nano` needs no download and knows some questions.
+    The microphone opens when the model is loaded and warm. On a terminal, m mutes the microphone, space is
+    push-to-talk (push, speak, push again), f lets Moshi forget all but the last 20 seconds, r begins a new
+    conversation and q quits. `--model nano` needs no download and answers some questions.
 
     With --json: {"event": "text", "t": seconds, "text": piece}, {"event": "device", "kind": ..., "message": ...},
-    {"event": "state", "state": "ready"} (or muted, listening, refresh, reset, loop), {"event": "drops", "t": ...,
-    "dropped": frames, "underruns": gaps}, {"event": "echo", "t": ..., "state": ..., "erle_db": ...}, last
-    {"event": "end", ...}; a reset begins t anew. With --latency only {"event": "latency", "mouth_to_ear_ms": ...,
-    "rungs": [{"name": ..., "ms": ...}, ...]}.
+    {"event": "state", "state": "ready"} (or muted, listening, reset, refresh: the context was trimmed, loop: Moshi
+    repeats itself), {"event": "drops", "t": ..., "dropped": frames, "underruns": gaps}, {"event": "echo",
+    "t": ..., "state": ..., "erle_db": ...}, last {"event": "end", ...}; after a reset t starts again at 0. With
+    --latency only {"event": "latency", "mouth_to_ear_ms": ..., "rungs": [{"name": ..., "ms": ...}, ...]}.
     """
     if latency and (save or trace or trim):
         raise typer.BadParameter("--latency is no conversation: leave out --save, --trace and --trim")

@@ -27,8 +27,8 @@ def interruptible(stop: Callable[[], None]) -> Iterator[Interruption]:
     KeyboardInterrupt would not do. It could strike anywhere: between the two halves of a line, or where Python
     swallows it, as in a finalizer. And it may never come: the system may give a signal to any thread, and a main
     thread that waits for a lock then does not wake up (seen beside PortAudio's threads, when no frames came any
-    more). Who is impatient and presses it again leaves the block at once, whatever it waits for. Only the main
-    thread can do this; elsewhere nothing is changed.
+    more). Pressed again, it leaves the block at once, whatever that waits for. Only the main thread can do this;
+    elsewhere nothing is changed.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():

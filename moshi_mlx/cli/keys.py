@@ -13,7 +13,7 @@ from typing import Any
 class Keys:
     """Calls `pressed` with every key typed while the block lasts, from a thread of its own.
 
-    Where standard input is no terminal nothing is read. Ctrl-C stays what it is.
+    Where standard input is no terminal, nothing is read. Ctrl-C keeps its meaning.
     """
 
     def __init__(self, pressed: Callable[[str], None]) -> None:

@@ -31,7 +31,7 @@ def quality(
     audio: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A recording to have a conversation with; may be given more than once.", show_default="questions"
+            help="Recording to have a conversation with; may be given more than once.", show_default="questions"
         ),
     ] = None,
     codec: options.CodecOption = "auto",
@@ -42,7 +42,9 @@ def quality(
     ] = None,
     card: Annotated[
         bool,
-        typer.Option("--card", help="Put the figures into the model cards of candidates that quantize has made."),
+        typer.Option(
+            "--card", help="Write the figures into the model cards of candidates that `quantize` has made."
+        ),
     ] = False,
     as_json: options.JsonOption = False,
     quiet: options.QuietOption = False,

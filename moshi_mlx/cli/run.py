@@ -8,31 +8,35 @@ from moshi_mlx.cli import options
 
 
 def run(
-    recording: Annotated[
-        str, typer.Argument(metavar="IN", help="What to say to Moshi: a recording; - for stdin.")
-    ],
+    recording: Annotated[str, typer.Argument(metavar="IN", help="Recording to answer; - for stdin.")],
     output: Annotated[
-        str | None, typer.Argument(metavar="OUT.wav", help="Where the answer goes; - for stdout.")
+        str | None, typer.Argument(metavar="OUT.wav", help="WAV file for the answer; - for stdout.")
     ] = None,
     *,
     model: options.ModelOptions,
     lead: Annotated[
         float | None,
         typer.Option(
-            min=0, max=3600, help="Seconds of silence before the recording: Moshi greets.", show_default="2.0"
+            min=0,
+            max=3600,
+            help="Seconds of silence before the recording, in which Moshi greets.",
+            show_default="2.0",
         ),
     ] = None,
     tail: Annotated[
         float | None,
         typer.Option(
-            min=0, max=3600, help="Seconds of silence after the recording: Moshi answers.", show_default="10.0"
+            min=0,
+            max=3600,
+            help="Seconds of silence after the recording, in which Moshi answers.",
+            show_default="10.0",
         ),
     ] = None,
     sampling: options.SamplingOptions,
     as_json: options.EventsOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Answer a recording: Moshi hears IN as it would live, and what it says goes to OUT.wav.
+    """Answer a recording: Moshi hears IN as it would live, and its voice goes to OUT.wav.
 
     IN is a wav, flac, ogg, opus or mp3 file of any rate; its channels are mixed down to one. The words appear on
     stderr as they are spoken and, when Moshi has finished, on stdout (unless the answer or --json goes there).

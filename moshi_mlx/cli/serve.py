@@ -13,13 +13,15 @@ HostOption = Annotated[
     str | None,
     typer.Option(
         "--host",
-        help="Address to listen on; other machines reach 0.0.0.0, and need the token.",
+        help="Address to listen on. Other machines can reach 0.0.0.0, and need the token.",
         show_default="localhost",
     ),
 ]
 PortOption = Annotated[
     int | None,
-    typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.", show_default=str(DEFAULT_PORT)),
+    typer.Option(
+        "--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default=str(DEFAULT_PORT)
+    ),
 ]
 BrowserOption = Annotated[bool, typer.Option("--open/--no-browser", help="Open the page in the browser.")]
 
@@ -30,37 +32,39 @@ def serve(
     host: HostOption = None,
     port: PortOption = None,
     max_sessions: Annotated[
-        int, typer.Option(min=1, max=64, help="How many may talk at once; others wait for a place.")
+        int, typer.Option(min=1, max=64, help="How many people may talk at once; others wait for a place.")
     ] = 1,
     trim: options.TrimOption = None,
     lan: Annotated[
         bool,
         typer.Option(
-            "--lan", help="Let other machines in: https with a certificate of its own, a token, a QR code."
+            "--lan", help="Let other machines in: https with a self-signed certificate, a token, a QR code."
         ),
     ] = False,
     tls: Annotated[
-        tuple[Path, Path] | None, typer.Option(metavar="CERT KEY", help="https with these two PEM files.")
+        tuple[Path, Path] | None,
+        typer.Option(metavar="CERT KEY", help="Serve https with this certificate and key, PEM files."),
     ] = None,
     token: Annotated[
         str | None,
         typer.Option(
-            help="What clients must give (?token=...); none lets in everybody.",
+            help="Token that clients must send (?token=...); none lets in everybody.",
             show_default="a random one unless on localhost",
         ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="A name of this server besides its own, as behind a proxy.")
+        list[str] | None,
+        typer.Option(help="Another name of this server, as behind a proxy; may be given more than once."),
     ] = None,
     browser: BrowserOption = True,
     quiet: options.QuietOption = False,
 ) -> None:
     """Serve a web page to talk with Moshi, for the browser's echo cancellation, a telephone, or several people.
 
-    Clients of Kyutai's protocol are served at /api/chat: the Python, web and Rust clients, with their query
-    parameters. When all places are taken, a client waits, without handshake, and is told its position in the line.
-    /health, /metrics (Prometheus) and /api/info tell how it goes; log lines carry the session they concern.
-    `--model nano` needs no download.
+    Kyutai's Python, web and Rust clients connect to /api/chat, with the query parameters they know. When all
+    places are taken, a client waits for its handshake and is told its position in the queue. /health, /metrics
+    (Prometheus) and /api/info report on the server; log lines name the session they concern. `--model nano` needs
+    no download.
     """
     from moshi_mlx.web.program import choose_endpoint, run_server
 

@@ -79,7 +79,7 @@ class LatencyProbe:
         self._devices = (0.0, 0.0)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Frames as they come, (1920,) float32."""
+        """Yield frames as they come, (1920,) float32."""
         since: list[np.ndarray] = []  # frames since the last click
         dropped = 0
         before = self._audio.status().dropped
@@ -112,7 +112,7 @@ class LatencyProbe:
         self._devices = status.devices
 
     def close(self) -> None:
-        """End it; from any thread."""
+        """End the measurement; from any thread."""
         self._audio.close()
 
     def breakdown(self, stats: Stats, echo: EchoBypass, model_frames: int) -> LatencyBreakdown:
@@ -149,12 +149,14 @@ class EchoBypass:
         self._canceller = canceller
 
     def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+        """Run the canceller and return `near`. As `EchoCanceller.process`."""
         start = time.perf_counter()
         self._canceller.process(near, far)
         self.times.append(time.perf_counter() - start)
         return near
 
     def reset(self) -> None:
+        """Reset the canceller."""
         self._canceller.reset()
 
 
