@@ -297,7 +297,7 @@ def _ogg(file: BinaryIO, name: str) -> list[BinaryIO]:
     links: list[list[bytes]] = []
     position, began = 0, False
     while (position := data.find(b"OggS", position)) >= 0:
-        end = _page_end(data, position)
+        end = page_end(data, position)
         if end is None and data.find(b"OggS", position + 4) < 0:
             raise truncated(name, "the last Ogg page is incomplete")
         if end is None:
@@ -319,8 +319,8 @@ def _ogg(file: BinaryIO, name: str) -> list[BinaryIO]:
     return [io.BytesIO(b"".join(link)) for link in links]
 
 
-def _page_end(data: bytes, start: int) -> int | None:
-    """Where the page at a position ends, None if it is not all there."""
+def page_end(data: bytes, start: int) -> int | None:
+    """Return where the page at a position ends, None if it is not all there."""
     if len(data) < start + _PAGE:
         return None
     lacing = data[start + _PAGE : start + _PAGE + data[start + 26]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from aiohttp import web
+from yarl import URL
 
 COOKIE = "moshi_token"
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -27,10 +27,10 @@ class Access:
     def check(self, request: web.Request) -> None:
         """Raises HTTPForbidden or HTTPUnauthorized."""
         host = request.headers.get("Host", "")
-        if _host(f"//{host}") not in self._names:
+        if _address(f"http://{host}")[0] not in self._names:
             raise web.HTTPForbidden(text=f"this server is not {host[:100]!r}; see --allow-host\n")
         origin = request.headers.get("Origin")
-        if origin is not None and _place(origin) != _place(f"{origin.partition('://')[0]}://{host}"):
+        if origin is not None and _address(origin) != _address(f"{origin.partition('://')[0]}://{host}"):
             raise web.HTTPForbidden(text=f"pages of {origin[:100]!r} may not use this server\n")
         if self.token is not None and request.path != _OPEN and not self._has_token(request):
             raise web.HTTPUnauthorized(text="this server wants its token: open the address that it printed\n")
@@ -46,17 +46,10 @@ class Access:
             response.set_cookie(COOKIE, self.token, httponly=True, samesite="Strict", secure=request.secure)
 
 
-def _host(address: str) -> str:
+def _address(url: str) -> tuple[str, int | None]:
+    """Return host and port of a URL, the port of its scheme if it names none; no host for what is no URL."""
     try:
-        return (urlsplit(address).hostname or "").rstrip(".")
-    except ValueError:
-        return ""
-
-
-def _place(address: str) -> tuple[str, int | None]:
-    """Host and port of an address, the port of its scheme if it names none."""
-    try:
-        parts = urlsplit(address)
-        return (parts.hostname or "").rstrip("."), parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+        parsed = URL(url)
+        return (parsed.host or "").rstrip("."), parsed.port
     except ValueError:
         return "", None

@@ -149,7 +149,7 @@ class Client:
         self._loading()
         await self._model.ready(self._loading)
         async with self._admission.place(self._queued):
-            sampling = self._query.sampling(self._model.moshi.sampling)
+            sampling = self._query.sampling(self._model.sampling)
             self.slot = self._model.scheduler.join(self, self._query.seed, sampling)
             try:
                 await self._joined.wait()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from moshi_mlx.runtime.scheduler import Scheduler
 from moshi_mlx.runtime.stats import Stats
+from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.web.log import event
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ class ModelThread:
     def __init__(self, load: Callable[[LoadProgress], Moshi], size: int, keep_thread: bool = False) -> None:
         self.phase = Phase.LOADING
         self.progress: float | None = None
+        self.sampling = SamplingConfig()  # the model's own, once it is ready
         self.stats = Stats()
         self._load, self._size, self._keep_thread = load, size, keep_thread
         self._loop: asyncio.AbstractEventLoop | None = None
         self._began = 0.0
-        self._moshi: Moshi | None = None
         self._scheduler: Scheduler | None = None
         self._error: BaseException | None = None
         self._watchers: set[Callable[[], None]] = set()
@@ -59,12 +60,6 @@ class ModelThread:
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         self._thread.start()
-
-    @property
-    def moshi(self) -> Moshi:
-        """The model, once it is ready."""
-        assert self._moshi, "asked before it was ready"
-        return self._moshi
 
     @property
     def scheduler(self) -> Scheduler:
@@ -108,10 +103,11 @@ class ModelThread:
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            self._moshi = self._load(lambda progress: self._tell(self._set_progress, progress))
+            moshi = self._load(lambda progress: self._tell(self._set_progress, progress))
             if not self._closing.is_set():
-                self._moshi.warm_up(self._size, self._moshi.sampling)
-                self._scheduler = Scheduler(self._moshi.batch(self._size), self.stats)
+                moshi.warm_up(self._size, moshi.sampling)
+                self.sampling = moshi.sampling
+                self._scheduler = Scheduler(moshi.batch(self._size), self.stats)
                 self._tell(self._set_ready)
                 if self._closing.is_set():  # it was set while there was no scheduler to close
                     self._scheduler.close()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WSCloseCode, web
 
 from moshi_mlx.errors import ProtocolError, ServerError
-from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
 from moshi_mlx.web.admission import Admission
@@ -130,14 +129,12 @@ class Server:
         return socket
 
     async def _info(self, request: web.Request) -> web.Response:
-        ready = self.model.phase is Phase.READY
-        sampling = self.model.moshi.sampling if ready else SamplingConfig()
         return web.json_response(
             {
                 "model": self._about["model"],
                 "version": __version__,
                 "state": self.model.phase.value,
-                "sampling": describe(sampling),
+                "sampling": describe(self.model.sampling),
                 "max_sessions": self._admission.size,
             }
         )
