@@ -72,7 +72,11 @@ class Model(Protocol):
     codec: Codec
     sampling: SamplingConfig
     kv_bits: int | None
-    step: FrameStep
+
+    @property
+    def step(self) -> FrameStep:
+        """What takes a batch one frame further."""
+        ...
 
     @property
     def tokenizer(self) -> Tokenizer:
