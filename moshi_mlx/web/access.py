@@ -1,4 +1,4 @@
-"""Who may use a server: pages of its own only, and only with the token where other machines can reach it."""
+"""Access to a server: for its own pages only, and only with the token where other machines can reach it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _OPEN = "/health"  # says nothing worth hiding, and is asked by programs without
 class Access:
     """Checks requests.
 
-    names: hosts under which the server may be addressed; any port. A page of another site can make a browser
-    connect here (and by its own DNS even under its own name), so others are refused. token: None for no token.
+    A page of another site can make a browser connect here, by its own DNS even under its own name; such requests
+    are refused. names: hosts under which the server may be addressed, with any port. token: None for no token.
     """
 
     def __init__(self, names: Iterable[str] = LOCAL_NAMES, token: str | None = None) -> None:
@@ -25,7 +25,7 @@ class Access:
         self._names = {name.lower().rstrip(".") for name in names}
 
     def check(self, request: web.Request) -> None:
-        """Raises HTTPForbidden or HTTPUnauthorized."""
+        """Let a request pass, or raise HTTPForbidden or HTTPUnauthorized."""
         host = request.headers.get("Host", "")
         if _address(f"http://{host}")[0] not in self._names:
             raise web.HTTPForbidden(text=f"this server is not {host[:100]!r}; see --allow-host\n")
@@ -33,7 +33,7 @@ class Access:
         if origin is not None and _address(origin) != _address(f"{origin.partition('://')[0]}://{host}"):
             raise web.HTTPForbidden(text=f"pages of {origin[:100]!r} may not use this server\n")
         if self.token is not None and request.path != _OPEN and not self._has_token(request):
-            raise web.HTTPUnauthorized(text="this server wants its token: open the address that it printed\n")
+            raise web.HTTPUnauthorized(text="this server asks for its token: open the address that it printed\n")
 
     def _has_token(self, request: web.Request) -> bool:
         assert self.token is not None
@@ -41,7 +41,7 @@ class Access:
         return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
 
     def remember(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Let a page that came with the token load what belongs to it."""
+        """Set a cookie with the token, so that a page that was opened with it can load its files."""
         if self.token is not None and request.query.get("token") == self.token:
             response.set_cookie(COOKIE, self.token, httponly=True, samesite="Strict", secure=request.secure)
 

@@ -1,6 +1,6 @@
-"""A certificate of our own for a local network: browsers give the microphone to pages over https only.
+"""TLS, if need be with a certificate of our own: over a network browsers give the microphone to https pages only.
 
-Nobody vouches for it, so a browser asks once; it is kept, so that it does not ask every time.
+Nobody vouches for such a certificate, so a browser asks once; it is kept, so that it does not ask every time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DAYS = 397  # the longest that browsers accept
 
 
 def load_tls(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS with these two PEM files. Raises ServerError."""
+    """Return TLS with these two PEM files. Raises ServerError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key)
@@ -31,22 +31,25 @@ def load_tls(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def own_tls(names: Sequence[str], folder: Path | None = None) -> ssl.SSLContext:
-    """TLS with a certificate for these hosts and addresses, made now unless there is one that is still good."""
+    """Return TLS with a certificate for these hosts and addresses, made now unless one is still valid.
+
+    folder: where it is kept. Raises ServerError.
+    """
     folder = folder or cache_folder()
     certificate, key = folder / "certificate.pem", folder / "key.pem"
-    if not _is_good(certificate, names):
+    if not _is_valid(certificate, names):
         with system_errors(f"cannot keep a certificate in {folder}", ServerError):
             _write(certificate, key, names)
     return load_tls(certificate, key)
 
 
 def cache_folder() -> Path:
-    """Where the certificate is kept."""
+    """Return the folder in which the certificate is kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moshi-mlx"
 
 
 def lan_addresses() -> list[str]:
-    """The addresses under which others reach this machine, the likeliest first."""
+    """Return the addresses under which other machines reach this one, the likeliest first."""
     found = []
     for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -61,7 +64,7 @@ def lan_addresses() -> list[str]:
     return list(dict.fromkeys(a for a in usable if not ipaddress.ip_address(a).is_link_local))
 
 
-def _is_good(path: Path, names: Sequence[str]) -> bool:
+def _is_valid(path: Path, names: Sequence[str]) -> bool:
     from cryptography import x509
 
     try:

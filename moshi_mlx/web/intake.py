@@ -1,4 +1,4 @@
-"""What a client says, cut into frames, and not more of it than it can have said."""
+"""Cuts a client's audio into frames, and refuses audio that comes faster than it can have been spoken."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ _DRIFT = 1.01  # a client's clock may be this much faster than ours, for hours
 
 
 class Intake:
-    """Samples of any count in, frames out.
-
-    Raises ProtocolError from `add` for a client that sends audio faster than it passes.
-    """
+    """Takes samples in any portions and gives frames. max_ahead: seconds that a client may be ahead of time."""
 
     def __init__(self, max_ahead: float = MAX_AHEAD) -> None:
         self._max_ahead = max_ahead
@@ -28,7 +25,10 @@ class Intake:
         self._last: float | None = None
 
     def add(self, pcm: np.ndarray, now: float) -> Iterator[HeardFrame]:
-        """The frames that are complete with these samples, (n,) float32; what is no number becomes silence."""
+        """Yield the frames that are complete with these samples, (n,) float32; what is no number becomes silence.
+
+        now: seconds. Raises ProtocolError for a client that sends audio faster than time passes.
+        """
         self._check_pace(len(pcm), now)
         pcm = np.clip(np.nan_to_num(pcm, posinf=0.0, neginf=0.0), -1.0, 1.0)
         pcm = np.concatenate([self._part, pcm])
@@ -39,7 +39,7 @@ class Intake:
             yield HeardFrame(frame, now, is_silent(frame))
 
     def clear(self) -> None:
-        """Forget the part of a frame that is here."""
+        """Forget the incomplete frame."""
         self._part = self._part[:0]
 
     def _check_pace(self, samples: int, now: float) -> None:
@@ -48,6 +48,6 @@ class Intake:
         self._ahead = max(self._ahead - passed * _DRIFT, -_CREDIT) + samples / SAMPLE_RATE
         if self._ahead > self._max_ahead:
             raise ProtocolError(
-                f"{self._ahead:.1f} s of audio came before their time: send it as fast as it is spoken, "
-                f"no more than {self._max_ahead:g} s ahead"
+                f"the audio is {self._ahead:.1f} s ahead of time: send it as fast as it is spoken, "
+                f"at most {self._max_ahead:g} s ahead"
             )

@@ -1,4 +1,4 @@
-"""A server as a program: it listens, says where, and ends with Ctrl-C."""
+"""The server as a program: chooses where to listen and for whom, says so, and ends with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import threading
 import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ class Endpoint:
     tls: ssl.SSLContext | None
 
     def url(self, name: str, port: int) -> str:
-        """The page's address under one of its names."""
+        """Return the page's address under one of the names."""
         shown = f"[{name}]" if ":" in name else name
         token = f"/?token={self.token}" if self.token else ""
         return f"{'https' if self.tls else 'http'}://{shown}:{port}{token}"
@@ -64,9 +65,10 @@ def choose_endpoint(
     token: str | None = None,
     allow_hosts: Sequence[str] = (),
 ) -> Endpoint:
-    """Whom to let in. Where other machines can come, they need a token, a random one unless it is given.
+    """Return where to listen, and for whom. Other machines need a token, a random one unless it is given.
 
-    lan: listen everywhere, with a certificate of our own unless `tls` names files. Raises ServerError.
+    lan: listen on all addresses, with a certificate of our own unless `tls` names files: certificate, key.
+    token: NO_TOKEN to let everybody in. allow_hosts: further names of the server. Raises ServerError.
     """
     host = host or ("0.0.0.0" if lan else "localhost")
     names = [*LOCAL_NAMES, *allow_hosts]
@@ -78,7 +80,7 @@ def choose_endpoint(
     if token is None and not _is_local(host):
         token = secrets.token_urlsafe(12)
     if token is not None and (token == "" or not token.isascii() or not token.isprintable() or " " in token):
-        raise ServerError(f"--token {token!r}: some letters and digits expected, or {NO_TOKEN}")
+        raise ServerError(f"--token {token!r} cannot stand in an address: use letters and digits, or {NO_TOKEN}")
     context = load_tls(tls[0], tls[1]) if tls else own_tls(names) if lan else None
     return Endpoint(host, port, tuple(names), None if token == NO_TOKEN else token, context)
 
@@ -95,7 +97,11 @@ def run_server(
     browser: bool = True,
     quiet: bool = False,
 ) -> bool:
-    """Serve until Ctrl-C or SIGTERM; whether it was Ctrl-C. Raises MoshiError, also of the model's loading."""
+    """Serve until Ctrl-C or SIGTERM. Returns whether it was Ctrl-C.
+
+    checkpoint: keyword arguments of `Checkpoint.resolve`. trim: as in `Limits`. page: as in `Server`. quiet: log
+    warnings and errors only. Raises MoshiError, also where the model cannot be loaded.
+    """
     start_log(quiet)
 
     def load(progress: LoadProgress) -> Moshi:
@@ -149,15 +155,16 @@ async def _run(server: Server, endpoint: Endpoint, browser: bool, quiet: bool) -
 
 
 def _announce(endpoint: Endpoint, port: int, browser: bool, quiet: bool) -> None:
-    """Say where the page is, and open it."""
+    """Print the addresses of the page, and open it."""
+    say = partial(print, file=sys.stderr, flush=True)
     own = endpoint.host if endpoint.host not in _EVERYWHERE else "localhost"
-    print(f"listening on {endpoint.url(own, port)}", file=sys.stderr, flush=True)
+    say(f"listening on {endpoint.url(own, port)}")
     if not _is_local(endpoint.host):
         others = [name for name in endpoint.names if _is_address(name) and not _is_local(name)]
         for name in others:
-            print(f"from other machines: {endpoint.url(name, port)}", file=sys.stderr, flush=True)
+            say(f"from other machines: {endpoint.url(name, port)}")
         if endpoint.tls is None:
-            print("note: without https browsers there give no microphone; see --lan and --tls", file=sys.stderr)
+            say("note: without https, browsers on other machines give no microphone; see --lan and --tls")
         elif others and not quiet:
             import segno
 

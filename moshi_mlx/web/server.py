@@ -1,4 +1,4 @@
-"""The server: the page, the conversations, and what programs ask about both."""
+"""The server: the page, conversations at /api/chat, and /api/info, /health and /metrics for programs."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Server:
         return self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Finish the frame at hand, end all conversations, close all sockets."""
+        """Finish the current frame, end all conversations, close all sockets."""
         self._stopping = True
         for client in list(self.clients):
             client.end(code=WSCloseCode.GOING_AWAY)

@@ -31,7 +31,7 @@ def test_what_is_no_sound_is_made_one() -> None:
 def test_two_seconds_ahead_are_enough() -> None:
     intake = Intake()
     list(intake.add(np.zeros(48_000, np.float32), now=5.0))
-    with pytest.raises(ProtocolError, match="came before their time"):
+    with pytest.raises(ProtocolError, match="ahead of time"):
         list(intake.add(np.zeros(480, np.float32), now=5.0))
 
 

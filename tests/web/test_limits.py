@@ -61,7 +61,7 @@ def test_too_long_a_message_ends_the_conversation_with_a_reason(server: Running)
 
 def test_audio_far_ahead_of_its_time_ends_the_conversation_with_a_reason(server: Running) -> None:
     second = b"\1" + bytes(4 * 12_000)
-    assert re.search("before their time", run(last_words(server, *[second] * 6))[0])
+    assert re.search("ahead of time", run(last_words(server, *[second] * 6))[0])
     run(free(server))
 
 
