@@ -23,7 +23,7 @@ def demo(
     """Have a recorded conversation: two questions, and a third one that interrupts.
 
     Needs no network: Nano, a tiny trained Moshi, comes with the package. Both sides' words are printed with their
-    times; the answer and a picture of the conversation (waveforms, words) are written to FOLDER.
+    times; the answer and a plot of the conversation (waveforms, words) are written to FOLDER.
     """
     with system_errors(f"cannot make {folder}", AudioFileError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,16 +43,16 @@ def demo(
     moshi = load(model, offline=model == NAME)
     moshi.warm_up()
     source, transcript = FileSource(recording, LEAD, TAIL), Transcript()
-    answer, picture = folder / "answer.wav", folder / "timeline.svg"
+    answer, timeline = folder / "answer.wav", folder / "timeline.svg"
     with moshi.session(seed=0) as session, WavSink(answer) as wav:
         stats = converse(session, source, Tee(wav, transcript))
     for one in sorted([*said, *utterances(transcript.pieces, "moshi")], key=lambda one: one.begin):
         print(f"{one.begin:6.2f} s  {one.speaker:<5}  {one.text}")
     heard = np.pad(recording, (source.lead * FRAME_SAMPLES, 0))
     you = Track("you", heard, [(one.begin, one.text) for one in said])
-    save(picture, [you, Track("moshi", read_audio(answer).pcm, transcript.pieces)])
+    save(timeline, [you, Track("moshi", read_audio(answer).pcm, transcript.pieces)])
     if not quiet:
         delays = [transcript.delay_after(one.end) for one in said]
         shown = ", ".join(f"{delay:.2f} s" for delay in delays if delay is not None)
-        for line in (stats.summary(), f"reply delays {shown}", f"answer in {answer}, picture in {picture}"):
+        for line in (stats.summary(), f"reply delays {shown}", f"answer in {answer}, timeline in {timeline}"):
             print(line, file=sys.stderr)

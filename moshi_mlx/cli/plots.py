@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_plot(path: Path) -> None:
-    """Raise ConfigError, before anything is measured, if no picture could be drawn at `path` later."""
+    """Raise ConfigError if no plot could be drawn at `path` after minutes of measuring."""
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot {path}: a name that ends in .png, .svg or .pdf expected")
     if not path.absolute().parent.is_dir():
@@ -58,7 +58,7 @@ def plot_frame_times(report: Mapping[str, Any], path: Path) -> None:
 
 
 def plot_qualities(path: Path, reference: str, qualities: Sequence[Quality]) -> None:
-    """KL against bytes per frame, one dot a candidate with its interval. Raises ConfigError where it cannot go."""
+    """Draw KL against bytes per frame, one dot a candidate with its interval."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -77,6 +77,6 @@ def plot_qualities(path: Path, reference: str, qualities: Sequence[Quality]) -> 
 
 
 def _save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a picture. Raises ConfigError where it cannot go."""
+    """Write a plot. Raises ConfigError where the system refuses."""
     with system_errors(f"cannot write {path}", ConfigError):
         figure.savefig(path, dpi=dpi)

@@ -93,7 +93,7 @@ def quality(
     else:
         print(quality_text(reference, len(recordings), qualities))
     if plot and not quiet:
-        print(f"picture in {plot}", file=sys.stderr)
+        print(f"plot in {plot}", file=sys.stderr)
 
 
 def _fill_cards(reference: str, candidates: "list[Candidate]", qualities: "list[Quality]") -> None:

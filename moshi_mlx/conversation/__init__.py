@@ -1,1 +1,5 @@
-"""A live conversation around the one loop: steering it, keeping it, noticing repetition, measuring its latency."""
+"""A live conversation around the loop: steered, recorded, written down, watched for repetition, timed.
+
+Read `conversation` first, then who it tells (`observer`) and what decides for it (`trimming`, `repetition`);
+`transcript`, `recorder` and `timeline` keep what was said, `latency` measures the way from mouth to ear.
+"""

@@ -1,4 +1,4 @@
-"""A conversation drawn as an SVG picture: each side's waveform, and its words at the times they are said."""
+"""A plot of a conversation as SVG: each side's waveform, and its words at the times they are said."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Track:
 
 
 def draw(tracks: Sequence[Track]) -> str:
-    """The SVG document. All tracks begin at 0 s."""
+    """Return the SVG document. All tracks begin at 0 s."""
     seconds = max((len(track.pcm) / SAMPLE_RATE for track in tracks), default=0.0)
     width = 2 * _MARGIN + seconds * _SECOND
     height = _TOP + len(tracks) * _track_height() + 30
@@ -78,7 +78,7 @@ def _track(track: Track, top: int, colour: str) -> list[str]:
 
 
 def _envelope(pcm: np.ndarray, middle: float) -> str:
-    """The outline of the waveform, two pixels wide each step, never thinner than a line."""
+    """The outline of a waveform in steps of two pixels, never thinner than a line."""
     step = 2 * SAMPLE_RATE // _SECOND
     columns = -(-len(pcm) // step)
     padded = np.zeros(columns * step, np.float32)

@@ -44,7 +44,7 @@ def test_json_has_every_figure_and_the_picture_is_drawn(
     assert len(q4["streams"]) == 9
     assert q4["frame_ms"]["M4 Max"] > 5
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert done.err.splitlines() == [f"picture in {picture}"]
+    assert done.err.splitlines() == [f"plot in {picture}"]
 
 
 def test_figures_go_into_the_card_of_what_was_made(
