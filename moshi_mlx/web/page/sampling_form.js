@@ -9,11 +9,11 @@ import { field } from "./elements.js";
 /** Query parameter -> its label, and the part of the server's range that makes sense to people. */
 const KNOWN = new Map([
   ["text_temperature", { label: "Words: temperature", min: 0, max: 1.5, step: "0.05" }],
-  ["text_topk", { label: "Words: choose among the likeliest", min: 1, max: 250, step: "1" }],
+  ["text_topk", { label: "Words: how many of the likeliest to choose from", min: 1, max: 250, step: "1" }],
   ["audio_temperature", { label: "Voice: temperature", min: 0, max: 1.5, step: "0.05" }],
-  ["audio_topk", { label: "Voice: choose among the likeliest", min: 1, max: 500, step: "1" }],
+  ["audio_topk", { label: "Voice: how many of the likeliest to choose from", min: 1, max: 500, step: "1" }],
   ["repetition_penalty", { label: "Penalty for repeated words", min: 1, max: 2, step: "0.05" }],
-  ["repetition_penalty_context", { label: "Words looked back on", min: 0, max: 200, step: "1" }],
+  ["repetition_penalty_context", { label: "Words that the penalty covers", min: 0, max: 200, step: "1" }],
 ]);
 
 export class SamplingForm {
