@@ -25,7 +25,7 @@ import numpy as np
 from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.echo.control import EchoControl
 from moshi_mlx.bench.scene import scene
-from moshi_mlx.conversation.latency import LatencyProbe, EchoBypass
+from moshi_mlx.conversation.latency import EchoBypass, LatencyProbe
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.stats import Stats

@@ -16,8 +16,6 @@ FAILING = {
     "foreign_config",
     "nan_weights",
     "peft_adapter",
-    "right_server",
-    "serve_proxy_port",
     "shards_beside_moshi_name",
 }
 

@@ -54,7 +54,13 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Another name of this server, as behind a proxy; may be given more than once."),
+        typer.Option(
+            help="Another name of this server, as behind a proxy, whose pages may talk; may be given more than once."
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Let a page that is served elsewhere talk, such as https://example.com."),
     ] = None,
     browser: BrowserOption = True,
     quiet: options.QuietOption = False,
@@ -68,7 +74,9 @@ def serve(
     """
     from moshi_mlx.web.program import choose_endpoint, run_server
 
-    given = options.given(host=host, port=port, tls=tls, token=token, allow_hosts=allow_host)
+    given = options.given(
+        host=host, port=port, tls=tls, token=token, allow_hosts=allow_host, allow_origins=allow_origin
+    )
     interrupted = run_server(
         checkpoint=model.checkpoint,
         endpoint=choose_endpoint(lan=lan, **given),

@@ -16,13 +16,24 @@ _OPEN = "/health"  # says nothing worth hiding, and is asked by programs without
 class Access:
     """Checks requests.
 
-    A page of another site can make a browser connect here, by its own DNS even under its own name; such requests
-    are refused. names: hosts under which the server may be addressed, with any port. token: None for no token.
+    names: hosts under which the server may be addressed; any port. A page of another site can make a browser
+    connect here (and by its own DNS even under its own name), so others are refused. token: None for no token.
+    page_hosts: hosts, on any port, whose pages may talk with this server, as behind a proxy; among `names` too.
+    origins: addresses ("https://example.com:8443") of pages served elsewhere that may.
+    The page's own files are no secret and change nothing: they are given to pages of any origin.
     """
 
-    def __init__(self, names: Iterable[str] = LOCAL_NAMES, token: str | None = None) -> None:
+    def __init__(
+        self,
+        names: Iterable[str] = LOCAL_NAMES,
+        token: str | None = None,
+        page_hosts: Iterable[str] = (),
+        origins: Iterable[str] = (),
+    ) -> None:
         self.token = token
-        self._names = {name.lower().rstrip(".") for name in names}
+        self._page_hosts = {name.lower().rstrip(".") for name in page_hosts}
+        self._names = {name.lower().rstrip(".") for name in names} | self._page_hosts
+        self._origins = {_address(origin) for origin in origins}
 
     def check(self, request: web.Request) -> None:
         """Let a request pass, or raise HTTPForbidden or HTTPUnauthorized."""
@@ -30,10 +41,18 @@ class Access:
         if _address(f"http://{host}")[0] not in self._names:
             raise web.HTTPForbidden(text=f"this server is not {host[:100]!r}; see --allow-host\n")
         origin = request.headers.get("Origin")
-        if origin is not None and _address(origin) != _address(f"{origin.partition('://')[0]}://{host}"):
-            raise web.HTTPForbidden(text=f"pages of {origin[:100]!r} may not use this server\n")
+        if origin is not None and request.path.startswith("/api/") and not self._may_talk(origin, host):
+            raise web.HTTPForbidden(
+                text=f"pages of {origin[:100]!r} may not use this server; see --allow-host and --allow-origin\n"
+            )
         if self.token is not None and request.path != _OPEN and not self._has_token(request):
             raise web.HTTPUnauthorized(text="this server asks for its token: open the address that it printed\n")
+
+    def _may_talk(self, origin: str, host: str) -> bool:
+        """Whether a page of `origin` may talk with a server addressed as `host`."""
+        place = _address(origin)
+        same = _address(f"{origin.partition('://')[0]}://{host}")
+        return bool(place[0]) and (place == same or place in self._origins or place[0] in self._page_hosts)
 
     def _has_token(self, request: web.Request) -> bool:
         assert self.token is not None

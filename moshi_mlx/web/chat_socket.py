@@ -13,6 +13,8 @@ from moshi_mlx.errors import MoshiError, ProtocolError
 from moshi_mlx.web.limits import Limits
 from moshi_mlx.wire import messages
 
+MAX_REASON = 123  # bytes of a close frame
+
 
 class Gone(Exception):
     """The client is no longer there."""
@@ -29,6 +31,7 @@ class ChatSocket(web.WebSocketResponse):
             timeout=limits.goodbye,
         )
         self.outbox: deque[bytes] = deque()
+        self._begun = False  # some clients insist that the handshake comes first
         self.delivering = False  # a message is on its way
         self._limits = limits
         self._filled = asyncio.Event()
@@ -39,6 +42,11 @@ class ChatSocket(web.WebSocketResponse):
         if len(self.outbox) < self._limits.unsent_messages:
             self.outbox.append(message)
             self._filled.set()
+
+    def begin(self) -> None:
+        """Let the handshake follow."""
+        self._begun = True
+        self.post(messages.HANDSHAKE)
 
     async def deliver(self) -> None:
         """Send what is posted, for ever. Raises Gone."""
@@ -64,7 +72,7 @@ class ChatSocket(web.WebSocketResponse):
             silence = time.monotonic() - self._last_sent
             if self.delivering and silence > self._limits.stuck:
                 raise Gone("stuck")
-            if not self.delivering and silence > 0.7 * self._limits.ping:
+            if self._begun and not self.delivering and silence > 0.7 * self._limits.ping:
                 self.post(messages.PING)
 
     async def say_goodbye(self, reason: BaseException | None, code: int) -> None:
@@ -82,7 +90,8 @@ class ChatSocket(web.WebSocketResponse):
                 await self.send_bytes(self.outbox.popleft())
             if isinstance(reason, MoshiError):
                 await self.send_bytes(messages.error(str(reason)))
-            await self.close(code=code)
+            why = str(reason).encode()[:MAX_REASON] if isinstance(reason, MoshiError) else b""
+            await self.close(code=code, message=why.decode(errors="ignore").encode())
 
         with suppress(asyncio.TimeoutError, ConnectionError, RuntimeError):  # it has gone, or does not listen
             await asyncio.wait_for(finish(), 2 * self._limits.goodbye)
@@ -90,6 +99,7 @@ class ChatSocket(web.WebSocketResponse):
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
         """Close; a client whose message aiohttp found too long is told so in the protocol's way first."""
         if code == WSCloseCode.MESSAGE_TOO_BIG and not self.closed:
+            message = f"a message may have at most {messages.MAX_MESSAGE} bytes".encode()
             with suppress(ConnectionError):
-                await self.send_bytes(messages.error(f"a message may have at most {messages.MAX_MESSAGE} bytes"))
+                await self.send_bytes(messages.error(message.decode()))
         return await super().close(code=code, message=message, drain=drain)

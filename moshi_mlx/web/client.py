@@ -68,6 +68,7 @@ class Client:
         unsent: the client was too slow for the replies.
         """
         dropped, silences = (self.slot.heard.dropped, self.slot.silences) if self.slot else (0, 0)
+        dropped += int(self._intake.flood / FRAME_SECONDS)
         return {"dropped": dropped, "silences": silences, "unsent": self._unsent}
 
     def damage(self) -> dict[str, int]:
@@ -125,9 +126,13 @@ class Client:
         if not len(pcm):
             return
         self._last_heard = time.monotonic()
-        for frame in self._intake.add(pcm, time.perf_counter()):
-            if not (self.talking and self.slot):
-                continue
+        if not (self.talking and self.slot):
+            return
+        before = self._intake.flood
+        frames = list(self._intake.add(pcm, time.perf_counter()))
+        if self._intake.flood and not before:
+            self._note("audio came more than two seconds ahead of time; what is too far ahead is not heard")
+        for frame in frames:
             if self._trimmer and self._trimmer.due(frame.pcm):
                 event("trimmed", self.name)
                 self.slot.trim()
@@ -145,7 +150,7 @@ class Client:
 
     async def _converse(self) -> None:
         for note in self._query.notes:
-            event("note", self.name, note=note)
+            self._note(note)
         self._loading()
         await self._model.ready(self._loading)
         async with self._admission.place(self._queued):
@@ -157,7 +162,7 @@ class Client:
                 session = self.slot.talking
                 if self._limits.trim:
                     self._trimmer = ContextTrimmer(session, self._limits.trim, automatic=True)
-                self._socket.post(messages.HANDSHAKE)
+                self._socket.begin()
                 self._tell(type="state", state="ready", seed=session.seed, **self._about)
                 event("talking", self.name, seed=session.seed)
                 self._intake.clear()
@@ -190,6 +195,10 @@ class Client:
     def _queued(self, position: int) -> None:
         event("queued", self.name, position=position)
         self._tell(type="state", state="queued", position=position)
+
+    def _note(self, note: str) -> None:
+        event("note", self.name, note=note)
+        self._tell(type="note", note=note)
 
     def _tell(self, **fields: Any) -> None:
         if self._query.audio == "pcm":  # our own page; Kyutai's clients know no metadata

@@ -42,6 +42,7 @@ class Endpoint:
     """Where a server listens, and for whom.
 
     names: hosts under which it may be addressed. token: None for none. tls: None for plain http.
+    page_hosts, origins: whose pages may talk with it, as in `Access`.
     """
 
     host: str
@@ -49,6 +50,8 @@ class Endpoint:
     names: tuple[str, ...]
     token: str | None
     tls: ssl.SSLContext | None
+    page_hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
 
     def url(self, name: str, port: int) -> str:
         """Return the page's address under one of the names."""
@@ -64,6 +67,7 @@ def choose_endpoint(
     tls: tuple[Path, Path] | None = None,
     token: str | None = None,
     allow_hosts: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
 ) -> Endpoint:
     """Return where to listen, and for whom. Other machines need a token, a random one unless it is given.
 
@@ -82,7 +86,11 @@ def choose_endpoint(
     if token is not None and (token == "" or not token.isascii() or not token.isprintable() or " " in token):
         raise ServerError(f"--token {token!r} cannot stand in an address: use letters and digits, or {NO_TOKEN}")
     context = load_tls(tls[0], tls[1]) if tls else own_tls(names) if lan else None
-    return Endpoint(host, port, tuple(names), None if token == NO_TOKEN else token, context)
+    for origin in allow_origins:
+        if not origin.startswith(("http://", "https://")):
+            raise ServerError(f"--allow-origin {origin}: an address such as https://example.com was expected")
+    secret = None if token == NO_TOKEN else token
+    return Endpoint(host, port, tuple(names), secret, context, tuple(allow_hosts), tuple(allow_origins))
 
 
 def run_server(
@@ -121,7 +129,7 @@ def run_server(
         load,
         about,
         max_sessions,
-        Access(endpoint.names, endpoint.token),
+        Access(endpoint.names, endpoint.token, endpoint.page_hosts, endpoint.origins),
         page,
         Limits(trim=trim),
         keep_thread=True,

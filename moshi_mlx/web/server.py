@@ -20,7 +20,7 @@ from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.log import event, http_logger
 from moshi_mlx.web.metrics import CONTENT_TYPE, count, render
 from moshi_mlx.web.model_thread import LoadProgress, ModelThread, Phase
-from moshi_mlx.wire.query import describe, read_query
+from moshi_mlx.wire.query import describe, read_query, shown
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
@@ -99,8 +99,21 @@ class Server:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._access.check(request)
-        response = await handler(request)
+        try:
+            self._access.check(request)
+            response = await handler(request)
+        except (web.HTTPBadRequest, web.HTTPUnauthorized, web.HTTPForbidden) as refusal:
+            host, origin = request.headers.get("Host", "")[:100], request.headers.get("Origin", "")[:100]
+            why = (refusal.text or "").strip()
+            event(
+                "refused",
+                status=refusal.status,
+                host=host,
+                origin=origin or None,
+                path=request.path[:100],
+                why=why,
+            )
+            raise
         if not response.prepared:  # a web socket's headers are sent by now
             response.headers.update(HEADERS)
             self._access.remember(request, response)
@@ -117,8 +130,7 @@ class Server:
         await socket.prepare(request)
         client = Client(query, socket, self.model, self._admission, self._limits, self._about)
         self.clients.add(client)
-        asked = "&".join(f"{name}={value}" for name, value in request.query.items() if name != "token")
-        event("connected", client.name, remote=request.remote, query=asked[:200] or None)
+        event("connected", client.name, remote=request.remote, query=shown(request.query)[:200] or None)
         try:
             await client.run()
         finally:

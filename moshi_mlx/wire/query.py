@@ -34,6 +34,7 @@ SETTINGS = {
     "repetition_penalty_context": Setting("repetition_context", 0, 200, whole=True),
 }
 MAX_STEPS = 1_000_000  # a conversation of 22 hours
+KNOWN = {*SETTINGS, "pad_mult", "max_steps", "seed", "text_seed", "audio_seed", "audio"}
 _MOST = 2**53  # of a seed: beyond it a float no longer holds every integer
 
 
@@ -77,6 +78,9 @@ def read_query(query: Mapping[str, str]) -> ChatQuery:
     chosen = {one.field: number(name, one.low, one.high, one.whole) for name, one in SETTINGS.items()}
     if number("pad_mult", -math.inf, math.inf, whole=False):
         notes.append("pad_mult is not supported")
+    for name in ("voice_prompt", "text_prompt"):
+        if query.get(name, "").strip():
+            notes.append(f"this model takes no {name}")
     steps = number("max_steps", 1, MAX_STEPS)
     seeds = [number(name, -_MOST, _MOST) for name in ("seed", "text_seed", "audio_seed")]
     audio = query.get("audio", "opus")
@@ -112,8 +116,15 @@ def _number(name: str, text: str, whole: bool) -> float:
 
 def _seed(seed: int | None, text: int | None, audio: int | None) -> int | None:
     """Return one seed for text and audio alike: `seed`, or one made of Kyutai's two."""
+    seed, text, audio = (None if one == -1 else one for one in (seed, text, audio))  # how some say "any"
     if seed is None and text is None and audio is None:
         return None
     if seed is None:
         seed = (text or 0) * 1_000_003 + (audio or 0)
     return seed % (MAX_SEED + 1)
+
+
+def shown(query: Mapping[str, str]) -> str:
+    """Return a query for a log: what we do not know may be anybody's secret, so of that only the names."""
+    parts = [f"{name}={value[:20]}" if name in KNOWN else name for name, value in query.items()]
+    return "&".join(parts)

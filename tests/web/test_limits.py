@@ -61,7 +61,24 @@ def test_too_long_a_message_ends_the_conversation_with_a_reason(server: Running)
 
 def test_audio_far_ahead_of_its_time_ends_the_conversation_with_a_reason(server: Running) -> None:
     second = b"\1" + bytes(4 * 12_000)
-    assert re.search("ahead of time", run(last_words(server, *[second] * 6))[0])
+    words = run(last_words(server, *[second] * 70))
+    assert re.search("ahead of time", words[0])
+    run(free(server))
+
+
+def test_a_microphone_that_was_queued_is_dropped_but_for_its_beginning(server: Running) -> None:
+    async def go() -> None:
+        async with talking(server.url) as talk:
+            await talk.begun()
+            for _ in range(16):  # eight seconds
+                await talk.socket.send_bytes(b"\1" + bytes(4 * 12_000))
+            await talk.until(lambda: any(one.get("dropped", 0) >= 60 for one in talk.metadata))
+            assert [one["note"] for one in talk.metadata if one["type"] == "note"] == [
+                "audio came more than two seconds ahead of time; what is too far ahead is not heard"
+            ]
+            assert not talk.closed
+
+    run(go())
     run(free(server))
 
 
@@ -130,7 +147,31 @@ def test_kyutais_query_is_taken_and_what_is_unknown_ignored(
 )
 def test_pages_and_names_of_others_are_refused(server: Running, headers: dict[str, str], status: int) -> None:
     assert run(refused(server, **headers)) == status
-    assert run(fetch(server, "/health", **headers))[0] == status
+    assert run(fetch(server, "/api/info", **headers))[0] == status
+    assert run(fetch(server, "/health", **headers))[0] == (200 if "Origin" in headers else status)
+
+
+def test_pages_that_are_allowed_may_talk(tiny_moshi: Moshi, caplog: pytest.LogCaptureFixture) -> None:
+    access = Access(page_hosts=["voice.example.com"], origins=["https://other.example:8443"])
+    running = Running(tiny_moshi, access=access)
+    try:
+        for host, origin, status in (
+            ("voice.example.com", "https://voice.example.com", 200),
+            ("voice.example.com", "https://voice.example.com:8443", 200),
+            ("localhost", "https://voice.example.com", 200),
+            ("localhost", "https://other.example:8443", 200),
+            ("localhost", "https://other.example", 403),
+            ("voice.example.com", "https://evil.example", 403),
+            ("evil.example", "https://evil.example", 403),
+        ):
+            with caplog.at_level(logging.INFO, "moshi_mlx.web"):
+                caplog.clear()
+                assert run(fetch(running, "/api/info", Host=host, Origin=origin))[0] == status, (host, origin)
+            refusals = [one.getMessage() for one in caplog.records if one.getMessage().startswith("refused ")]
+            assert len(refusals) == (status == 403)
+            assert all(f"host={host} origin={origin} " in line for line in refusals)
+    finally:
+        running.stop()
 
 
 def test_its_own_page_and_programs_without_a_page_are_let_in(server: Running) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from moshi_mlx.errors import ProtocolError
 from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
-from moshi_mlx.wire.query import describe, read_query
+from moshi_mlx.wire.query import describe, read_query, shown
 
 DEFAULT = SamplingConfig(text_temperature=0.3, audio_top_k=100)
 
@@ -64,6 +64,13 @@ def test_what_is_no_number_is_refused(query: dict[str, str]) -> None:
         read_query(query)
 
 
+def test_what_a_model_cannot_do_is_noted_and_what_is_unknown_is_not_shown() -> None:
+    query = {"voice_prompt": "NATF2.pt", "text_prompt": "You are kind.", "email": "a@b.example", "seed": "4"}
+    assert read_query(query).notes == ("this model takes no voice_prompt", "this model takes no text_prompt")
+    assert not read_query({"voice_prompt": "", "seed": "4"}).notes
+    assert shown(query) == "voice_prompt&text_prompt&email&seed=4"
+
+
 def test_kyutais_two_seeds_make_one() -> None:
     def seed(**query: str) -> int | None:
         return read_query(query).seed
@@ -71,7 +78,8 @@ def test_kyutais_two_seeds_make_one() -> None:
     assert seed(text_seed="1", audio_seed="2") == seed(text_seed="1", audio_seed="2")
     assert seed(text_seed="1", audio_seed="2") != seed(text_seed="2", audio_seed="1")
     assert seed(seed="5", text_seed="1") == 5
-    for text in ("-1", str(2**32), str(2**62)):
+    assert seed(seed="-1") is seed(text_seed="-1", audio_seed="-1") is None
+    for text in ("-2", str(2**32), str(2**62)):
         made = seed(text_seed=text)
         assert made is not None
         assert 0 <= made <= MAX_SEED
