@@ -3,16 +3,12 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.sampling_config import MAX_SEED
-
-if TYPE_CHECKING:
-    from moshi_mlx.quality.candidates import Candidate
-    from moshi_mlx.quality.evaluator import Quality
 
 
 def quality(
@@ -57,7 +53,7 @@ def quality(
     applied to REFERENCE's own weights, in memory. No network is needed for: moshi-mlx quality nano q8 q4 kv8
     """
     from moshi_mlx.cli.plots import check_plot, plot_qualities
-    from moshi_mlx.cli.quality_report import quality_text
+    from moshi_mlx.cli.quality_report import card_figures, quality_text
 
     if plot:
         check_plot(plot)
@@ -67,6 +63,7 @@ def quality(
     from moshi_mlx.checkpoint.nano import RECORDING
     from moshi_mlx.quality.candidates import find_candidate, parse_candidate
     from moshi_mlx.quality.evaluator import Evaluator, steps_to_evaluate
+    from moshi_mlx.quantize.card import add_quality
     from moshi_mlx.weights.progress import progress_bar
 
     wanted = [parse_candidate(text) for text in candidates]
@@ -80,8 +77,9 @@ def quality(
         qualities = [evaluator.evaluate(candidate, offline) for candidate in wanted]
     if plot:
         plot_qualities(plot, reference, qualities)
-    if card:
-        _fill_cards(reference, wanted, qualities)
+    for candidate, one in zip(wanted, qualities, strict=True):
+        if card and candidate.folder:
+            add_quality(candidate.folder, card_figures(reference, one))
     if as_json:
         report = {
             "reference": reference,
@@ -94,12 +92,3 @@ def quality(
         print(quality_text(reference, len(recordings), qualities))
     if plot and not quiet:
         print(f"plot in {plot}", file=sys.stderr)
-
-
-def _fill_cards(reference: str, candidates: "list[Candidate]", qualities: "list[Quality]") -> None:
-    from moshi_mlx.cli.quality_report import card_figures
-    from moshi_mlx.quantize.card import add_quality
-
-    for candidate, one in zip(candidates, qualities, strict=True):
-        if candidate.folder:
-            add_quality(candidate.folder, card_figures(reference, one))

@@ -11,7 +11,7 @@ from moshi_mlx.quality.metrics import Estimate
 CHIPS = ("M1", "M2", "M3", "M4", "M5", "M1 Pro", "M2 Pro", "M3 Pro", "M4 Pro", "M4 Max")
 """Whose frame times are shown; JSON has them all."""
 
-SIZES = ("", "MB", "MB/frame", "KL", "of it text", "audio")
+SIZES = ("", "MB", "MB/frame", "KL", "KL text", "KL audio")
 AGREEMENT = ("", "top-1 text", "top-1 audio", "changed", "hidden")
 STREAMS = ("stream", "KL", "top-1", "perplexity", "higher by", "changed")
 
@@ -23,7 +23,7 @@ def quality_text(reference: str, conversations: int, qualities: Sequence[Quality
         f"{reference} and what it said in {conversations} conversation{'s' * (conversations != 1)}, "
         f"{first.steps} steps; 95 % intervals",
         table(map(_sizes, qualities), SIZES),
-        "KL: divergence in nats a step",
+        "KL: divergence in nats a step; KL text and KL audio are its parts",
         "",
         table(map(_agreement, qualities), AGREEMENT),
         "top-1: steps with the same likeliest token; changed: draws that must differ;",
