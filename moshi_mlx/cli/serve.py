@@ -55,7 +55,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another name of this server, as behind a proxy, whose pages may talk; may be given more than once."
+            help="Another name of this server, as behind a proxy, whose pages may talk; may be repeated."
         ),
     ] = None,
     allow_origin: Annotated[
