@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
@@ -85,11 +84,13 @@ class Moshi:
         self.tokenizer = tokenizer
         self.sampling = sampling or SamplingConfig()
         self.kv_bits = kv_bits
+        self._step: FrameStep | None = None
 
-    @cached_property
+    @property
     def step(self) -> FrameStep:
         """What takes a batch one frame further; every batch of this Moshi shares what it compiles."""
-        return FrameStep(self.lm)
+        self._step = self._step or FrameStep(self.lm)
+        return self._step
 
     def warm_up(self, size: int = 1, sampling: SamplingConfig | None = None) -> None:
         """Compile everything a conversation with these settings needs, so that its first frame costs as any other.
