@@ -38,8 +38,7 @@ from moshi_mlx.quality.evaluator import Measured, Quality, figures
 from moshi_mlx.quality.metrics import Bootstrap, Differences
 from moshi_mlx.quality.search import choose, measure, prices
 from moshi_mlx.quantize.levels import calibrated
-from moshi_mlx.quantize.recipes import RECIPES, Recipe
-from moshi_mlx.weights.scheme import Scheme
+from moshi_mlx.weights.quantization import RECIPES, Recipe, Scheme
 
 SEARCH_VOICES, JUDGE_VOICES = ("kal", "awb"), ("rms", "kal16")
 PAUSE = 3.2  # seconds after a question, to answer in

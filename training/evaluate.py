@@ -22,7 +22,7 @@ from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.weights.scheme import parse_scheme
+from moshi_mlx.weights.quantization import parse_scheme
 from training import augment
 from training.codec_data import LEAD_FRAMES, answer_streams, trimmed
 from training.dialogue import ANSWERS, KNOWN, STOPS, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT

@@ -22,8 +22,8 @@ from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError
 from moshi_mlx.models.config import MOSHI_7B, ConfigReader, LmConfig, read_json
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
 from moshi_mlx.sampling_config import SamplingConfig
+from moshi_mlx.weights.quantization import Scheme, check_against_request
 from moshi_mlx.weights.safetensors import read_header, shard_names
-from moshi_mlx.weights.scheme import Scheme, check_against_request
 
 if TYPE_CHECKING:
     import mlx.core as mx

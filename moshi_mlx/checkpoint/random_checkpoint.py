@@ -19,8 +19,8 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig, published_shapes
 from moshi_mlx.weights.atomic import AtomicPath
 from moshi_mlx.weights.lm_weights import Origin, torch_origin, torch_shapes
+from moshi_mlx.weights.quantization import Scheme, parse_scheme
 from moshi_mlx.weights.safetensors import TensorInfo, to_bits, write
-from moshi_mlx.weights.scheme import Scheme, parse_scheme
 
 LM_NAME = "model.safetensors"
 MIMI_NAME = "mimi.safetensors"

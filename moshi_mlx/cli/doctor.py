@@ -43,7 +43,7 @@ def doctor(
     from moshi_mlx.models.config import MOSHI_7B, LmConfig
     from moshi_mlx.models.mimi_config import MIMI
     from moshi_mlx.planning.planner import plan, size_of
-    from moshi_mlx.weights.scheme import parse_scheme
+    from moshi_mlx.weights.quantization import parse_scheme
 
     checkup = gather()
     models, mimi, problem = {}, MIMI, ""

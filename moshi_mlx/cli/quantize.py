@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.quantize.card import Made
-    from moshi_mlx.quantize.recipes import Recipe
+    from moshi_mlx.weights.quantization import Recipe
 
 DEFAULT_RECIPE = "q4"
 _UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 1}
@@ -188,8 +188,7 @@ def _refuse(wrong: object, message: str) -> None:
 
 def _recipe(name: str, bits: int | None, group_size: int | None, mode: str | None) -> Recipe:
     """Return the recipe of some numbers; without any, the one of that name."""
-    from moshi_mlx.quantize.recipes import Recipe, parse_recipe
-    from moshi_mlx.weights.scheme import make_scheme
+    from moshi_mlx.weights.quantization import Recipe, make_scheme, parse_recipe
 
     if bits is None and group_size is None and mode is None:
         return parse_recipe(name)

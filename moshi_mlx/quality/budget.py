@@ -18,7 +18,7 @@ from moshi_mlx.quality.conversations import Conversation, hear, talk
 from moshi_mlx.quality.evaluator import LEAD, TAIL
 from moshi_mlx.quality.predictions import predict
 from moshi_mlx.quality.search import search, steps_to_search
-from moshi_mlx.quantize.recipes import Recipe
+from moshi_mlx.weights.quantization import Recipe
 
 
 def steps_to_study(recordings: Sequence[np.ndarray]) -> int:

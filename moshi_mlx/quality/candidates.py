@@ -17,8 +17,8 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.quantizer import quantize_lm
-from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
 from moshi_mlx.sampling_config import SamplingConfig
+from moshi_mlx.weights.quantization import RECIPES, Recipe, parse_recipe
 
 _SAMPLING = {one.name for one in fields(SamplingConfig) if not one.name.startswith("repetition")}
 _ACTIVATIONS = {"f32": mx.float32, "bf16": mx.bfloat16, "f16": mx.float16}

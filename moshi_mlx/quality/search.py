@@ -21,8 +21,7 @@ from moshi_mlx.models.layers import parameter_bytes, parameters
 from moshi_mlx.models.lm import Lm, widen_on_cpu
 from moshi_mlx.quality.conversations import Conversation
 from moshi_mlx.quality.evaluator import Measured
-from moshi_mlx.quantize.recipes import Recipe
-from moshi_mlx.weights.scheme import Scheme
+from moshi_mlx.weights.quantization import Recipe, Scheme
 
 LADDER = (
     Scheme(2, 64), Scheme(2, 32), Scheme(3, 128), Scheme(3, 64), Scheme(3, 32), Scheme(4, 128), Scheme(4, 64),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.weights.scheme import Scheme
+from moshi_mlx.weights.quantization import Scheme
 
 RANGES = (1.0, 0.9, 0.8, 0.7, 0.6)  # of a group's own
 FITS = 4  # rounds of rounding and least squares

@@ -19,11 +19,10 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.levels import calibrated
-from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.weights.adapter import Adapter
 from moshi_mlx.weights.lm_weights import LmWeights, Origin, parameter_shapes
+from moshi_mlx.weights.quantization import Recipe, Scheme, main_scheme
 from moshi_mlx.weights.safetensors import TensorInfo, all_finite, from_bits, read_rows, to_bits
-from moshi_mlx.weights.scheme import Scheme, main_scheme
 
 BLOCK = 1 << 23  # weights quantized at once: 16 MB of bfloat16
 _QUANTIZED = ("weight", "scales", "biases")

@@ -22,10 +22,10 @@ from moshi_mlx.errors import CheckpointError, QuantizationError
 from moshi_mlx.quantize import card
 from moshi_mlx.quantize.card import Made
 from moshi_mlx.quantize.quantizer import Conversion, DenseReader, conversion, converted
-from moshi_mlx.quantize.recipes import Recipe
 from moshi_mlx.weights.adapter import Adapter
 from moshi_mlx.weights.atomic import AtomicPath, remove_abandoned
 from moshi_mlx.weights.progress import Progress, progress_bar
+from moshi_mlx.weights.quantization import Recipe
 from moshi_mlx.weights.safetensors import write_tensors
 
 CONFIG = "config.json"

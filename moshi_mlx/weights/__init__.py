@@ -1,4 +1,4 @@
 """Weights in files: safetensors and their shards, which tensor is which parameter, how they are quantized.
 
-Read `safetensors` first, then `scheme`; `lm_weights` puts a file into a model, and `adapter` merges another one.
+Read `safetensors` first, then `quantization`; `lm_weights` puts a file into a model, `adapter` merges another.
 """

@@ -23,8 +23,8 @@ from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
+from moshi_mlx.weights.quantization import Scheme, check_against_block, main_scheme, schemes_from_shapes
 from moshi_mlx.weights.safetensors import read_tensors, same_bytes
-from moshi_mlx.weights.scheme import Scheme, check_against_block, main_scheme, schemes_from_shapes
 
 PIECE = 1 << 28  # bytes evaluated at once: enough to keep the disk busy, little enough to show progress
 _DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}

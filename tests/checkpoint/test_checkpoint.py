@@ -16,7 +16,7 @@ from moshi_mlx.models.layers import parameter_bytes, parameters
 from moshi_mlx.models.lm import Lm, widen_on_cpu
 from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.weights.lm_weights import LmWeights
-from moshi_mlx.weights.scheme import SCHEMES, Scheme
+from moshi_mlx.weights.quantization import SCHEMES, Scheme
 from tests.golden import ASSETS, LM_GOLDENS
 
 

@@ -18,7 +18,7 @@ from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.weights.scheme import parse_scheme
+from moshi_mlx.weights.quantization import parse_scheme
 from training.heard import Heard
 
 ASKED = {

@@ -12,7 +12,7 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.weights.lm_weights import LmWeights
-from moshi_mlx.weights.scheme import SCHEMES
+from moshi_mlx.weights.quantization import SCHEMES
 from tests.golden import ASSETS
 from tests.random_weights import random_tensor
 

@@ -19,8 +19,8 @@ from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import parameters
+from moshi_mlx.weights.quantization import SCHEMES
 from moshi_mlx.weights.safetensors import read_header
-from moshi_mlx.weights.scheme import SCHEMES
 
 KINDS = [("torch", None), ("mlx", None), ("mlx", "q4"), ("mlx", "q8")]
 

@@ -18,8 +18,8 @@ from moshi_mlx.checkpoint.random_checkpoint import lm_tensors, train_tokenizer
 from moshi_mlx.errors import CheckpointError, DownloadError, QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.mimi_config import MIMI, published_shapes
+from moshi_mlx.weights.quantization import SCHEMES
 from moshi_mlx.weights.safetensors import TensorInfo, header_bytes, read_header
-from moshi_mlx.weights.scheme import SCHEMES
 from tests.config_file import edit
 from tests.hub_stub import COMMITS, fill_cache
 

@@ -18,9 +18,8 @@ from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from moshi_mlx.cli.main import app
 from moshi_mlx.cli.quantize import parse_bytes
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.quantize.recipes import RECIPES
+from moshi_mlx.weights.quantization import RECIPES, Scheme
 from moshi_mlx.weights.safetensors import read_header
-from moshi_mlx.weights.scheme import Scheme
 from tests.cli.conftest import Done
 from tests.quantize.conftest import SMALL
 

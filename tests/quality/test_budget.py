@@ -15,7 +15,7 @@ from moshi_mlx.models.layers import parameter_bytes, parameters
 from moshi_mlx.quality.budget import Studied, steps_to_study
 from moshi_mlx.quality.candidates import apply_recipe
 from moshi_mlx.quantize.card import Made
-from moshi_mlx.quantize.recipes import RECIPES
+from moshi_mlx.weights.quantization import RECIPES
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,9 @@ from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.quality.candidates import Candidate, apply_recipe, dense_twin, find_candidate, parse_candidate
 from moshi_mlx.quality.evaluator import Evaluator, Quality, bandwidths, sampler, steps_to_evaluate
 from moshi_mlx.quality.predictions import predict
-from moshi_mlx.quantize.recipes import Recipe, parse_recipe
 from moshi_mlx.runtime.sampling import RowSettings, gumbel, sample
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
-from moshi_mlx.weights.scheme import Scheme
+from moshi_mlx.weights.quantization import Recipe, Scheme, parse_recipe
 
 FRAMES = 25
 

@@ -30,8 +30,7 @@ from moshi_mlx.quality.search import (
     steps_to_search,
 )
 from moshi_mlx.quantize.quantizer import quantize_lm
-from moshi_mlx.quantize.recipes import Recipe, parse_recipe
-from moshi_mlx.weights.scheme import Scheme
+from moshi_mlx.weights.quantization import Recipe, Scheme, parse_recipe
 
 SHARED = {**TINY, "depformer_num_layers": 1, "depformer_weights_per_step_schedule": [0, 1, 1, 1, 1, 1, 1, 1]}
 

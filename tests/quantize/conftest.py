@@ -8,8 +8,8 @@ import pytest
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.quantize.card import Made
-from moshi_mlx.quantize.recipes import Recipe, parse_recipe
 from moshi_mlx.quantize.writer import make_checkpoint
+from moshi_mlx.weights.quantization import Recipe, parse_recipe
 
 SMALL = {
     **TINY, "dim": 128, "num_layers": 1, "n_q": 4, "dep_q": 2, "delays": [0, 0, 1, 0, 1],

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.quantize.recipes import parse_recipe
-from moshi_mlx.weights.scheme import NAMED
+from moshi_mlx.weights.quantization import NAMED, parse_recipe
 from tests.anything import json_values, one_line
 
 blocks = st.fixed_dictionaries(

@@ -10,8 +10,8 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import QuantizedEmbedding, parameter_bytes, parameters
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.quantizer import quantize_lm
+from moshi_mlx.weights.quantization import SCHEMES, Scheme, check_against_block, schemes_from_shapes
 from moshi_mlx.weights.safetensors import TensorInfo
-from moshi_mlx.weights.scheme import SCHEMES, Scheme, check_against_block, schemes_from_shapes
 
 Q4 = SCHEMES["q4"]
 

@@ -14,7 +14,7 @@ from moshi_mlx.quality.conversations import Conversation
 from moshi_mlx.quality.predictions import predict
 from moshi_mlx.quantize.levels import calibrated, packed
 from moshi_mlx.quantize.quantizer import quantize_lm
-from moshi_mlx.weights.scheme import Scheme
+from moshi_mlx.weights.quantization import Scheme
 
 BITS = (2, 3, 4, 5, 6, 8)
 

@@ -18,10 +18,9 @@ from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize import quantizer
 from moshi_mlx.quantize.card import Made
 from moshi_mlx.quantize.quantizer import DenseReader, conversion, converted, quantize_lm
-from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
 from moshi_mlx.weights.lm_weights import LmWeights
+from moshi_mlx.weights.quantization import RECIPES, Recipe, Scheme, parse_recipe
 from moshi_mlx.weights.safetensors import read_header, read_rows
-from moshi_mlx.weights.scheme import Scheme
 from tests.golden import ASSETS
 from tests.quantize.conftest import SMALL
 from tests.random_weights import random_tensor

@@ -20,11 +20,10 @@ from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.config import MOSHI_7B
 from moshi_mlx.quantize.card import Made
-from moshi_mlx.quantize.recipes import RECIPES, Recipe
 from moshi_mlx.quantize.writer import check_free, make_checkpoint
 from moshi_mlx.runtime.moshi import load
+from moshi_mlx.weights.quantization import RECIPES, Recipe, Scheme
 from moshi_mlx.weights.safetensors import read_header
-from moshi_mlx.weights.scheme import Scheme
 from tests.quantize.conftest import SMALL
 
 Make = Callable[..., Made]
@@ -89,7 +88,7 @@ def test_shards_hold_the_same_model(make: Make, shard_bytes: int) -> None:
 
 def test_what_could_not_be_loaded_is_not_handed_over(small: Path, tmp_path: Path) -> None:
     found = replace(Checkpoint.resolve(small), settings=dict(MOSHI_7B))
-    with pytest.raises(QuantizationError, match="text_emb is quantized in no way known here"):
+    with pytest.raises(QuantizationError, match="text_emb is quantized in a way that MLX does not have"):
         make_checkpoint(found, tmp_path / "made", RECIPES["q4"], progress=False)
     assert names(tmp_path) == []
 
@@ -165,7 +164,7 @@ from pathlib import Path
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.quantize.writer import make_checkpoint
-from moshi_mlx.quantize.recipes import RECIPES
+from moshi_mlx.weights.quantization import RECIPES
 
 source, target, limit = sys.argv[1:]
 if int(limit):

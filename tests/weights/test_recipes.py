@@ -12,8 +12,7 @@ from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.quantizer import quantize_lm
-from moshi_mlx.quantize.recipes import RECIPES, Recipe, parse_recipe
-from moshi_mlx.weights.scheme import Scheme, make_scheme, schemes_from_shapes
+from moshi_mlx.weights.quantization import RECIPES, Recipe, Scheme, make_scheme, parse_recipe, schemes_from_shapes
 from tests.quantize.tensors import tensors_of
 
 Q4, Q8 = Scheme(4, 32), Scheme(8, 64)
@@ -118,8 +117,8 @@ def test_without_a_scheme_of_its_own_a_recipe_quantizes_only_the_layers_it_names
     [
         ("{", r"is not JSON"),
         ("[]", r"is not a JSON object"),
-        ('{"bit": 4}', r"is not one: bits, group_size, mode and layers expected"),
-        ('{"layers": [1]}', r"is not one"),
+        ('{"bit": 4}', r"is not a recipe: bits, group_size, mode and layers expected"),
+        ('{"layers": [1]}', r"is not a recipe"),
         ("{}", r"quantizes nothing; say bf16"),
         ('{"bits": 7}', r"mine\.json: MLX has no 7 bits in groups of 64: 2, 3, 4, 5, 6 or 8 bits in groups of"),
         ('{"bits": "4"}', r"MLX has no '4' bits"),

@@ -1,21 +1,29 @@
-"""What a quantization is: bits, group size and mode, and how it is read from a checkpoint.
+"""What a quantization is: of a layer (`Scheme`), and of a whole model (`Recipe`); how both are named and read.
 
-A checkpoint says it twice: in the `quantization` block of its config (mlx-lm's convention: defaults, plus one
-entry per layer that differs) and in the shapes of its tensors. The shapes cannot lie, so they decide; a block
-that says otherwise is an error.
+A recipe file is JSON: {"bits": 4, "group_size": 32, "mode": "affine", "layers": {"text_linear": false,
+"depformer.*": {"bits": 8, "group_size": 64}}}. A layer is named by its path, or by a pattern with * for any
+characters; its own path goes before patterns, the first pattern that fits before later ones.
+
+A checkpoint says twice how it is quantized: in the `quantization` block of its config (mlx-lm's convention:
+defaults, plus one entry per layer that differs) and in the shapes of its tensors. The shapes cannot lie, so they
+decide; a block that says otherwise is an error.
 """
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from moshi_mlx.errors import QuantizationError
+from moshi_mlx.models.config import read_json
 from moshi_mlx.weights.safetensors import TensorInfo
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How one layer is quantized: `bits` a weight, one scale (affine: and one bias) per `group_size` weights."""
+    """How one layer is quantized: `bits` per weight, one scale (affine: and one bias) per `group_size` weights."""
 
     bits: int
     group_size: int
@@ -28,11 +36,11 @@ class Scheme:
 
     @property
     def bits_per_weight(self) -> float:
-        """Scales and biases included: 16 bits each for affine groups, 8 bits a scale for the others."""
+        """Bits with scales and biases: 16 each for affine groups; 8 for a scale of the other modes."""
         return self.bits + (32 if self.mode == "affine" else 8) / self.group_size
 
     def block(self) -> dict[str, Any]:
-        """What a config.json says of it."""
+        """Return what a config.json says of it."""
         return {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
 
 
@@ -56,7 +64,7 @@ _GROUPS = (32, 64, 128)
 
 
 def parse_scheme(name: str | int | Scheme) -> Scheme:
-    """The scheme a person means by "q4", "mxfp4", "4" or 8. Raises QuantizationError for others."""
+    """Return the scheme that a person means by "q4", "mxfp4", "4" or 8. Raises QuantizationError for others."""
     if isinstance(name, Scheme):
         return name
     key = str(name).lower()
@@ -69,9 +77,9 @@ def parse_scheme(name: str | int | Scheme) -> Scheme:
 def make_scheme(
     bits: int | None = None, group_size: int | None = None, mode: str | None = None, where: str = ""
 ) -> Scheme:
-    """The scheme of which some or all numbers are given; the others are those of the named one next to it.
+    """Return the scheme of some numbers; those not given are as in the named scheme of as many bits.
 
-    where: what the numbers stand in, ahead of the message. Raises QuantizationError for what MLX does not have.
+    where: what the numbers stand in, to begin a message with. Raises QuantizationError for what MLX does not have.
     """
     if mode in (None, "affine"):
         bits = 4 if bits is None else bits
@@ -98,8 +106,99 @@ def _either(numbers: tuple[int, ...]) -> str:
     return f"{', '.join(map(str, numbers[:-1]))} or {numbers[-1]}"
 
 
+Choice = bool | Mapping[str, Any]
+"""Whether to quantize a layer, or how: any of bits, group_size and mode. Where it has no mode of its own, what it
+leaves out is as in the recipe's scheme."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is quantized.
+
+    scheme: of every layer that `layers` does not name; None quantizes nothing.
+    layers: path or pattern -> choice. Raises QuantizationError for a choice that MLX does not have.
+    """
+
+    name: str
+    scheme: Scheme | None
+    layers: Mapping[str, Choice] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for path in self.layers:
+            self._chosen(path)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def how(self, path: str) -> Scheme | None:
+        """Return the scheme of a layer, None to leave it dense."""
+        if path in self.layers:
+            return self._chosen(path)
+        pattern = next((one for one in self.layers if "*" in one and fnmatchcase(path, one)), None)
+        return self._chosen(pattern) if pattern else self.scheme
+
+    def predicate(self, path: str, layer: object = None) -> bool | dict[str, Any]:
+        """Answer as mlx-lm's `quant_predicate`, for `quantize_lm` and `mlx.nn.quantize`."""
+        how = self.how(path)
+        return how.block() if how else False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what a recipe file says."""
+        layers = {path: dict(how) if isinstance(how, Mapping) else how for path, how in self.layers.items()}
+        return {**(self.scheme.block() if self.scheme else {}), **({"layers": layers} if layers else {})}
+
+    def _chosen(self, path: str) -> Scheme | None:
+        choice = self.layers[path]
+        if isinstance(choice, bool):
+            return self.scheme if choice else None
+        if not isinstance(choice, Mapping) or choice.keys() - {"bits", "group_size", "mode"}:
+            raise QuantizationError(
+                f"recipe {self.name} says {choice!r} of {path}: true, false, or any of bits, group_size and mode "
+                "expected"
+            )
+        default = self.scheme.block() if self.scheme and "mode" not in choice else {}
+        return make_scheme(**{**default, **choice}, where=f"recipe {self.name}, layer {path}: ")
+
+
+MIXED_Q8 = ("depformer.*", "text_linear", "text_emb", "audio_embs.*", "extra_heads.*")
+"""What `mixed` keeps in q8: the layers next to the tokens, 14 % of Moshi 7B's weights."""
+
+RECIPES = {
+    "bf16": Recipe("bf16", None),
+    **{name: Recipe(name, scheme) for name, scheme in NAMED.items()},
+    "mixed": Recipe("mixed", NAMED["q4"], {path: NAMED["q8"].block() for path in MIXED_Q8}),
+}
+"""Every recipe that has a name."""
+
+
+def parse_recipe(name_or_file: str | os.PathLike[str] | Recipe) -> Recipe:
+    """Return the recipe of a name ("q4") or a file ("mine.json"). Raises QuantizationError for anything else."""
+    if isinstance(name_or_file, Recipe):
+        return name_or_file
+    name = os.fspath(name_or_file)
+    if found := RECIPES.get(name.lower()):
+        return found
+    if not name.endswith(".json"):
+        raise QuantizationError(
+            f"recipe {name!r} is unknown; one of {', '.join(RECIPES)} or a .json file expected"
+        )
+    return _read_recipe(Path(name).expanduser())
+
+
+def _read_recipe(path: Path) -> Recipe:
+    said = read_json(path, "the recipe", QuantizationError, remedy="correct it")
+    known = {"name", "bits", "group_size", "mode", "layers"}
+    if said.keys() - known or not isinstance(said.get("layers", {}), dict):
+        raise QuantizationError(f"{path} is not a recipe: bits, group_size, mode and layers expected")
+    how = {key: said[key] for key in ("bits", "group_size", "mode") if key in said}
+    if not how and not said.get("layers"):
+        raise QuantizationError(f"the recipe {path} quantizes nothing; say bf16 if that is meant")
+    scheme = make_scheme(**how, where=f"the recipe {path}: ") if how else None
+    return Recipe(str(said.get("name") or path.stem), scheme, said.get("layers", {}))
+
+
 def schemes_from_shapes(tensors: Mapping[str, TensorInfo], widths: Mapping[str, int]) -> dict[str, Scheme]:
-    """The scheme of every quantized layer, from the shapes of its tensors.
+    """Return the scheme of every quantized layer, from the shapes of its tensors.
 
     tensors: the file's tensors under MLX names. widths: layer path -> width of its input, from the config.
     A layer is quantized when `<path>.scales` exists. Raises QuantizationError for shapes that no scheme has.
@@ -142,7 +241,7 @@ def check_against_request(scheme: Scheme | None, wanted: str | int | Scheme | No
 
 
 def main_scheme(schemes: Mapping[str, Scheme]) -> Scheme | None:
-    """The scheme of most layers; None without any."""
+    """Return the scheme of most layers; None without any."""
     counts = list(schemes.values())
     return max(counts, key=counts.count) if counts else None
 
@@ -158,7 +257,7 @@ def _scheme_from_shapes(path: str, tensors: Mapping[str, TensorInfo], width: int
         if mode and fits and not left and not over:
             return Scheme(bits, group, mode)
     raise QuantizationError(
-        f"{path} is quantized in no way known here: weight {weight}, scales {scales}, "
+        f"{path} is quantized in a way that MLX does not have: weight {weight}, scales {scales}, "
         f"{'with' if affine else 'without'} biases, for an input of {width}"
     )
 
