@@ -18,6 +18,7 @@ The command line catches `MoshiError` once, prints the message and exits with co
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class MoshiError(Exception):
@@ -69,6 +70,16 @@ def some(names: Iterable[str], most: int = 3) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) or "none") + more
+
+
+def fetch_again(path: Path) -> str:
+    """Return what to do about a damaged file, for a message: the command, where it is in the hub's cache."""
+    parts = path.absolute().parts
+    for index, part in enumerate(parts[:-3]):
+        if part.startswith("models--") and parts[index + 1] == "snapshots":
+            repo, file = part.removeprefix("models--").replace("--", "/", 1), "/".join(parts[index + 3 :])
+            return f"fetch it again: `hf download {repo} {file} --force-download`"
+    return "fetch it again"
 
 
 @contextmanager

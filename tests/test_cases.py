@@ -8,22 +8,10 @@ from pathlib import Path
 import pytest
 
 CASES = Path(__file__).parent / "cases"
-# Known to fail; whoever mends one takes its name out, for an unexpected pass fails as well.
-FAILING = {
-    "damaged_cache_advice",
-    "dangling_symlink",
-    "doctor_half_download",
-    "foreign_config",
-    "nan_weights",
-    "peft_adapter",
-    "shards_beside_moshi_name",
-}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CASES.glob("*.sh")))
-def test_case(name: str, request: pytest.FixtureRequest) -> None:
-    if name in FAILING:
-        request.applymarker(pytest.mark.xfail(reason="a known fault", strict=True))
+def test_case(name: str) -> None:
     program = Path(sys.executable).with_name("moshi-mlx")
     done = subprocess.run(
         ["sh", CASES / f"{name}.sh"],

@@ -28,6 +28,13 @@ def find_adapter(
     Raises CheckpointError or ConfigError.
     """
     place, own_file = find_place(name, offline)
+    if place.find("adapter_config.json"):
+        of_mlx_lm = place.find("adapters.safetensors")
+        kind = "mlx-lm (adapters.safetensors)" if of_mlx_lm else "PEFT (adapter_config.json)"
+        raise CheckpointError(
+            f"{place} is an adapter of {kind}, whose names and scaling differ from Kyutai's; adapters of "
+            "moshi-finetune (lora.safetensors beside config.json) are read"
+        )
     file = place.find("config.json")
     own = read_json(file) if file else {}
     if not isinstance(own.get("lora_name"), str | None):

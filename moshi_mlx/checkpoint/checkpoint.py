@@ -202,6 +202,11 @@ def _read_settings(place: Place, override: str | None, offline: bool) -> dict[st
             raise
         path = None
     settings = read_json(path) if path else dict(MOSHI_7B)
+    if "dim" not in settings and (foreign := settings.get("model_type") or settings.get("architectures")):
+        raise CheckpointError(
+            f"{path} is not Kyutai's config but another program's (model_type or architectures: {foreign}), whose "
+            "files are not read here; use a checkpoint such as kyutai/moshiko-mlx-q4"
+        )
     if settings.get("quantize"):
         raise CheckpointError(
             f"{place} holds int8 weights of bitsandbytes (config: quantize), which MLX cannot use; "
@@ -232,6 +237,9 @@ def _lm_file(
             f"{place} is a LoRA adapter: merge it into its base, "
             f"`moshi-mlx quantize BASE FOLDER --recipe bf16 --lora {name}`"
         )
+    if file and not given and isinstance(place, Folder) and not place.find(file):
+        index = f"{file}.index.json"  # somebody has cut the weights into shards, and left the config as it was
+        file = index if place.find(index) else file
     return file or _usual_lm_file(place, name), settings
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.hub import HubRepo, fetch, parse_repo, parse_uri
-from moshi_mlx.errors import CheckpointError, DownloadError
+from moshi_mlx.errors import CheckpointError, DownloadError, fetch_again
 
 ALIASES = {
     f"{voice}-{kind}": f"kyutai/{voice}-mlx-{kind}"
@@ -41,13 +41,17 @@ class Folder:
     path: Path
 
     def fetch(self, filename: str) -> Path:
-        path = self.path / filename
-        if not os.path.isfile(path):
-            raise CheckpointError(f"{self.path} has no file {filename}; a model folder needs it")
-        return path
+        if path := self.find(filename):
+            return path
+        raise CheckpointError(f"{self.path} has no file {filename}; a model folder needs it")
 
     def find(self, filename: str) -> Path | None:
-        return self.path / filename if os.path.isfile(self.path / filename) else None
+        path = self.path / filename
+        if os.path.islink(path) and not os.path.exists(path):
+            raise CheckpointError(
+                f"{path} is a link to {os.readlink(path)}, which is not there; {fetch_again(path)}"
+            )
+        return path if os.path.isfile(path) else None
 
     def __str__(self) -> str:
         return str(self.path)

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterable
 from pathlib import Path
 
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, fetch_again
 
 SPACE = "\u2581"  # how sentencepiece writes a space inside a piece
 
@@ -23,7 +23,7 @@ class TextTokenizer:
         try:
             processor.Load(str(path))
         except (OSError, RuntimeError) as error:
-            raise CheckpointError(f"cannot load the tokenizer {path} ({error}); fetch it again") from error
+            raise CheckpointError(f"cannot load the tokenizer {path} ({error}); {fetch_again(path)}") from error
         self.path = path
         self.size: int = processor.get_piece_size()
         self._processor = processor

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, MoshiError
 from moshi_mlx.planning.planner import ModelSize, size_of
 from moshi_mlx.version import __version__
 
@@ -136,7 +136,7 @@ def own_problem() -> str:
 
 
 def cached_models(repos: Mapping[str, str]) -> dict[str, int]:
-    """Return alias -> bytes in the hub's cache, of those `repos` (alias -> "owner/name") that are there."""
+    """Return alias -> bytes in the hub's cache, of those `repos` (alias -> "owner/name") that are complete."""
     try:
         from huggingface_hub import CacheNotFound, scan_cache_dir
     except ImportError:
@@ -145,7 +145,21 @@ def cached_models(repos: Mapping[str, str]) -> dict[str, int]:
         sizes = {repo.repo_id: repo.size_on_disk for repo in scan_cache_dir().repos if repo.repo_type == "model"}
     except (CacheNotFound, OSError):  # never used, or not ours to read
         return {}
-    return {alias: sizes[repo] for alias, repo in repos.items() if repo in sizes}
+    return {alias: sizes[repo] for alias, repo in repos.items() if repo in sizes and _is_complete(repo)}
+
+
+def _is_complete(repo: str) -> bool:
+    """Whether all files of a cached model are there, their headers whole."""
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.weights.safetensors import read_header, read_tensors
+
+    try:
+        found = Checkpoint.find(repo, offline=True)
+        read_tensors(found.lm_weights)
+        read_header(found.mimi_weights)
+    except MoshiError:
+        return False
+    return True
 
 
 def free_disk() -> tuple[Path, int]:

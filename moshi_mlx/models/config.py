@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError
+from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError, fetch_again
 
 NORMS = ("rms_norm_f32", "layer_norm")
 ROPES = ("rope", "rope_concat", "none")
@@ -319,7 +319,7 @@ class ConfigReader:
 
 
 def read_json(
-    path: Path, kind: str = "", error: type[MoshiError] = CheckpointError, remedy: str = "fetch it again"
+    path: Path, kind: str = "", error: type[MoshiError] = CheckpointError, remedy: str = ""
 ) -> dict[str, Any]:
     """Read a JSON object, such as a config, from a file. kind, remedy: for the message, such as "the recipe".
 
@@ -331,7 +331,7 @@ def read_json(
     except OSError as cause:
         raise error(f"cannot read {name}: {cause.strerror or cause}") from cause
     except (ValueError, RecursionError) as cause:
-        raise error(f"{name} is not JSON: {cause}; {remedy}") from cause
+        raise error(f"{name} is not JSON: {cause}; {remedy or fetch_again(path)}") from cause
     if not isinstance(found, dict):
         raise error(f"{name} is not a JSON object: a group of fields expected, {type(found).__name__} found")
     return found

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import mlx.core as mx
+import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.places import DEFAULT_MODEL
-from moshi_mlx.errors import ConfigError
+from moshi_mlx.errors import CheckpointError, ConfigError, fetch_again
 from moshi_mlx.frames import silence
+from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.session import Session, Tokenizer
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from moshi_mlx.codec.base import Codec
     from moshi_mlx.models.lm import Lm
 
+FINITE_AT_ONCE = 8  # parameters that are checked together
 WARM_UP_FRAMES = 3  # the first hears nothing, the second speaks first, the third is like all others
 
 
@@ -54,8 +60,22 @@ def assemble(
     """Load all weights of a checkpoint that was found. Arguments as in `load` and `LmWeights.load`."""
     loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
     lm = checkpoint.load_lm(advance=advance)
+    check_finite(lm, checkpoint.lm_weights)
     widen_on_cpu(lm)
     return Moshi(lm, loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits)
+
+
+def check_finite(lm: Lm, path: Path) -> None:
+    """Refuse weights that hold NaN or infinities. Raises CheckpointError with the first parameter that does."""
+    # Times zero, a number is zero whatever its size, and what is no number stays none: one sum tells.
+    numbers = {name: one for name, one in parameters(lm).items() if mx.issubdtype(one.dtype, mx.floating)}
+    sums = [(name, mx.sum(array * 0)) for name, array in numbers.items()]
+    for start in range(0, len(sums), FINITE_AT_ONCE):
+        group = sums[start : start + FINITE_AT_ONCE]
+        wrong = np.isnan(np.array(mx.stack([total.astype(mx.float32) for _, total in group])))
+        if wrong.any():
+            name = group[int(wrong.argmax())][0]
+            raise CheckpointError(f"{path} is damaged, {name} holds NaN or infinities; {fetch_again(path)}")
 
 
 class Moshi:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from moshi_mlx.errors import CheckpointError, some
+from moshi_mlx.errors import CheckpointError, fetch_again, some
 from moshi_mlx.models.config import read_json
 from moshi_mlx.weights.atomic import AtomicPath
 
@@ -59,7 +59,7 @@ def read_tensors(path: Path) -> dict[str, TensorInfo]:
     places = _weight_map(path)
     headers = {name: read_header(path.with_name(name)) for name in dict.fromkeys(places.values())}
     if lost := sorted(name for name, shard in places.items() if name not in headers[shard]):
-        raise CheckpointError(f"{path} lists {some(lost)}, which its shards lack; fetch them again")
+        raise CheckpointError(f"{path} lists {some(lost)}, which its shards lack; {fetch_again(path)}")
     return {name: headers[shard][name] for name, shard in places.items()}
 
 
@@ -89,12 +89,12 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         tensors = {name: _tensor(entry, 8 + length, path) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is not a safetensors file: its header is damaged; fetch it again"
+            f"{path} is not a safetensors file: its header is damaged; {fetch_again(path)}"
         ) from error
     end = max((tensor.end for tensor in tensors.values()), default=8 + length)
     if end > size:
         raise CheckpointError(
-            f"{path} is cut short: {size:,} bytes, {end:,} expected from its header; fetch it again"
+            f"{path} is cut short: {size:,} bytes, {end:,} expected from its header; {fetch_again(path)}"
         )
     return tensors
 
@@ -229,7 +229,7 @@ def _split(layout: Mapping[str, TensorInfo], most: int) -> Iterable[dict[str, Te
 def _weight_map(path: Path) -> dict[str, str]:
     places = read_json(path).get("weight_map")
     if not isinstance(places, dict) or not places or not all(map(_is_name, places.values())):
-        raise CheckpointError(f"{path} is not an index of shards beside it (weight_map); fetch it again")
+        raise CheckpointError(f"{path} is not an index of shards beside it (weight_map); {fetch_again(path)}")
     return places
 
 
@@ -249,7 +249,7 @@ def _tensor(entry: Mapping[str, Any], offset: int, path: Path) -> TensorInfo:
 def _what_it_is(path: Path, size: int) -> str:
     """Finishes the sentence "<path> ..." for a file that is not safetensors."""
     if not size:
-        return "is empty; fetch it again"
+        return f"is empty; {fetch_again(path)}"
     with path.open("rb") as file:
         start = file.read(512)
     if start.startswith(b"GGUF"):
@@ -259,7 +259,7 @@ def _what_it_is(path: Path, size: int) -> str:
     if start.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the weights; run `git lfs pull` in its folder"
     if start.lstrip()[:1] == b"<":
-        return "is a web page (HTML), not a safetensors file; fetch it again, and log in first if the page asks to"
+        return f"is a web page (HTML), not a safetensors file; log in if the page asks to, and {fetch_again(path)}"
     if not start.strip(b"\0"):
-        return f"holds only zeros where its header should be ({size:,} bytes); fetch it again"
-    return f"is not a safetensors file, or cut short within its header ({size:,} bytes); fetch it again"
+        return f"holds only zeros where its header should be ({size:,} bytes); {fetch_again(path)}"
+    return f"is not a safetensors file, or cut short within its header ({size:,} bytes); {fetch_again(path)}"

@@ -172,7 +172,9 @@ def test_kyutais_package_in_this_ones_place_is_noticed(monkeypatch: pytest.Monke
     assert "files of Kyutai's moshi_mlx" in probe.own_problem()
 
 
-def test_the_cache_is_read_and_the_hub_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_complete_models_of_the_cache_are_found_and_the_hub_not_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Path
+) -> None:
     program = (
         "from moshi_mlx.doctor.probe import cached_models, free_disk\n"
         "print(cached_models({'moshiko-q4': 'kyutai/moshiko-mlx-q4', 'moshiko-q8': 'kyutai/moshiko-mlx-q8'}))\n"
@@ -185,7 +187,11 @@ def test_the_cache_is_read_and_the_hub_not_asked(monkeypatch: pytest.MonkeyPatch
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         return done.stdout.splitlines()
 
-    fill_cache(tmp_path / "hub", "kyutai/moshiko-mlx-q4", {"model.q4.safetensors": bytes(1000)})
+    files = {path.name: path.read_bytes() for path in tiny_folder.iterdir()}
+    cut = {"model.safetensors": files["model.safetensors"][:-1000]}
+    fill_cache(tmp_path / "hub", "kyutai/moshiko-mlx-q4", files)
+    fill_cache(tmp_path / "hub", "kyutai/moshiko-mlx-q8", files | cut)
     fill_cache(tmp_path / "hub", "another/model", {"model.safetensors": bytes(10)})
-    assert run(tmp_path / "hub") == ["{'moshiko-q4': 1000}", f"{tmp_path / 'hub'} True"]
+    size = sum(map(len, files.values()))
+    assert run(tmp_path / "hub") == [f"{{'moshiko-q4': {size}}}", f"{tmp_path / 'hub'} True"]
     assert run(tmp_path / "never" / "made") == ["{}", f"{tmp_path / 'never' / 'made'} True"]
