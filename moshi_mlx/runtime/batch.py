@@ -33,6 +33,7 @@ class Batch:
         if size < 1:
             raise SessionError(f"a batch of {size} conversations: at least 1 expected")
         self.moshi = moshi
+        self._step = moshi.step  # the same for all batches of a Moshi
         self._state = self._new_state(size)
         self._rows: list[Session | None] = [None] * size
         self._condition: mx.array | None = None
@@ -97,7 +98,7 @@ class Batch:
         for session, user_codes in codes.items():
             draws[session.row] = session.draw()
             tokens[session.row, :, 0] = session.inputs(user_codes)
-        result = self.moshi.step(tokens, draws, self._state, self._condition)
+        result = self._step(tokens, draws, self._state, self._condition)
         return {session: session.take(result[session.row]) for session in codes}
 
     def prefill(self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray) -> None:

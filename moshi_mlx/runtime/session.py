@@ -131,6 +131,7 @@ class Session:
         self.seed = seed
         self.sampling = sampling
         self._stream = batch.moshi.codec.stream()
+        self._codebooks = batch.moshi.lm.config.input_codebooks  # of the user, for each frame
         self._frames_in = 0
         self._history: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=0)  # heard and sampled at each step
         self._start_generation()
@@ -148,12 +149,11 @@ class Session:
         """First part of `step`: audio to the user's codes, (n_q - dep_q,) int32."""
         check_frame(frame)
         self._frames_in += 1
-        wanted = self.batch.moshi.lm.config.input_codebooks
         if self._frames_in == 1:
             # The model reads initial tokens at step 0, and the codec must start on the frame that is heard first:
             # its left padding is part of how streams begin (moshi/server.py, `skip_frames`).
-            return np.zeros(wanted, dtype=np.int32)
-        return self._stream.encode(frame)[:wanted]
+            return np.zeros(self._codebooks, dtype=np.int32)
+        return self._stream.encode(frame)[: self._codebooks]
 
     def generate(self, codes: np.ndarray) -> Generated:
         """Second part of `step`: the language model; only on the thread that owns MLX."""
@@ -256,7 +256,7 @@ class DelayLine:
     """
 
     def __init__(self, config: LmConfig) -> None:
-        self._config = config
+        self._speaks = config.dep_q > 0
         self._delays = np.array(config.delays, dtype=np.int32)
         self._initial = np.array([config.text_card] + [config.card] * config.n_q, dtype=np.int32)
         self._longest = max(config.delays)  # frames
@@ -286,7 +286,7 @@ class DelayLine:
         here = self.step % self._slots
         self._ring[0, here] = text
         self._ring[self._generated, here] = codes
-        if self.step <= self._longest or not self._config.dep_q:
+        if self.step <= self._longest or not self._speaks:
             return None
         at = (self.step - self._longest + self._delays[self._generated]) % self._slots
         return self._ring[self._streams[self._generated], at].copy()
