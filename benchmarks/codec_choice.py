@@ -7,8 +7,8 @@ its own codec, and rustymimi in the minute in which one process hands over to th
 contestant runs some frames, and they take turns at being the first. Three figures, ms a frame: encode and decode
 with nothing beside them; a frame through all three stages, one after the other, which is what an answer waits for;
 and the time between two replies of a conversation that runs as fast as it can, which must stay below 80. What was
-measured while other programs took more of the machine than --others is measured again. `taskset -c 0` in front shows
-what one core does.
+measured while other programs took more of the machine than --others is measured again. `taskset -c 0` in front
+shows what one core does.
 """
 
 import argparse
