@@ -58,7 +58,7 @@ def doctor(
             models[model] = size, bits
         except MoshiError as error:
             problem = str(error)
-    planned, codec = plan(models, checkup.budget, context), auto_kind(mimi)
+    planned, codec = plan(models, checkup.budget, context), auto_kind(mimi, gpu=checkup.backend != "CPU")
     found = findings(checkup, planned, codec)
     if problem:
         found.append(Finding("bad", "Plan", "model", problem))

@@ -38,7 +38,8 @@ QuantizedOption = Annotated[
     ),
 ]
 CodecOption = Annotated[
-    str, typer.Option(help="Mimi in Rust or in MLX (rust, mlx); auto takes Rust where it is installed.")
+    str,
+    typer.Option(help="Mimi in Rust (rust) or MLX (mlx); auto takes Rust beside a GPU where it is installed."),
 ]
 
 

@@ -167,6 +167,7 @@ def test_linux_without_a_card_is_told_to_try_nano(doctor: Doctor) -> None:
     assert "--model nano" in line(done, "try")
     assert "take" not in done.out
     assert "permission" not in done.out
+    assert json.loads(doctor(CPU, "--json").out)["plan"]["codec"] == "mlx"  # as it will be loaded
 
 
 @pytest.mark.parametrize(("weights", "says"), [(2e9, "mine is too large for a CPU"), (1e8, "no model both fits")])

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from moshi_mlx.codec.base import Codec, CodecStream
-from moshi_mlx.codec.load import load_codec
+from moshi_mlx.codec.load import auto_kind, load_codec
 from moshi_mlx.codec.rust import Handover, RustCodec, RustStream
 from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, split_frames
@@ -185,18 +186,21 @@ def test_auto_takes_mlx_for_another_shape(small_file: Path) -> None:
     config = MimiConfig.from_dict(SMALL_MIMI)
     codec = load_codec(small_file, config, 6, "auto")
     assert (codec.name, codec.threaded, codec.codebooks) == ("mlx", False, 6)
+    assert auto_kind(config, gpu=True) == "mlx"
     with pytest.raises(CodecError, match="rustymimi knows only the shape of Kyutai's published Mimi"):
         load_codec(small_file, config, 6, "rust")
 
 
-def test_auto_takes_rust_for_the_published_shape(rust: Codec, full_mimi_file: Path) -> None:
+def test_auto_takes_rust_for_the_published_shape_beside_a_gpu(rust: Codec, full_mimi_file: Path) -> None:
     assert (rust.name, rust.threaded, rust.codebooks) == ("rust", True, CODEBOOKS)
-    assert load_codec(full_mimi_file, MIMI, CODEBOOKS, "auto").name == "rust"
+    assert (auto_kind(MIMI, gpu=True), auto_kind(MIMI, gpu=False)) == ("rust", "mlx")
+    here = auto_kind(MIMI, gpu=mx.default_device() == mx.gpu)
+    assert load_codec(full_mimi_file, MIMI, CODEBOOKS, "auto").name == here
 
 
 def test_auto_takes_mlx_without_rustymimi(full_mimi_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rustymimi", None)
-    assert load_codec(full_mimi_file, MIMI, CODEBOOKS, "auto").name == "mlx"
+    assert auto_kind(MIMI, gpu=True) == "mlx"
     with pytest.raises(CodecError, match="rustymimi is not installed here"):
         load_codec(full_mimi_file, MIMI, CODEBOOKS, "rust")
 
