@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import typer
 
@@ -23,6 +24,20 @@ from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.stats import Stats
 
 STREAM = "-"  # standard input or output
+_OTHER_FORMATS = (
+    ".flac",
+    ".mp3",
+    ".ogg",
+    ".opus",
+    ".m4a",
+    ".mp4",
+    ".aac",
+    ".aiff",
+    ".aif",
+    ".webm",
+    ".w64",
+    ".au",
+)
 
 
 def answer(
@@ -112,6 +127,11 @@ def _check_output(recording: str, output: str | None, as_json: bool) -> None:
         raise typer.BadParameter("--json and an answer to - both want standard output")
     if output and os.path.isfile(output) and os.path.exists(recording) and os.path.samefile(recording, output):
         raise AudioFileError(f"{output} is the recording itself: give the answer another name")
+    if output and output != STREAM and Path(output).suffix.lower() in _OTHER_FORMATS:
+        raise AudioFileError(
+            f"{output} names another format, answers are written as WAV: call it {Path(output).stem}.wav, and convert "
+            f"it, for example with `ffmpeg -i {Path(output).stem}.wav {Path(output).name}`"
+        )
 
 
 def _say(line: str) -> None:

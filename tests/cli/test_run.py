@@ -213,3 +213,11 @@ def test_wrong_usage_is_exit_code_2(moshi_cli: Cli, short: Path) -> None:
     assert moshi_cli("run", short, "--tail", "1e13").code == 2
     assert moshi_cli("run", short, "--seed", 2**32).code == 2
     assert moshi_cli("run").code == 2
+
+
+@pytest.mark.parametrize("name", ["answer.mp3", "answer.FLAC", "answer.opus"])
+def test_an_answer_is_never_called_what_it_is_not(short: Path, tmp_path: Path, name: str) -> None:
+    done = moshi_cli("run", short, tmp_path / name, "--model", "nano")
+    assert done.returncode == 1
+    assert "answers are written as WAV: call it answer.wav" in done.stderr
+    assert not (tmp_path / name).exists()
