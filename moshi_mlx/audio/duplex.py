@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moshi_mlx.audio.capture import Capture, Wakeup
-from moshi_mlx.audio.echo.alignment import EchoPairs
+from moshi_mlx.audio.echo.alignment import FrameAligner
 from moshi_mlx.audio.echo.control import EchoCanceller
 from moshi_mlx.audio.speaker import Speaker
 from moshi_mlx.audio.watchdog import DeviceEvent, Endpoint, Watchdog
@@ -86,7 +86,7 @@ class Duplex:
         self._microphone, self._speaker = Capture(self._wakeup), Speaker(self._wakeup)
         self._governor = LagGovernor()
         self._queue = FrameQueue(self._governor)
-        self._pairs = EchoPairs()
+        self._aligner = FrameAligner()
         self._lag = self._waited = self._buffered = 0.0
         self._input_level = self._output_level = level(silence())
         self._slow = 0
@@ -172,8 +172,8 @@ class Duplex:
                 near = self._microphone.read()
                 now = time.perf_counter()
                 self._check_silence()
-                for heard, played in self._pairs.add(near, self._speaker.played.read()):
-                    captured = now - (self._pairs.waiting - FRAME_SAMPLES) / SAMPLE_RATE
+                for heard, played in self._aligner.add(near, self._speaker.played.read()):
+                    captured = now - (self._aligner.waiting - FRAME_SAMPLES) / SAMPLE_RATE
                     pcm = self._cancelled(heard, played)
                     self._input_level, self._output_level = level(pcm), level(played)
                     self._queue.put(HeardFrame(pcm, captured, is_silent(pcm)))

@@ -12,28 +12,28 @@ _BLOCK = SAMPLE_RATE // 50  # samples of one callback
 # All below are samples. The far end is held back a little, for its callbacks may be late; but by less than sound
 # needs through two devices, else an echo would come before what it is an echo of.
 MARGIN = _BLOCK // 2
-TOLERANCE = _BLOCK  # by which the far end may be off before the two are aligned anew
+TOLERANCE = _BLOCK  # by which the far end may be off before it is aligned anew
 PATIENCE = 2 * _BLOCK  # of near end that wait for a late far end before it counts as stopped
-_LOOK = 50  # callbacks over which it is judged: one second, in which bursts come and go
+_WINDOW = 50  # callbacks over which it is judged: one second, in which bursts come and go
 
 
-class EchoPairs:
-    """Cuts two streams into frames side by side.
+class FrameAligner:
+    """Cuts the streams of microphone and speaker into frames side by side.
 
-    near: the microphone; far: the speaker, at the moment it was handed to the device. An echo is in `near` some
-    tens of milliseconds after it was in `far`, as the sound goes through buffers and air, and this delay stays
-    the same until a stream stops or stumbles, or the clocks of the devices have drifted apart. `realigned` counts
-    those times. A speaker that does not run counts as silence.
+    An echo is in `near`, the microphone, some tens of milliseconds after it was in `far`, the speaker at the
+    moment its device was handed the samples: the sound goes through buffers and air. The aligner keeps this delay
+    the same until a stream stops or loses samples, or the clocks of the devices have drifted apart; then the far
+    end is aligned anew, which `realignments` counts. A speaker that does not run counts as silence.
     """
 
     def __init__(self) -> None:
         self._near = self._far = _EMPTY
         self._aligned = False
-        self._ahead: deque[int] = deque(maxlen=_LOOK)  # samples of far end beyond the near end, at each callback
-        self.realigned = -1  # the first alignment is none
+        self._ahead: deque[int] = deque(maxlen=_WINDOW)  # samples of far end beyond the near end, at each callback
+        self.realignments = -1  # the first alignment is none
 
     def add(self, near: np.ndarray, far: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Take what has come since, both (samples,) float32 at 24 kHz; yields pairs of (1920,) frames."""
+        """Take what has come since the last call, both (samples,) float32 at 24 kHz; yield pairs of frames."""
         self._near = np.concatenate([self._near, near])
         self._far = np.concatenate([self._far, far])[-SAMPLE_RATE:]
         if len(near):
@@ -41,7 +41,7 @@ class EchoPairs:
         while len(self._near) >= FRAME_SAMPLES:
             if not self._aligned:
                 self._align(len(self._far) - len(self._near) - MARGIN)
-            elif len(self._ahead) == _LOOK:
+            elif len(self._ahead) == _WINDOW:
                 off = round(float(np.median(self._ahead))) - MARGIN - _BLOCK // 2
                 if abs(off) > TOLERANCE:
                     self._align(off)
@@ -55,12 +55,12 @@ class EchoPairs:
 
     @property
     def waiting(self) -> int:
-        """Samples of near end that are in no frame yet."""
+        """Samples of the microphone that are in no frame yet."""
         return len(self._near)
 
-    def _align(self, too_many: int) -> None:
-        """Leave out the oldest samples of the far end, or put silence before them."""
-        self._far = self._far[too_many:] if too_many > 0 else np.pad(self._far, (-too_many, 0))
+    def _align(self, surplus: int) -> None:
+        """Leave out this many of the far end's oldest samples, or put as much silence before them if negative."""
+        self._far = self._far[surplus:] if surplus > 0 else np.pad(self._far, (-surplus, 0))
         self._ahead.clear()
         self._aligned = True
-        self.realigned += 1
+        self.realignments += 1

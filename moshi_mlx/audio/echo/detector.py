@@ -1,26 +1,27 @@
-"""Whether the microphone hears the loudspeaker, how much later, and how much is left: a cheap look a second."""
+"""Whether the microphone hears the loudspeaker, how much later, and how much of that a canceller leaves."""
 
 import numpy as np
 
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 
-SPAN = 12 * FRAME_SAMPLES  # samples looked at together, 0.96 s
-SIZE = 2 * SPAN  # of the FFTs: room for lags of up to a span
-BINS = SIZE // 6 + 1  # up to 4 kHz, where voices are; lags then come in steps of 1/8000 s
+SPAN_FRAMES = 12  # looked at together, 0.96 s
+SPAN = SPAN_FRAMES * FRAME_SAMPLES  # samples
+FFT_SIZE = 2 * SPAN  # room for lags of up to a span
+BINS = FFT_SIZE // 6 + 1  # up to 4 kHz, where voices are; lags then come in steps of 1/8000 s
 LAG_RATE = SAMPLE_RATE // 3
-LOWEST = SIZE * 100 // SAMPLE_RATE  # bin of 100 Hz: hum is below
+LOWEST_BIN = FFT_SIZE * 100 // SAMPLE_RATE  # of 100 Hz: hum is below
 LAGS = int(0.9 * LAG_RATE)
-SPREAD = int(0.05 * LAG_RATE)  # an echo is spread over about so many lags by the room
-MEMORY = 0.75  # of the last span in this one's sums: 7 spans count
-QUIET_POWER = 1e-6  # of a span in which nothing was played, -60 dBFS
+SPREAD = int(0.05 * LAG_RATE)  # lags over which a room spreads an echo
+MEMORY = 0.75  # weight of the last span's sums in this one's: 7 spans count
+SILENT_POWER = 1e-6  # of a sample in a span in which nothing was played, -60 dBFS
 # Without an echo `agreement` is 1, give or take a quarter; with one 20 dB under the user's voice it passes 1.4 in
 # 4 seconds, with one as loud as the voice in 2 (benchmarks/echo.py).
 HEARD, NOT_HEARD = 1.4, 1.3
 SPANS_TO_DENY = 6
-CHANCE = 0.15  # of the sum of powers: so far from it the power of the sum may be where there is no echo
+CHANCE = 0.15  # of the sum of powers: how far from it the power of the sum may be where there is no echo
 
 
-class EchoFinder:
+class EchoDetector:
     """Looks for what was played in what the microphone hears, and in what a canceller made of it.
 
     Signals are correlated span by span. Chance correlations differ from span to span, those of an echo add up; so
@@ -32,45 +33,37 @@ class EchoFinder:
     """
 
     def __init__(self) -> None:
-        self._spans = np.zeros((3, SPAN), np.float32)  # near, far, out
         self.reset()
 
     def reset(self) -> None:
-        self.heard: bool | None = None  # None: nobody knows yet
+        """Start over, as when the devices have changed."""
+        self.heard: bool | None = None  # whether there is an echo; None: not known yet
         self.delay = 0.0  # seconds from loudspeaker to microphone, where `heard`
         self.agreement = 1.0
         self.looks = 0  # spans in which something was played
-        self._filled = 0
         self._sums = np.zeros((3, LAGS))  # correlations of near, near with all frequencies alike, out
         self._powers = np.zeros((3, LAGS))
         self.restart_erle()
 
     def restart_erle(self) -> None:
-        """Measure `erle` anew: the canceller has started over."""
+        """Measure `erle` anew, for the canceller has started over."""
         self.erle = 0.0  # dB by which the echo in `out` is fainter than in `near`, where `heard`
         self._compared = 0  # spans
         self._sums[[0, 2]] = self._powers[[0, 2]] = 0
 
     def look(self, near: np.ndarray, far: np.ndarray, out: np.ndarray) -> None:
-        """Take more of each signal, (n,) float32; once in 0.96 s draw conclusions."""
-        taken = 0
-        while taken < len(near):
-            count = min(SPAN - self._filled, len(near) - taken)
-            for span, signal in zip(self._spans, (near, far, out), strict=True):
-                span[self._filled : self._filled + count] = signal[taken : taken + count]
-            self._filled += count
-            taken += count
-            if self._filled == SPAN:
-                self._filled = 0
-                near_power, far_power, _ = np.square(self._spans).sum(1)
-                if far_power > QUIET_POWER * SPAN and near_power > 0:
-                    self._conclude()
+        """Draw conclusions from one span of each signal, (23040,) float32, and those before it.
 
-    def _conclude(self) -> None:
-        near, far, out = np.fft.rfft(self._spans, SIZE)[:, :BINS]
+        near: the microphone. far: what was played. out: what the canceller left of `near`.
+        """
+        spans = np.stack([near, far, out])
+        near_power, far_power, _ = np.square(spans).sum(1)
+        if far_power <= SILENT_POWER * SPAN or near_power <= 0:
+            return
+        near, far, out = np.fft.rfft(spans, FFT_SIZE)[:, :BINS]
         phase = far.conj() / (np.abs(far) + 1e-20)
         cross = np.stack([near, near / (np.abs(near) + 1e-20), out]) * phase
-        cross[:, :LOWEST] = 0
+        cross[:, :LOWEST_BIN] = 0
         correlations = np.fft.irfft(cross)[:, :LAGS]
         self._sums = MEMORY * self._sums + correlations
         self._powers = MEMORY**2 * self._powers + correlations**2

@@ -1,4 +1,4 @@
-"""The built-in echo canceller: what the loudspeaker played is subtracted from the microphone, and nothing else.
+"""The built-in echo canceller: it subtracts from the microphone what the loudspeaker played, and nothing else.
 
 There is no suppressor behind it: in a full-duplex conversation both sides talk at once, and a suppressor takes the
 user's voice away exactly then. Shapes: P = 8 partitions of the echo path, K = 961 bins of a spectrum.
@@ -15,7 +15,7 @@ PARTITIONS = 8
 TAIL = PARTITIONS * BLOCK  # the longest echo path, 320 ms
 BINS = BLOCK + 1
 # Below this the loudspeaker is silent (-60 dBFS): its echo is under the noise of any room.
-QUIET = 1e-3
+SILENT_PEAK = 1e-3
 
 # The figures below were chosen on the scenes of benchmarks/echo.py: voices made of numbers, and espeak with flite.
 FIRST_GUESS = 0.3  # power of the echo path in a partition, of all that comes back (much of it is the user)
@@ -32,11 +32,11 @@ EXCESS_SECONDS = 0.1
 EXCESS_SLACK = 1.1
 GRACE = SAMPLE_RATE // BLOCK
 DRIFT_GAIN = 0.02
-DRIFT_MOST = 200e-6 * BLOCK  # samples a block; sound cards differ by less than 200 ppm
-DRIFT_LEAST = 3e-6 * BLOCK  # less cannot be told from none
+MAX_DRIFT = 200e-6 * BLOCK  # samples a block: the clocks of sound cards differ by less than 200 ppm
+MIN_DRIFT = 3e-6 * BLOCK  # less cannot be told from none
 DRIFT_CAUTION = 10.0  # a lag measured with a precision (per sample²) below this counts little
 VOLUME_GAIN = 0.2
-VOLUME_LEAST = 0.2  # a louder echo is believed in from 1.6 dB on
+MIN_VOLUME_CHANGE = 0.2  # a louder echo is believed in from 1.6 dB on
 VOLUME_CAUTION = 100.0
 
 
@@ -75,7 +75,7 @@ class LinearEchoCanceller:
         self._spectra = np.zeros((PARTITIONS, BINS), np.complex64)  # of what was played, the newest first
         self._played = np.zeros(2 * BLOCK, np.float32)
         self._silent = TAIL + BLOCK  # samples since something was played
-        self._turn = 0  # the next partition to be cut back
+        self._next_constrained = 0  # the next partition to be cut back
         self._near_power = self._far_power = 0.0  # of the last second in which something was played
         self._forget(heard=-PARTITIONS)
 
@@ -101,7 +101,7 @@ class LinearEchoCanceller:
     def _block(self, near: np.ndarray, far: np.ndarray, out: np.ndarray) -> None:
         """One block, (960,) each; `out` comes as a copy of `near`."""
         passed = 1 + max(0, self._silent - TAIL) // BLOCK  # blocks since the last one that was worked on
-        self._silent = self._silent + BLOCK if np.abs(far).max() < QUIET else 0
+        self._silent = self._silent + BLOCK if np.abs(far).max() < SILENT_PEAK else 0
         if self._silent > TAIL:
             self._spectra[:] = self._played[:] = 0
             return
@@ -111,8 +111,8 @@ class LinearEchoCanceller:
         if not near.any():  # muted: nothing to learn from
             return
         self._drift(passed)
-        turn = np.exp(-1j * self.path.late * self._frequency).astype(np.complex64)
-        echo = (self.path.response * self._spectra).sum(0) * turn  # (K,)
+        shift = np.exp(-1j * self.path.late * self._frequency).astype(np.complex64)
+        echo = (self.path.response * self._spectra).sum(0) * shift  # (K,)
         out -= np.fft.irfft(echo)[BLOCK:]
         near_power, out_power = float(near @ near), float(out @ out)
         self._near_power = 0.96 * self._near_power + near_power
@@ -125,13 +125,13 @@ class LinearEchoCanceller:
         elif self.path.blocks == 0:
             self._guess()
         elif self.path.blocks > 0:
-            self._learn(echo, turn, out)
+            self._learn(echo, shift, out)
 
-    def _learn(self, echo: np.ndarray, turn: np.ndarray, out: np.ndarray) -> None:
-        """The Kalman step.
+    def _learn(self, echo: np.ndarray, shift: np.ndarray, out: np.ndarray) -> None:
+        """Update the echo path by a Kalman step.
 
-        echo: (K,) spectrum of the echo expected; turn: (K,) what `late` means in each bin; out: (960,) the
-        microphone without that echo.
+        echo: (K,) spectrum of the echo expected. shift: (K,) the phase shift in each bin that `late` stands for.
+        out: (960,) the microphone without that echo.
         """
         path, played = self.path, self._spectra
         error = np.fft.rfft(np.concatenate([np.zeros(BLOCK, np.float32), out])).astype(np.complex64)  # (K,)
@@ -141,11 +141,11 @@ class LinearEchoCanceller:
         path.uncertainty += WANDER * power(path.response)
         spread = power(played) * path.uncertainty  # (P, K) power of the error that each partition may have made
         gain = path.uncertainty / (0.5 * spread.sum(0) + path.noise)
-        path.response += gain * played.conj() * (error * turn.conj())
+        path.response += gain * played.conj() * (error * shift.conj())
         path.uncertainty -= CERTAINTY * gain * spread
         # A partition is one block long; what the circular convolution put behind it is cut off.
-        rows = np.arange(self._turn, self._turn + CONSTRAINED) % PARTITIONS
-        self._turn = (self._turn + CONSTRAINED) % PARTITIONS
+        rows = np.arange(self._next_constrained, self._next_constrained + CONSTRAINED) % PARTITIONS
+        self._next_constrained = (self._next_constrained + CONSTRAINED) % PARTITIONS
         path.response[rows] = spectra(taps(path.response[rows]))
 
     def _measure_drift(self, echo: np.ndarray, error: np.ndarray) -> None:
@@ -153,30 +153,30 @@ class LinearEchoCanceller:
         weight = self._frequency / self.path.noise
         precision = float(self._frequency * weight @ power(echo))
         lag = -float(weight @ (echo.conj() * error).imag) / (precision + DRIFT_CAUTION)
-        self.path.drift = min(max(self.path.drift + DRIFT_GAIN * lag, -DRIFT_MOST), DRIFT_MOST)
+        self.path.drift = min(max(self.path.drift + DRIFT_GAIN * lag, -MAX_DRIFT), MAX_DRIFT)
 
     def _measure_volume(self, echo: np.ndarray, error: np.ndarray) -> None:
         # Someone turns the volume up: the error looks like the echo. Learnt bin by bin that would take long. An
         # echo fainter than expected is left to the filter: a new path looks like that, too.
         weight = 1 / self.path.noise
         more = float(weight @ (echo.conj() * error).real) / (float(weight @ power(echo)) + VOLUME_CAUTION)
-        if more > VOLUME_LEAST:
+        if more > MIN_VOLUME_CHANGE:
             factor = np.float32(1 + VOLUME_GAIN * min(more, 2.0))
             self.path.response *= factor
             self.path.uncertainty *= factor**2
 
     def _drift(self, blocks: int) -> None:
-        """Let the clocks go on, also through the blocks in which nothing was played."""
+        """Move the response by as much as the clocks drifted apart, also in blocks in which nothing was played."""
         path = self.path
-        if abs(path.drift) > DRIFT_LEAST:
+        if abs(path.drift) > MIN_DRIFT:
             path.late += blocks * path.drift
         if whole := round(path.late):
-            # Whole samples move from one partition into the next, which turning each by itself would lose.
-            path.response = spectra(moved(taps(path.response).ravel(), whole).reshape(PARTITIONS, BLOCK))
+            # Whole samples move from one partition into the next; a phase shift of each by itself would lose them.
+            path.response = spectra(shifted(taps(path.response).ravel(), whole).reshape(PARTITIONS, BLOCK))
             path.late -= whole
 
     def _is_lost(self, near_power: float, out_power: float) -> bool:
-        """Has more come out than went in, for too long?"""
+        """Return whether more has come out than went in, for too long."""
         self._near_recent = 0.8 * self._near_recent + near_power
         self._out_recent = 0.8 * self._out_recent + out_power
         excess = min(self._out_recent / (self._near_recent + 1e-9), 3.0) - EXCESS_SLACK
@@ -184,18 +184,18 @@ class LinearEchoCanceller:
         return self._excess > EXCESS_SECONDS
 
     def _forget(self, heard: int = -1) -> None:
-        """Forget the echo path. heard: minus the blocks to listen for before learning."""
+        """Forget the echo path. heard: minus the number of blocks to listen to before learning."""
         self.path = EchoPath(blocks=heard)
         self._excess = self._near_recent = self._out_recent = 0.0
 
     def _guess(self) -> None:
-        """How loud the echo can be at most decides how fast to learn: this makes it the same at any volume."""
+        """Guess how loud the echo can be at most, so that the filter learns as fast at any volume."""
         ratio = self._near_power / (self._far_power + 1e-9)
         self.path.uncertainty[:] = min(max(FIRST_GUESS * ratio, 1e-7), 100.0)
 
 
 def finite(near: np.ndarray, far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both signals as (n,) float32, without what a broken driver may give: NaN, values far over full scale."""
+    """Return both signals as (n,) float32, without NaN and values far over full scale."""
     near, far = np.asarray(near, np.float32), np.asarray(far, np.float32)
     if all(np.abs(signal).max(initial=0) <= 4 for signal in (near, far)):  # False for NaN
         return near, far
@@ -203,17 +203,17 @@ def finite(near: np.ndarray, far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def taps(response: np.ndarray) -> np.ndarray:
-    """Spectra of partitions -> their first block in time, (rows, 960)."""
+    """Turn spectra of partitions, (rows, K), into their first block in time, (rows, 960)."""
     return np.fft.irfft(response)[:, :BLOCK]
 
 
 def spectra(partitions: np.ndarray) -> np.ndarray:
-    """Partitions in time, (rows, 960) -> spectra (rows, K)."""
+    """Turn partitions in time, (rows, 960), into spectra (rows, K)."""
     return np.fft.rfft(partitions, 2 * BLOCK).astype(np.complex64)
 
 
-def moved(response: np.ndarray, samples: int) -> np.ndarray:
-    """A response in time that comes `samples` later; what leaves it at one end is lost."""
+def shifted(response: np.ndarray, samples: int) -> np.ndarray:
+    """Shift a response in time to come `samples` later; what leaves it at one end is lost."""
     gap = np.zeros(min(abs(samples), len(response)), response.dtype)
     if samples > 0:
         return np.concatenate([gap, response])[: len(response)]
@@ -221,11 +221,12 @@ def moved(response: np.ndarray, samples: int) -> np.ndarray:
 
 
 def power(spectrum: np.ndarray) -> np.ndarray:
+    """Square the magnitudes."""
     return np.real(spectrum) ** 2 + np.imag(spectrum) ** 2
 
 
 def smoothed(bins: np.ndarray) -> np.ndarray:
-    """Each bin's mean with its neighbours, (K,) float32, never below the noise floor."""
+    """Average each bin with its neighbours, (K,) float32; the mean is never below the noise floor."""
     # Sums in float64: the loudest bins are a million times the faintest.
     sums = np.cumsum(np.pad(bins.astype(np.float64), (NOISE_SPREAD + 1, NOISE_SPREAD), mode="edge"))
     width = 2 * NOISE_SPREAD + 1

@@ -5,8 +5,8 @@ import numpy as np
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import SAMPLE_RATE
 
-FRAME = SAMPLE_RATE // 100  # AEC3 works on 10 ms
-DELAY = 0.009  # seconds by which what comes out is later
+AEC3_FRAME = SAMPLE_RATE // 100  # samples, 10 ms
+DELAY = 0.009  # seconds by which what comes out is later than what goes in
 
 
 class WebrtcEchoCanceller:
@@ -29,7 +29,7 @@ class WebrtcEchoCanceller:
         self._processor = AudioProcessor(sample_rate=SAMPLE_RATE, echo_cancellation=True)
 
     def reset(self) -> None:
-        """Start over."""
+        """Forget the echo path."""
         self._processor.reset()
 
     def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ class WebrtcEchoCanceller:
         near, far: (n,) float32, n a multiple of 240. Returns (n,) float32, 9 ms later than `near`.
         """
         # A last frame that is not whole would be filled up with silence, in the middle of the stream.
-        assert near.shape == far.shape == (len(near) // FRAME * FRAME,), (near.shape, far.shape)
+        assert near.shape == far.shape == (len(near) // AEC3_FRAME * AEC3_FRAME,), (near.shape, far.shape)
         out = self._processor.process(
             np.ascontiguousarray(near, np.float32), np.ascontiguousarray(far, np.float32)
         )

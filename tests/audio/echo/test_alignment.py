@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.echo.alignment import MARGIN, EchoPairs
+from moshi_mlx.audio.echo.alignment import MARGIN, FrameAligner
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 
 BLOCK = SAMPLE_RATE // 50
@@ -21,7 +21,7 @@ def far_delay(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[int]:
     return delays
 
 
-def feed(pairs: EchoPairs, order: str) -> list[tuple[np.ndarray, np.ndarray]]:
+def feed(aligner: FrameAligner, order: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """Callbacks of 20 ms in the given order, n near end, f far end."""
     at = {"n": 0, "f": 0}
     made = []
@@ -29,61 +29,61 @@ def feed(pairs: EchoPairs, order: str) -> list[tuple[np.ndarray, np.ndarray]]:
     for end in order:
         block = SIGNAL[at[end] : at[end] + BLOCK]
         at[end] += BLOCK
-        made += pairs.add(block, empty) if end == "n" else pairs.add(empty, block)
+        made += aligner.add(block, empty) if end == "n" else aligner.add(empty, block)
     near = np.concatenate([near for near, _ in made])
     np.testing.assert_array_equal(near, SIGNAL[: len(near)])  # the microphone loses nothing, whatever happens
     return made
 
 
 def test_the_delay_is_the_same_for_all_frames_though_callbacks_come_in_bursts() -> None:
-    pairs = EchoPairs()
+    aligner = FrameAligner()
     order = "nf" * 40 + "fnnf" * 20 + "ffnn" * 20 + "nnff" * 20
-    delays = far_delay(feed(pairs, order))
+    delays = far_delay(feed(aligner, order))
     assert len(delays) > 35
     assert len(set(delays)) == 1
     assert MARGIN <= delays[0] <= MARGIN + BLOCK
-    assert pairs.realigned == 0
+    assert aligner.realignments == 0
 
 
 def test_without_a_speaker_the_far_end_is_silence_and_frames_keep_coming() -> None:
-    made = feed(EchoPairs(), "n" * 100)
+    made = feed(FrameAligner(), "n" * 100)
     assert len(made) >= 24
     assert not any(far.any() for _, far in made)
 
 
 def test_a_speaker_that_stops_is_silence_and_aligned_anew_when_it_is_back() -> None:
-    pairs = EchoPairs()
-    made = feed(pairs, "nf" * 50 + "n" * 50 + "nf" * 50)
+    aligner = FrameAligner()
+    made = feed(aligner, "nf" * 50 + "n" * 50 + "nf" * 50)
     assert not made[22][1].any()
     assert len(made) >= 36
     later = far_delay(made[28:])
     assert len(set(later)) == 1
     assert 50 * BLOCK < later[0] <= 52 * BLOCK  # the far end has lost 50 blocks of time
-    assert pairs.realigned > 0
+    assert aligner.realignments > 0
 
 
 def test_a_microphone_that_stops_is_aligned_with_what_plays_now() -> None:
-    pairs = EchoPairs()
-    made = feed(pairs, "nf" * 50 + "f" * 30 + "nf" * 100)
+    aligner = FrameAligner()
+    made = feed(aligner, "nf" * 50 + "f" * 30 + "nf" * 100)
     later = far_delay(made[26:])  # noticed after a second
     assert len(set(later)) == 1
     assert abs(later[0] + 30 * BLOCK - MARGIN - BLOCK / 2) <= BLOCK
 
 
 def test_clocks_that_drift_are_aligned_anew_from_time_to_time() -> None:
-    pairs = EchoPairs()
-    made = feed(pairs, ("nf" * 99 + "f") * 8)
+    aligner = FrameAligner()
+    made = feed(aligner, ("nf" * 99 + "f") * 8)
     delays = far_delay(made)
     true = [-BLOCK * (index * 4 // 99) for index in range(len(delays))]
-    assert pairs.realigned > 0
+    assert aligner.realignments > 0
     assert max(abs(delay - now) for delay, now in zip(delays, true, strict=True)) <= 6 * BLOCK
 
 
 @pytest.mark.parametrize("blocks", range(4, 12))
 def test_a_burst_of_the_microphone_after_a_stumble_does_not_leave_the_far_end_late(blocks: int) -> None:
     """The speaker lost that time; the samples of the microphone were kept somewhere and come all at once."""
-    pairs = EchoPairs()
-    made = feed(pairs, "nf" * 50 + "n" * blocks + "nf" * 150)
+    aligner = FrameAligner()
+    made = feed(aligner, "nf" * 50 + "n" * blocks + "nf" * 150)
     delays = far_delay(made[40:])
     assert len(set(delays)) == 1
     assert abs(delays[0] - blocks * BLOCK - MARGIN - BLOCK / 2) <= BLOCK
