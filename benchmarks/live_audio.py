@@ -57,7 +57,7 @@ def main() -> None:
 @contextmanager
 def software_card() -> Iterator[SoundCard]:
     """A software sound card that PortAudio in this process sees."""
-    from moshi_mlx.audio.devices import look_again
+    from moshi_mlx.audio.portaudio import look_again
 
     with tempfile.TemporaryDirectory() as folder:
         card = SoundCard(Path(folder))

@@ -195,7 +195,7 @@ def sound_card(
     """A software sound card that PortAudio in this process sees; parametrize indirectly with the rate, Hz."""
     if reason := missing():
         pytest.skip(reason)
-    from moshi_mlx.audio.devices import look_again
+    from moshi_mlx.audio.portaudio import look_again
 
     card = SoundCard(tmp_path, getattr(request, "param", 48_000))
     for name, value in card.environment.items():

@@ -1,26 +1,18 @@
-"""Finding microphones and speakers, and saying in one line what is wrong with them."""
+"""Finding microphones and speakers."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
+from moshi_mlx.audio.portaudio import explained, portaudio, suppressed_stderr
 from moshi_mlx.errors import AudioDeviceError, some
 
 Kind = Literal["input", "output"]
 NAMES: dict[Kind, str] = {"input": "microphone", "output": "speaker"}
-RATES = (16_000, 24_000, 44_100, 48_000)  # Hz, worth asking for
-
-# PortAudio's error numbers (portaudio.h)
-INVALID_RATE, INVALID_CHANNELS, INVALID_DEVICE = -9997, -9998, -9996
-UNAVAILABLE, HOST_ERROR, INTERNAL_ERROR = -9985, -9999, -9986
+RATES = (16_000, 24_000, 44_100, 48_000)  # Hz, in use for voices
 
 
 @dataclass(frozen=True)
@@ -40,9 +32,11 @@ class Device:
     twins: int = field(default=1, compare=False)
 
     def channels(self, kind: Kind) -> int:
+        """How many channels it has in one direction, 0 if it has none."""
         return self.inputs if kind == "input" else self.outputs
 
     def is_default(self, kind: Kind) -> bool:
+        """Whether the system takes it where none is named."""
         return self.default_input if kind == "input" else self.default_output
 
     def __str__(self) -> str:
@@ -50,9 +44,9 @@ class Device:
 
 
 def list_devices() -> list[Device]:
-    """All sound devices; none is opened. Raises AudioDeviceError if PortAudio is missing or fails."""
+    """List all sound devices, without opening any. Raises AudioDeviceError if PortAudio is missing or fails."""
     sound = portaudio()
-    with hushed(), explained("sound devices cannot be listed"):
+    with suppressed_stderr, explained("sound devices cannot be listed"):
         apis = [api["name"] for api in sound.query_hostapis()]
         found: Any = sound.query_devices()
         default_input, default_output = sound.default.device
@@ -72,7 +66,7 @@ def list_devices() -> list[Device]:
 
 
 def choose(kind: Kind, wanted: str | int | None = None, devices: Sequence[Device] | None = None) -> Device:
-    """The microphone ("input") or speaker ("output") a person means.
+    """Find the microphone ("input") or speaker ("output") a person means.
 
     wanted: its index, its name, a part of its name that no other has, or None for the system's default.
     Raises AudioDeviceError if there is none or more than one such device.
@@ -134,155 +128,16 @@ def _lasting(device: Device) -> str:
 
 
 def opening_rates(device: Device, kind: Kind) -> list[int]:
-    """Those of RATES at which a device can be opened, Hz; [] also for a device that is in use."""
+    """Return those of RATES at which a device can be opened, Hz; [] also for a device that is in use."""
     sound = portaudio()
     check = sound.check_input_settings if kind == "input" else sound.check_output_settings
     channels = min(2, device.channels(kind))
     rates = []
     for rate in RATES:
-        with hushed():
+        with suppressed_stderr:
             try:
                 check(device=device.index, channels=channels, dtype="float32", samplerate=rate)
             except sound.PortAudioError:
                 continue
         rates.append(rate)
     return rates
-
-
-def leave_to_the_system() -> None:
-    """A call of PortAudio hangs: do not wait for it once more at the end, and let the last words be seen."""
-    import atexit
-
-    atexit.unregister(portaudio()._exit_handler)
-    _hush.end()  # the call that hangs is hushed
-
-
-@contextmanager
-def own_stderr() -> Iterator[TextIO]:
-    """Standard error for what must be seen even while something else is `hushed`."""
-    try:
-        number = os.dup(sys.stderr.fileno())
-    except (AttributeError, OSError):  # there is none, or no system's file is behind it
-        yield sys.stderr
-        return
-    with open(number, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace") as stream:
-        yield stream
-
-
-def look_again() -> None:
-    """Let PortAudio notice devices that came or went; it lists them only when it starts.
-
-    Every stream must be closed. Raises AudioDeviceError.
-    """
-    sound = portaudio()
-    with hushed(), explained("sound devices cannot be listed"):
-        sound._terminate()
-        sound._initialize()
-
-
-def portaudio() -> Any:
-    """The sounddevice module. Raises AudioDeviceError if it or the PortAudio library is missing."""
-    try:
-        import sounddevice
-    except ImportError:
-        raise AudioDeviceError("sounddevice is not installed; pip install sounddevice") from None
-    except OSError:
-        raise AudioDeviceError(
-            "the PortAudio library is missing; apt install libportaudio2, or brew install portaudio"
-        ) from None
-    _silence_alsa()
-    return sounddevice
-
-
-@cache
-def _silence_alsa() -> Any:
-    """Keep ALSA from printing, at any time and from its own threads, what `DeviceStream` counts (Linux)."""
-    if not sys.platform.startswith("linux"):
-        return None
-    import ctypes
-
-    handler = ctypes.CFUNCTYPE(None)(lambda: None)  # it gets arguments, and may leave them alone
-    with suppress(OSError, AttributeError):  # another sound system
-        ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(handler)
-    return handler  # kept by the cache: ALSA holds only its address
-
-
-@contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn an error of PortAudio into an AudioDeviceError: "<what>: <reason and remedy>"."""
-    try:
-        yield
-    except portaudio().PortAudioError as error:
-        raise AudioDeviceError(f"{what}: {reason(error)}") from None
-
-
-def reason(error: Exception) -> str:
-    """What an error of PortAudio means and what to do, in one line."""
-    text, code, host = (*error.args, None, None, None)[:3]
-    said = f"{host[2]} ({host[1]})" if isinstance(host, tuple) and len(host) == 3 and host[2] else str(text)
-    said = " ".join(said.partition("Error opening ")[2].partition(": ")[2].split() or said.split())
-    if code == UNAVAILABLE:
-        return "it is in use by another program or has gone; close that program or choose another device"
-    if code in (INVALID_RATE, INVALID_CHANNELS):
-        return "it takes none of the usual sample rates and channels; choose another device"
-    if code == INVALID_DEVICE:
-        return "it has gone; connect it again or choose another device"
-    if code in (HOST_ERROR, INTERNAL_ERROR):
-        return f"the system refused ({said}); is it connected, and not in use by another program?"
-    return f"{said}; choose another device, `moshi-mlx devices` lists them"
-
-
-class Hush:
-    """Where file descriptor 2 leads, and how many do not want to see what is written to it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._saved: int | None = None  # where it led before
-
-    def enter(self) -> None:
-        with self._lock:
-            self._users += 1
-            if self._users > 1:
-                return
-            try:
-                self._saved = os.dup(2)
-            except OSError:  # there is no stderr, so nothing to keep clean
-                return
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 2)
-            os.close(nowhere)
-
-    def leave(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                self._restore()
-
-    def end(self) -> None:
-        """Somebody does not come back: from now on all is seen, whoever is still within `hushed`."""
-        with self._lock:
-            self._restore()
-
-    def _restore(self) -> None:
-        if self._saved is not None:
-            os.dup2(self._saved, 2)
-            os.close(self._saved)
-            self._saved = None
-
-
-_hush = Hush()
-
-
-@contextmanager
-def hushed() -> Iterator[None]:
-    """Keep what PortAudio and ALSA print themselves, several lines for one error, from the terminal.
-
-    They write to the file descriptor, so for the time of the block it leads nowhere, for other threads too: what
-    they have to say goes to `own_stderr`.
-    """
-    _hush.enter()
-    try:
-        yield
-    finally:
-        _hush.leave()

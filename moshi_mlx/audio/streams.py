@@ -9,17 +9,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from moshi_mlx.audio.devices import (
+from moshi_mlx.audio.devices import NAMES, Device, Kind
+from moshi_mlx.audio.portaudio import (
     HOST_ERROR,
     INVALID_CHANNELS,
     INVALID_DEVICE,
-    NAMES,
     UNAVAILABLE,
-    Device,
-    Kind,
-    hushed,
+    explained,
     portaudio,
     reason,
+    suppressed_stderr,
 )
 from moshi_mlx.errors import AudioDeviceError
 from moshi_mlx.frames import SAMPLE_RATE
@@ -58,7 +57,7 @@ class DeviceStream:
         self.xruns = 0  # how often the system lost samples before or after the callback, as it says itself
         self._samples = samples
         self._tell_ended = ended
-        with hushed():
+        with suppressed_stderr:
             self._stream = self._opened(kind)
         self.rate = round(self._stream.samplerate)
         if self.rate < 1:  # ALSA may call a device open that has just gone
@@ -71,16 +70,16 @@ class DeviceStream:
         self._samples.prepare(self.rate)
         self.started = self.last_sign = time.perf_counter()
         try:
-            with hushed():
+            with suppressed_stderr, explained(f"{self.device.name} does not start"):
                 self._stream.start()
-        except portaudio().PortAudioError as error:
+        except AudioDeviceError:
             self.close()
-            raise AudioDeviceError(f"{self.device.name} does not start: {reason(error)}") from None
+            raise
 
     def close(self) -> None:
         """Close the device, at once and whatever has become of it."""
         for close in (self._stream.abort, self._stream.close):  # stop() waits for ever if it has stalled
-            with hushed(), contextlib.suppress(portaudio().PortAudioError):
+            with suppressed_stderr, contextlib.suppress(portaudio().PortAudioError):
                 close()
 
     def _opened(self, kind: Kind) -> Any:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moshi_mlx.audio.capture import Wakeup
-from moshi_mlx.audio.devices import NAMES, Device, Kind, choose, find_again, leave_to_the_system, look_again
+from moshi_mlx.audio.devices import NAMES, Device, Kind, choose, find_again
+from moshi_mlx.audio.portaudio import leave_to_the_system, look_again
 from moshi_mlx.audio.streams import DeviceStream, Samples
 from moshi_mlx.errors import AudioDeviceError
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import typer
 
-from moshi_mlx.audio.devices import own_stderr
+from moshi_mlx.audio.portaudio import unsuppressed_stderr
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
 from moshi_mlx.cli.options import DeviceOptions, ModelOptions, SamplingOptions
 from moshi_mlx.cli.screen import Screen
@@ -29,7 +29,7 @@ def measure_latency(
 ) -> None:
     """Run a conversation in which clicks take the place of Moshi's voice, and print what became of them."""
     with ExitStack() as stack:
-        screen = Screen(False, quiet, stack.enter_context(own_stderr()))
+        screen = Screen(False, quiet, stack.enter_context(unsuppressed_stderr()))
         control, _, moshi = loaded(model, devices, sampling, screen)
         session = stack.enter_context(moshi.session(sampling.seed))
         echo = EchoBypass(control, control.holds_back)

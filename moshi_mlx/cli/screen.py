@@ -42,7 +42,7 @@ class Screen(Observer):
     """Shows a conversation: on a live terminal, as plain lines in a pipe, or as JSON events."""
 
     def __init__(self, as_json: bool, quiet: bool, stream: TextIO) -> None:
-        """stream: where to show things, see `own_stderr`."""
+        """stream: where to show things, see `unsuppressed_stderr`."""
         self._stream = stream
         self._has_keys = stream.isatty()
         # Events that go to the same terminal would tear a display that is redrawn.

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import typer
 
-from moshi_mlx.audio.devices import choose, own_stderr
+from moshi_mlx.audio.devices import choose
 from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.echo.control import EchoCanceller, EchoControl, TracedEcho
+from moshi_mlx.audio.portaudio import unsuppressed_stderr
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.cli.dashboard import figures
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
@@ -43,7 +44,7 @@ def talk(
     when a full window is trimmed; None trims it only when the person asks. frames: how many there may be.
     """
     with ExitStack() as stack:
-        screen = Screen(as_json, quiet, stack.enter_context(own_stderr()))
+        screen = Screen(as_json, quiet, stack.enter_context(unsuppressed_stderr()))
         if save:
             check_folder(save)
         tracing = stack.enter_context(closing(Trace(trace))) if trace else None

@@ -8,8 +8,8 @@ import pytest
 
 from moshi_mlx.audio import duplex as duplex_module
 from moshi_mlx.audio import watchdog
-from moshi_mlx.audio.devices import portaudio
 from moshi_mlx.audio.duplex import Duplex, permission_message
+from moshi_mlx.audio.portaudio import portaudio
 from moshi_mlx.errors import AudioDeviceError
 from tests.audio.talking import PATIENCE, SOME, clear_share, quick, talk, voice
 from tests.sound_card import SoundCard

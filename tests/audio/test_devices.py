@@ -10,16 +10,8 @@ from typing import Any
 import pytest
 
 from moshi_mlx.audio import devices
-from moshi_mlx.audio.devices import (
-    Device,
-    choose,
-    hushed,
-    list_devices,
-    opening_rates,
-    own_stderr,
-    portaudio,
-    reason,
-)
+from moshi_mlx.audio.devices import Device, choose, list_devices, opening_rates
+from moshi_mlx.audio.portaudio import look_again, portaudio, reason, suppressed_stderr, unsuppressed_stderr
 from moshi_mlx.errors import AudioDeviceError
 from tests.sound_card import SoundCard
 
@@ -122,27 +114,27 @@ def test_a_missing_library_is_named_with_its_remedy(
 
 
 def test_what_libraries_print_to_stderr_is_kept_away_and_only_for_that_time(capfd: pytest.CaptureFixture) -> None:
-    with hushed():
+    with suppressed_stderr:
         os.write(2, b"ALSA lib says\n")
-        with hushed():
+        with suppressed_stderr:
             os.write(2, b"three lines\n")
         os.write(2, b"for nothing\n")
     os.write(2, b"of use\n")
     assert capfd.readouterr().err == "of use\n"
 
 
-def test_one_thread_that_is_hushed_does_not_wait_for_another(capfd: pytest.CaptureFixture) -> None:
+def test_threads_that_suppress_stderr_do_not_wait_for_each_other(capfd: pytest.CaptureFixture) -> None:
     entered, go_on = threading.Event(), threading.Event()
 
     def hang() -> None:
-        with hushed():
+        with suppressed_stderr:
             entered.set()
             go_on.wait(10)
 
     other = threading.Thread(target=hang)
     other.start()
     assert entered.wait(10)
-    with hushed():
+    with suppressed_stderr:
         os.write(2, b"nothing\n")
     os.write(2, b"still nothing: the other is within\n")
     go_on.set()
@@ -151,22 +143,22 @@ def test_one_thread_that_is_hushed_does_not_wait_for_another(capfd: pytest.Captu
     assert capfd.readouterr().err == "seen\n"
 
 
-def test_own_words_are_seen_while_libraries_are_hushed(capfd: pytest.CaptureFixture) -> None:
-    with own_stderr() as stream, hushed():
+def test_own_words_are_seen_while_stderr_is_suppressed(capfd: pytest.CaptureFixture) -> None:
+    with unsuppressed_stderr() as stream, suppressed_stderr:
         print("lost – waiting", file=stream)
         os.write(2, b"ALSA lib says\n")
     assert capfd.readouterr().err == "lost – waiting\n"
 
 
 def test_without_a_file_behind_stderr_it_is_used_as_it_is(capsys: pytest.CaptureFixture) -> None:
-    with own_stderr() as stream:
+    with unsuppressed_stderr() as stream:
         assert stream is sys.stderr
         print("words", file=stream)
     assert capsys.readouterr().err == "words\n"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ALSA is Linux's")
-def test_alsa_prints_nothing_even_when_nobody_is_hushed(
+def test_alsa_prints_nothing_even_where_stderr_is_not_suppressed(
     sound_card: SoundCard, capfd: pytest.CaptureFixture
 ) -> None:
     alsa = ctypes.CDLL("libasound.so.2")
@@ -220,6 +212,6 @@ def test_devices_that_went_are_noticed_by_looking_again(sound_card: SoundCard) -
     known = choose("input", "virtmic")
     assert devices.find_again("input", known) == known
     sound_card.kill()
-    devices.look_again()
+    look_again()
     with pytest.raises(AudioDeviceError, match="virtmic has gone"):
         devices.find_again("input", known)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio import streams, watchdog
-from moshi_mlx.audio.devices import portaudio
 from moshi_mlx.audio.duplex import Duplex
+from moshi_mlx.audio.portaudio import portaudio
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.runtime.session import Reply
 from tests.audio.talking import PATIENCE, SOME, Recorder, clear_share, found, quick, talk, voice

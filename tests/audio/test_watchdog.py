@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from moshi_mlx.audio import watchdog
-from moshi_mlx.audio.devices import hushed
+from moshi_mlx.audio.portaudio import suppressed_stderr
 from moshi_mlx.audio.watchdog import DeviceEvent, Watchdog
 
 PATIENCE = 10.0
@@ -39,7 +39,7 @@ class Hanging:
     def postpone(self) -> None: ...
 
     def _hang(self) -> None:
-        with hushed():
+        with suppressed_stderr:
             self.entered.set()
             self.released.wait(PATIENCE)
 
@@ -53,7 +53,7 @@ def left(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         @staticmethod
         def _exit_handler() -> None: ...
 
-    monkeypatch.setattr("moshi_mlx.audio.devices.portaudio", lambda: Sound)
+    monkeypatch.setattr("moshi_mlx.audio.portaudio.portaudio", lambda: Sound)
     monkeypatch.setattr("atexit.unregister", lambda handler: calls.append(handler is Sound._exit_handler))
     return calls
 
@@ -95,7 +95,7 @@ def test_closing_waits_once_and_leaves_what_hangs_to_the_system(
         dog.close()
     assert waits == [0.05, 0.0, 0.0]
     assert left == [True] * 3
-    os.write(2, b"the last words\n")  # though the call that hangs is hushed
+    os.write(2, b"the last words\n")  # though stderr is suppressed in the call that hangs
     assert capfd.readouterr().err == "the last words\n"
     endpoint.released.set()
     join(PATIENCE)

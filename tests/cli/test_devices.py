@@ -5,6 +5,7 @@ import json
 import pytest
 
 from moshi_mlx.audio import devices as audio_devices
+from moshi_mlx.audio.portaudio import look_again
 from moshi_mlx.cli.devices import page
 from moshi_mlx.errors import AudioDeviceError
 from tests.sound_card import SoundCard, sound_card
@@ -28,7 +29,7 @@ def test_devices_are_listed_for_people_and_programs(sound_card: SoundCard, moshi
 
 def test_a_machine_without_devices_has_an_empty_list(sound_card: SoundCard, moshi_cli) -> None:
     sound_card.kill()
-    audio_devices.look_again()
+    look_again()
     done = moshi_cli("devices")
     assert done.code == 0
     assert done.out.split() == ["Microphones:", "none", "Speakers:", "none"]
