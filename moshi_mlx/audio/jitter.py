@@ -1,4 +1,15 @@
-"""The buffer before the speaker: replies come when they come, the device takes 20 ms every 20 ms.
+"""The jitter buffer before the speaker: replies of 80 ms come when they come, the device takes 20 ms every 20 ms.
+
+It delays what is played by a cushion, so that a reply may be late by as much and no gap is heard, and keeps that
+cushion as small as the lateness allows:
+
+* Audio that comes after a pause of half a second or more waits for the length of the cushion.
+* If a reply is so late that the audio ends before it, that is an underrun, and the cushion grows by a step, 20 ms.
+  The gap has already made all that follows later, so one step of silence is enough before it.
+* If for 10 s, in every second of them, more than a step was left at the least, the cushion shrinks by a step.
+* Audio that waits beyond the cushion only makes replies later. What a reply found before it at most, in a second,
+  less the cushion, is left out in pauses of the voice, a step at a time. If there is more than the ceiling and a
+  frame, the oldest is left out at once, down to the cushion and a frame. `overrun` counts both.
 
 The web page has the same rules (web/page/worklets/jitter.js); tests/web/test_page_sound.py holds them together.
 """
@@ -10,11 +21,11 @@ import numpy as np
 from moshi_mlx.audio.capture import SampleRing
 from moshi_mlx.frames import FRAME_SECONDS
 
-STEP = 0.02  # seconds, by which the cushion grows and shrinks
+STEP = 0.02  # seconds by which the cushion grows and shrinks
 START, LARGEST = 2, 16  # steps: 40 and 320 ms
 CALM = 10.0  # seconds without need of the last step, after which it goes
 LOOK = 1.0  # seconds over which the least that waited is taken
-QUIET = 0.01  # peak below which 20 ms can be left out unheard
+INAUDIBLE = 0.01  # peak below which 20 ms can be left out unheard
 INTERRUPTION = 0.5  # seconds without audio that are no lateness: nobody spoke, or the microphone was gone
 _CAPACITY = 2.0  # seconds
 
@@ -22,15 +33,12 @@ _CAPACITY = 2.0  # seconds
 class JitterBuffer:
     """Audio between a writer that is sometimes late and a device that never waits.
 
-    `cushion` is the audio that is still there when a reply comes in time, so a reply may be later by that much. It
-    grows by 20 ms whenever a reply comes too late (`underruns`), and shrinks by 20 ms when for 10 s they were not
-    needed. More than `ceiling` is never kept: the oldest is left out and counted (`overrun` samples). What the
-    cushion has too much is left out in pauses of the speech.
-    One thread writes; `read_into` is for the device's callback. All sizes are samples at `rate`.
+    One thread calls `write`, the device's callback `read_into`; everything else may be read from any thread.
+    `cushion`, the audio that is still there when a reply comes in time, and all other sizes are samples at `rate`.
     """
 
     def __init__(self, rate: int, cushion: float = START * STEP) -> None:
-        """rate: Hz. cushion: seconds to begin with."""
+        """rate: Hz. cushion: seconds to begin with, rounded down to whole steps."""
         self.rate = rate
         self._step = round(rate * STEP)
         self._frame = round(rate * FRAME_SECONDS)
@@ -48,7 +56,7 @@ class JitterBuffer:
 
     @property
     def overrun(self) -> int:
-        """Samples that were too many and never heard."""
+        """Samples that were left out or overwritten, and never heard."""
         return self._left_out + self._ring.lost
 
     @property
@@ -58,11 +66,11 @@ class JitterBuffer:
         return (before + self._ring.available) / self.rate
 
     def limit(self, seconds: float) -> None:
-        """Keep no more than this for a cushion; the writer knows how much delay there is elsewhere."""
+        """Keep no more than this as a cushion; the writer knows how much delay there is elsewhere."""
         self.ceiling = self._steps(seconds)
 
     def write(self, pcm: np.ndarray) -> None:
-        """Add (samples,) float32."""
+        """Add (samples,) float32 to what is played."""
         self._most = max(self._most, self._ring.available)
         self._ring.write(pcm)
 
@@ -85,10 +93,10 @@ class JitterBuffer:
             out[end:] = 0
             self._gap = len(out) - end
         else:
-            self._look(out)
+            self._adapt(out)
 
     def _resume(self, gap: int) -> None:
-        """Audio is there again after a gap of so many samples."""
+        """Begin to play again after a gap of this many samples."""
         late = gap < INTERRUPTION * self.rate
         self.underruns += late
         self.cushion = min(self.cushion + late * self._step, self.ceiling)
@@ -98,15 +106,15 @@ class JitterBuffer:
         self._calm = self._spare = self._looked = self._most = 0
 
     def _bound(self) -> None:
-        """After a reply there may be a frame more than the cushion, and never more than that."""
+        """Leave out the oldest audio if there is more than the ceiling and a frame."""
         if self._ring.available > self.ceiling + self._frame:
             wanted = min(self.cushion, self.ceiling) + self._frame
             self._left_out += self._ring.skip(self._ring.available - wanted)
             self._spare = self._looked = self._most = 0
 
-    def _look(self, out: np.ndarray) -> None:
-        """Learn from what is left how much of the cushion is needed."""
-        if self._spare and np.abs(out).max() < QUIET:
+    def _adapt(self, out: np.ndarray) -> None:
+        """Learn from what is left how much of the cushion is needed, and leave out what is too much in a pause."""
+        if self._spare and np.abs(out).max() < INAUDIBLE:
             left_out = self._ring.skip(min(self._spare, self._step, len(out)))
             self._left_out += left_out
             self._spare -= left_out

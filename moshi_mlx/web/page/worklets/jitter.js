@@ -12,7 +12,7 @@ const STEP = 0.02; // seconds, by which the cushion grows and shrinks
 const LARGEST = 16; // steps: 320 ms
 const CALM = 10; // seconds without need of the last step, after which it goes
 const LOOK = 1; // seconds over which the least that waited is taken
-const QUIET = 0.01; // peak below which samples can be left out unheard
+const INAUDIBLE = 0.01; // peak below which samples can be left out unheard
 const INTERRUPTION = 0.5; // seconds without audio that are no lateness: nobody sent any
 const FADE = 0.003; // seconds, so that no edge is heard as a click
 const CAPACITY = 2; // seconds
@@ -132,7 +132,7 @@ export class JitterBuffer {
    * @param {Samples} out
    */
   #look(out) {
-    if (this.#spare > 0 && out.every((sample) => Math.abs(sample) < QUIET)) {
+    if (this.#spare > 0 && out.every((sample) => Math.abs(sample) < INAUDIBLE)) {
       const count = Math.min(this.#spare, this.step, out.length, this.available);
       this.#drop(count);
       this.#spare -= count;
