@@ -1,8 +1,8 @@
 """Microphone and speaker as the two ends of a live conversation.
 
-microphone ─► ring ─┐                                                  callbacks only copy;
-                    ├─► pairs ─► echo canceller ─► queue ─► frames     one thread listens,
-what was played ────┘                                                  one looks after the devices
+microphone ─► ring ─┐                                                    callbacks only copy;
+                    ├─► alignment ─► echo canceller ─► queue ─► frames   one thread listens,
+what was played ────┘                                                    one looks after the devices
 replies ─► cushion ─► speaker
 """
 
@@ -32,26 +32,27 @@ if TYPE_CHECKING:  # at run time this module needs no model
 PERMISSION_SECONDS = 2.0  # of digital silence from the start: a microphone that may not be heard
 DEAD_SECONDS = 5.0  # of digital silence later: a device may have lost its source; opening it again helps or tells
 DEVICE_BUDGET = 0.1  # seconds of the devices' own delay that count for the limit; a wireless headset has more
-_SLOW = 10  # frames in a row that took longer than they last, before the model is called slow
+SLOW_FRAMES = 10  # in a row that took longer than they last, before the model is called slow
 
 
 @dataclass(frozen=True)
 class DuplexStatus:
-    """How the conversation's audio is doing, for a display."""
+    """How the audio of a conversation is doing, for a display."""
 
     input_level: float  # dBFS of the last frame, after the echo canceller
     output_level: float  # dBFS of what the speaker played meanwhile
-    lag: float  # seconds from mouth to ear of the last reply, without the model's own delay of one frame:
-    waited: float  # seconds from the end of its frame to the reply,
-    buffered: float  # seconds of replies before it that are not played yet,
-    devices: tuple[float, float]  # seconds that microphone and speaker take, as the system says; and the frame
-    cushion: float  # seconds a reply may be late
-    pace: float  # seconds the model takes for a frame, at the moment
-    dropped: int  # frames of the microphone that were never heard by the model
+    # Seconds from mouth to ear of the last reply, without the model's own delay of one frame: the frame itself,
+    lag: float
+    waited: float  # from the end of its frame to the reply,
+    buffered: float  # replies before it that are not played yet,
+    devices: tuple[float, float]  # and what microphone and speaker take, as the system says.
+    cushion: float  # seconds by which a reply may be late
+    pace: float  # seconds that the model takes for a frame, at the moment
+    dropped: int  # frames of the microphone that the model never heard
     underruns: int  # times the speaker had nothing to play
     overrun: float  # seconds of replies that were never played
     xruns: int  # times the system lost samples of microphone or speaker, as it says itself
-    lost: list[str]  # "microphone", "speaker": those whose device has gone
+    lost: list[str]  # "microphone", "speaker": those whose device is gone
     muted: bool
 
 
@@ -62,13 +63,13 @@ class Duplex:
     >>> converse(session, duplex, duplex)
 
     Both devices are open from the construction on, so construct it when the model is ready; what was heard before
-    the first frame is asked for is thrown away. Every frame must be answered with one `write`. A device that
-    fails is opened again when it is back; meanwhile there are no frames, or what is written is not heard.
-    `muted` may be set at any time: frames go on, silent.
+    the first frame is asked for is thrown away. One thread takes the frames, one writes a reply for each of them;
+    everything else may be called from any thread. A device that fails is opened again when it is back; meanwhile
+    there are no frames, or what is written is not heard. While `muted` is set, frames are silent.
 
     input, output: index or part of a name, None for the system's default. echo: takes the echo out of every frame,
-    also of those that are dropped. on_event: called with what a person should know, on other threads, so it should
-    be quick. Raises AudioDeviceError, here only.
+    also of those that are dropped, on a thread of its own. on_event: called with what a person should know, on
+    other threads, so it should be quick. Raises AudioDeviceError, here only.
     """
 
     def __init__(
@@ -80,19 +81,19 @@ class Duplex:
     ) -> None:
         self.muted = False
         self._echo = echo
-        self._tell = on_event or (lambda event: None)
-        self._new_room = False  # a device came back: its echo may be another one
+        self._on_event = on_event or (lambda event: None)
+        self._reset_echo = False  # a device came back: its echo may be another one
         self._wakeup = Wakeup()
         self._microphone, self._speaker = Capture(self._wakeup), Speaker(self._wakeup)
+        self._aligner = FrameAligner()
         self._governor = LagGovernor()
         self._queue = FrameQueue(self._governor)
-        self._aligner = FrameAligner()
         self._lag = self._waited = self._buffered = 0.0
         self._input_level = self._output_level = level(silence())
-        self._slow = 0
+        self._slow_frames = 0
         self._has_spoken = False
         self._warned_of_permission = self._warned_of_slowness = False
-        self._tried_after = 0  # sounds; a microphone that stays silent is opened anew only once
+        self._reopened_after = 0  # sounds; a microphone that stays silent is opened again only once
         self._closing = False
         self._error: BaseException | None = None
         # The microphone first: opening it can change the rate of a headset's speaker.
@@ -103,7 +104,7 @@ class Duplex:
         self._thread.start()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Frames as they come, (1920,) float32, until `close`."""
+        """Yield frames as they come, (1920,) float32, until `close`. Raises what ended a thread of the devices."""
         self._queue.clear()
         for frame in self._queue:
             yield silence() if self.muted else frame.pcm
@@ -112,12 +113,11 @@ class Duplex:
 
     def write(self, reply: Reply) -> None:
         """Play a reply; one without audio is silence, before all others nothing. Never waits."""
-        waited, buffered = self._queue.answered(), self._speaker.delay
+        self._waited, self._buffered = self._queue.answered(), self._speaker.delay
         latency = sum(self._device_latencies())
+        self._lag = self._waited + FRAME_SECONDS + latency + self._buffered
         fixed = FRAME_SECONDS + min(latency, DEVICE_BUDGET)
-        self._waited, self._buffered = waited, buffered
-        self._lag = waited + FRAME_SECONDS + latency + buffered
-        self._speaker.limit(LAG_LIMIT - waited - fixed)
+        self._speaker.limit(LAG_LIMIT - self._waited - fixed)
         # The first reply has no audio, and comes sooner than all others, for its frame is not encoded: played as
         # silence it would make the next one seem late.
         if reply.audio is not None:
@@ -126,20 +126,17 @@ class Duplex:
         elif self._has_spoken:
             self._speaker.write(silence())
         self._governor.overhead = fixed + self._speaker.cushion
-        self._slow = self._slow + 1 if self._governor.pace > FRAME_SECONDS else 0
-        if self._slow >= _SLOW and self._queue.dropped and not self._warned_of_slowness:
-            self._warned_of_slowness = True
-            self._tell(DeviceEvent("slow", self._slow_message()))
+        self._check_pace()
 
     def close(self) -> None:
-        """Stop at once, within two seconds whatever has become of the devices. Callable from any thread."""
+        """Stop at once, within two seconds whatever has become of the devices."""
         self._closing = True
         self._queue.abandon()
         self._wakeup.set()
         self._watchdog.close()
 
     def status(self) -> DuplexStatus:
-        """The state of things now."""
+        """Return the state of things now."""
         return DuplexStatus(
             input_level=self._input_level,
             output_level=self._output_level,
@@ -158,7 +155,7 @@ class Duplex:
         )
 
     def describe(self) -> list[str]:
-        """A line about each device: its name and how it was opened."""
+        """Return a line about each device: its name and how it was opened."""
         return [
             f"{endpoint.name}: {stream.device.name}, {stream.rate} Hz, {1000 * stream.latency:.0f} ms"
             for endpoint in self._endpoints
@@ -166,15 +163,15 @@ class Duplex:
         ]
 
     def _listen(self) -> None:
-        """The thread between the callbacks and the queue."""
+        """Run the thread between the callbacks and the queue."""
         try:
             while self._wakeup.wait() and not self._closing:
-                near = self._microphone.read()
+                near, far = self._microphone.read(), self._speaker.played.read()
                 now = time.perf_counter()
                 self._check_silence()
-                for heard, played in self._aligner.add(near, self._speaker.played.read()):
+                for heard, played in self._aligner.add(near, far):
                     captured = now - (self._aligner.waiting - FRAME_SAMPLES) / SAMPLE_RATE
-                    pcm = self._cancelled(heard, played)
+                    pcm = self._without_echo(heard, played)
                     self._input_level, self._output_level = level(pcm), level(played)
                     self._queue.put(HeardFrame(pcm, captured, is_silent(pcm)))
         except QueueClosed:
@@ -184,47 +181,55 @@ class Duplex:
         finally:
             self._queue.close()
 
-    def _failed(self, error: BaseException) -> None:
-        """Nobody looks after the devices any more: who iterates gets the error."""
-        self._error = self._error or error
-        self._queue.close()
-
-    def _device_event(self, event: DeviceEvent) -> None:
-        if event.kind == "back":
-            self._new_room = True
-        self._tell(event)
-
-    def _cancelled(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+    def _without_echo(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
         if self._echo is None:
             return near
-        if self._new_room:
-            self._new_room = False
+        if self._reset_echo:
+            self._reset_echo = False
             self._echo.reset()
         return self._echo.process(near, far)
 
     def _check_silence(self) -> None:
+        """Tell of a microphone that brings nothing but zeros, or have it opened again if it once brought more."""
         dead, sounds = self._microphone.dead_seconds, self._microphone.sounds
         if not sounds:
             if dead >= PERMISSION_SECONDS and not self._warned_of_permission:
                 self._warned_of_permission = True
-                self._tell(DeviceEvent("permission", permission_message()))
-        elif dead >= DEAD_SECONDS and sounds != self._tried_after:
-            self._tried_after = sounds
+                self._on_event(DeviceEvent("permission", permission_message()))
+        elif dead >= DEAD_SECONDS and sounds != self._reopened_after:
+            self._reopened_after = sounds
             self._watchdog.reopen(self._endpoints[0])
 
+    def _check_pace(self) -> None:
+        """Tell once of a model that cannot keep up."""
+        pace = self._governor.pace
+        self._slow_frames = self._slow_frames + 1 if pace > FRAME_SECONDS else 0
+        if self._slow_frames >= SLOW_FRAMES and self._queue.dropped and not self._warned_of_slowness:
+            self._warned_of_slowness = True
+            message = (
+                f"the model takes {1000 * pace:.0f} ms for a frame of 80 ms and cannot keep up: parts of what you"
+                " say are left out; close other programs; `moshi-mlx doctor` says which models fit here"
+            )
+            self._on_event(DeviceEvent("slow", message))
+
+    def _device_event(self, event: DeviceEvent) -> None:
+        if event.kind == "back":
+            self._reset_echo = True
+        self._on_event(event)
+
+    def _failed(self, error: BaseException) -> None:
+        """Hand an error of the watchdog, which has ended, to the thread that iterates."""
+        self._error = self._error or error
+        self._queue.close()
+
     def _device_latencies(self) -> tuple[float, float]:
+        """Return seconds for microphone and speaker, as the system says."""
         heard, played = (stream.latency if (stream := each.stream) else 0.0 for each in self._endpoints)
         return heard, played
 
-    def _slow_message(self) -> str:
-        return (
-            f"the model takes {1000 * self._governor.pace:.0f} ms for a frame of 80 ms and cannot keep up: parts"
-            " of what you say are left out; close other programs; `moshi-mlx doctor` says which models fit here"
-        )
-
 
 def permission_message() -> str:
-    """What to do about a microphone that brings nothing but zeros."""
+    """Say what to do about a microphone that brings nothing but zeros."""
     if sys.platform != "darwin":
         return "the microphone gives nothing but digital silence: is it muted, or is another one meant (--input)?"
     program = (
