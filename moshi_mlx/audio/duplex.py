@@ -1,9 +1,9 @@
 """Microphone and speaker as the two ends of a live conversation.
 
-microphone ─► ring ─┐                                                    callbacks only copy;
-                    ├─► alignment ─► echo canceller ─► queue ─► frames   one thread listens,
-what was played ────┘                                                    one looks after the devices
-replies ─► cushion ─► speaker
+microphone ────► ┌─────────┐
+                 │ capture │ ─► echo canceller ─► queue ─► frames   callbacks only copy; one thread listens,
+             ┌─► └─────────┘                                        one looks after the devices
+replies ─► speaker
 """
 
 from __future__ import annotations
@@ -11,19 +11,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moshi_mlx.audio.capture import Capture, Wakeup
-from moshi_mlx.audio.echo.alignment import FrameAligner
+from moshi_mlx.audio.capture import Capture
 from moshi_mlx.audio.echo.control import EchoCanceller
 from moshi_mlx.audio.speaker import Speaker
 from moshi_mlx.audio.watchdog import DeviceEvent, Endpoint, Watchdog
-from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, is_silent, level, silence
+from moshi_mlx.frames import FRAME_SECONDS, is_silent, level, silence
 from moshi_mlx.runtime.flow import LAG_LIMIT, FrameQueue, HeardFrame, LagGovernor, QueueClosed
 
 if TYPE_CHECKING:  # at run time this module needs no model
@@ -83,18 +81,16 @@ class Duplex:
         self._echo = echo
         self._on_event = on_event or (lambda event: None)
         self._reset_echo = False  # a device came back: its echo may be another one
-        self._wakeup = Wakeup()
-        self._microphone, self._speaker = Capture(self._wakeup), Speaker(self._wakeup)
-        self._aligner = FrameAligner()
+        self._capture = Capture()
+        self._microphone, self._speaker = self._capture.microphone, Speaker(self._capture.played)
         self._governor = LagGovernor()
         self._queue = FrameQueue(self._governor)
         self._lag = self._waited = self._buffered = 0.0
         self._input_level = self._output_level = level(silence())
         self._slow_frames = 0
         self._has_spoken = False
-        self._warned_of_permission = self._warned_of_slowness = False
+        self._told: set[str] = set()  # kinds of events that are told only once
         self._reopened_after = 0  # sounds; a microphone that stays silent is opened again only once
-        self._closing = False
         self._error: BaseException | None = None
         # The microphone first: opening it can change the rate of a headset's speaker.
         self._endpoints = Endpoint("input", input, self._microphone), Endpoint("output", output, self._speaker)
@@ -130,9 +126,8 @@ class Duplex:
 
     def close(self) -> None:
         """Stop at once, within two seconds whatever has become of the devices."""
-        self._closing = True
         self._queue.abandon()
-        self._wakeup.set()
+        self._capture.close()
         self._watchdog.close()
 
     def status(self) -> DuplexStatus:
@@ -165,15 +160,11 @@ class Duplex:
     def _listen(self) -> None:
         """Run the thread between the callbacks and the queue."""
         try:
-            while self._wakeup.wait() and not self._closing:
-                near, far = self._microphone.read(), self._speaker.played.read()
-                now = time.perf_counter()
+            for near, far, captured in self._capture:
                 self._check_silence()
-                for heard, played in self._aligner.add(near, far):
-                    captured = now - (self._aligner.waiting - FRAME_SAMPLES) / SAMPLE_RATE
-                    pcm = self._without_echo(heard, played)
-                    self._input_level, self._output_level = level(pcm), level(played)
-                    self._queue.put(HeardFrame(pcm, captured, is_silent(pcm)))
+                pcm = self._without_echo(near, far)
+                self._input_level, self._output_level = level(pcm), level(far)
+                self._queue.put(HeardFrame(pcm, captured, is_silent(pcm)))
         except QueueClosed:
             pass  # closed while a frame was under way
         except BaseException as error:  # carried to the thread that iterates
@@ -192,25 +183,27 @@ class Duplex:
     def _check_silence(self) -> None:
         """Tell of a microphone that brings nothing but zeros, or have it opened again if it once brought more."""
         dead, sounds = self._microphone.dead_seconds, self._microphone.sounds
-        if not sounds:
-            if dead >= PERMISSION_SECONDS and not self._warned_of_permission:
-                self._warned_of_permission = True
-                self._on_event(DeviceEvent("permission", permission_message()))
-        elif dead >= DEAD_SECONDS and sounds != self._reopened_after:
+        if not sounds and dead >= PERMISSION_SECONDS:
+            self._tell_once(DeviceEvent("permission", permission_message()))
+        elif sounds and dead >= DEAD_SECONDS and sounds != self._reopened_after:
             self._reopened_after = sounds
             self._watchdog.reopen(self._endpoints[0])
 
     def _check_pace(self) -> None:
-        """Tell once of a model that cannot keep up."""
+        """Tell of a model that cannot keep up."""
         pace = self._governor.pace
         self._slow_frames = self._slow_frames + 1 if pace > FRAME_SECONDS else 0
-        if self._slow_frames >= SLOW_FRAMES and self._queue.dropped and not self._warned_of_slowness:
-            self._warned_of_slowness = True
+        if self._slow_frames >= SLOW_FRAMES and self._queue.dropped:
             message = (
                 f"the model takes {1000 * pace:.0f} ms for a frame of 80 ms and cannot keep up: parts of what you"
                 " say are left out; close other programs; `moshi-mlx doctor` says which models fit here"
             )
-            self._on_event(DeviceEvent("slow", message))
+            self._tell_once(DeviceEvent("slow", message))
+
+    def _tell_once(self, event: DeviceEvent) -> None:
+        if event.kind not in self._told:
+            self._told.add(event.kind)
+            self._on_event(event)
 
     def _device_event(self, event: DeviceEvent) -> None:
         if event.kind == "back":

@@ -61,13 +61,11 @@ class WavSink:
 
     def __init__(self, path: str | Path) -> None:
         self.file = WavWriter(path)
-        self.frames = 0
 
     def write(self, reply: Reply) -> None:
         """Add the audio of one reply, if it has some."""
         if reply.audio is not None:
             self.file.write(reply.audio)
-            self.frames += 1
 
     def __enter__(self) -> WavSink:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moshi_mlx.audio.capture import Capture, StreamResampler, Wakeup
+from moshi_mlx.audio.capture import StreamResampler, Tap
 from moshi_mlx.audio.jitter import JitterBuffer
 from moshi_mlx.frames import SAMPLE_RATE
 
@@ -14,12 +14,12 @@ _RESAMPLED_CUSHION = 0.08  # seconds to begin with: a resampler holds back up to
 class Speaker:
     """What a speaker plays.
 
-    `fill` is called by the device, `write` by one thread. `played` captures what the device was given, silence
-    included, for a thread that `wakeup` wakes.
+    `fill` is called by the device, `write` by one thread; everything else may be read from any thread.
+    played: gets what the device was given, silence included.
     """
 
-    def __init__(self, wakeup: Wakeup) -> None:
-        self.played = Capture(wakeup)
+    def __init__(self, played: Tap) -> None:
+        self._played = played
         self._underruns, self._overrun = 0, 0.0  # of the devices before this one
         self._buffer = JitterBuffer(SAMPLE_RATE)
         self.prepare(SAMPLE_RATE)
@@ -31,13 +31,13 @@ class Speaker:
             cushion = max(cushion, _RESAMPLED_CUSHION)
         self._buffer = JitterBuffer(rate, cushion)
         self._to_device = StreamResampler(SAMPLE_RATE, rate)
-        self.played.prepare(rate)
+        self._played.prepare(rate)
 
     def fill(self, block: np.ndarray) -> None:
         """Give (samples, channels) float32 to the device, the same on all channels."""
         self._buffer.read_into(block[:, 0])
         block[:, 1:] = block[:, :1]
-        self.played.fill(block[:, :1])
+        self._played.fill(block[:, :1])
 
     def write(self, pcm: np.ndarray) -> None:
         """Play (samples,) float32 at 24 kHz after what was written before."""

@@ -191,12 +191,8 @@ class Watchdog:
             endpoint.recover()
             self._tell(DeviceEvent("back", f"the {endpoint.name} is back: {stream.device.name}"))
         endpoint.reopen = False
-        if endpoint.stream is None and now >= endpoint.next_try:
-            try:
-                endpoint.open(self._wakeup.set)
-            except AudioDeviceError:
-                self._mark_lost(endpoint)
-                self._open_anew()
+        if endpoint.stream is None and now >= endpoint.next_try and not self._try(endpoint):
+            self._open_anew()
 
     def _mark_lost(self, endpoint: Endpoint) -> None:
         endpoint.postpone()
@@ -213,10 +209,16 @@ class Watchdog:
         with contextlib.suppress(AudioDeviceError):  # then there are none, as is found out below
             look_again()
         for endpoint in self._endpoints:
-            try:
-                endpoint.open(self._wakeup.set)
-            except AudioDeviceError:
-                self._mark_lost(endpoint)
+            self._try(endpoint)
+
+    def _try(self, endpoint: Endpoint) -> bool:
+        """Open a device again. Returns whether it did; if not, the device is lost."""
+        try:
+            endpoint.open(self._wakeup.set)
+        except AudioDeviceError:
+            self._mark_lost(endpoint)
+            return False
+        return True
 
 
 def _wall_ahead() -> float:

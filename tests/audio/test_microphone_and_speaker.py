@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.capture import Capture, Wakeup
+from moshi_mlx.audio.capture import Tap, Wakeup
 from moshi_mlx.audio.speaker import Speaker
 from moshi_mlx.frames import FRAME_SECONDS, SAMPLE_RATE
 
@@ -27,7 +27,7 @@ def likeness(heard: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_a_microphone_gives_the_mean_of_its_channels_whatever_the_blocks(channels: int) -> None:
-    microphone = Capture(Wakeup())
+    microphone = Tap(Wakeup())
     pcm = np.random.default_rng(0).standard_normal((20_000, channels)).astype(np.float32)
     heard, start = [], 0
     for block in itertools.cycle(BLOCKS):
@@ -41,7 +41,7 @@ def test_a_microphone_gives_the_mean_of_its_channels_whatever_the_blocks(channel
 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
 def test_a_microphone_of_another_rate_is_resampled(rate: int) -> None:
-    microphone = Capture(Wakeup())
+    microphone = Tap(Wakeup())
     microphone.prepare(rate)
     pcm = tone(rate)
     heard = []
@@ -54,7 +54,7 @@ def test_a_microphone_of_another_rate_is_resampled(rate: int) -> None:
 
 
 def test_a_microphone_tells_dead_air_from_quiet_noise() -> None:
-    microphone = Capture(Wakeup())
+    microphone = Tap(Wakeup())
     microphone.fill(np.zeros((24_000, 1), dtype=np.float32))
     microphone.read()
     assert microphone.dead_seconds == 1.0
@@ -69,7 +69,8 @@ def test_a_microphone_tells_dead_air_from_quiet_noise() -> None:
 
 @pytest.mark.parametrize("rate", [16_000, 24_000, 44_100, 48_000])
 def test_a_speaker_plays_at_its_rate_on_all_channels_and_tells_what_it_played(rate: int) -> None:
-    speaker = Speaker(Wakeup())
+    played = Tap(Wakeup())
+    speaker = Speaker(played)
     speaker.prepare(rate)
     blocks = itertools.cycle([480, 333, 77])
     told, clock = [], 0.0
@@ -79,7 +80,7 @@ def test_a_speaker_plays_at_its_rate_on_all_channels_and_tells_what_it_played(ra
             block = np.full((next(blocks), 2), np.nan, dtype=np.float32)
             speaker.fill(block)
             np.testing.assert_array_equal(block[:, 0], block[:, 1])
-            told.append(speaker.played.read())
+            told.append(played.read())
             clock += len(block) / rate
     assert speaker.underruns == 0
     assert likeness(np.concatenate(told), tone(SAMPLE_RATE, 4.0)) > 0.999

@@ -79,11 +79,6 @@ class LinearEchoCanceller:
         self._near_power = self._far_power = 0.0  # of the last second in which something was played
         self._forget(heard=-PARTITIONS)
 
-    @property
-    def drift_ppm(self) -> float:
-        """How much faster the microphone's clock runs than the loudspeaker's, in millionths."""
-        return self.path.drift / BLOCK * 1e6
-
     def process(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
         """Take the echo out of what the microphone heard, with no delay.
 

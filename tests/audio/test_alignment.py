@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.echo.alignment import MARGIN, FrameAligner
+from moshi_mlx.audio.capture import MARGIN, FrameAligner
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 
 BLOCK = SAMPLE_RATE // 50
