@@ -1,4 +1,4 @@
-"""A recording as the user of a conversation, and a WAV file as its listener."""
+"""A recording as the source of a conversation, and a WAV file as its sink."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_TAIL = 10.0  # seconds to answer in
 
 
 class FileSource:
-    """Frames of a recording between silences.
+    """Source of `engine.converse`: the frames of a recording, between silences.
 
     pcm: (samples,) float32 at 24 kHz. lead, tail: seconds of silence, rounded up to whole frames.
     The first frame is extra silence: a session discards the user's audio of its first step (the model reads its
@@ -38,6 +38,7 @@ class FileSource:
         self.frames = self.lead + math.ceil(len(pcm) / FRAME_SAMPLES) + self._tail  # without the extra one
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield (1920,) float32 frames: the extra one, the lead, the recording, the tail."""
         before, after = repeat(silence(), 1 + self.lead), repeat(silence(), self._tail)
         for frame in chain(before, split_frames(self._pcm), after):
             if self._closed.is_set():
@@ -45,12 +46,12 @@ class FileSource:
             yield frame
 
     def close(self) -> None:
-        """End the iteration before its next frame. May be called from any thread."""
+        """End the iteration before its next frame; from any thread."""
         self._closed.set()
 
 
 class WavSink:
-    """The replies of a conversation as a WAV file.
+    """Sink of `engine.converse`: the replies as a WAV file.
 
     >>> with WavSink("answer.wav") as sink:
     ...     converse(session, FileSource(pcm), sink)
@@ -63,7 +64,7 @@ class WavSink:
         self.file = WavWriter(path)
 
     def write(self, reply: Reply) -> None:
-        """Add the audio of one reply, if it has some."""
+        """Add the audio of one reply; one without audio adds nothing."""
         if reply.audio is not None:
             self.file.write(reply.audio)
 
@@ -75,18 +76,19 @@ class WavSink:
 
 
 class Tee:
-    """Several sinks as one; each gets every reply, in the order given."""
+    """Several sinks as one: each gets every reply, in the order given."""
 
     def __init__(self, *sinks: Sink) -> None:
         self.sinks = sinks
 
     def write(self, reply: Reply) -> None:
+        """Give a reply to all sinks."""
         for sink in self.sinks:
             sink.write(reply)
 
 
 def speech_end(pcm: np.ndarray) -> float:
-    """Seconds until the last frame that is within 30 dB of the loudest one: where the speaker stopped.
+    """Find where the speaker stopped: seconds until the last frame that is within 30 dB of the loudest one.
 
     pcm: (samples,) float32 at 24 kHz. A silent recording gives 0.
     """
@@ -99,5 +101,5 @@ def speech_end(pcm: np.ndarray) -> float:
 
 def _frames(seconds: float) -> int:
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"{seconds} seconds of silence: a number from 0 up was expected")
+        raise ValueError(f"{seconds} seconds of silence cannot be added: give a number from 0 up")
     return math.ceil(round(seconds / FRAME_SECONDS, 6))

@@ -47,6 +47,7 @@ class WavWriter:
 
     @property
     def seconds(self) -> float:
+        """Length of the audio written so far."""
         return self.samples / SAMPLE_RATE
 
     def write(self, pcm: np.ndarray) -> None:
@@ -96,7 +97,9 @@ class WavWriter:
     def _open(self, path: str | Path) -> BinaryIO:
         if str(path) == STDOUT:
             if sys.stdout.isatty():
-                raise AudioFileError("standard output is a terminal: pipe the audio somewhere, or name a file")
+                raise AudioFileError(
+                    "standard output is a terminal: pipe the audio into a program, or name a file"
+                )
             return sys.stdout.buffer
         final = Path(os.path.realpath(path))  # a link keeps pointing at its target
         if final.is_symlink():
@@ -132,12 +135,12 @@ class WavWriter:
 
 
 def pcm16(pcm: np.ndarray) -> np.ndarray:
-    """Samples as a WAV holds them. pcm: (samples,) float, 1.0 = full scale; NaN becomes silence."""
+    """Convert samples to what a WAV holds, (samples,) int16. pcm: float, 1.0 = full scale; NaN becomes silence."""
     return np.clip(np.round(np.nan_to_num(pcm, nan=0.0) * 32768.0), -32768, 32767).astype("<i2")
 
 
 def header(data_bytes: int, channels: int = 1) -> bytes:
-    """The 44 bytes in front of 16-bit samples at 24 kHz."""
+    """Make the 44 bytes in front of 16-bit samples at 24 kHz."""
     riff = _UNKNOWN if data_bytes == _UNKNOWN else data_bytes + 36
     size = channels * _BYTES
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, SAMPLE_RATE, SAMPLE_RATE * size, size, 8 * _BYTES)

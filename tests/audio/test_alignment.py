@@ -80,7 +80,7 @@ def test_clocks_that_drift_are_aligned_anew_from_time_to_time() -> None:
 
 
 @pytest.mark.parametrize("blocks", range(4, 12))
-def test_a_burst_of_the_microphone_after_a_stumble_does_not_leave_the_far_end_late(blocks: int) -> None:
+def test_a_burst_of_the_microphone_after_an_xrun_does_not_leave_the_far_end_late(blocks: int) -> None:
     """The speaker lost that time; the samples of the microphone were kept somewhere and come all at once."""
     aligner = FrameAligner()
     made = feed(aligner, "nf" * 50 + "n" * blocks + "nf" * 150)

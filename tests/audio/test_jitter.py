@@ -8,7 +8,7 @@ from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 
 BLOCK = SAMPLE_RATE // 50  # 20 ms
 TONE = 0.5 + 0.25 * np.sin(np.arange(FRAME_SAMPLES) / 9).astype(np.float32)  # never zero, so gaps can be seen
-HUSH = np.full(FRAME_SAMPLES, 1e-4, dtype=np.float32)  # a pause of the voice, still no zeros
+PAUSE = np.full(FRAME_SAMPLES, 1e-4, dtype=np.float32)  # a pause of the voice, still no zeros
 
 
 def play(buffer: JitterBuffer, late: list[float], frame: np.ndarray = TONE, block: int = BLOCK) -> np.ndarray:
@@ -46,11 +46,11 @@ def test_a_late_reply_is_an_underrun_and_shifts_what_follows() -> None:
 def test_the_cushion_grows_until_it_suffices_and_what_is_beyond_goes_in_pauses() -> None:
     buffer = JitterBuffer(SAMPLE_RATE)
     late = [0.0, 0.0, 0.11]
-    play(buffer, late * 200, HUSH)
+    play(buffer, late * 200, PAUSE)
     assert buffer.underruns >= 4  # from 40 ms up
     assert 6 * BLOCK <= buffer.cushion <= 7 * BLOCK
     underruns = buffer.underruns
-    play(buffer, late * 100, HUSH)
+    play(buffer, late * 100, PAUSE)
     assert buffer.underruns <= underruns + 1  # it may have tried one step less
 
 
@@ -68,9 +68,9 @@ def test_the_cushion_has_bounds() -> None:
 
 def test_a_calm_while_makes_the_cushion_shrink_but_not_below_20_ms() -> None:
     buffer = JitterBuffer(SAMPLE_RATE, cushion=0.2)
-    played = play(buffer, [0.0] * 400, HUSH)  # 32 s
+    played = play(buffer, [0.0] * 400, PAUSE)  # 32 s
     assert buffer.cushion == 7 * BLOCK  # 200 ms, less 20 every ten seconds
-    play(buffer, [0.0] * 1500, HUSH)
+    play(buffer, [0.0] * 1500, PAUSE)
     assert buffer.cushion == BLOCK
     assert played[10 * BLOCK :].all()
     assert buffer.underruns == 0
@@ -121,6 +121,6 @@ def test_a_surplus_is_left_out_once() -> None:
     for _ in range(3):
         buffer.write(TONE)
     play(buffer, [0.0] * 45)
-    play(buffer, [0.0] * 100, HUSH)
+    play(buffer, [0.0] * 100, PAUSE)
     assert buffer.overrun == pytest.approx(4 * FRAME_SAMPLES, abs=BLOCK)
     assert buffer.underruns == 0
