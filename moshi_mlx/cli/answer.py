@@ -128,9 +128,10 @@ def _check_output(recording: str, output: str | None, as_json: bool) -> None:
     if output and os.path.isfile(output) and os.path.exists(recording) and os.path.samefile(recording, output):
         raise AudioFileError(f"{output} is the recording itself: give the answer another name")
     if output and output != STREAM and Path(output).suffix.lower() in _OTHER_FORMATS:
+        wav = Path(output).with_suffix(".wav").name
         raise AudioFileError(
-            f"{output} names another format, answers are written as WAV: call it {Path(output).stem}.wav, and convert "
-            f"it, for example with `ffmpeg -i {Path(output).stem}.wav {Path(output).name}`"
+            f"{output} names another format, but answers are written as WAV: call it {wav} and convert it, "
+            f"for example with `ffmpeg -i {wav} {Path(output).name}`"
         )
 
 
