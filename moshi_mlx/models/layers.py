@@ -175,6 +175,16 @@ def compiled(function: F, *, shapeless: bool = False) -> F:
     return call  # type: ignore[return-value]
 
 
+def dequantized(arrays: Sequence[mx.array], group_size: int, bits: int, mode: str) -> mx.array:
+    """Return the float32 weights that a quantized layer computes with.
+
+    arrays: its weight, scales and, in affine mode, biases; these are float32 first, whatever they are stored as.
+    """
+    if mode == "affine":
+        arrays = [arrays[0], *(array.astype(mx.float32) for array in arrays[1:])]
+    return mx.dequantize(*arrays, group_size=group_size, bits=bits, mode=mode).astype(mx.float32)
+
+
 def parameters(module: nn.Module) -> dict[str, mx.array]:
     """Return all parameters by their full names."""
     return dict(tree_flatten(module.parameters()))  # type: ignore[arg-type]

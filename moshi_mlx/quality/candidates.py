@@ -15,6 +15,7 @@ from mlx.utils import tree_unflatten
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
+from moshi_mlx.models.layers import ROW_ARRAYS, dequantized
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.sampling_config import SamplingConfig
@@ -130,27 +131,13 @@ def dense_twin(lm: Lm) -> None:
         if isinstance(layer, nn.QuantizedLinear):
             weight = twins.get(id(layer.weight))
             if weight is None:
-                weight = twins[id(layer.weight)] = dequantized(layer)
+                arrays = [layer[name] for name in ROW_ARRAYS if name in layer]
+                weight = twins[id(layer.weight)] = dequantized(arrays, layer.group_size, layer.bits, layer.mode)
             dense = nn.Linear(1, 1, bias=False)
             dense.weight = weight
             layers.append((path, dense))
     lm.update_modules(tree_unflatten(layers))
     mx.eval(lm.parameters())
-
-
-def dequantized(layer: nn.Module) -> mx.array:
-    """The float32 weights that a quantized layer stands for."""
-    scales, biases = layer["scales"], layer.get("biases")
-    if scales.dtype != mx.uint8:
-        scales = scales.astype(mx.float32)
-    return mx.dequantize(
-        layer["weight"],
-        scales,
-        None if biases is None else biases.astype(mx.float32),
-        group_size=layer.group_size,
-        bits=layer.bits,
-        mode=str(layer.mode),
-    ).astype(mx.float32)
 
 
 def _streams(checkpoint: Checkpoint) -> tuple[object, ...]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moshi_mlx.audio.file_stream import FileSource
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.codec.base import Codec
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
@@ -14,6 +16,8 @@ from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.session import DelayLine
 from moshi_mlx.runtime.wordless import unfused
 from moshi_mlx.sampling_config import SamplingConfig
+
+LEAD, TAIL = 0.5, 4.0  # seconds of silence around a recording
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Conversation:
         return len(self.said)
 
     def tokens(self, config: LmConfig) -> np.ndarray:
-        """What the model read at each step, (1 + n_q, T) int32."""
+        """Return what the model read at each step, (1 + n_q, T) int32."""
         line, columns = DelayLine(config), []
         for heard, said in zip(self.heard, self.said, strict=True):
             columns.append(line.inputs(heard))
@@ -44,7 +48,7 @@ def hear(
     frames: Iterable[np.ndarray],
     advance: Callable[[int], None] = lambda steps: None,
 ) -> np.ndarray:
-    """The user's codes of a recording as a session would feed them, (T, n_q - dep_q) int32.
+    """Return the user's codes of a recording as a session would feed them, (T, n_q - dep_q) int32.
 
     frames: (1920,) float32 each; as in a session, the first one is not heard. advance: told of every frame.
     """
@@ -61,6 +65,25 @@ def hear(
     return np.stack(codes).astype(np.int32)
 
 
+def hear_recordings(
+    checkpoint: Checkpoint,
+    recordings: Sequence[np.ndarray],
+    codec: str = "auto",
+    advance: Callable[[int], None] = lambda steps: None,
+) -> list[np.ndarray]:
+    """Return the user's codes of recordings, as `hear` does, with silence around them.
+
+    recordings: (samples,) float32 at 24 kHz each. codec: "rust", "mlx" or "auto". advance: told of every frame.
+    """
+    loaded = checkpoint.load_codec(codec)
+    return [hear(loaded, checkpoint.lm_config, FileSource(pcm, LEAD, TAIL), advance) for pcm in recordings]
+
+
+def steps_to_hear(recordings: Sequence[np.ndarray]) -> int:
+    """Return how many frames `hear_recordings` will count."""
+    return sum(FileSource(pcm, LEAD, TAIL).frames + 1 for pcm in recordings)
+
+
 def talk(
     lm: Lm,
     heard: Sequence[np.ndarray],
@@ -68,7 +91,7 @@ def talk(
     seed: int = 0,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> list[Conversation]:
-    """Let a model have conversations, all at once.
+    """Let a model have conversations, all of them at once.
 
     heard: (T, n_q - dep_q) each, the user's codes. seed: of the first one, the next ones count on.
     advance: told how many steps were done.

@@ -14,7 +14,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.machine import APPLE_BANDWIDTH
 from moshi_mlx.models.config import LmConfig
@@ -22,13 +21,11 @@ from moshi_mlx.models.layers import parameter_bytes, weight_bytes
 from moshi_mlx.models.lm import Lm, widen_on_cpu
 from moshi_mlx.planning.planner import frame_ms, size_of
 from moshi_mlx.quality.candidates import Candidate, dense_twin, load_candidate
-from moshi_mlx.quality.conversations import Conversation, hear, talk
+from moshi_mlx.quality.conversations import Conversation, hear_recordings, steps_to_hear, talk
 from moshi_mlx.quality.metrics import Bootstrap, Differences, Estimate, Sampler, compare
 from moshi_mlx.quality.predictions import Prediction, predict
 from moshi_mlx.runtime.sampling import RowSettings, filtered_logits
 from moshi_mlx.sampling_config import SamplingConfig
-
-LEAD, TAIL = 0.5, 4.0  # seconds of silence around a recording
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class Evaluator:
         self.checkpoint = checkpoint
         self.sampling = sampling or checkpoint.sampling
         self._recordings, self._advance = recordings, advance
-        heard = self._hear(codec)
+        heard = hear_recordings(checkpoint, recordings, codec, advance)
         lm = checkpoint.load_lm(mx.float32)
         widen_on_cpu(lm)
         self.conversations = talk(lm, heard, self.sampling, seed, advance)
@@ -103,7 +100,7 @@ class Evaluator:
         """Hold a candidate against the reference. Raises what `load_candidate` and the codec raise."""
         conversations, same_codes = self.conversations, None
         if candidate.codec:
-            heard = self._hear(candidate.codec)
+            heard = hear_recordings(self.checkpoint, self._recordings, candidate.codec, self._advance)
             pairs = list(zip(conversations, heard, strict=True))
             same_codes = float(np.concatenate([(a.heard == b)[1:] for a, b in pairs]).mean())
             conversations = [Conversation(codes, one.said) for one, codes in pairs]
@@ -120,15 +117,12 @@ class Evaluator:
         window = size_of(config).window_bytes(config.transformer.context, candidate.kv_bits or 16)
         return figures(candidate.name, differences, sizes[0], round(sizes[1] + window), same_codes)
 
-    def _hear(self, codec: str) -> list[np.ndarray]:
-        loaded, config = self.checkpoint.load_codec(codec), self.checkpoint.lm_config
-        return [hear(loaded, config, FileSource(pcm, LEAD, TAIL), self._advance) for pcm in self._recordings]
-
 
 def steps_to_evaluate(recordings: Sequence[np.ndarray], candidates: Sequence[Candidate]) -> int:
     """Return how many steps an `Evaluator` of all candidates will count."""
-    steps = sum(FileSource(pcm, LEAD, TAIL).frames + 1 for pcm in recordings)
-    return steps * (2 + len(candidates) + sum(candidate.codec is not None for candidate in candidates))
+    return steps_to_hear(recordings) * (
+        2 + len(candidates) + sum(candidate.codec is not None for candidate in candidates)
+    )
 
 
 class Measured:
@@ -222,11 +216,9 @@ def figures(name: str, differences: Differences, size: int, read: int, same_code
 
 
 def bandwidths() -> dict[str, float]:
-    """Chip -> GB/s; where one name is sold in several widths, each with its GPU cores."""
-    found: dict[str, float] = {}
-    for chip, widths in APPLE_BANDWIDTH.items():
-        if isinstance(widths, dict):
-            found.update({f"{chip} {cores} cores" if cores else chip: speed for cores, speed in widths.items()})
-        else:
-            found[chip] = widths
-    return found
+    """Return the memory bandwidth of Apple's chips in GB/s, of chips sold in several widths by their GPU cores."""
+    return {
+        f"{chip} {cores} cores" if cores else chip: speed
+        for chip, widths in APPLE_BANDWIDTH.items()
+        for cores, speed in (widths if isinstance(widths, dict) else {0: widths}).items()
+    }

@@ -11,7 +11,7 @@ import numpy as np
 from moshi_mlx.models.lm import Lm, LmState
 from moshi_mlx.quality.conversations import Conversation
 
-POSITIONS = 256  # at once: bound by arithmetic and not by reading the weights
+POSITIONS = 256  # read at once: enough that arithmetic is the limit, not reading the weights
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ def predict(
     kv_bits: int | None = None,
     hidden: Sequence[np.ndarray] | None = None,
 ) -> Iterator[Prediction]:
-    """Read a conversation, a stretch of it at a time.
+    """Read a conversation, one segment of POSITIONS steps at a time.
 
     Each stream is predicted from all tokens before it: of earlier steps, and of the same step's earlier streams.
     kv_bits: 8 keeps the window in int8 and reads all keys and values from there, as single steps do.
-    hidden: of every stretch, if it is known already; the temporal transformer does not run.
+    hidden: of every segment, if it is known already; then the temporal transformer does not run.
     """
     config = lm.config
     tokens, said = conversation.tokens(config), conversation.said.T[None]  # (1 + n_q, T), (1, 1 + dep_q, T)
-    # With fewer positions a push, those of the same push would be attended to as they are, not in int8.
+    # In a chunk shorter than the usual one, positions would be attended to as they are, not in int8.
     usual = POSITIONS if kv_bits else 1
     state = LmState(lm.transformer.new_state(1, usual, lm.activation_dtype, kv_bits), [])
     condition = lm.condition()

@@ -17,7 +17,7 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.models.layers import parameter_bytes, parameters
+from moshi_mlx.models.layers import dequantized, parameter_bytes, parameters
 from moshi_mlx.models.lm import Lm, widen_on_cpu
 from moshi_mlx.quality.conversations import Conversation
 from moshi_mlx.quality.evaluator import Measured
@@ -248,12 +248,8 @@ def groups(lm: Lm) -> list[Group]:
 
 
 def rounded_weights(weight: mx.array, scheme: Scheme) -> mx.array:
-    """What quantized weights stand for, float32: the values that a quantized layer computes with."""
-    packed, scales, *biases = mx.quantize(weight, scheme.group_size, scheme.bits, scheme.mode)
-    if scheme.mode == "affine":
-        scales, biases = scales.astype(mx.float32), [biases[0].astype(mx.float32)]
-    back = mx.dequantize(packed, scales, *biases, group_size=scheme.group_size, bits=scheme.bits, mode=scheme.mode)
-    return back.astype(mx.float32)
+    """Return the float32 weights that a layer computes with once it is quantized."""
+    return dequantized(mx.quantize(weight, **scheme.block()), **scheme.block())
 
 
 def _need(size: int, smallest: Mapping[Group, int]) -> int:

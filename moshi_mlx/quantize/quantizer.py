@@ -16,7 +16,7 @@ import numpy as np
 
 from moshi_mlx.errors import CheckpointError, QuantizationError, some
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.layers import parameters
+from moshi_mlx.models.layers import dequantized, parameters
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.levels import calibrated
 from moshi_mlx.weights.adapter import Adapter
@@ -193,10 +193,7 @@ class DenseReader:
             for leaf in _QUANTIZED
             if (key := f"{path}.{leaf}") in tensors
         ]
-        if scheme.mode == "affine":
-            parts[1:] = [part.astype(mx.float32) for part in parts[1:]]
-        dense = mx.dequantize(*parts, group_size=scheme.group_size, bits=scheme.bits, mode=scheme.mode)
-        return np.array(dense.astype(mx.float32))
+        return np.array(dequantized(parts, **scheme.block()))
 
 
 def _layer(

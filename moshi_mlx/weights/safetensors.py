@@ -23,15 +23,12 @@ from moshi_mlx.weights.atomic import AtomicPath
 
 INDEX_SUFFIX = ".safetensors.index.json"
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
-ITEM_BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
-}  # fmt: skip
 _NUMPY = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "F8_E4M3": np.uint8, "F8_E5M2": np.uint8, "F8_E8M0": np.uint8,
     "U16": np.uint16, "I16": np.int16, "F16": np.float16, "BF16": np.uint16, "U32": np.uint32, "I32": np.int32,
     "F32": np.float32, "U64": np.uint64, "I64": np.int64, "F64": np.float64,
 }  # fmt: skip
+ITEM_BYTES = {name: np.dtype(kind).itemsize for name, kind in _NUMPY.items()}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.quality.candidates import Candidate, apply_recipe, dense_twin, find_candidate, parse_candidate
+from moshi_mlx.quality.conversations import hear_recordings
 from moshi_mlx.quality.evaluator import Evaluator, Quality, bandwidths, sampler, steps_to_evaluate
 from moshi_mlx.quality.predictions import predict
 from moshi_mlx.runtime.sampling import RowSettings, gumbel, sample
@@ -99,9 +100,9 @@ def test_a_codec_is_evaluated_by_its_codes(evaluate: Callable[[str], Quality]) -
 
 def test_other_codes_show(folder: Path, recording: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     one = Evaluator(Checkpoint.resolve(folder), [recording])
-    hear = one._hear
     monkeypatch.setattr(
-        one, "_hear", lambda codec: [np.where(codes % 4 == 0, 63 - codes, codes) for codes in hear(codec)]
+        "moshi_mlx.quality.evaluator.hear_recordings",
+        lambda *told: [np.where(codes % 4 == 0, 63 - codes, codes) for codes in hear_recordings(*told)],
     )
     found = one.evaluate(parse_candidate("codec=mlx"))
     assert found.same_codes is not None
