@@ -70,6 +70,7 @@ class Tap:
 
     def __init__(self, wakeup: Wakeup) -> None:
         self.sounds = 0  # reads that held anything but digital silence
+        self.cleaned = 0  # samples that were no numbers, made silent
         self._wakeup = wakeup
         self.prepare(SAMPLE_RATE)
 
@@ -88,6 +89,9 @@ class Tap:
         """Return the samples since the last call: (samples,) float32 at 24 kHz, the mean of all channels."""
         ring, resample = self._path
         pcm = ring.read()
+        if not (finite := np.isfinite(pcm)).all():  # one would deafen the resampler, and the model for its window
+            self.cleaned += int((~finite).sum())
+            pcm[~finite] = 0.0
         if pcm.any():
             self.sounds += 1
             self.dead_seconds = 0.0

@@ -50,6 +50,7 @@ class DuplexStatus:
     underruns: int  # times the speaker had nothing to play
     overrun: float  # seconds of replies that were never played
     xruns: int  # times the system lost samples of microphone or speaker, as it says itself
+    cleaned: int  # samples of the microphone that were no numbers, and are silent now
     lost: list[str]  # "microphone", "speaker": those whose device is gone
     muted: bool
 
@@ -145,6 +146,7 @@ class Duplex:
             underruns=self._speaker.underruns,
             overrun=self._speaker.overrun,
             xruns=sum(endpoint.xruns for endpoint in self._endpoints),
+            cleaned=self._microphone.cleaned,
             lost=self._watchdog.lost,
             muted=self.muted,
         )

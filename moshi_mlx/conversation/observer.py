@@ -62,7 +62,12 @@ class AudioMonitor:
     def losses(self) -> dict[str, int]:
         """How much was lost so far, under names that programs read."""
         status = self._audio.status()
-        return {"dropped": status.dropped, "underruns": status.underruns, "stumbles": status.xruns}
+        return {
+            "dropped": status.dropped,
+            "underruns": status.underruns,
+            "stumbles": status.xruns,
+            "cleaned": status.cleaned,
+        }
 
     def _mark(self, status: DuplexStatus, trace: Trace) -> None:
         dropped, underruns = self._traced

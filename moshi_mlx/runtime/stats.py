@@ -12,7 +12,7 @@ import numpy as np
 
 from moshi_mlx.frames import FRAME_RATE, FRAME_SECONDS
 
-Observer = Callable[[float, float], None]
+Watcher = Callable[[float, float], None]
 
 LATELY = 25  # frames, two seconds
 WINDOW = 4096  # frames whose times are kept for percentiles, about 5½ minutes: memory stays bounded
@@ -25,7 +25,7 @@ class StageTimes:
     window: how many of the latest times are kept; all if None.
     """
 
-    def __init__(self, observer: Observer | None = None, window: int | None = WINDOW) -> None:
+    def __init__(self, observer: Watcher | None = None, window: int | None = WINDOW) -> None:
         self.observer = observer
         self.count = 0
         self.total = 0.0

@@ -53,6 +53,19 @@ def test_a_microphone_of_another_rate_is_resampled(rate: int) -> None:
     assert likeness(whole, tone(SAMPLE_RATE)) > 0.9999
 
 
+@pytest.mark.parametrize("rate", [24_000, 48_000])
+def test_what_is_no_number_becomes_silence_and_is_counted(rate: int) -> None:
+    microphone = Tap(Wakeup())
+    microphone.prepare(rate)
+    pcm = tone(rate, 1.0)
+    pcm[rate // 2 : rate // 2 + 3] = np.nan, np.inf, -np.inf
+    microphone.fill(pcm[:, None])
+    heard = microphone.read()
+    assert microphone.cleaned == 3
+    assert np.isfinite(heard).all()
+    assert np.abs(heard[-2000:]).max() > 0.4, "and the rest is heard"
+
+
 def test_a_microphone_tells_dead_air_from_quiet_noise() -> None:
     microphone = Tap(Wakeup())
     microphone.fill(np.zeros((24_000, 1), dtype=np.float32))

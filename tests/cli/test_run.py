@@ -218,6 +218,6 @@ def test_wrong_usage_is_exit_code_2(moshi_cli: Cli, short: Path) -> None:
 @pytest.mark.parametrize("name", ["answer.mp3", "answer.FLAC", "answer.opus"])
 def test_an_answer_is_never_called_what_it_is_not(moshi_cli: Cli, short: Path, tmp_path: Path, name: str) -> None:
     done = moshi_cli("run", short, tmp_path / name, "--model", "nano")
-    assert done.returncode == 1
-    assert "answers are written as WAV: call it answer.wav" in done.stderr
+    assert done.code == 1
+    assert "answers are written as WAV: call it answer.wav" in done.err
     assert not (tmp_path / name).exists()
