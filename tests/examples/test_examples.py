@@ -60,6 +60,14 @@ def lines(program: subprocess.Popen[str]) -> list[str]:
     return out.splitlines()
 
 
+def test_every_example_is_described_and_short() -> None:
+    page = (ROOT / "docs" / "python.md").read_text()
+    examples = sorted(EXAMPLES.glob("*.py"))
+    assert len(examples) == 6
+    assert [path.name for path in examples if f"(../examples/{path.name})" not in page] == []
+    assert max(len(path.read_text().splitlines()) for path in examples) <= 62
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["own_source_and_sink.py", "two_people.py"])
 def test_each_recording_gets_its_answer(name: str, spoken: dict[str, Path]) -> None:
