@@ -171,7 +171,7 @@ class Checkpoint:
         return self.weights.load(dtype, advance)
 
     def load_tokenizer(self) -> TextTokenizer:
-        """The text tokenizer, read once. Raises CheckpointError if its vocabulary is not the model's."""
+        """Return the text tokenizer, read once. Raises CheckpointError if its vocabulary is not the model's."""
         return self._text_tokenizer
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Files on the Hugging Face hub: from there, cache first, and to there; one line when it fails."""
+"""Files on the Hugging Face hub: downloaded, cache first, and uploaded; one line for whatever goes wrong."""
 
 import errno
 import hashlib
@@ -13,7 +13,7 @@ _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 
 
 def fetch(repo: str, filename: str, revision: str | None = None, offline: bool = False) -> Path:
-    """The local path of a repository's file, downloaded only if the cache does not have it.
+    """Return the local path of a repository's file, downloaded only if the cache does not have it.
 
     revision: branch, tag or commit; "main" unless given. A progress bar is drawn on stderr if that is a terminal.
     Raises DownloadError, with what to do about it.
@@ -53,7 +53,7 @@ class HubRepo:
     _pinned: bool = field(default=False, repr=False)
 
     def fetch(self, filename: str) -> Path:
-        """As `fetch`."""
+        """Return a file's path as the function `fetch`; from then on, all files are of its commit."""
         path = fetch(self.repo, filename, self.revision, self.offline)
         folder = path.parents[len(PurePosixPath(filename).parts) - 1]
         if not self._pinned and folder.parent.name == "snapshots":
@@ -61,7 +61,7 @@ class HubRepo:
         return path
 
     def find(self, filename: str) -> Path | None:
-        """As `fetch`, but None if the repository is known not to have the file, from the cache or by asking."""
+        """Return a file's path as `fetch`, None if the cache or the hub says that there is no such file."""
         from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 
         if try_to_load_from_cache(self.repo, filename, revision=self.revision) is _CACHED_NO_EXIST:
@@ -76,7 +76,7 @@ class HubRepo:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal; large files in the hub's cache have it as their name."""
+    """Return the SHA-256 of a file, in hexadecimal; large files in the hub's cache have it as their name."""
     stored = path.resolve().name
     if path.is_symlink() and _SHA256.fullmatch(stored):
         return stored
@@ -175,7 +175,7 @@ def _explained(error: Exception, repo: str, filename: str, revision: str | None)
 
 
 def _status(error: BaseException | None) -> int | None:
-    """The HTTP status in an error or in what caused it."""
+    """Return the HTTP status in an error or in what caused it."""
     while error:
         if status := getattr(getattr(error, "response", None), "status_code", None):
             return status
@@ -184,7 +184,7 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of the innermost cause."""
+    """Return the first line of the innermost cause."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
     lines = str(error).strip().splitlines()

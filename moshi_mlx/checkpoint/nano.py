@@ -15,17 +15,17 @@ RECORDING = ASSETS / "demo.flac"
 
 
 def questions() -> dict[str, str]:
-    """Everything Nano understands, with its answer."""
+    """Return everything Nano understands, with its answer."""
     return json.loads((FOLDER / "questions.json").read_text(encoding="utf-8"))
 
 
 def greeting() -> str:
-    """One line for a person who is about to talk to it."""
+    """Return one line for a person who is about to talk to it."""
     known = questions()
     some = [question for question in known if question.endswith("?")][::12]
     return f"nano is a tiny model that knows {len(known)} questions, in English: {' '.join(some)} ..."
 
 
 def captions() -> list[dict[str, Any]]:
-    """What is said in RECORDING: "text", and the seconds of its "begin" and "end"."""
+    """Return what is said in RECORDING: "text", and the seconds of its "begin" and "end"."""
     return json.loads(RECORDING.with_suffix(".json").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Random checkpoints: everything a model folder needs, with weights that mean nothing.
 
-For tests (tiny), for trying the program without a download (alias `nano`), and for benchmarks (Moshi's full
-shape, already quantized). Tensors are made and written one by one, so memory stays small at any size.
+For tests (tiny) and for benchmarks (Moshi's full shape, already quantized). Tensors are made and written one by
+one, so memory stays small at any size. For a model that means something and needs no download, see `nano`.
 The values depend on the seed and on the names in PyTorch's layout only: both layouts hold the same model.
 """
 
@@ -117,7 +117,7 @@ def write_random_checkpoint(
 
 
 def train_tokenizer(size: int) -> bytes:
-    """A sentencepiece model of exactly `size` pieces, with Moshi's special ids.
+    """Return a sentencepiece model of exactly `size` pieces, with Moshi's special ids.
 
     All of it is trained where a few sentences can fill it; what they cannot fill is made-up words.
     """
@@ -146,7 +146,7 @@ def train_tokenizer(size: int) -> bytes:
 
 
 def lm_tensors(config: LmConfig, layout: str, scheme: Scheme | None, dtype: str) -> dict[str, TensorInfo]:
-    """What the header of a model file lists. dtype: "F32" or "BF16", of what is not quantized."""
+    """Return what the header of a model file lists. dtype: "F32" or "BF16", of what is not quantized."""
     from moshi_mlx.weights.lm_weights import parameter_shapes
 
     shapes = parameter_shapes(config)
@@ -195,7 +195,7 @@ def _write_lm(path: Path, config: LmConfig, seed: int, layout: str, scheme: Sche
 
 
 def _quantizable(name: str, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme) -> bool:
-    """As `mlx.nn.quantize` chooses: matrices whose rows are whole groups, but no table with a low-rank layer."""
+    """Return whether `mlx.nn.quantize` would: matrices of whole groups, but no table with a low-rank layer."""
     layer, _, leaf = name.rpartition(".")
     shape = shapes[name]
     whole = leaf == "weight" and len(shape) == 2 and shape[1] % scheme.group_size == 0
@@ -207,7 +207,7 @@ def _generator(seed: int, source: Origin) -> np.random.Generator:
 
 
 def _dense(seed: int, source: Origin, shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 parameter, scaled so that activations keep their size through any number of layers."""
+    """Make a float32 parameter, scaled so that activations keep their size through any number of layers."""
     rng = _generator(seed, source)
     if len(shape) == 1:
         centre = 0.0 if source.key.endswith("bias") else 1.0
@@ -220,13 +220,13 @@ def _dense(seed: int, source: Origin, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _reach(source: Origin, shape: tuple[int, ...]) -> np.float32:
-    """Half the width of the interval that weights are drawn from."""
+    """Return half the width of the interval that weights are drawn from."""
     is_table = "emb" in source.key and "low_rank" not in source.key
     return np.float32(0.5 if is_table else (3 / shape[-1]) ** 0.5)
 
 
 def _stacked(seed: int, source: Origin, tensor: TensorInfo) -> np.ndarray:
-    """A whole tensor of PyTorch's layout."""
+    """Make a whole tensor of PyTorch's layout."""
     if source.flat:
         return _dense(seed, source, tensor.shape[2:]).reshape(tensor.shape)
     block = (tensor.shape[0] // source.parts, *tensor.shape[1:])
@@ -235,7 +235,7 @@ def _stacked(seed: int, source: Origin, tensor: TensorInfo) -> np.ndarray:
 
 
 def _quantized(seed: int, source: Origin, shape: tuple[int, ...], scheme: Scheme) -> dict[str, np.ndarray]:
-    """Random levels, and the scales and biases that spread them over the interval of a dense parameter."""
+    """Make random levels, and the scales and biases that spread them over the interval of a dense parameter."""
     rng = _generator(seed, source)
     levels = rng.integers(0, 1 << 32, (shape[0], shape[1] * scheme.bits // 32), np.uint32)
     groups = (shape[0], shape[1] // scheme.group_size)
@@ -251,7 +251,7 @@ def _quantized(seed: int, source: Origin, shape: tuple[int, ...], scheme: Scheme
 
 
 def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
-    """float32 to the bits of a stored type."""
+    """Return an array as it is stored; bfloat16 as its bits."""
     return to_bits(array) if dtype == "BF16" else array
 
 

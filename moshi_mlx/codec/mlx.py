@@ -35,6 +35,7 @@ class MlxCodec:
         keep_transposes(self._mimi)
 
     def stream(self) -> MlxStream:
+        """Return a fresh stream for one conversation."""
         return MlxStream(self._mimi, self._bins)
 
 

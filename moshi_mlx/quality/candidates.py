@@ -1,4 +1,4 @@
-"""What can be held against a reference: other weights, an int8 window, another codec, another sampler.
+"""What can be compared with a reference: other weights, an int8 window, another codec, another sampler.
 
 A candidate is written as parts with "+" between them: "q4", "mine.json+kv8", "codec=rust", "top_p=0.9+min_p=0.02".
 """
@@ -80,7 +80,7 @@ def parse_candidate(text: str) -> Candidate:
 def find_candidate(
     candidate: Candidate, reference: Checkpoint, offline: bool = False
 ) -> Checkpoint | Recipe | None:
-    """The checkpoint or recipe that a candidate names, None where its weights are the reference's own.
+    """Find the checkpoint or recipe that a candidate names; None where its weights are the reference's own.
 
     Loads no weights. Raises QuantizationError for a recipe on a reference that is already quantized,
     CheckpointError for a model with other streams.
@@ -104,7 +104,7 @@ def find_candidate(
 
 
 def load_candidate(candidate: Candidate, reference: Checkpoint, offline: bool = False) -> Lm:
-    """The candidate's language model, with activations of the type it asks for. Raises as `find_candidate`."""
+    """Load a candidate's language model, with activations of the type it asks for. Raises as `find_candidate`."""
     found, dtype = find_candidate(candidate, reference, offline), _ACTIVATIONS[candidate.activations]
     lm = (found if isinstance(found, Checkpoint) else reference).load_lm(dtype)
     if isinstance(found, Recipe):

@@ -65,7 +65,7 @@ class Quality:
     streams: tuple[StreamQuality, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return everything, ready for JSON."""
         return asdict(self)
 
 
@@ -97,7 +97,7 @@ class Evaluator:
         self.measured = Measured(lm, self.conversations, advance)
 
     def evaluate(self, candidate: Candidate, offline: bool = False) -> Quality:
-        """Hold a candidate against the reference. Raises what `load_candidate` and the codec raise."""
+        """Compare a candidate with the reference. Raises what `load_candidate` and the codec raise."""
         conversations, same_codes = self.conversations, None
         if candidate.codec:
             heard = hear_recordings(self.checkpoint, self._recordings, candidate.codec, self._advance)
@@ -143,7 +143,7 @@ class Measured:
         samplers: tuple[Sampler, Sampler] | None = None,
         same_temporal: bool = False,
     ) -> Differences:
-        """How far `lm` is from the model measured.
+        """Return how far `lm` is from the model measured, step by step.
 
         conversations: what it reads instead, of the same lengths. same_temporal: it has the same hidden states.
         """
@@ -158,12 +158,12 @@ class Measured:
         return Differences.joined(parts)
 
     def kl(self, lm: Lm, same_temporal: bool = False) -> float:
-        """Nats a step, all streams together."""
+        """Return the divergence of `lm` in nats a step, all streams together."""
         return float(self.differences(lm, same_temporal=same_temporal).kl.sum(axis=1).mean())
 
 
 def sampler(config: SamplingConfig, lm: LmConfig) -> Sampler:
-    """The probabilities that a sampler draws from; without the repetition penalty, which needs the past."""
+    """Return the probabilities that a sampler draws from, but for the repetition penalty, which needs the past."""
 
     def probabilities(logs: np.ndarray, stream: int) -> np.ndarray:
         kind, vocabulary = ("audio", lm.card) if stream else ("text", lm.text_card)
@@ -178,7 +178,7 @@ def sampler(config: SamplingConfig, lm: LmConfig) -> Sampler:
 
 
 def figures(name: str, differences: Differences, size: int, read: int, same_codes: float | None = None) -> Quality:
-    """A candidate's step-by-step differences, summed up. size, read: bytes of its weights, bytes per frame."""
+    """Sum up a candidate's differences over all steps. size, read: bytes of its weights, bytes read per frame."""
     sure = Bootstrap(len(differences.hidden))
     kl, same = differences.kl, differences.same
     streams = []

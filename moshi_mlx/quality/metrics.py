@@ -42,7 +42,7 @@ class Differences:
 
     @classmethod
     def joined(cls, parts: Iterable[Differences]) -> Differences:
-        """Stretches one after the other."""
+        """Join the differences of successive segments."""
         parts = list(parts)
         names = [one.name for one in fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
@@ -58,7 +58,7 @@ def compare(
     said: np.ndarray,
     samplers: tuple[Sampler, Sampler] | None = None,
 ) -> Differences:
-    """Two predictions of the same steps. said: (T, streams), the tokens drawn there.
+    """Compare two predictions of the same steps. said: (T, streams), the tokens drawn there.
 
     samplers: the reference's and the candidate's; without, `changed` is 0.
     """
@@ -109,7 +109,7 @@ class Bootstrap:
         self._weights = counts / steps
 
     def estimate(self, *columns: np.ndarray, of: Callable[..., np.ndarray] = lambda mean: mean) -> Estimate:
-        """A function of the means of some (T,) columns, the mean itself unless told otherwise."""
+        """Estimate a function of the means of some (T,) columns; `of` is the mean itself unless given."""
         value = of(*(column.mean() for column in columns))
         drawn = of(*(self._weights @ column for column in columns))
         edge = (1 - CONFIDENCE) / 2

@@ -52,7 +52,7 @@ class Group:
         return list({id(array): array for array in self.weights}.values())
 
     def bytes(self, scheme: Scheme | None) -> int:
-        """What the weights take; None: as they are."""
+        """Return the bytes that the weights take in a scheme, None: as they are."""
         if scheme is None:
             return sum(array.nbytes for array in self.arrays)
         total = 0
@@ -64,11 +64,12 @@ class Group:
         return total
 
     def rounded(self, scheme: Scheme) -> dict[str, mx.array]:
-        """What the quantized weights stand for, by path; what layers share, they go on sharing."""
+        """Return the quantized weights in float32, by path; what layers share, they go on sharing."""
         made = {id(array): rounded_weights(array, scheme) for array in self.arrays}
         return {path: made[id(weight)] for path, weight in zip(self.paths, self.weights, strict=True)}
 
     def fits(self, scheme: Scheme) -> bool:
+        """Return whether the groups of a scheme divide all weights."""
         return all(array.shape[-1] % scheme.group_size == 0 for array in self.arrays)
 
 
@@ -88,7 +89,7 @@ def search(
     name: str = "mixed",
     advance: Callable[[int], None] = lambda steps: None,
 ) -> Recipe:
-    """The recipe of at most `budget` bytes that keeps closest to a dense model on these conversations.
+    """Search the recipe of at most `budget` bytes that stays closest to a dense model on these conversations.
 
     lm: dense; it is changed while this runs and left as it was. advance: told of the steps read;
     `steps_to_search` says how many there will be.
@@ -104,7 +105,7 @@ def search(
 
 
 def steps_to_search(lm: Lm, conversations: Sequence[Conversation]) -> int:
-    """How many steps `search` will read."""
+    """Return how many steps `search` will read."""
     readings = sum(group.fits(probe) for group in groups(lm) for probe in PROBES) + len(FLOORS)
     return sum(map(len, conversations)) * readings
 
@@ -112,13 +113,13 @@ def steps_to_search(lm: Lm, conversations: Sequence[Conversation]) -> int:
 def measure(
     lm: Lm, conversations: Sequence[Conversation], advance: Callable[[int], None] = lambda steps: None
 ) -> Measured:
-    """What the dense model expects, as `prices` and `choose` need it."""
+    """Return what the dense model expects, as `prices` and `choose` need it."""
     with _widened(lm):
         return Measured(lm, conversations, advance)
 
 
 def prices(lm: Lm, measured: Measured) -> dict[Group, list[Price]]:
-    """What every choice for every group of layers costs, the dense one first.
+    """Return what every choice for every group of layers costs, the dense one first.
 
     The divergence is measured at the probes only. For small errors it grows with their square, so what a group's
     other choices cost follows from how much more they change its weights; and with one constant a group, from all
@@ -132,7 +133,7 @@ def prices(lm: Lm, measured: Measured) -> dict[Group, list[Price]]:
 def choose(
     lm: Lm, measured: Measured, found: Mapping[Group, Sequence[Price]], budget: int, name: str = "mixed"
 ) -> Recipe:
-    """The best recipe within a budget, given what every choice costs on its own.
+    """Return the best recipe within a budget, given what every choice costs on its own.
 
     Coarse choices can cost more together than their sum. So allocations that may use fewer and fewer of them are
     made, each is measured as a whole, and the best is taken.
@@ -150,7 +151,7 @@ def choose(
 
 
 def _kl(lm: Lm, recipe: Recipe, found: Iterable[Group], measured: Measured) -> float:
-    """What a recipe costs, measured."""
+    """Measure what a recipe costs."""
     weights: dict[str, mx.array] = {}
     for group in found:
         if scheme := recipe.how(group.paths[0]):
@@ -176,7 +177,7 @@ def _prices(lm: Lm, group: Group, measured: Measured) -> list[Price]:
 
 @contextmanager
 def _replaced(lm: Lm, weights: Mapping[str, mx.array]) -> Iterator[None]:
-    """The model with other weights meanwhile. weights: of layers, by path."""
+    """Give the model other weights while the block runs. weights: of layers, by path."""
     modules = dict(lm.named_modules())
     kept = {path: modules[path].weight for path in weights}
     for path, weight in weights.items():
@@ -190,7 +191,7 @@ def _replaced(lm: Lm, weights: Mapping[str, mx.array]) -> Iterator[None]:
 
 @contextmanager
 def _widened(lm: Lm) -> Iterator[None]:
-    """The model in float32 meanwhile: activations for exactness, on a CPU also weights, for speed."""
+    """Hold activations in float32 while the block runs, to be exact; on a CPU also weights, to be fast."""
     dtype, kept = lm.activation_dtype, parameters(lm)
     try:
         widen_on_cpu(lm)
@@ -202,7 +203,7 @@ def _widened(lm: Lm) -> Iterator[None]:
 
 
 def allocate(found: Mapping[Group, Sequence[Price]], size: int, budget: int, name: str = "mixed") -> Recipe:
-    """The choices of least total divergence within a budget. size: bytes of the whole model, dense."""
+    """Return the choices of least total divergence within a budget. size: bytes of the whole model, dense."""
     hulls = {group: hull(choices) for group, choices in found.items()}
     chosen = dict.fromkeys(hulls, 0)  # index into the hull
     left = _check(budget, size, {group: choices[0].bytes for group, choices in hulls.items()})
@@ -222,7 +223,7 @@ def allocate(found: Mapping[Group, Sequence[Price]], size: int, budget: int, nam
 
 
 def hull(choices: Iterable[Price]) -> list[Price]:
-    """The lower convex hull of bytes and divergence, smallest first: no other choice is worth its bytes."""
+    """Return the lower convex hull of bytes and divergence, smallest first: no other choice is worth its bytes."""
     lower: list[Price] = []
     for price in sorted(choices, key=lambda price: (price.bytes, price.kl)):
         if lower and price.kl >= lower[-1].kl:
@@ -234,7 +235,7 @@ def hull(choices: Iterable[Price]) -> list[Price]:
 
 
 def groups(lm: Lm) -> list[Group]:
-    """The layers that can be quantized, in groups that get one scheme."""
+    """Return the layers that can be quantized, in groups that get one scheme."""
     members: dict[object, list[tuple[str, mx.array]]] = {}
     for path, layer in lm.named_modules():
         if isinstance(layer, nn.QuantizedLinear) or hasattr(layer, "scales"):
@@ -253,27 +254,27 @@ def rounded_weights(weight: mx.array, scheme: Scheme) -> mx.array:
 
 
 def _need(size: int, smallest: Mapping[Group, int]) -> int:
-    """Bytes of the whole model when every group takes its fewest. size: of the whole model, dense."""
+    """Return the bytes of the whole model when every group takes its fewest. size: of the whole model, dense."""
     return size - sum(group.bytes(None) - least for group, least in smallest.items())
 
 
 def _check(budget: int, size: int, smallest: Mapping[Group, int]) -> int:
-    """What a budget leaves over when every group takes its fewest bytes; raises QuantizationError if nothing."""
+    """Return what a budget leaves where every group takes its fewest bytes. Raises QuantizationError below 0."""
     need = _need(size, smallest)
     if need > budget:
         raise QuantizationError(
-            f"a budget of {budget / 1e6:,.1f} MB: the smallest recipe needs {need / 1e6:,.1f} MB"
+            f"a budget of {budget / 1e6:,.1f} MB is too small: the smallest recipe needs {need / 1e6:,.1f} MB"
         )
     return budget - need
 
 
 def _worth(below: Price, above: Price) -> float:
-    """Nats saved per byte spent."""
+    """Return the nats saved per byte spent."""
     return (below.kl - above.kl) / (above.bytes - below.bytes)
 
 
 def _recipe(name: str, chosen: Mapping[Group, Scheme | None]) -> Recipe:
-    """The recipe that says so in the fewest words: most layers by default, the others one by one."""
+    """Return the recipe of some choices in the fewest words: most layers by default, the others one by one."""
     counts: dict[Scheme | None, int] = {}
     for group, scheme in chosen.items():
         counts[scheme] = counts.get(scheme, 0) + len(group.paths)

@@ -1,4 +1,4 @@
-"""The model card (README.md) of a checkpoint that was made here: what of, how, how large, and how good."""
+"""The model card (README.md) of a checkpoint that was made here: of what, how, how large, and how good."""
 
 import re
 from collections.abc import Iterable, Mapping

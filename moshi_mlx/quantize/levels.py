@@ -22,7 +22,7 @@ AT_ONCE = 1 << 18  # weights
 def calibrated(
     weight: mx.array, scheme: Scheme, weights: np.ndarray | None = None
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Quantize one array; what `mx.quantize` would give: packed weights, scales and biases.
+    """Quantize one array; return packed weights, scales and biases, as `mx.quantize` does.
 
     weight: (rows, width). weights: (width,), how much an error of each input matters; all alike unless given.
     """
@@ -38,14 +38,14 @@ def calibrated(
 
 
 def packed(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Integers below 2^bits as MLX stores them: one stream of bits a row, least significant first, in uint32."""
+    """Pack integers below 2^bits as MLX does: one stream of bits a row, least significant first, in uint32."""
     stream = (codes[..., None].astype(np.uint8) >> np.arange(bits, dtype=np.uint8)) & 1
     octets = np.packbits(stream.reshape(len(codes), -1), axis=-1, bitorder="little")
     return np.ascontiguousarray(octets).view("<u4")
 
 
 def _rows(weight: mx.array, scheme: Scheme, matter: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-    """Some rows: codes (rows, groups, group size), scales and biases (rows, groups) as they are stored."""
+    """Quantize some rows: codes (rows, groups, group size), scales and biases (rows, groups) as stored."""
     values = weight.astype(mx.float32).reshape(weight.shape[0], -1, scheme.group_size)
     levels = 2**scheme.bits - 1
 
@@ -79,7 +79,7 @@ def _rows(weight: mx.array, scheme: Scheme, matter: mx.array) -> tuple[mx.array,
 def _fit(
     codes: mx.array, values: mx.array, matter: mx.array, scale: mx.array, bias: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """The line through (codes, values) of least weighted squares; the old one where all codes are equal."""
+    """Return the line through (codes, values) of least weighted squares; the old one where all codes are equal."""
     total = mx.sum(matter, axis=-1, keepdims=True)
     mean_code = mx.sum(matter * codes, axis=-1, keepdims=True) / total
     mean_value = mx.sum(matter * values, axis=-1, keepdims=True) / total

@@ -120,7 +120,7 @@ def conversion(config: LmConfig, recipe: Recipe) -> Conversion:
         found = some(map(str, sorted(set(widths.values()))), 9)
         groups = " or ".join(map(str, sorted({how.group_size for how in wanted.values()})))
         raise QuantizationError(
-            f"groups of {groups} divide nothing in this model, whose layers are {found} wide; choose smaller ones"
+            f"groups of {groups} do not divide any layer of this model, all {found} wide; choose smaller groups"
         )
     layout = {
         name: TensorInfo(_DTYPES.get(array.dtype, "BF16"), array.shape) for name, array in parameters(lm).items()

@@ -89,7 +89,7 @@ class LmWeights:
         return lm
 
     def _skeleton(self) -> Lm:
-        """The model with its quantized layers in place; its arrays are only shapes, never evaluated."""
+        """Return the model with its quantized layers in place; its arrays are only shapes, never evaluated."""
         lm = Lm(self.config)
         schemes = self.schemes
         nn.quantize(lm, class_predicate=lambda path, _: path in schemes and schemes[path].block())

@@ -43,6 +43,7 @@ class TensorInfo:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the tensor in a file."""
         return ITEM_BYTES[self.dtype] * math.prod(self.shape)
 
     def __str__(self) -> str:
@@ -50,7 +51,7 @@ class TensorInfo:
 
 
 def read_tensors(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of a file, or of all shards of an index. Raises CheckpointError as `read_header`."""
+    """Return the tensors of a file, or of all shards of an index. Raises CheckpointError as `read_header`."""
     if not path.name.endswith(INDEX_SUFFIX):
         return read_header(path)
     places = _weight_map(path)
@@ -61,12 +62,12 @@ def read_tensors(path: Path) -> dict[str, TensorInfo]:
 
 
 def shard_names(path: Path) -> list[str]:
-    """The files an index lists; none for a path that is no index."""
+    """Return the files that an index lists; none for a path that is not an index."""
     return sorted(set(_weight_map(path).values())) if path.name.endswith(INDEX_SUFFIX) else []
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of a file by name, without reading them.
+    """Return the tensors of a file by name, without reading them.
 
     Raises CheckpointError if the file is missing, is something else, or is shorter than its header says.
     """
@@ -97,7 +98,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def read_rows(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Rows [start, stop) of a tensor, all of them unless given; types that numpy lacks come as their bits.
+    """Read rows [start, stop) of a tensor, all of them unless given; types that numpy lacks come as their bits.
 
     Raises CheckpointError if the file cannot be read that far.
     """
@@ -119,7 +120,7 @@ def read_rows(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> np
 
 
 def same_bytes(first: TensorInfo, second: TensorInfo, piece: int = 1 << 22) -> bool:
-    """Whether two tensors hold the same values, read piece by piece."""
+    """Return whether two tensors hold the same bytes; they are read piece by piece."""
     if first == second and (first.path, first.begin) == (second.path, second.begin):
         return True
     if (first.dtype, first.shape) != (second.dtype, second.shape):
@@ -183,7 +184,7 @@ def write(
 
 
 def header_bytes(layout: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
-    """What stands in a file before the tensors."""
+    """Return what stands in a file before the tensors."""
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     position = 0
     for name, tensor in layout.items():
@@ -196,18 +197,18 @@ def header_bytes(layout: Mapping[str, TensorInfo], metadata: Mapping[str, str]) 
 
 
 def to_bits(array: np.ndarray) -> np.ndarray:
-    """Numbers as the bits (uint16) of the nearest bfloat16, of two the even one."""
+    """Round numbers to the nearest bfloat16, ties to even; return their bits (uint16)."""
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def from_bits(bits: np.ndarray) -> np.ndarray:
-    """The float32 numbers that bits (uint16) stand for."""
+    """Return the float32 numbers that bits (uint16) of bfloat16 stand for."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def all_finite(bits: np.ndarray) -> bool:
-    """Whether no number is infinite or NaN."""
+    """Return whether none of some bfloat16 numbers, given as bits, is infinite or NaN."""
     return not ((bits & 0x7F80) == 0x7F80).any()
 
 
@@ -244,7 +245,7 @@ def _tensor(entry: Mapping[str, Any], offset: int, path: Path) -> TensorInfo:
 
 
 def _what_it_is(path: Path, size: int) -> str:
-    """Finishes the sentence "<path> ..." for a file that is not safetensors."""
+    """Return the end of a sentence that begins with the path of a file that is not safetensors."""
     if not size:
         return f"is empty; {fetch_again(path)}"
     with path.open("rb") as file:

@@ -101,7 +101,7 @@ def test_too_small_a_budget_is_refused_with_the_smallest_there_is() -> None:
     smallest = sum(min(price.bytes for price in choices) for choices in found.values())
     size = sum(choices[0].bytes for choices in found.values())
     allocate(found, size, smallest)
-    with pytest.raises(QuantizationError, match=r"a budget of 0\.0 MB: the smallest recipe needs"):
+    with pytest.raises(QuantizationError, match=r"a budget of 0\.0 MB is too small: the smallest recipe needs"):
         allocate(found, size, smallest - 1)
 
 

@@ -253,7 +253,7 @@ def test_a_conditioner_too_narrow_for_a_group_stays_dense_and_is_listed(make: Ma
 def test_a_group_that_divides_nothing_is_refused() -> None:
     config = LmConfig.from_dict({**SMALL, "dim": 96, "depformer_dim": 96, "hidden_scale": 3.0, "num_heads": 4,
                                  "depformer_dim_feedforward": 288})  # fmt: skip
-    with pytest.raises(QuantizationError, match=r"groups of 128 divide nothing .* layers are 96, 192 wide"):
+    with pytest.raises(QuantizationError, match=r"groups of 128 do not divide any layer .* all 96, 192 wide"):
         conversion(config, Recipe("wide", Scheme(4, 128)))
 
 

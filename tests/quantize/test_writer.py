@@ -153,7 +153,7 @@ def test_too_little_room_is_noticed_before_anything_is_written(
 def test_the_recipe_of_a_bad_group_writes_nothing(make: Make, tmp_path: Path) -> None:
     config = {**SMALL, "dim": 48, "depformer_dim": 48, "depformer_dim_feedforward": 72, "hidden_scale": 1.5}
     source = write_random_checkpoint(tmp_path / "odd", config, dtype="bfloat16")
-    with pytest.raises(QuantizationError, match=r"groups of 128 divide nothing in this model"):
+    with pytest.raises(QuantizationError, match=r"groups of 128 do not divide any layer of this model"):
         make(Recipe("wide", Scheme(4, 128)), source)
     assert names(tmp_path) == ["odd"]
 
