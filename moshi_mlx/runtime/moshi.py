@@ -23,6 +23,7 @@ from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.session import Session, Tokenizer
 from moshi_mlx.runtime.step import FrameStep
 from moshi_mlx.sampling_config import SamplingConfig
+from moshi_mlx.weights.progress import progress_bar
 
 if TYPE_CHECKING:
     from moshi_mlx.codec.base import Codec
@@ -44,11 +45,12 @@ def load(
 
     model: an alias ("moshiko-q4", "nano"), a hub repo id (optionally "@revision"), or a folder.
     codec: "auto", "rust" or "mlx". quantization: only to be checked against the file, never needed.
-    kv_bits: 8 keeps the window in int8, see `Moshi`.
+    kv_bits: 8 keeps the window in int8, see `Moshi`. A bar is drawn on stderr if that is a terminal.
     Raises CheckpointError, ConfigError, QuantizationError or CodecError.
     """
     checkpoint = Checkpoint.resolve(model, quantization=quantization, offline=offline)
-    return assemble(checkpoint, codec, kv_bits)
+    with progress_bar(f"loading {checkpoint.lm_weights.name}", checkpoint.weights.nbytes) as advance:
+        return assemble(checkpoint, codec, kv_bits, advance)
 
 
 def assemble(
