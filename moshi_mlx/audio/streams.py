@@ -44,7 +44,7 @@ class Samples(Protocol):
 class DeviceStream:
     """An open device that calls `samples.fill` with one block after the other, from `start` to `close`.
 
-    Opened at 24 kHz where the device takes that, else at its own rate; `rate` (Hz) and `channels` say how.
+    Opened at 24 kHz where the device takes that, else at its own rate; `rate` says which, in Hz.
     ended: called on PortAudio's thread when the device stopped by itself.
     Raises AudioDeviceError if the device cannot be opened.
     """
