@@ -9,9 +9,11 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from moshi_mlx.checkpoint.adapter import find_adapter
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, TINY_MIMI, train_tokenizer, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError, QuantizationError
+from moshi_mlx.runtime.moshi import load
 from tests.config_file import edit
 
 
@@ -50,6 +52,11 @@ def says(**changes: object) -> Spoil:
     return lambda path: edit(path.parent, **changes)
 
 
+def links_nowhere(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("../../blobs/dead")
+
+
 def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 1000)
 
@@ -63,6 +70,11 @@ WRONG: list[tuple[str, Spoil, str]] = [
     (LM, holds(b"PK\x03\x04" * 9), r"PyTorch pickle"),
     (LM, holds(b"GGUF" * 9), r"GGUF"),
     (LM, Path.unlink, r"has no file model\.safetensors"),
+    (LM, links_nowhere, r"is a link to \.\./\.\./blobs/dead, which is not there; fetch it again"),
+    (CONFIG, links_nowhere, r"is a link to \.\./\.\./blobs/dead, which is not there"),
+    (CONFIG, holds(b'{"model_type": "llama", "hidden_size": 64}'), r"another program's .*: llama\)"),
+    (CONFIG, holds(b'{"model_type": "personaplex", "version": "7b"}'), r"another program's .*: personaplex\)"),
+    (CONFIG, holds(b'{"architectures": ["Moshi"]}'), r"another program's .*: \['Moshi'\]\)"),
     (
         LM,
         without("out_norm.alpha"),
@@ -176,3 +188,59 @@ def test_a_folder_that_is_no_model_says_what_it_lacks(tmp_path: Path) -> None:
         CheckpointError, match=r"has none of model\.safetensors, model\.q4\.safetensors, .*; is it a Moshi"
     ):
         Checkpoint.resolve(str(tmp_path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["text_linear.weight", "transformer.layers.1.norm2.alpha"])
+def test_weights_that_are_no_numbers_are_found_at_load(folder: Path, name: str, value: float) -> None:
+    def spoil(arrays: dict[str, mx.array]) -> None:
+        flat = arrays[name].reshape(-1)
+        flat[3] = value
+        arrays[name] = flat.reshape(arrays[name].shape)
+
+    rewrite(folder / LM, spoil)
+    parameter = name.replace("alpha", "weight")
+    with pytest.raises(CheckpointError, match=rf"is damaged, {parameter} holds NaN or infinities; fetch it again"):
+        load(str(folder), codec="mlx")
+
+
+def test_weights_of_zeros_and_of_any_size_are_weights(folder: Path) -> None:
+    rewrite(folder / LM, lambda arrays: arrays.update({"text_linear.weight": arrays["text_linear.weight"] * 0}))
+    rewrite(folder / LM, lambda arrays: arrays.update({"emb.3.weight": arrays["emb.3.weight"] * 1e30}))
+    load(str(folder), codec="mlx")
+
+
+def test_shards_beside_a_config_that_names_one_file_are_found(folder: Path) -> None:
+    arrays = dict(mx.load(str(folder / LM)))  # type: ignore[arg-type]
+    names = sorted(arrays)
+    places = {}
+    for number in (1, 2):
+        shard = f"model-{number:05}-of-00002.safetensors"
+        mx.save_safetensors(str(folder / shard), {name: arrays[name] for name in names[number - 1 :: 2]})
+        places |= dict.fromkeys(names[number - 1 :: 2], shard)
+    (folder / f"{LM}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (folder / LM).unlink()
+    assert Checkpoint.resolve(folder).lm_weights.name == f"{LM}.index.json"
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"), [("adapter_model.safetensors", "PEFT"), ("adapters.safetensors", "mlx-lm")]
+)
+def test_adapters_of_other_programs_are_named(folder: Path, tmp_path: Path, file: str, kind: str) -> None:
+    other = tmp_path / "adapter"
+    other.mkdir()
+    (other / file).write_bytes(b"")
+    (other / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=f"is an adapter of {kind} "):
+        find_adapter(str(other), Checkpoint.resolve(folder))
+
+
+def test_a_damaged_file_of_the_hubs_cache_comes_with_the_command_that_mends_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "models--me--my--tiny" / "snapshots" / ("a" * 40)
+    shutil.copytree(folder, snapshot)
+    cut(snapshot / LM)
+    command = f"`hf download me/my--tiny {LM} --force-download`"
+    with pytest.raises(CheckpointError, match=f"is cut short: .*; fetch it again: {command}"):
+        Checkpoint.resolve(snapshot)
