@@ -211,7 +211,7 @@ def test_weights_of_zeros_and_of_any_size_are_weights(folder: Path) -> None:
 
 
 def test_shards_beside_a_config_that_names_one_file_are_found(folder: Path) -> None:
-    arrays = dict(mx.load(str(folder / LM)))  # type: ignore[arg-type]
+    arrays: dict[str, mx.array] = dict(mx.load(str(folder / LM)))  # type: ignore[arg-type]
     names = sorted(arrays)
     places = {}
     for number in (1, 2):
