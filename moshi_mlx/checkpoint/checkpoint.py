@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.hub import HubRepo
-from moshi_mlx.checkpoint.places import ALIASES, DEFAULT_MODEL, Folder, Place, find_place, locate
+from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL, Folder, Place, find_place, locate
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError
 from moshi_mlx.models.config import MOSHI_7B, ConfigReader, LmConfig, read_json

@@ -36,7 +36,7 @@ def doctor(
     The exit code is 0 if a conversation is possible, that is if all that is required works and some model fits
     the memory; else it is 1.
     """
-    from moshi_mlx.checkpoint.places import ALIASES
+    from moshi_mlx.checkpoint.names import ALIASES
     from moshi_mlx.codec.load import auto_kind
     from moshi_mlx.doctor.probe import measure_model
     from moshi_mlx.errors import MoshiError
@@ -71,7 +71,7 @@ def doctor(
 
 def gather() -> Checkup:
     """Find out all there is to find out; takes a few seconds."""
-    from moshi_mlx.checkpoint.places import ALIASES
+    from moshi_mlx.checkpoint.names import ALIASES
     from moshi_mlx.doctor import probe
     from moshi_mlx.machine import this_machine
 

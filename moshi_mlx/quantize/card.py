@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.checkpoint.places import ALIASES
+from moshi_mlx.checkpoint.names import ALIASES
 from moshi_mlx.errors import CheckpointError, system_errors
 from moshi_mlx.version import __version__
 

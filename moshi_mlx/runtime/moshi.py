@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.checkpoint.places import DEFAULT_MODEL
+from moshi_mlx.checkpoint.names import DEFAULT_MODEL
 from moshi_mlx.errors import CheckpointError, ConfigError, fetch_again
 from moshi_mlx.frames import silence
 from moshi_mlx.models.layers import parameters

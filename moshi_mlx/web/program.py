@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.checkpoint import nano
-from moshi_mlx.checkpoint.places import DEFAULT_MODEL
+from moshi_mlx.checkpoint.names import DEFAULT_MODEL
 from moshi_mlx.errors import ServerError
 from moshi_mlx.web.access import LOCAL_NAMES, Access
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import MIMI_NAME, TOKENIZER_NAME, Checkpoint
-from moshi_mlx.checkpoint.places import ALIASES, DEFAULT_MODEL
+from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL
 from moshi_mlx.checkpoint.random_checkpoint import lm_tensors, train_tokenizer
 from moshi_mlx.errors import CheckpointError, DownloadError, QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
@@ -234,7 +234,7 @@ WITHOUT_MLX = """
 import sys
 sys.modules["mlx"] = None
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.checkpoint.places import ALIASES
+from moshi_mlx.checkpoint.names import ALIASES
 
 found = Checkpoint.find("nano", offline=True)
 print(len(ALIASES), found.lm_config.dep_q, found.mimi_config.n_q, found.load_tokenizer().size)

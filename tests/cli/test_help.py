@@ -41,7 +41,7 @@ def test_the_help_shows_the_defaults_that_are_used() -> None:
     from dataclasses import asdict
 
     from moshi_mlx.audio.file_stream import DEFAULT_LEAD, DEFAULT_TAIL
-    from moshi_mlx.checkpoint.places import DEFAULT_MODEL
+    from moshi_mlx.checkpoint.names import DEFAULT_MODEL
     from moshi_mlx.sampling_config import SamplingConfig
     from moshi_mlx.wire.messages import DEFAULT_PORT
 
