@@ -18,6 +18,7 @@ from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.weights.lm_weights import LmWeights
 from moshi_mlx.weights.quantization import SCHEMES, Scheme
 from tests.golden import ASSETS, LM_GOLDENS
+from tests.memory import active_memory
 
 
 def golden_config(name: str) -> dict:
@@ -94,8 +95,7 @@ def test_steps_of_one_weight_index_share_their_arrays(tmp_path: Path, layout: st
     schedule = config["depformer_weights_per_step_schedule"]
     assert schedule == [0, 1, 2, 3, 3, 3]
     folder = write_lm(tmp_path / "model", config, layout=layout)
-    mx.clear_cache()
-    before = mx.get_active_memory()
+    before = active_memory()
     lm = weights_of(folder).load()
     slices = lm.depformer.slices
     for get in (
@@ -167,6 +167,7 @@ def test_minus_one_embeds_to_zero_from_kyutais_quantized_files(tmp_path: Path, s
         assert np.abs(rows[1]).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "scheme"), [("torch", None), ("mlx", None), ("mlx", "q4"), ("mlx", "q8")])
 def test_loading_needs_no_more_memory_than_the_weights(tmp_path: Path, layout: str, scheme: str | None) -> None:
     wide = {
@@ -177,8 +178,7 @@ def test_loading_needs_no_more_memory_than_the_weights(tmp_path: Path, layout: s
     }
     folder = write_random_checkpoint(tmp_path / "model", TINY | wide, layout=layout, scheme=scheme)
     weights = weights_of(folder)
-    mx.clear_cache()
-    before = mx.get_active_memory()
+    before = active_memory()
     mx.reset_peak_memory()
     lm = weights.load()
     lm.fuse()  # lays some weights out anew, as every conversation does

@@ -11,6 +11,7 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.mimi import FRAMES_PER_PASS, Mimi, SplitResidualVectorQuantizer
 from moshi_mlx.models.mimi_config import MimiConfig, published_shapes
+from tests.memory import active_memory
 from tests.random_mimi import (
     GOLDEN_FRAMES,
     GOLDEN_STRIDE,
@@ -126,6 +127,7 @@ def no_buffer_cache():
 @pytest.mark.usefixtures("no_buffer_cache")
 def test_memory_of_a_stream_does_not_grow(mimi: Mimi, pcm: mx.array, codes: mx.array) -> None:
     state, used = mimi.new_state(), set()
+    active_memory()  # what earlier tests left is freed now and not meanwhile
     for frame in range(LENGTH):
         where = slice(frame * FRAME_SAMPLES, (frame + 1) * FRAME_SAMPLES)
         step = mimi.encode_step(pcm[:1, where], state), mimi.decode_step(codes[:1, :, frame : frame + 1], state)

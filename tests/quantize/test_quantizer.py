@@ -22,6 +22,7 @@ from moshi_mlx.weights.lm_weights import LmWeights
 from moshi_mlx.weights.quantization import RECIPES, Recipe, Scheme, parse_recipe
 from moshi_mlx.weights.safetensors import read_header, read_rows
 from tests.golden import ASSETS
+from tests.memory import active_memory
 from tests.quantize.conftest import SMALL
 from tests.random_weights import random_tensor
 
@@ -160,8 +161,8 @@ def test_no_more_than_a_layer_is_in_memory(tmp_path: Path, monkeypatch: pytest.M
     wanted = conversion(weights.config, parse_recipe("q8"))
     largest = max(tensor.nbytes for tensor in wanted.layout.values())
     dense = DenseReader(weights)
+    before = active_memory()
     mx.reset_peak_memory()
-    before = mx.get_active_memory()
     tracemalloc.start()
     try:
         for array in converted(wanted, dense):
