@@ -29,7 +29,7 @@ from tests.sound_card import SoundCard, sound_card
 
 __all__ = ["sound_card"]
 PATIENCE = 120  # seconds for what takes a few: the machine may be busy
-ATTEMPTS = 6  # to be understood: on a busy machine parts of a question are lost
+ANSWER = 20.0  # seconds for an answer
 
 
 class Chat:
@@ -125,17 +125,16 @@ def test_a_spoken_question_is_answered_through_the_speaker(
     )  # fmt: skip
     talk.wait_for(is_ready)
     with sound_card.listen() as heard:
-        for _ in range(ATTEMPTS):
-            sound_card.speak(np.concatenate([np.zeros(12_000, np.float32), question])).wait()
-            if talk.said("Paris.", 8.0):
-                break
+        sound_card.speak(np.concatenate([np.zeros(12_000, np.float32), question])).wait()
+        answered = talk.said("Paris.", ANSWER)
         threading.Event().wait(1.5)  # the last word is being said
     assert talk.end() == 130
-    assert talk.text.endswith("The capital of France is Paris.")
     end = talk.events[-1]
+    assert answered, f"{talk.text!r}; {end['dropped']} of {end['frames']} frames dropped: the machine must keep up"
+    assert talk.text == "The capital of France is Paris."
     assert (end["event"], end["text"], end["interrupted"], end["seed"]) == ("end", talk.text, True, 3)
     loud = np.sqrt(np.mean(heard[0][: len(heard[0]) // 1920 * 1920].reshape(-1, 1920) ** 2, axis=1)) > 0.01
-    assert 8 <= loud.sum() <= 40 * ATTEMPTS, "about two seconds of speech"
+    assert 8 <= loud.sum() <= 40, "about two seconds of speech"
 
     user, _ = soundfile.read(tmp_path / "talk" / "user.wav", dtype="float32")
     moshi, _ = soundfile.read(tmp_path / "talk" / "moshi.wav", dtype="float32")
