@@ -31,7 +31,7 @@ test: $(STAMP)  ## run the whole test suite; PYTEST_ARGS="-k mimi" for a part of
 	@MOSHI_CLIENT=build/kyutai $(RUN) scripts/test.sh $(BIN)/python $(PYTEST_ARGS)
 
 test-fast: $(STAMP)  ## the tests that need neither sound card nor browser nor patience: within a minute
-	@$(RUN) scripts/test.sh $(BIN)/python -m "not device and not browser and not slow" $(PYTEST_ARGS)
+	@$(RUN) $(BIN)/python -m pytest -n 2 -m "not serial and not browser and not slow" $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## kernels, syncs and speed against moshi_mlx 0.3.0; fails when a gate is missed (minutes, CPU)
 	@scripts/system_packages.sh

@@ -22,16 +22,23 @@ settings.register_profile("fuzz", max_examples=20_000, deadline=None, print_blob
 settings.load_profile("suite")
 
 # What a test is given says what it needs; `slow`, and `serial` of others, are written at the test.
-MARKED = {"sound_card": ("device", "serial"), "chromium": ("browser",)}
+MARKED = {
+    "sound_card": ("device", "serial"),
+    "chromium": ("browser",),
+    "rust_folder": ("slow",),  # a codec of 385 MB, and processes that load it
+    "rust": ("slow",),
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a sound card or a browser."""
+    """Mark tests by their fixtures and by the words they are parametrized with."""
     for item in items:
-        for fixture, marks in MARKED.items():
-            for mark in marks if fixture in getattr(item, "fixturenames", ()) else ():
-                item.add_marker(mark)
+        given = {*getattr(item, "fixturenames", ())}
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            given |= {value for value in item.callspec.params.values() if isinstance(value, str)}
+        for mark in (mark for name, marks in MARKED.items() if name in given for mark in marks):
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

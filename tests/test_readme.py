@@ -10,6 +10,7 @@ import soundfile
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,8 @@ from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.session import Reply
 
+pytestmark = pytest.mark.slow
+
 FRAMES = round(120 * FRAME_RATE)
 CONTEXT = 64
 SMALL = {**TINY, "context": CONTEXT, "dim": 32, "num_layers": 1, "depformer_num_layers": 1}

@@ -11,6 +11,8 @@ from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.layers import parameter_bytes, parameters
 from moshi_mlx.weights.lm_weights import mlx_origin
 
+pytestmark = pytest.mark.slow
+
 TINY_LM = LmConfig.from_dict(TINY)
 
 

@@ -21,6 +21,8 @@ from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.weights.quantization import parse_scheme
 from training.heard import Heard
 
+pytestmark = pytest.mark.slow
+
 ASKED = {
     "What is the capital of France?": "The capital of France is Paris.",
     "What is two plus two?": "Two plus two is four.",

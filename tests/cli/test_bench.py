@@ -13,6 +13,7 @@ from tests.cli.conftest import Done
 Cli = Callable[..., Done]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_measured_with_its_codec(moshi_cli: Cli, tiny_folder: Path) -> None:
     done = moshi_cli("bench", "-m", tiny_folder, "--codec", "mlx", "--frames", 3, "--context", "0,30", "--json")
     assert done.code == 0
@@ -68,6 +69,7 @@ def test_bytes_are_counted_for_the_contexts_asked_for(moshi_cli: Cli) -> None:
     }
 
 
+@pytest.mark.slow
 def test_counts_of_a_small_shape(moshi_cli: Cli) -> None:
     done = moshi_cli("bench", "--counts", "--shape", "moshi-tiny", "--frames", 20)
     assert done.code == 0

@@ -28,13 +28,14 @@ def test_the_report_has_a_row_for_all_that_was_measured(report: dict[str, Any]) 
         "of which host",
         "temporal ms *",
         "GB/s achieved",
-        "PASS",
         "burst @0",
     ):
         assert part in text
+    assert ("PASS" in text) != ("FAIL" in text), "whether it keeps up depends on the machine"
     assert f"{report['runs'][0]['frames_per_second']:g}" in text
 
 
+@pytest.mark.slow
 def test_a_run_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = times_report(shape_name="moshi-tiny", kind="f32", frames=3, contexts=[0, 5], keep=True)
     check_plot(tmp_path / "run.svg")

@@ -4,11 +4,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import soundfile
 
 from tests.cli.conftest import Done
 
 
+@pytest.mark.slow
 def test_the_demo_prints_both_sides_and_leaves_sound_and_picture(
     moshi_cli: Callable[..., Done], tmp_path: Path
 ) -> None:

@@ -11,6 +11,8 @@ from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint
 from tests.cli.conftest import Done
 from tests.quantize.conftest import SMALL
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., Done]
 
 

@@ -98,6 +98,7 @@ def uploads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploads]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_what_is_made_is_what_run_takes(moshi_cli: Cli, tiny_folder: Path, tmp_path: Path, question: Path) -> None:
     done = moshi_cli("quantize", tiny_folder, tmp_path / "mine", "--recipe", "mixed")
     assert (done.code, done.out) == (0, "")

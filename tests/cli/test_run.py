@@ -15,6 +15,8 @@ import soundfile
 from moshi_mlx.runtime.moshi import Moshi
 from tests.cli.conftest import Done
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., Done]
 MODULE = [sys.executable, "-m", "moshi_mlx"]
 

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import soundfile
+
+pytestmark = pytest.mark.slow
 
 COMMAND = [sys.executable, "-m", "moshi_mlx.run_inference"]
 

@@ -15,6 +15,8 @@ from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.session import Generated, Reply, Session
 from moshi_mlx.sampling_config import GREEDY
 
+pytestmark = pytest.mark.slow
+
 STEPS = 150  # more than the tiny model's window
 SILENCE, SPEECH = np.zeros(1920, np.float32), np.full(1920, 0.1, np.float32)
 QUIET, WORD = Reply(SILENCE, "", 0.0), Reply(SPEECH, " word", 0.0)

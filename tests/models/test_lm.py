@@ -42,6 +42,7 @@ def test_teacher_forced_logits_match_pytorch(golden: Golden, chunks: list[int]) 
         assert_close(head(joined)[0], answers["extra_heads"][index])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
 def test_greedy_stream_matches_pytorch_token_for_token(golden: Golden, fused: bool) -> None:
     lm, answers = golden.lm, golden.answers

@@ -23,6 +23,8 @@ from moshi_mlx.runtime.sampling import RowSettings, gumbel, sample
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 from moshi_mlx.weights.quantization import Recipe, Scheme, parse_recipe
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 25
 
 

@@ -32,6 +32,8 @@ from moshi_mlx.quality.search import (
 from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.weights.quantization import Recipe, Scheme, parse_recipe
 
+pytestmark = pytest.mark.slow
+
 SHARED = {**TINY, "depformer_num_layers": 1, "depformer_weights_per_step_schedule": [0, 1, 1, 1, 1, 1, 1, 1]}
 
 

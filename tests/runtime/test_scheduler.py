@@ -101,6 +101,7 @@ def alone(moshi: Moshi, frames: np.ndarray, seed: int, sampling: SamplingConfig 
         return talk(session, frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingConfig()], ids=["greedy", "sampled"])
 def test_four_get_exactly_what_each_would_get_alone(
     tiny_moshi: Moshi, noise_frames: np.ndarray, sampling: SamplingConfig
@@ -120,6 +121,7 @@ def test_four_get_exactly_what_each_would_get_alone(
     assert [slot.silences for slot, _ in people] == [13, 12, 12, 0]
 
 
+@pytest.mark.slow
 def test_each_gets_its_12_and_a_half_frames_a_second(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
     room = Room(tiny_moshi, 4)
     people = [room.enter(seed) for seed in range(4)]
@@ -134,6 +136,7 @@ def test_each_gets_its_12_and_a_half_frames_a_second(tiny_moshi: Moshi, noise_fr
         assert max(heard - told for heard, told in zip(person.times, said, strict=False)) < FRAME
 
 
+@pytest.mark.slow
 def test_a_stalled_one_hears_silence_and_holds_nobody_up(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
     room = Room(tiny_moshi, 2)
     (steady, listener), (stalling, victim) = room.enter(1), room.enter(2)
@@ -162,6 +165,7 @@ def test_nobody_gets_audio_faster_than_it_is_played(tiny_moshi: Moshi, noise_fra
     assert person.times[-1] - late <= 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [0.2, 0.32, 0.5, 1.0, 2.0])
 def test_audio_in_chunks_is_heard_without_gaps(tiny_moshi: Moshi, noise_frames: np.ndarray, chunk: float) -> None:
     room = Room(tiny_moshi, 2)

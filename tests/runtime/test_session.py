@@ -18,6 +18,7 @@ from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.session import Generated, Reply, Session
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
+from tests.memory import active_memory
 
 
 def talk(session: Session, frames: np.ndarray) -> list[Reply]:
@@ -83,6 +84,7 @@ def tokens_of(generated: Generated) -> tuple[int, list[int] | None]:
     return generated.text_id, None if generated.codes is None else generated.codes.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingConfig()], ids=["greedy", "sampled"])
 def test_in_a_batch_each_gets_exactly_its_tokens_alone(
     tiny_moshi: Moshi, noise_frames: np.ndarray, sampling: SamplingConfig
@@ -115,6 +117,7 @@ def test_in_a_batch_each_gets_exactly_its_tokens_alone(
         assert tokens == alone[person][: len(tokens)], f"person {person}"
 
 
+@pytest.mark.slow
 def test_a_session_without_a_frame_hears_silence_and_disturbs_nobody(
     tiny_moshi: Moshi, noise_frames: np.ndarray
 ) -> None:
@@ -215,6 +218,7 @@ def no_buffer_cache() -> Iterator[None]:
     mx.set_cache_limit(limit)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_buffer_cache")
 def test_memory_of_frame_500_is_memory_of_frame_1500(tiny_moshi: Moshi) -> None:
     small = {**TINY, "context": 256, "dim": 32, "num_layers": 1, "depformer_num_layers": 1}
@@ -226,10 +230,11 @@ def test_memory_of_frame_500_is_memory_of_frame_1500(tiny_moshi: Moshi) -> None:
     for frame in range(1, 1501):
         session.generate(codes)
         if frame in (500, 1500):  # the window has long been full
-            held[frame] = mx.get_active_memory()
+            held[frame] = active_memory()
     assert abs(held[1500] - held[500]) < 4 * 1000, "less than one number a frame"
 
 
+@pytest.mark.slow
 def test_after_warming_up_nothing_is_traced_again(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moshi = load(str(tiny_folder), codec="mlx")
     moshi.warm_up(2)

@@ -13,6 +13,8 @@ from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.runtime.moshi import load
 from tests.web.running import Running, Talk, free, run, talking
 
+pytestmark = pytest.mark.slow
+
 GREEDY = "audio=pcm&text_temperature=0&audio_temperature=0"
 
 

@@ -22,6 +22,8 @@ from moshi_mlx.errors import ServerError
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
 from moshi_mlx.web.program import choose_endpoint
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60  # seconds for what takes a few: the machine may be busy
 
 

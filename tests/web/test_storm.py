@@ -17,6 +17,8 @@ from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.web.limits import Limits
 from tests.web.running import Running, free, run, talking
 
+pytestmark = pytest.mark.slow
+
 MESSAGES = 20_000
 
 
