@@ -12,7 +12,16 @@ pytestmark = pytest.mark.slow
 CASES = Path(__file__).parent / "cases"
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CASES.glob("*.sh")))
+REAL_TIME = ("right_server", "serve_chunky_pcm")  # a server with Nano, and clients that speak at their pace
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.serial) if name in REAL_TIME else name
+        for name in sorted(path.stem for path in CASES.glob("*.sh"))
+    ],
+)
 def test_case(name: str) -> None:
     program = Path(sys.executable).with_name("moshi-mlx")
     done = subprocess.run(
