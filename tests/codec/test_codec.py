@@ -21,6 +21,8 @@ from moshi_mlx.frames import FRAME_SAMPLES, split_frames
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, published_shapes
 from tests.random_mimi import SMALL_MIMI, gliding_tone, mimi_tensor
 
+pytestmark = pytest.mark.slow
+
 SPEECH = Path("/usr/share/sounds/alsa/Front_Center.wav")  # a human voice, from Debian's alsa-utils
 CODEBOOKS = 8
 

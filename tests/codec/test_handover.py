@@ -14,6 +14,8 @@ from moshi_mlx.codec.rust import Direction, Handover
 from moshi_mlx.codec.rust_worker import RESET, STEP
 from moshi_mlx.errors import CodecError
 
+pytestmark = pytest.mark.slow
+
 MEMORY = 5  # frames
 RULES = Handover(start=20, history=MEMORY, limit=40)
 

@@ -16,6 +16,8 @@ from moshi_mlx.quantize.levels import calibrated, packed
 from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.weights.quantization import Scheme
 
+pytestmark = pytest.mark.slow
+
 BITS = (2, 3, 4, 5, 6, 8)
 
 

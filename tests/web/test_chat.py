@@ -17,6 +17,8 @@ from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.web.limits import Limits
 from tests.web.running import Running, Talk, free, run, talking
 
+pytestmark = pytest.mark.slow
+
 
 def noise(seconds: float) -> np.ndarray:
     return (0.1 * np.random.RandomState(1).standard_normal(int(24_000 * seconds))).astype(np.float32)

@@ -11,6 +11,8 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
 from tests.audio.echo_scene import Scene, decibels, erle, estoi, make_scene, run, seconds, talker
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 20
 
 

@@ -21,6 +21,8 @@ from tests.audio.echo_scene import (
     talker,
 )
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 14
 
 
