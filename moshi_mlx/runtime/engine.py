@@ -212,7 +212,11 @@ class Stages:
             with self._stats.generate.measure():
                 made = self._batch.generate({slot.talking: codes for slot, codes in item.items.items()})
             return replace(item, items={slot: made[slot.talking] for slot in item.items})
-        self._guarded(item.slot, lambda: self._change(item.control, item.slot))
+        if item.control is Control.LEAVE:  # a broken one, too: its row must not be waited for
+            if item.slot.session:
+                self._batch.leave(item.slot.session)
+        else:
+            self._guarded(item.slot, lambda: self._change(item.control, item.slot))
         return item
 
     def decode(self, item: Item) -> None:
@@ -245,8 +249,6 @@ class Stages:
             slot.listener.joined()
         elif slot.session is None:
             return
-        elif control is Control.LEAVE:
-            self._batch.leave(slot.session)
         elif control is TRIM:
             slot.session.trim()
         else:

@@ -298,6 +298,21 @@ def test_a_broken_codec_ends_one_conversation_only(
     assert same(listener.replies, alone(tiny_moshi, voice, 1))
 
 
+def test_a_broken_one_that_leaves_frees_its_row_before_its_codec_has_ended(
+    tiny_moshi: Moshi, noise_frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room(tiny_moshi, 2)
+    (whole, listener), (broken, _) = room.enter(1), room.enter(2)
+    voice = noise_frames[:20]
+    room.play([*spoken(whole, voice[:5], room.now), *spoken(broken, voice[:5], room.now)])
+    broken.broken = True
+    monkeypatch.setattr(broken.session, "close", lambda: None)  # a process of the codec takes a moment to end
+    broken.leave()
+    room.work()
+    room.play(spoken(whole, voice[5:], room.now))
+    assert same(listener.replies, alone(tiny_moshi, voice, 1))
+
+
 @pytest.mark.parametrize("codec", ["mlx", "rust"])
 def test_it_runs_on_threads_until_it_is_closed(
     codec: str, noise_frames: np.ndarray, request: pytest.FixtureRequest
