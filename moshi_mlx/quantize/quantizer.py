@@ -14,7 +14,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from moshi_mlx.errors import CheckpointError, QuantizationError, some
+from moshi_mlx.errors import CheckpointError, QuantizationError, fetch_again, some
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import dequantized, parameters
 from moshi_mlx.models.lm import Lm
@@ -256,5 +256,7 @@ def _as_mlx(array: np.ndarray, dtype: str) -> mx.array:
 
 def _checked(bits: np.ndarray, tensor: TensorInfo, key: str) -> np.ndarray:
     if not all_finite(bits):
-        raise CheckpointError(f"{tensor.path}: {key} holds infinities or NaN; the file is damaged, fetch it again")
+        raise CheckpointError(
+            f"{tensor.path}: {key} holds infinities or NaN; the file is damaged, {fetch_again(tensor.path)}"
+        )
     return bits

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from moshi_mlx.errors import CheckpointError, some
+from moshi_mlx.errors import CheckpointError, fetch_again, some
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.weights.lm_weights import Origin, parameter_shapes, torch_origin
 from moshi_mlx.weights.safetensors import TensorInfo, from_bits, read_header, read_rows
@@ -90,7 +90,7 @@ class Adapter:
         self, tensors: Mapping[str, TensorInfo], keys: tuple[str, str], source: Origin, shape: tuple[int, ...]
     ) -> _Pair:
         if keys[1] not in tensors:
-            raise CheckpointError(f"{self.path} has {keys[0]} but no {keys[1]}; fetch it again")
+            raise CheckpointError(f"{self.path} has {keys[0]} but no {keys[1]}; {fetch_again(self.path)}")
         down, up = tensors[keys[0]], tensors[keys[1]]
         rank = up.shape[-1] if up.shape else 0
         self._check(keys[0], down, (rank * source.parts, shape[-1]))
