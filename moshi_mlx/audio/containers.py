@@ -55,7 +55,11 @@ def recordings(file: BinaryIO, name: str) -> list[Recording]:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     magic = file.read(16)
-    _refuse_foreign(magic, name)
+    if kind := foreign(magic):
+        raise AudioFileError(
+            f"{name} is {kind}, which is not read here: convert it, on a Mac with `afconvert -f WAVE -d LEI16 "
+            "IN OUT.wav`, elsewhere with `ffmpeg -i IN OUT.wav`"
+        )
     if magic[:4] in (b"RIFF", b"RIFX", b"RF64") and magic[8:12] == b"WAVE":
         return [Recording(_wav(file, size, name, magic[:4]))]
     if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):
@@ -80,21 +84,11 @@ def truncated(name: str, detail: str) -> AudioFileError:
     return AudioFileError(f"{name} is truncated ({detail}): copy or record it again")
 
 
-def foreign(file: BinaryIO) -> str:
-    """Return what kind of file this is, "" for one that libsndfile may read."""
-    file.seek(0)
-    magic = file.read(16)
+def foreign(magic: bytes) -> str:
+    """Return what kind of file begins with these bytes, "" for one that libsndfile may read."""
     if magic[:1] == b"\xff" and len(magic) > 1 and magic[1] & 0xF6 == 0xF0:
         return "AAC"
     return next((kind for at, start, kind in _FOREIGN if magic[at : at + len(start)] == start), "")
-
-
-def _refuse_foreign(magic: bytes, name: str) -> None:
-    if kind := foreign(io.BytesIO(magic)):
-        raise AudioFileError(
-            f"{name} is {kind}, which is not read here: convert it, on a Mac with `afconvert -f WAVE -d LEI16 "
-            "IN OUT.wav`, elsewhere with `ffmpeg -i IN OUT.wav`"
-        )
 
 
 # WAV, AIFF, W64: chunks with their lengths.

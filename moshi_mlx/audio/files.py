@@ -71,7 +71,7 @@ def read_audio(path: str | Path) -> Audio:
     try:
         with path.open("rb") as file:
             whole = file if file.seekable() else io.BytesIO(file.read())  # a pipe
-            if foreign(whole) and (afconvert := shutil.which("afconvert")):
+            if foreign(whole.read(16)) and (afconvert := shutil.which("afconvert")):
                 return _converted(afconvert, whole, str(path))
             return _decode(whole, str(path))
     except FileNotFoundError:
