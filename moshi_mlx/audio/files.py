@@ -154,7 +154,7 @@ class _MixDown:
         self.samples = 0
         self._name = name
         self._sums: list[np.ndarray] = []  # of all channels, (samples,) float32
-        self._loudest: list[np.ndarray] = []  # the first channel of those that are not silent
+        self._loudest: list[np.ndarray] = []  # the loudest channel so far; none of a single one
         self._energy = np.zeros(channels)
         self._peak = 0.0
         self._silent = 0
@@ -174,7 +174,8 @@ class _MixDown:
         self._energy += np.square(block, dtype=np.float64).sum(axis=0)
         self._peak = max(self._peak, float(np.abs(block).max(initial=0.0)))
         self._sums.append(block.mean(axis=1))
-        self._loudest.append(block[:, int(self._energy.argmax())])
+        if block.shape[1] > 1:
+            self._loudest.append(block[:, int(self._energy.argmax())].copy())  # a view would keep all channels
 
     def mono(self) -> np.ndarray:
         """The mix, (samples,) float32."""
