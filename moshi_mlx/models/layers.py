@@ -79,9 +79,9 @@ class Embedding(nn.Module):
             self.low_rank = Linear(low_rank, dim)
         self._has_low_rank = bool(low_rank)
 
-    def __call__(self, ids: mx.array) -> mx.array:
-        """ids: any shape, int32, -1 or a row. Returns (*ids.shape, dim) in the type of the weights."""
-        rows = _zero_where_negative(ids, self.weight[ids])
+    def __call__(self, ids: mx.array, dtype: mx.Dtype) -> mx.array:
+        """ids: any shape, int32, -1 or a row. Returns (*ids.shape, dim) in `dtype`, that of the activations."""
+        rows = _zero_where_negative(ids, self.weight[ids].astype(dtype))
         return self.low_rank(rows) if self._has_low_rank else rows
 
     def to_quantized(
@@ -102,16 +102,21 @@ class QuantizedEmbedding(nn.Module):
             self.biases = biases[0]
         self.freeze()
 
-    def __call__(self, ids: mx.array) -> mx.array:
-        """ids: any shape, int32, -1 or a row. Returns (*ids.shape, dim) in the type of the scales."""
-        biases = self.get("biases")
+    def __call__(self, ids: mx.array, dtype: mx.Dtype) -> mx.array:
+        """ids: any shape, int32, -1 or a row. Returns (*ids.shape, dim) in `dtype`, that of the activations.
+
+        MLX computes affine rows in the type of their scales, and only then converts them: so scales are converted
+        first, or rows would be rounded to bfloat16 where activations are float32.
+        """
+        scales, biases = self.scales[ids], self.get("biases")
         rows = mx.dequantize(
             self.weight[ids],
-            scales=self.scales[ids],
-            biases=None if biases is None else biases[ids],
+            scales=scales if biases is None else scales.astype(dtype),
+            biases=None if biases is None else biases[ids].astype(dtype),
             group_size=self.group_size,
             bits=self.bits,
             mode=self.mode,
+            dtype=dtype,
         )
         return _zero_where_negative(ids, rows)
 

@@ -74,7 +74,9 @@ class Lm(nn.Module):
             self.condition_provider = ConditionProvider(config.conditioners, dim)
         self._config = config
         self.activation_dtype = dtype or mx.float32
-        self._look_up: Callable[[mx.array], mx.array] | None = None  # in all audio tables at once; see `fuse`
+        self._look_up: Callable[[mx.array, mx.Dtype], mx.array] | None = (
+            None  # in all audio tables at once; see `fuse`
+        )
         self._first_rows = mx.arange(config.n_q)[:, None] * (config.card + 1)  # of each stream there
 
     @property
@@ -99,13 +101,14 @@ class Lm(nn.Module):
 
         tokens: (B, 1 + n_q, T) int32, [text, audio streams]; -1 embeds to exactly zero. Returns (B, T, dim).
         """
-        total = self.text_emb(tokens[:, 0]).astype(self.activation_dtype)
+        dtype = self.activation_dtype
+        total = self.text_emb(tokens[:, 0], dtype)
         if self._look_up:
             ids = tokens[:, 1:]
             ids = mx.where(ids < 0, ids, ids + self._first_rows)
-            return total + mx.sum(self._look_up(ids).astype(self.activation_dtype), axis=1)
+            return total + mx.sum(self._look_up(ids, dtype), axis=1)
         for stream, table in enumerate(self.audio_embs):
-            total = total + table(tokens[:, stream + 1]).astype(self.activation_dtype)
+            total = total + table(tokens[:, stream + 1], dtype)
         return total
 
     def fuse(self) -> None:
@@ -259,7 +262,7 @@ class DepthSlice(nn.Module):
 
     def __call__(self, x: mx.array, previous: mx.array, window: DepthWindow) -> mx.array:
         """x: (B, 1, depth dim), from `linear_in`; previous: (B, 1) int32. Returns logits (B, 1, card)."""
-        x = self.transformer(x + self.emb(previous).astype(x.dtype), window)
+        x = self.transformer(x + self.emb(previous, x.dtype), window)
         return self.linear_out(self.norm(x) if self._has_norm else x)
 
 
@@ -312,7 +315,7 @@ class LutConditioner(nn.Module):
 
     def __init__(self, lut: LutConfig, dim: int) -> None:
         super().__init__()
-        self.embed = nn.Embedding(lut.n_bins + 1, lut.dim)
+        self.embed = Embedding(lut.n_bins + 1, lut.dim)
         self.output_proj = Linear(lut.dim, dim)
         self.learnt_padding = mx.zeros((1, 1, dim))
         self._values = lut.possible_values
@@ -326,4 +329,4 @@ class LutConditioner(nn.Module):
                 f"conditioner {name!r} has no value {value!r}; it must be one of {', '.join(self._values)}"
             )
         index = mx.array([[self._values.index(value)]])
-        return self.output_proj(self.embed(index)).astype(mx.float32)
+        return self.output_proj(self.embed(index, mx.float32)).astype(mx.float32)

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from moshi_mlx.models.layers import Embedding, Linear, QuantizedEmbedding, keep_transposes
+from moshi_mlx.models.layers import (
+    ROW_ARRAYS,
+    Embedding,
+    Linear,
+    QuantizedEmbedding,
+    dequantized,
+    keep_transposes,
+    recast,
+)
+from moshi_mlx.weights.quantization import NAMED, SCHEMES, Scheme
 from tests.memory import active_memory
 
 
@@ -77,18 +86,28 @@ def test_minus_one_is_exactly_zero_and_other_rows_are_not(
     holder = nn.Module()
     holder.emb = filled(20, 64, low_rank)
     ids = mx.array([[-1, 0, 19, -1]])
-    dense = np.array(holder.emb(ids))
+    dense = np.array(holder.emb(ids, mx.float32))
     nn.quantize(holder, group_size=group_size, bits=bits)
-    quantized = np.array(holder.emb(ids))
+    quantized = np.array(holder.emb(ids, mx.float32))
     for rows in (dense, quantized):
         assert (rows[0, [0, 3]] == 0).all()
         assert (np.abs(rows[0, [1, 2]]).max(axis=-1) > 0.1).all()
     assert np.abs(quantized - dense).max() < 0.1 * np.abs(dense).max()
 
 
-def test_quantized_rows_equal_the_dequantized_table() -> None:
-    table = filled(20, 64)
-    quantized = table.to_quantized(group_size=32, bits=4)
-    assert isinstance(quantized, QuantizedEmbedding)
-    expected = mx.dequantize(quantized.weight, quantized.scales, quantized.biases, group_size=32, bits=4)
-    assert mx.array_equal(quantized(mx.arange(20)), expected)
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16, mx.float16])
+@pytest.mark.parametrize("scheme", [SCHEMES["q4"], SCHEMES["q8"], NAMED["mxfp4"], NAMED["nvfp4"]], ids=str)
+def test_quantized_rows_are_the_tables_in_the_type_of_the_activations(scheme: Scheme, dtype: mx.Dtype) -> None:
+    quantized = QuantizedEmbedding(filled(20, 64).weight.astype(mx.bfloat16), **scheme.block())
+    arrays = [quantized[name] for name in ROW_ARRAYS if name in quantized]
+    rows, expected = quantized(mx.arange(20), dtype), dequantized(arrays, **scheme.block())
+    assert rows.dtype == dtype
+    off = mx.abs(rows.astype(mx.float32) - expected).max() / mx.abs(expected).max()
+    assert off.item() <= {mx.float32: 0, mx.bfloat16: 2**-7, mx.float16: 2**-10}[dtype]
+
+
+def test_dense_rows_are_in_the_type_of_the_activations_before_the_layer_that_widens_them() -> None:
+    table = filled(20, 64, low_rank=32)
+    recast(table, mx.bfloat16, (mx.float32,))
+    rows = table.weight.astype(mx.float32) @ table.low_rank.weight.astype(mx.float32).T
+    np.testing.assert_array_equal(np.array(table(mx.arange(20), mx.float32)), np.array(rows))

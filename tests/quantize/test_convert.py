@@ -3,14 +3,24 @@
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_unflatten
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.layers import QuantizedEmbedding, parameter_bytes, parameters
+from moshi_mlx.models.layers import (
+    ROW_ARRAYS,
+    Embedding,
+    Linear,
+    QuantizedEmbedding,
+    dequantized,
+    parameter_bytes,
+    parameters,
+    recast,
+)
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.quantizer import quantize_lm
-from moshi_mlx.weights.quantization import SCHEMES, Scheme, check_against_block, schemes_from_shapes
+from moshi_mlx.weights.quantization import NAMED, SCHEMES, Scheme, check_against_block, schemes_from_shapes
 from moshi_mlx.weights.safetensors import TensorInfo
 
 Q4 = SCHEMES["q4"]
@@ -41,10 +51,57 @@ def test_the_layers_are_near_what_they_were(lm: Lm) -> None:
     assert 0 < np.abs(np.array(after - before)).max() < 0.1
 
 
+LUT = {"n_bins": 4, "dim": 64, "tokenizer": "noop", "possible_values": ["low", "high"]}
+CONDITIONED = {
+    "conditioners": {"voice": {"type": "lut", "lut": LUT}},
+    "fuser": {"sum": ["voice"], "cross": [], "prepend": []},
+}
+
+
+def dequantize_layers(lm: Lm) -> None:
+    """Replace every quantized layer by a dense one of the float32 weights that it stands for."""
+    layers = []
+    for path, layer in lm.named_modules():
+        if "scales" in layer:
+            arrays = [layer[name] for name in ROW_ARRAYS if name in layer]
+            dense = Embedding(1, 1) if isinstance(layer, QuantizedEmbedding) else Linear(1, 1)
+            dense.weight = dequantized(arrays, layer.group_size, layer.bits, layer.mode)
+            layers.append((path, dense))
+    lm.update_modules(tree_unflatten(layers))
+    recast(lm, mx.float32, (mx.bfloat16,))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("more", [{}, {"depformer_low_rank_embeddings": 32}, CONDITIONED])
+@pytest.mark.parametrize("kind", ["q4", "q8", "mxfp4", "nvfp4"])
+def test_logits_are_those_of_the_weights_that_the_file_stands_for(kind: str, more: dict, fused: bool) -> None:
+    models = []
+    for dense in (False, True):
+        mx.random.seed(0)
+        lm = Lm(LmConfig.from_dict({**TINY, **more}))
+        recast(lm, mx.bfloat16, (mx.float32,))  # as in a file; activations are float32
+        quantize_lm(lm, NAMED[kind])
+        if dense:
+            dequantize_layers(lm)
+        if fused:
+            lm.fuse()
+        models.append(lm)
+    tokens = mx.array(np.random.default_rng(0).integers(-1, 64, (1, 17, 4)))
+    ours, theirs = (_logits(lm, tokens) for lm in models)
+    for logits, expected in zip(ours, theirs, strict=True):
+        assert np.abs(logits - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def _logits(lm: Lm, tokens: mx.array) -> list[np.ndarray]:
+    condition = lm.condition({"voice": "high"}) if lm.config.conditioners else None
+    hidden = lm.temporal(tokens, lm.new_state(), condition)
+    return [np.array(lm.text_linear(hidden)), np.array(lm.depformer.logits(hidden, tokens[:, :9]))]
+
+
 def test_minus_one_still_embeds_to_exactly_zero(lm: Lm) -> None:
     quantize_lm(lm, Q4)
     for table in (lm.text_emb, lm.audio_embs[15], lm.depformer.slices[0].emb, lm.depformer.slices[7].emb):
-        rows = table(mx.array([[-1, 5]]))
+        rows = table(mx.array([[-1, 5]]), mx.float32)
         assert np.abs(np.array(rows[0, 0])).max() == 0
         assert np.abs(np.array(rows[0, 1])).max() > 0
 
