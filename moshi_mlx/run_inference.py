@@ -11,7 +11,9 @@ from moshi_mlx.errors import ConfigError
 
 def run_inference(
     infile: Annotated[str, typer.Argument(metavar="INFILE", help="Recording to answer.")],
-    outfile: Annotated[str | None, typer.Argument(metavar="OUTFILE", help="WAV file for the answer.")] = None,
+    outfile: Annotated[
+        str | None, typer.Argument(metavar="OUTFILE", help="File for the answer, in the format of its suffix.")
+    ] = None,
     *,
     kyutai: options.KyutaiOptions,
     temp: Annotated[

@@ -1,4 +1,4 @@
-"""A recording as the source of a conversation, and a WAV file as its sink."""
+"""A recording as the source of a conversation, and an audio file as its sink."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moshi_mlx.audio.wav import WavWriter
+from moshi_mlx.audio.writer import AudioWriter
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, silence, split_frames
 
 if TYPE_CHECKING:  # at run time this module needs no model
@@ -51,17 +51,17 @@ class FileSource:
 
 
 class WavSink:
-    """Sink of `engine.converse`: the replies as a WAV file.
+    """Sink of `engine.converse`: the replies as a WAV file, or as what another suffix names.
 
     >>> with WavSink("answer.wav") as sink:
     ...     converse(session, FileSource(pcm), sink)
 
-    The file gets its name when the block ends; if the block raises, there is none (see `WavWriter`).
-    Raises AudioFileError where the system refuses, already on construction.
+    The file gets its name when the block ends; if the block raises, there is none (see `AudioWriter`).
+    Raises AudioFileError where the system refuses and for a format that is not written, already on construction.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.file = WavWriter(path)
+        self.file = AudioWriter(path)
 
     def write(self, reply: Reply) -> None:
         """Add the audio of one reply; one without audio adds nothing."""

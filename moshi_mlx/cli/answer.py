@@ -7,13 +7,12 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import typer
 
 from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink, speech_end
 from moshi_mlx.audio.files import read_audio
-from moshi_mlx.audio.wav import WavWriter
+from moshi_mlx.audio.writer import AudioWriter
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
 from moshi_mlx.cli.options import ModelOptions, SamplingOptions
 from moshi_mlx.cli.words import JsonLines, shown_words
@@ -24,20 +23,6 @@ from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.stats import Stats
 
 STREAM = "-"  # standard input or output
-_OTHER_FORMATS = (
-    ".flac",
-    ".mp3",
-    ".ogg",
-    ".opus",
-    ".m4a",
-    ".mp4",
-    ".aac",
-    ".aiff",
-    ".aif",
-    ".webm",
-    ".w64",
-    ".au",
-)
 
 
 def answer(
@@ -55,18 +40,22 @@ def answer(
     What can go wrong cheaply goes wrong first: the recording, the place of the answer, the options, the weights.
     """
     _check_output(recording, output, as_json)
+    events = JsonLines(sys.stdout) if as_json else None
     say = _silent if quiet else _say
+
+    def tell(note: str) -> None:
+        """Say what is not as the person may think, however quiet it should be."""
+        _say(f"note: {note}")
+        if events:
+            events.emit("note", text=note)
+
     audio = read_audio(recording)
     say(audio.describe())
     for note in audio.notes:
-        say(f"note: {note}")
+        tell(note)
     source = FileSource(audio.pcm, **silence)
     with WavSink(output) if output else nullcontext() as wav:
-        moshi = model.load(model.resolve(sampling, say))
-        events = JsonLines(sys.stdout) if as_json else None
-        if events:
-            for note in audio.notes:
-                events.emit("note", text=note)
+        moshi = model.load(model.resolve(sampling, tell))
         transcript, stats = Transcript(), Stats()
         with moshi.session(sampling.seed) as session, shown_words(source.frames + 1, quiet) as shown:
             sinks = [sink for sink in (wav, transcript, events, shown) if sink]
@@ -96,7 +85,7 @@ class _Report:
     seed: int
     delay: float | None
     output: str | None
-    file: WavWriter | None
+    file: AudioWriter | None
 
     def as_dict(self) -> dict[str, object]:
         """The last event of --json."""
@@ -127,12 +116,6 @@ def _check_output(recording: str, output: str | None, as_json: bool) -> None:
         raise typer.BadParameter("--json and an answer to - both want standard output")
     if output and os.path.isfile(output) and os.path.exists(recording) and os.path.samefile(recording, output):
         raise AudioFileError(f"{output} is the recording itself: give the answer another name")
-    if output and output != STREAM and Path(output).suffix.lower() in _OTHER_FORMATS:
-        wav = Path(output).with_suffix(".wav").name
-        raise AudioFileError(
-            f"{output} names another format, but answers are written as WAV: call it {wav} and convert it, "
-            f"for example with `ffmpeg -i {wav} {Path(output).name}`"
-        )
 
 
 def _say(line: str) -> None:

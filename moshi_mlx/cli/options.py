@@ -77,7 +77,7 @@ TrimOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 EventsOption = Annotated[bool, typer.Option("--json", help="Print events to stdout, one JSON object a line.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing to stderr but errors.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing to stderr but errors and notes.")]
 
 
 def _setting(name: str, help: str) -> Any:
@@ -132,13 +132,16 @@ class ModelOptions:
         """The arguments of `Checkpoint.resolve`."""
         return given(name=self.model, quantization=self.quantized, offline=self.offline, **self.files)
 
-    def resolve(self, sampling: SamplingOptions, say: Callable[[str], None]) -> "Checkpoint":
-        """Find the checkpoint, and let its sampling be what was asked for. Errors are those of `Checkpoint`."""
+    def resolve(self, sampling: SamplingOptions, tell: Callable[[str], None]) -> "Checkpoint":
+        """Find the checkpoint, and let its sampling be what was asked for. Errors are those of `Checkpoint`.
+
+        tell: gets what a person should know of the weights, if anything.
+        """
         from moshi_mlx.checkpoint.checkpoint import Checkpoint
 
         found = Checkpoint.resolve(**self.checkpoint)
         if found.note:
-            say(f"note: {found.note}")
+            tell(found.note)
         asked = {name: value for name, value in given(**vars(sampling)).items() if name != "seed"}
         return replace(found, sampling=replace(found.sampling, **asked))
 

@@ -10,7 +10,8 @@ from moshi_mlx.cli import options
 def run(
     recording: Annotated[str, typer.Argument(metavar="IN", help="Recording to answer; - for stdin.")],
     output: Annotated[
-        str | None, typer.Argument(metavar="OUT.wav", help="WAV file for the answer; - for stdout.")
+        str | None,
+        typer.Argument(metavar="OUT", help="File for the answer, in the format of its suffix; - for stdout."),
     ] = None,
     *,
     model: options.ModelOptions,
@@ -36,14 +37,16 @@ def run(
     as_json: options.EventsOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Answer a recording: Moshi hears IN as it would live, and its voice goes to OUT.wav.
+    """Answer a recording: Moshi hears IN as it would live, and its voice goes to OUT.
 
     IN is a wav, flac, ogg, opus or mp3 file of any rate; its channels are mixed down to one. The words appear on
     stderr as they are spoken and, when Moshi has finished, on stdout (unless the answer or --json goes there).
-    OUT.wav is simultaneous with IN between its silences. Ctrl-C keeps what was said so far.
+    OUT is what its suffix names: wav, flac, mp3, ogg, opus, aiff, au, caf or w64. It is simultaneous with IN
+    between its silences. Ctrl-C keeps what was said so far.
 
     With --json, {"event": "text", "t": seconds, "text": piece} is printed for every piece as it comes, t counted
-    from the start of OUT.wav, and last {"event": "end", "text": everything, ...} with the seed and the timing.
+    from the start of OUT, {"event": "note", "text": line} for whatever is not heard as it was recorded, and
+    last {"event": "end", "text": everything, ...} with the seed and the timing.
     """
     from moshi_mlx.cli.answer import answer
 

@@ -81,10 +81,15 @@ class Screen(Observer):
             self._plain.end_line()
             print(line, file=self._stream, flush=True)
 
+    def note(self, text: str) -> None:
+        """Say what is not as the person may think, however quiet it should be."""
+        self._emit("note", text=text)
+        self._say_always(f"note: {text}")
+
     def device_event(self, event: DeviceEvent) -> None:
-        """Say what happened to a device."""
+        """Say what happened to a device, however quiet it should be: without it nobody is heard."""
         self._emit("device", kind=event.kind, message=event.message)
-        self.say(event.message)
+        self._say_always(event.message)
 
     def state(self, name: State) -> None:
         """Say what state the conversation is in now."""
@@ -113,6 +118,12 @@ class Screen(Observer):
         if save:
             self.say(f"conversation in {save}")
         self.say(f"seed {seed}")
+
+    def _say_always(self, line: str) -> None:
+        if self._console or self._plain:
+            self.say(line)
+        else:
+            print(line, file=self._stream, flush=True)
 
     def _emit(self, event: str, **values: object) -> None:
         if self._events:

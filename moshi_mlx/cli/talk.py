@@ -83,7 +83,7 @@ def loaded(
     choose("output", devices.speaker)
     echo = EchoControl(devices.echo)
     try:
-        found = model.resolve(sampling, screen.say)
+        found = model.resolve(sampling, screen.note)
     except DownloadError as error:
         raise DownloadError(
             f"{error}; `moshi-mlx chat --model nano` needs no download and can be tried meanwhile"

@@ -69,4 +69,4 @@ def test_what_was_given_goes_into_the_checkpoint_and_its_note_is_said() -> None:
     assert (found.sampling.text_top_k, found.sampling.audio_temperature) == (7, 0.0)
     default = ModelOptions("nano", offline=True).resolve(SamplingOptions(), said.append)
     assert found.sampling.text_temperature == default.sampling.text_temperature
-    assert said == [f"note: {default.note}"] * 2 if default.note else not said
+    assert said == [default.note] * 2 if default.note else not said

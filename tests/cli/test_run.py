@@ -127,11 +127,27 @@ def test_quiet_says_nothing_but_the_words(moshi_cli: Cli, short: Path, tiny_fold
     assert done.out.strip()
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=str)
-def test_ctrl_c_keeps_what_was_said(
-    question: Path, tiny_folder: Path, tmp_path: Path, stop: signal.Signals
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]], ids=["aloud", "quiet"])
+def test_a_note_on_the_recording_comes_whatever_else_is_shown(
+    moshi_cli: Cli, short: Path, tiny_folder: Path, tmp_path: Path, quiet: list[str]
 ) -> None:
-    answer = tmp_path / "answer.wav"
+    """Its twin without a note: `test_quiet_says_nothing_but_the_words`, `test_json_is_one_event_a_line`."""
+    pcm, rate = soundfile.read(short)
+    soundfile.write(tmp_path / "thunder.wav", 5000 * pcm / np.abs(pcm).max(), rate, subtype="FLOAT")
+    options = ("--model", tiny_folder, "--codec", "mlx", "--lead", 0, "--tail", 0, *quiet)
+    done = moshi_cli("run", tmp_path / "thunder.wav", "--json", *options)
+    (note,) = [event["text"] for line in done.out.splitlines() if (event := json.loads(line))["event"] == "note"]
+    assert "peaks at 5,000 times full scale" in note
+    assert f"note: {note}\n" in done.err
+    assert json.loads(done.out.splitlines()[0])["event"] == "note", "before the first word"
+    assert (done.err == f"note: {note}\n") == bool(quiet)
+
+
+@pytest.mark.parametrize(("stop", "name"), [(signal.SIGINT, "answer.wav"), (signal.SIGTERM, "answer.opus")])
+def test_ctrl_c_keeps_what_was_said(
+    question: Path, tiny_folder: Path, tmp_path: Path, stop: signal.Signals, name: str
+) -> None:
+    answer = tmp_path / name
     command = [
         *MODULE,
         "run",
@@ -157,7 +173,7 @@ def test_ctrl_c_keeps_what_was_said(
     assert "interrupted" in err
     assert "Traceback" not in err
     assert soundfile.info(answer).frames == round(end["output_seconds"] * 24_000) > 0
-    assert sorted(os.listdir(tmp_path)) == ["answer.wav"]
+    assert os.listdir(tmp_path) == [name]
 
 
 BAD = {
@@ -217,9 +233,9 @@ def test_wrong_usage_is_exit_code_2(moshi_cli: Cli, short: Path) -> None:
     assert moshi_cli("run").code == 2
 
 
-@pytest.mark.parametrize("name", ["answer.mp3", "answer.FLAC", "answer.opus"])
+@pytest.mark.parametrize("name", ["answer.m4a", "answer.WEBM", "answer.raw"])
 def test_an_answer_is_never_called_what_it_is_not(moshi_cli: Cli, short: Path, tmp_path: Path, name: str) -> None:
     done = moshi_cli("run", short, tmp_path / name, "--model", "nano")
     assert done.code == 1
-    assert "answers are written as WAV: call it answer.wav" in done.err
+    assert "call it answer.wav and convert it" in done.err
     assert not (tmp_path / name).exists()

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from moshi_mlx.audio.echo.control import EchoControl, EchoState
+from moshi_mlx.audio.watchdog import DeviceEvent
 from moshi_mlx.cli.screen import PUSHED, Screen
 from moshi_mlx.runtime.session import Reply
 from tests.cli.test_dashboard import CALM
@@ -96,6 +97,25 @@ def test_events_on_the_same_terminal_are_torn_by_nothing(monkeypatch: pytest.Mon
         write(screen, " Hello")
     assert ("Hello" in err.getvalue()) is not same
     assert events(out) == [{"event": "text", "t": 1.0, "text": " Hello"}]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_quiet_keeps_back_neither_notes_nor_what_becomes_of_a_device(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    out, err = Stream(terminal=False), Stream(terminal)
+    monkeypatch.setattr(sys, "stdout", out)
+    screen = Screen(True, True, err)
+    screen.say("loading")
+    screen.state("ready")
+    assert err.getvalue() == ""
+    screen.note("all zeros")
+    screen.device_event(DeviceEvent("lost", "the microphone has gone"))
+    assert err.getvalue() == "note: all zeros\nthe microphone has gone\n"
+    assert events(out)[1:] == [
+        {"event": "note", "text": "all zeros"},
+        {"event": "device", "kind": "lost", "message": "the microphone has gone"},
+    ]
 
 
 def test_the_first_push_to_talk_is_explained_once(monkeypatch: pytest.MonkeyPatch) -> None:

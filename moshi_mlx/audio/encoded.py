@@ -1,0 +1,133 @@
+"""The other formats that audio is written in, by libsndfile: what a file's suffix names is what it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from moshi_mlx.audio.wav import pcm16
+from moshi_mlx.errors import AudioFileError
+from moshi_mlx.frames import SAMPLE_RATE
+
+_BLOCK = SAMPLE_RATE  # samples; libsndfile's Vorbis encoder keeps what it gets at once on its stack
+
+
+class Format(NamedTuple):
+    """A format as libsndfile calls it."""
+
+    container: str
+    encoding: str
+
+
+FORMATS = {
+    ".flac": Format("FLAC", "PCM_16"),
+    ".mp3": Format("MP3", "MPEG_LAYER_III"),
+    ".ogg": Format("OGG", "VORBIS"),
+    ".oga": Format("OGG", "VORBIS"),
+    ".opus": Format("OGG", "OPUS"),
+    ".aiff": Format("AIFF", "PCM_16"),
+    ".aif": Format("AIFF", "PCM_16"),
+    ".au": Format("AU", "PCM_16"),
+    ".caf": Format("CAF", "PCM_16"),
+    ".w64": Format("W64", "PCM_16"),
+}
+_OTHERS = {  # formats of sound and film
+    *(".3gp", ".aac", ".ac3", ".amr", ".ape", ".avi", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".mpg"),
+    *(".pcm", ".raw", ".spx", ".weba", ".webm", ".wma", ".wv"),
+}
+
+
+def format_of(path: str | Path) -> Format | None:
+    """Return the format that a path's suffix names, None for WAV, which is also what no format's suffix gets.
+
+    Raises AudioFileError for a format that is not written here.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in _OTHERS:
+        wav = path.with_suffix(".wav").name
+        raise AudioFileError(
+            f"{path} names a format that is not written here (wav, flac, mp3, ogg and opus are): call it {wav} "
+            f"and convert it, for example with `ffmpeg -i {wav} {path.name}`"
+        )
+    wanted = FORMATS.get(suffix)
+    if wanted:
+        import soundfile
+
+        if wanted.encoding not in soundfile.available_subtypes(wanted.container):
+            raise AudioFileError(
+                f"libsndfile {soundfile.__libsndfile_version__} cannot write {suffix[1:]}: name a .wav, or "
+                "`pip install --upgrade soundfile`"
+            )
+    return wanted
+
+
+class SndfileEncoder:
+    """Writes 24 kHz mono into an open file that can be rewound, as the audio comes.
+
+    Raises OSError where the system refuses.
+    """
+
+    def __init__(self, file: BinaryIO, form: Format) -> None:
+        import soundfile
+
+        self._file: Any = _Guarded(file)
+        self._whole_numbers = form.encoding == "PCM_16"
+        self._sound = soundfile.SoundFile(
+            self._file, "w", SAMPLE_RATE, channels=1, format=form.container, subtype=form.encoding
+        )
+        self._file.check()
+
+    def write(self, pcm: np.ndarray) -> None:
+        """Add (samples,) float32, 1.0 = full scale; NaN becomes silence."""
+        samples = pcm16(pcm) if self._whole_numbers else np.clip(np.nan_to_num(pcm, nan=0.0), -1.0, 1.0)
+        for start in range(0, len(samples), _BLOCK):
+            self._sound.write(samples[start : start + _BLOCK])
+            self._file.check()
+
+    def finish(self) -> None:
+        """Write what the encoder has held back, and the length."""
+        self._sound.close()
+        self._file.check()
+
+    def abandon(self) -> None:
+        """Write no more."""
+        self._file.dead = True
+        self._sound.close()
+
+
+class _Guarded:
+    """A file for libsndfile, whose calls must not raise: what the system refuses is kept for `check`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.dead = False
+        self._file = file
+        self._error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if not (self._error or self.dead):
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self._error = error
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:  # it writes out first what is buffered
+            self._error = self._error or error
+            return self._file.tell()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def check(self) -> None:
+        """Raise the OSError that there was, if any."""
+        if self._error:
+            raise self._error
