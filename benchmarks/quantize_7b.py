@@ -54,7 +54,8 @@ def write_source(folder: Path, layout: str) -> None:
 def write_adapter(folder: Path, rank: int) -> None:
     """An adapter of all linear layers, as moshi-finetune names them."""
     from moshi_mlx.models.config import MOSHI_7B, LmConfig
-    from moshi_mlx.weights.lm_weights import parameter_shapes, torch_origin
+    from moshi_mlx.weights.key_map import torch_origin
+    from moshi_mlx.weights.lm_weights import parameter_shapes
     from moshi_mlx.weights.safetensors import TensorInfo, write
 
     config = LmConfig.from_dict(MOSHI_7B)

@@ -10,7 +10,7 @@ import numpy as np
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import parameters as parameters_of
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights.lm_weights import torch_origin
+from moshi_mlx.weights.key_map import torch_origin
 from tests.random_weights import random_tensor
 
 ASSETS = Path(__file__).parent / "assets"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.models.config import read_json
+from moshi_mlx.models.config_reader import read_json
 
 SCHEMA = 1  # of the JSON reports; counts changes that break readers
 

@@ -14,7 +14,7 @@ from moshi_mlx.errors import ConfigError, QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.quantizer import quantize_lm
-from moshi_mlx.weights.lm_weights import mlx_origin
+from moshi_mlx.weights.key_map import mlx_origin
 from moshi_mlx.weights.quantization import SCHEMES, Scheme
 
 _HIBIKI_DELAYS = [0, *[0, *[2] * 7] * 2]

@@ -12,7 +12,8 @@ from typing import Any
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import find_place, locate
 from moshi_mlx.errors import CheckpointError, ConfigError, some
-from moshi_mlx.models.config import LmConfig, read_json
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.weights.adapter import Adapter
 
 LORA_NAME = "lora.safetensors"

@@ -19,7 +19,8 @@ from moshi_mlx.checkpoint.hub import HubRepo
 from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL, Folder, Place, find_place, locate
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError
-from moshi_mlx.models.config import MOSHI_7B, ConfigReader, LmConfig, read_json
+from moshi_mlx.models.config import MOSHI_7B, LmConfig
+from moshi_mlx.models.config_reader import ConfigReader, read_json
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.weights.quantization import Scheme, check_against_request

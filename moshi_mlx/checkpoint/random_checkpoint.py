@@ -18,7 +18,7 @@ from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig, published_shapes
 from moshi_mlx.weights.atomic import AtomicPath
-from moshi_mlx.weights.lm_weights import Origin, torch_origin, torch_shapes
+from moshi_mlx.weights.key_map import Origin, torch_origin, torch_shapes
 from moshi_mlx.weights.quantization import Scheme, parse_scheme
 from moshi_mlx.weights.safetensors import TensorInfo, to_bits, write
 

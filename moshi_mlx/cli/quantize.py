@@ -140,7 +140,7 @@ def quantize(
     from moshi_mlx.checkpoint.adapter import find_adapter
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.checkpoint.hub import parse_repo
-    from moshi_mlx.models.config import read_json
+    from moshi_mlx.models.config_reader import read_json
     from moshi_mlx.quantize.writer import check_free, make_checkpoint
 
     measures = budget or calibrate

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from moshi_mlx.errors import CheckpointError, ConfigError, some
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
-from moshi_mlx.models.config import ROPES, ConfigReader, TransformerConfig, check_shape
+from moshi_mlx.models.config import ROPES, TransformerConfig, check_shape
+from moshi_mlx.models.config_reader import ConfigReader
 
 _MIMI_TRANSFORMER = TransformerConfig(
     dim=512,

@@ -20,7 +20,8 @@ from moshi_mlx.models.layers import dequantized, parameters
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.levels import calibrated
 from moshi_mlx.weights.adapter import Adapter
-from moshi_mlx.weights.lm_weights import LmWeights, Origin, parameter_shapes
+from moshi_mlx.weights.key_map import Origin
+from moshi_mlx.weights.lm_weights import LmWeights, parameter_shapes
 from moshi_mlx.weights.quantization import Recipe, Scheme, main_scheme
 from moshi_mlx.weights.safetensors import TensorInfo, all_finite, from_bits, read_rows, to_bits
 

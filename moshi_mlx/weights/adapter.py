@@ -13,7 +13,8 @@ import numpy as np
 
 from moshi_mlx.errors import CheckpointError, fetch_again, some
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.weights.lm_weights import Origin, parameter_shapes, torch_origin
+from moshi_mlx.weights.key_map import Origin, torch_origin
+from moshi_mlx.weights.lm_weights import parameter_shapes
 from moshi_mlx.weights.safetensors import TensorInfo, from_bits, read_header, read_rows
 
 _DTYPES = ("F32", "F16", "BF16")

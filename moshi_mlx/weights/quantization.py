@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from moshi_mlx.errors import QuantizationError
-from moshi_mlx.models.config import read_json
+from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.weights.safetensors import TensorInfo
 
 

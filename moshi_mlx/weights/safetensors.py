@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.errors import CheckpointError, fetch_again, some
-from moshi_mlx.models.config import read_json
+from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.weights.atomic import AtomicPath
 
 INDEX_SUFFIX = ".safetensors.index.json"

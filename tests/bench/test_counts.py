@@ -9,7 +9,7 @@ from moshi_mlx.bench.shapes import KINDS, SHAPES, random_lm, skeleton
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.layers import parameter_bytes, parameters
-from moshi_mlx.weights.lm_weights import mlx_origin
+from moshi_mlx.weights.key_map import mlx_origin
 
 pytestmark = pytest.mark.slow
 

@@ -59,7 +59,7 @@ def model_parameters(config: LmConfig) -> int:
     """Counted from the model's own arrays, which are never evaluated; those that steps share count once."""
     from moshi_mlx.models.layers import parameters
     from moshi_mlx.models.lm import Lm
-    from moshi_mlx.weights.lm_weights import mlx_origin
+    from moshi_mlx.weights.key_map import mlx_origin
 
     arrays = {mlx_origin(name, config).key: array.size for name, array in parameters(Lm(config)).items()}
     return sum(arrays.values())

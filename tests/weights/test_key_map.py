@@ -10,7 +10,7 @@ from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights.lm_weights import Origin, detect_layout, mlx_origin, torch_origin, torch_shapes
+from moshi_mlx.weights.key_map import Origin, detect_layout, mlx_origin, torch_origin, torch_shapes
 from tests.golden import ASSETS, LM_GOLDENS
 
 

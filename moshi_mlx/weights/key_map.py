@@ -1,0 +1,176 @@
+"""The key map: which tensor of a file is which parameter, for every layout of weights that is published.
+
+Kyutai's MLX files have our modules' own names; PyTorch's have others, stack the attention projections of all depth
+steps along the rows, and keep one norm for all of them. No MLX.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from moshi_mlx.errors import CheckpointError, some
+from moshi_mlx.models.config import LmConfig
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a parameter is in a file: tensor `key`, or the `part`-th of `parts` equal blocks of its rows."""
+
+    key: str
+    part: int = 0
+    parts: int = 1
+    flat: bool = False  # stored as (1, 1, dim), used as (dim,)
+
+    def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the whole tensor in the file, for a parameter of `shape`."""
+        if self.flat:
+            return (1, 1, *shape)
+        return (shape[0] * self.parts, *shape[1:])
+
+
+@dataclass(frozen=True)
+class KeyRule:
+    """One line of the key map: a parameter's name in MLX's layout and in PyTorch's, with fields in braces.
+
+    {i}, {l}: numbers that are kept. {k}: a depth step; {j} = k - 1, the codebook before it; {s}, the index of the
+    weights that step k uses. {rest}: whatever follows.
+    """
+
+    mlx: str
+    torch: str
+    stacked: bool = False  # the torch tensor holds the rows of all {s}, one block after the other
+    split: str = ""  # what newer PyTorch code calls it when it saves one tensor per block
+
+
+_STEP = "depformer.slices.{k}."
+_STEP_ATTENTION = _STEP + "transformer.layers.{l}.self_attn."
+_DEPTH_ATTENTION = "depformer.layers.{l}.self_attn."
+_ATTENTION = "transformer.layers.{l}.self_attn."
+
+KEY_MAP = (  # the first rule that fits a name holds
+    KeyRule("audio_embs.{i}.{rest}", "emb.{i}.{rest}"),
+    KeyRule(_STEP + "linear_in.{rest}", "depformer_in.{s}.{rest}"),
+    KeyRule(_STEP + "linear_out.{rest}", "linears.{k}.{rest}"),
+    KeyRule("depformer.slices.0.emb.{rest}", "depformer_text_emb.{rest}"),
+    KeyRule(_STEP + "emb.{rest}", "depformer_emb.{j}.{rest}"),
+    KeyRule(_STEP + "norm.{rest}", "depformer_norms.{k}.{rest}"),
+    KeyRule(_STEP + "transformer.layers.{l}.gating.{rest}", "depformer.layers.{l}.gating.{s}.{rest}"),
+    KeyRule(
+        _STEP_ATTENTION + "in_proj.weight",
+        _DEPTH_ATTENTION + "in_proj_weight",
+        stacked=True,
+        split=_DEPTH_ATTENTION + "in_projs.{s}.weight",
+    ),
+    KeyRule(
+        _STEP_ATTENTION + "out_proj.weight",
+        _DEPTH_ATTENTION + "out_proj.weight",
+        stacked=True,
+        split=_DEPTH_ATTENTION + "out_projs.{s}.weight",
+    ),
+    KeyRule(_STEP + "transformer.{rest}", "depformer.{rest}"),  # norms: one for all steps
+    KeyRule(_ATTENTION + "in_proj.weight", _ATTENTION + "in_proj_weight", split=_ATTENTION + "in_projs.0.weight"),
+    KeyRule(
+        _ATTENTION + "out_proj.weight", _ATTENTION + "out_proj.weight", split=_ATTENTION + "out_projs.0.weight"
+    ),
+    KeyRule("{rest}", "{rest}"),
+)
+
+
+def torch_origin(name: str, config: LmConfig, present: Iterable[str] = ()) -> Origin:
+    """Return where PyTorch's layout keeps the parameter with an MLX name.
+
+    present: the names in the file; decides between the two ways PyTorch writes attention projections.
+    """
+    schedule = config.depth.schedule if config.depth else ()
+    for rule in KEY_MAP:
+        match = _pattern(rule.mlx).fullmatch(name)
+        if not match:
+            continue
+        fields: dict[str, object] = dict(match.groupdict())
+        parts, step = 1, 0
+        if "k" in fields:
+            k = int(match["k"])
+            step = schedule[k]
+            parts = max(schedule) + 1 if rule.stacked else 1
+            fields |= {"s": step, "j": k - 1}
+        if rule.split and (split := rule.split.format(**fields)) in present:
+            return Origin(split)
+        key = rule.torch.format(**fields)
+        if _is_rms(name, config):
+            return Origin(key.removesuffix("weight") + "alpha", flat=True)
+        return Origin(key, step if parts > 1 else 0, parts)
+    raise AssertionError(name)  # the last rule fits every name
+
+
+def mlx_origin(name: str, config: LmConfig) -> Origin:
+    """Return where the MLX layout keeps a parameter: in the first depth step that has the same weights."""
+    match = re.fullmatch(r"depformer\.slices\.(\d+)\.(.+)", name)
+    if not match or not config.depth:
+        return Origin(name)
+    schedule, k, rest = config.depth.schedule, int(match[1]), match[2]
+    if re.fullmatch(r"transformer\.layers\.\d+\.norm\d\.\w+", rest):
+        return Origin(f"depformer.slices.0.{rest}")
+    if rest.startswith(("linear_in.", "transformer.")):
+        return Origin(f"depformer.slices.{schedule.index(schedule[k])}.{rest}")
+    return Origin(name)
+
+
+def detect_layout(names: Iterable[str], path: Path) -> str:
+    """Return "mlx" or "torch", from the names in a file; raise CheckpointError for a file of something else."""
+    names = list(names)
+
+    def any_has(*marks: str) -> bool:
+        return any(mark in name for name in names for mark in marks)
+
+    if any_has("weight_scb"):
+        raise CheckpointError(
+            f"{path} holds int8 weights of bitsandbytes (weight_scb), which MLX cannot use; "
+            "use an MLX checkpoint such as kyutai/moshiko-mlx-q8"
+        )
+    if any_has("lora_A"):
+        raise CheckpointError(
+            f"{path} is a LoRA adapter, not a model: merge it into its base, "
+            f"`moshi-mlx quantize BASE FOLDER --recipe bf16 --lora {path}`"
+        )
+    if any_has("encoder.model.0.", "decoder.model.0."):
+        raise CheckpointError(f"{path} holds the Mimi codec, not the language model; give the model's file")
+    if any_has("audio_embs.", "depformer.slices."):
+        return "mlx"
+    if any(name.startswith("depformer.0.") for name in names):
+        raise CheckpointError(
+            f"{path} is in the layout of Kyutai's Rust program (candle); use an -mlx- or -pytorch- repository"
+        )
+    if any(name.startswith("emb.") or name.endswith((".alpha", ".in_proj_weight")) for name in names):
+        return "torch"
+    raise CheckpointError(f"{path} is not a Moshi model: its tensors are {some(names)}")
+
+
+def is_unused(name: str, config: LmConfig) -> bool:
+    """Return whether nothing reads a tensor that may be in a file: PyTorch has depformer_in also without depth."""
+    return not config.depth and name.startswith("depformer_in.")
+
+
+def torch_shapes(shapes: Mapping[str, tuple[int, ...]], config: LmConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a PyTorch file's tensors for parameters {MLX name: shape}."""
+    origins = {name: torch_origin(name, config) for name in shapes}
+    return {origin.key: origin.stored_shape(shapes[name]) for name, origin in origins.items()}
+
+
+def _is_rms(name: str, config: LmConfig) -> bool:
+    if not name.endswith(".weight"):
+        return False
+    if re.search(r"(^|\.)(out_norm|norm1|norm2)\.weight$", name):
+        return config.transformer.norm == "rms_norm_f32"
+    if re.fullmatch(r"depformer\.slices\.\d+\.norm\.weight", name):
+        return config.depth is not None and config.depth.norm == "rms_norm_f32"
+    return False
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    pattern = re.escape(template).replace(r"\{rest\}", r"(?P<rest>.+)")
+    return re.compile(re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", pattern))
