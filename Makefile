@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   which Python to build .venv with (otherwise: the first that is 3.10 or newer)
 #   BACKEND=cuda13      MLX on a CUDA card; otherwise Metal on macOS and the CPU on Linux
 #   SYSTEM_PACKAGES=no  never install system packages for the tests
+#   COVERAGE=yes        let the tests say which part of the package they run
 
 BACKEND ?= auto
 VENV := .venv

@@ -10,6 +10,9 @@ from hypothesis import settings
 
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.runtime.moshi import Moshi, load
+from tests.sound_card import sound_card, sound_cards
+
+__all__ = ["sound_card", "sound_cards"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A script that starts the tests in the background switches Ctrl-C off, and programs under test inherit that.

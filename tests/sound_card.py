@@ -83,11 +83,14 @@ class SoundCard:
             "PULSE_STATE_PATH": str(folder),
             "PULSE_COOKIE": str(folder / "cookie"),
         }
+        self.harmed = False  # by a fault that a test caused: nobody else should get it
         self._server: subprocess.Popen | None = None
         self._helpers: list[subprocess.Popen] = []
 
     def start(self) -> None:
-        """Bring the server up; returns when its devices are there."""
+        """Bring the server up unless it is; returns when its devices are there."""
+        if self._server is not None and self._server.poll() is None:
+            return
         modules = [f"module-native-protocol-unix auth-anonymous=1 socket={self.socket}"]
         modules += [self._module(name) for name in MODULES]
         words = [word for module in modules for word in ("-L", module)]
@@ -102,6 +105,7 @@ class SoundCard:
 
     def kill(self) -> None:
         """End the server, as a crash would."""
+        self.harmed = True
         if self._server is not None:
             self._server.kill()
             self._server.wait()
@@ -110,23 +114,30 @@ class SoundCard:
 
     def freeze(self, on: bool = True) -> None:
         """Stop the server without ending it: whoever asks it anything waits."""
+        self.harmed = True
         if self._server is not None:
             self._server.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
 
     def close(self) -> None:
         """End everything that was started."""
+        self.hush()
+        self.kill()
+
+    def hush(self) -> None:
+        """End what plays and records."""
         for helper in self._helpers:
             if helper.poll() is None:
                 helper.kill()
             helper.wait()
-        self.kill()
 
     def suspend(self, name: str, on: bool = True) -> None:
         """Stall a device ("mic" or "spk"): no error, its callbacks just stop."""
+        self.harmed = True
         self._pactl("suspend-source" if name == "mic" else "suspend-sink", name, str(int(on)))
 
     def unload(self, name: str) -> None:
         """Unplug a device."""
+        self.harmed = True
         kind = "module-remap-source" if name == "mic" else "module-null-sink"
         modules = self._pactl("list", "short", "modules").splitlines()
         number = next(line.split()[0] for line in modules if kind in line and f"_name={name} " in line)
@@ -188,16 +199,32 @@ class SoundCard:
         return helper
 
 
+@pytest.fixture(scope="session")
+def sound_cards() -> Iterator[dict[int, SoundCard]]:
+    """The sound cards that were started and not harmed since, by their rate."""
+    cards: dict[int, SoundCard] = {}
+    yield cards
+    for card in cards.values():
+        card.close()
+
+
 @pytest.fixture
 def sound_card(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    sound_cards: dict[int, SoundCard],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Iterator[SoundCard]:
-    """A software sound card that PortAudio in this process sees; parametrize indirectly with the rate, Hz."""
+    """A software sound card that PortAudio in this process sees; parametrize indirectly with the rate, Hz.
+
+    One that a test has harmed is no longer used by others.
+    """
     if reason := missing():
         pytest.skip(reason)
     from moshi_mlx.audio.portaudio import look_again
 
-    card = SoundCard(tmp_path, getattr(request, "param", 48_000))
+    rate = getattr(request, "param", 48_000)
+    card = sound_cards.pop(rate, None) or SoundCard(tmp_path_factory.mktemp("sound_card"), rate)
     for name, value in card.environment.items():
         monkeypatch.setenv(name, value)
     try:
@@ -205,6 +232,10 @@ def sound_card(
         look_again()
         yield card
     finally:
-        card.close()
+        if card.harmed:
+            card.close()
+        else:
+            card.hush()
+            sound_cards[rate] = card
         monkeypatch.undo()
         look_again()

@@ -25,9 +25,8 @@ from moshi_mlx.cli.latency import breakdown_text
 from moshi_mlx.conversation.latency import LatencyBreakdown, LatencyStage
 from tests.audio.talking import SOME, found
 from tests.cli.conftest import Done
-from tests.sound_card import SoundCard, sound_card
+from tests.sound_card import SoundCard
 
-__all__ = ["sound_card"]
 PATIENCE = 120  # seconds for what takes a few: the machine may be busy
 ANSWER = 20.0  # seconds for an answer
 

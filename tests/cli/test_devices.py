@@ -8,9 +8,7 @@ from moshi_mlx.audio import devices as audio_devices
 from moshi_mlx.audio.portaudio import look_again
 from moshi_mlx.cli.devices import page
 from moshi_mlx.errors import AudioDeviceError
-from tests.sound_card import SoundCard, sound_card
-
-__all__ = ["sound_card"]
+from tests.sound_card import SoundCard
 
 
 def test_devices_are_listed_for_people_and_programs(sound_card: SoundCard, moshi_cli) -> None:

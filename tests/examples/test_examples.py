@@ -19,10 +19,8 @@ from moshi_mlx.checkpoint.nano import RECORDING, captions
 from moshi_mlx.frames import SAMPLE_RATE
 from moshi_mlx.runtime.moshi import load
 from moshi_mlx.sampling_config import SamplingConfig
-from tests.sound_card import SoundCard, sound_card
+from tests.sound_card import SoundCard
 from tests.web.running import Running
-
-__all__ = ["sound_card"]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

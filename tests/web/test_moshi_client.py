@@ -21,10 +21,9 @@ from moshi_mlx.runtime.flow import HeardFrame
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.web import client
 from moshi_mlx.web.intake import Intake
-from tests.sound_card import SoundCard, sound_card
+from tests.sound_card import SoundCard
 from tests.web.running import PATIENCE, Running
 
-__all__ = ["sound_card"]
 SECONDS = 4
 # The package's own front page imports PyTorch, which its client does without.
 START = """
