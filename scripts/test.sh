@@ -17,7 +17,7 @@ while [ $# -gt 0 ]; do
 done
 
 measured() {  # which part of the package a round runs; the second one adds to what the first one has found
-    [ "${COVERAGE:-no}" = yes ] && echo --cov=moshi_mlx --cov-report= "$@"
+    [ "${COVERAGE:-no}" = yes ] && echo --cov=moshi_mlx --cov-report= --cov-fail-under=0 "$@"
 }
 
 round() {  # round EXPRESSION ARGUMENTS...: 5 where none of its tests was asked for
