@@ -17,7 +17,8 @@ import numpy as np
 
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.cache import Chunk, KVCache
-from moshi_mlx.models.config import DepthConfig, LmConfig, LutConfig
+from moshi_mlx.models.conditioners import ConditionProvider
+from moshi_mlx.models.config import DepthConfig, LmConfig
 from moshi_mlx.models.layers import (
     Embedding,
     Linear,
@@ -295,38 +296,3 @@ class DepthWindow:
     def end(self, chunk: Chunk) -> None:
         """Count the step as past."""
         self.position = chunk.filled
-
-
-class ConditionProvider(nn.Module):
-    """The conditioners of a model, whose vectors are added up."""
-
-    def __init__(self, conditioners: Mapping[str, LutConfig], dim: int) -> None:
-        super().__init__()
-        self.conditioners = {name: LutConditioner(lut, dim) for name, lut in conditioners.items()}
-
-    def __call__(self, values: Mapping[str, str | None]) -> mx.array:
-        """values: name -> value, None for the learned padding. Returns (1, 1, dim) float32."""
-        vectors = [conditioner(name, values.get(name)) for name, conditioner in self.conditioners.items()]
-        return mx.sum(mx.stack(vectors), axis=0)
-
-
-class LutConditioner(nn.Module):
-    """A learned vector for each value. Source: moshi/conditioners/text.py `LUTConditioner`."""
-
-    def __init__(self, lut: LutConfig, dim: int) -> None:
-        super().__init__()
-        self.embed = Embedding(lut.n_bins + 1, lut.dim)
-        self.output_proj = Linear(lut.dim, dim)
-        self.learnt_padding = mx.zeros((1, 1, dim))
-        self._values = lut.possible_values
-
-    def __call__(self, name: str, value: str | None) -> mx.array:
-        """name: for the message about a wrong value. Returns (1, 1, dim) float32."""
-        if value is None:
-            return self.learnt_padding.astype(mx.float32)
-        if value not in self._values:
-            raise ConfigError(
-                f"conditioner {name!r} has no value {value!r}; it must be one of {', '.join(self._values)}"
-            )
-        index = mx.array([[self._values.index(value)]])
-        return self.output_proj(self.embed(index, mx.float32)).astype(mx.float32)
