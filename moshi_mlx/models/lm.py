@@ -75,9 +75,7 @@ class Lm(nn.Module):
             self.condition_provider = ConditionProvider(config.conditioners, dim)
         self._config = config
         self.activation_dtype = dtype or mx.float32
-        self._look_up: Callable[[mx.array, mx.Dtype], mx.array] | None = (
-            None  # in all audio tables at once; see `fuse`
-        )
+        self._look_up: Callable[[mx.array, mx.Dtype], mx.array] | None = None  # in all audio tables; see `fuse`
         self._first_rows = mx.arange(config.n_q)[:, None] * (config.card + 1)  # of each stream there
 
     @property

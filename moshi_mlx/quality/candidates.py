@@ -17,7 +17,7 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.layers import ROW_ARRAYS, dequantized
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.quantizer import quantize_lm
+from moshi_mlx.quantize.quantizer import quantizable, quantize_lm
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.weights.quantization import RECIPES, Recipe, parse_recipe
 
@@ -82,8 +82,8 @@ def find_candidate(
 ) -> Checkpoint | Recipe | None:
     """Find the checkpoint or recipe that a candidate names; None where its weights are the reference's own.
 
-    Loads no weights. Raises QuantizationError for a recipe on a reference that is already quantized,
-    CheckpointError for a model with other streams.
+    Loads no weights. Raises QuantizationError for a recipe on a reference that is already quantized, or
+    one that names layers it does not have; CheckpointError for a model with other streams.
     """
     if recipe := candidate.recipe:
         if reference.scheme:
@@ -91,6 +91,7 @@ def find_candidate(
                 f"{reference.name} is already quantized, {reference.scheme}: to apply recipe {recipe}, "
                 "give the bf16 checkpoint as reference"
             )
+        recipe.check(quantizable(Lm(reference.lm_config)))  # lazy: no weights are made
         return recipe
     if not candidate.weights:
         return None

@@ -106,9 +106,8 @@ def conversion(config: LmConfig, recipe: Recipe) -> Conversion:
     Raises QuantizationError if the recipe fits no layer, or names one that is not there.
     """
     lm = Lm(config)  # lazy, as all that follows: only shapes are looked at
-    widths = {path: layer["weight"].shape[-1] for path, layer in lm.named_modules() if _can(layer)}
-    if unknown := [path for path in recipe.layers if "*" not in path and path not in widths]:
-        raise QuantizationError(f"recipe {recipe} names {some(unknown)}, which this model does not have")
+    widths = quantizable(lm)
+    recipe.check(widths)
     wanted = {path: how for path in widths if (how := recipe.how(path))}
     default = recipe.scheme or main_scheme(wanted)
     block = quantize_lm(lm, default, recipe.predicate) if default and wanted else None
@@ -230,9 +229,13 @@ def _quantize(
     return [np.array(part.view(mx.uint16) if part.dtype == mx.bfloat16 else part) for part in parts]
 
 
-def _can(layer: nn.Module) -> bool:
-    """Return whether `mlx.nn.quantize` would ask about a layer."""
-    return hasattr(layer, "to_quantized") and not layer.children()
+def quantizable(lm: Lm) -> dict[str, int]:
+    """Return the width of every layer that `mlx.nn.quantize` would ask about, by its path."""
+    return {
+        path: layer["weight"].shape[-1]
+        for path, layer in lm.named_modules()
+        if hasattr(layer, "to_quantized") and not layer.children()
+    }
 
 
 def _layers_by_weight(lm: Lm) -> list[list[str]]:

@@ -10,13 +10,15 @@ decide; a block that says otherwise is an error.
 """
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.errors import QuantizationError
+from moshi_mlx.errors import QuantizationError, some
 from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.weights.safetensors import TensorInfo
 
@@ -137,6 +139,23 @@ class Recipe:
         pattern = next((one for one in self.layers if "*" in one and fnmatchcase(path, one)), None)
         return self._chosen(pattern) if pattern else self.scheme
 
+    def check(self, paths: Iterable[str]) -> None:
+        """Raise QuantizationError if a name or a pattern fits none of a model's layers, with the nearest that do.
+
+        paths: of the layers that can be quantized. The named recipes are for the whole family, whose members lack
+        one layer or another.
+        """
+        paths = list(paths)
+        if any(self.layers == known.layers for known in RECIPES.values()):
+            return
+        lost = [one for one in self.layers if one not in paths and not ("*" in one and _fits(one, paths))]
+        if lost:
+            near = get_close_matches(lost[0], [*paths, *_patterns(paths)], cutoff=0.5)
+            raise QuantizationError(
+                f"recipe {self} names {some(lost)}, which this model does not have; "
+                f"the nearest to {lost[0]}: {some(near)}"
+            )
+
     def predicate(self, path: str, layer: object = None) -> bool | dict[str, Any]:
         """Answer as mlx-lm's `quant_predicate`, for `quantize_lm` and `mlx.nn.quantize`."""
         how = self.how(path)
@@ -158,6 +177,20 @@ class Recipe:
             )
         default = self.scheme.block() if self.scheme and "mode" not in choice else {}
         return make_scheme(**{**default, **choice}, where=f"recipe {self.name}, layer {path}: ")
+
+
+def _fits(pattern: str, paths: Iterable[str]) -> bool:
+    return any(fnmatchcase(path, pattern) for path in paths)
+
+
+def _patterns(paths: Iterable[str]) -> dict[str, None]:
+    """Return the patterns that somebody may mean: a group, a layer's place in all groups, a kind of layer."""
+    found: dict[str, None] = {}
+    for path in paths:
+        parts = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path).split(".")
+        found |= dict.fromkeys(".".join([*parts[:count], "*"]) for count in range(1, len(parts)))
+        found |= dict.fromkeys(one for one in (".".join(parts), f"*.{parts[-1]}") if "*" in one)
+    return found
 
 
 MIXED_Q8 = ("depformer.*", "text_linear", "text_emb", "audio_embs.*", "extra_heads.*")

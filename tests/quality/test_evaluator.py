@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -185,6 +186,14 @@ def test_recipes_need_a_dense_reference(tmp_path: Path) -> None:
     with pytest.raises(QuantizationError, match=r"already quantized, q8.*give the bf16 checkpoint"):
         find_candidate(parse_candidate("q4"), checkpoint)
     assert find_candidate(parse_candidate("kv8"), checkpoint) is None
+
+
+def test_recipes_name_layers_that_are_there(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    for names, refused in (("depformr.*", True), ("depformer.*", False)):
+        file.write_text(json.dumps({"bits": 4, "layers": {names: {"bits": 8}}}))
+        with pytest.raises(QuantizationError, match=r"depformer\.\*") if refused else nullcontext():
+            find_candidate(parse_candidate(str(file)), Checkpoint.resolve(folder))
 
 
 def test_models_with_other_streams_are_not_compared(folder: Path, tmp_path: Path) -> None:

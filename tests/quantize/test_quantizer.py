@@ -260,10 +260,8 @@ def test_a_group_that_divides_nothing_is_refused() -> None:
 
 def test_a_recipe_that_names_no_layer_of_the_model_is_refused() -> None:
     config = LmConfig.from_dict(SMALL)
-    recipe = Recipe("mine", Scheme(4, 32), {"transformer.layers.9.gating.linear_in": False})
-    with pytest.raises(
-        QuantizationError, match=r"recipe mine names transformer\.layers\.9\.gating\.linear_in, which"
-    ):
+    recipe = Recipe("mine", Scheme(4, 32), {"transfomer.*": False})
+    with pytest.raises(QuantizationError, match=r"recipe mine names transfomer\.\*, which .* transformer\.\*"):
         conversion(config, recipe)
 
 

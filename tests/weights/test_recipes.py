@@ -1,6 +1,7 @@
 """Recipes: by name, from a file, and refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -11,7 +12,7 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import QuantizationError
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.quantizer import quantize_lm
+from moshi_mlx.quantize.quantizer import quantizable, quantize_lm
 from moshi_mlx.weights.quantization import RECIPES, Recipe, Scheme, make_scheme, parse_recipe, schemes_from_shapes
 from tests.quantize.tensors import tensors_of
 
@@ -137,6 +138,43 @@ def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path: Path, content
     with pytest.raises(QuantizationError, match=message) as caught:
         parse_recipe(file)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("transfomer.*", r"mine names transfomer\.\*, which .* to transfomer\.\*: transformer\.\*, "),
+        ("transformer.layer.*", r"nearest to transformer\.layer\.\*: transformer\.layers\.\*"),
+        ("depformer", r"nearest to depformer: depformer\.\*"),
+        ("*.linear_input", r"nearest to \*\.linear_input: \*\.linear_in, "),
+        ("depformer.slices.*.linear_on", r"nearest to .*: depformer\.slices\.\*\.linear_in, "),
+        ("text_embedding", r"nearest to text_embedding: text_emb"),
+        ("transformer.layers.9.gating.linear_in", r": transformer\.layers\.[01]\.gating\.linear_in, "),
+        ("transformer.layers.[89].*", r"names transformer\.layers\.\[89\]\.\*, which"),
+        ("*norm*", r"names \*norm\*, which this model does not have"),
+        ("mlp?*@", r"names mlp\?\*@, which this model does not have; the nearest to mlp\?\*@: none$"),
+    ],
+)  # fmt: skip
+def test_a_name_or_a_pattern_that_fits_no_layer_is_refused_with_the_nearest(
+    lm: Lm, names: str, message: str
+) -> None:
+    recipe = Recipe("mine", Q4, {"text_linear": False, names: {"bits": 8}})
+    with pytest.raises(QuantizationError, match=message):
+        recipe.check(quantizable(lm))
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["text_linear", "*", "transformer.*", "*.linear_in", "transformer.layers.[01].*", "depformer.slices.?.emb*"],
+)
+def test_a_name_or_a_pattern_that_fits_a_layer_is_taken(lm: Lm, names: str) -> None:
+    Recipe("mine", Q4, {names: False}).check(quantizable(lm))
+
+
+def test_the_named_recipes_are_for_all_members_of_the_family() -> None:
+    without_depth = Lm(LmConfig.from_dict({**TINY, "dep_q": 0}))
+    for recipe in RECIPES.values():
+        replace(recipe, name="another name").check(quantizable(without_depth))
 
 
 def test_unknown_names_and_missing_files_are_refused(tmp_path: Path) -> None:
