@@ -32,16 +32,23 @@ def main() -> None:
 
 def document() -> str:
     """All of docs/cli.md."""
-    group = typer.main.get_command(app)
-    sections = [HEAD, _section("moshi-mlx", group)]
-    sections += [_section(f"moshi-mlx {name}", command) for name, command in group.commands.items()]  # type: ignore[attr-defined]
-    return "\n".join(sections)
+    return "\n".join([HEAD, *_sections("moshi-mlx", typer.main.get_command(app))])
+
+
+def _sections(name: str, command) -> list[str]:
+    """The section of a command, and those of the commands below it."""
+    below = getattr(command, "commands", {}).items()
+    return [
+        _section(name, command),
+        *(section for word, one in below for section in _sections(f"{name} {word}", one)),
+    ]
 
 
 def _section(name: str, command) -> str:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
     usage = " ".join([name, *(p.metavar if p.required else f"[{p.metavar}]" for p in arguments), "[OPTIONS]"])
+    usage += " COMMAND" if hasattr(command, "commands") else ""
     lines = [f"## `{name}`", "", "```", usage, "```", "", *command.help.strip().splitlines(), ""]
     rows = [(f"`{p.metavar}`", p.help, "") for p in arguments]
     rows += [(", ".join(f"`{o}`" for o in p.opts), p.help, _default(p)) for p in options]

@@ -25,9 +25,10 @@ def fetch(repo: str, filename: str, revision: str | None = None, offline: bool =
         return Path(hf_hub_download(repo, filename, revision=revision, local_files_only=True))
     except errors.LocalEntryNotFoundError as error:
         if offline:
-            raise DownloadError(
+            raise NotCachedError(
                 f"{where} is not in the cache and --offline forbids fetching it; "
-                "run once without --offline, or give a folder"
+                "run once without --offline, or give a folder",
+                filename,
             ) from error
     except ValueError as error:
         raise DownloadError(f"{repo}/{filename} is not a name the hub allows: {_reason(error)}") from error
@@ -106,6 +107,14 @@ def upload(folder: Path, repo: str) -> str:
     return str(address)
 
 
+class NotCachedError(DownloadError):
+    """A file is not in the cache and must not be fetched. file: its name in its repository."""
+
+    def __init__(self, message: str, file: str) -> None:
+        super().__init__(message)
+        self.file = file
+
+
 class MissingFileError(DownloadError):
     """The repository exists, the file in it does not."""
 
@@ -113,7 +122,7 @@ class MissingFileError(DownloadError):
 def parse_repo(name: str) -> tuple[str, str | None]:
     """Split "owner/name" or "owner/name@revision". Raises DownloadError for anything else."""
     repo, _, revision = name.partition("@")
-    if not _REPO_ID.fullmatch(repo) or ("@" in name and not revision):
+    if not _REPO_ID.fullmatch(repo) or "--" in repo or ".." in repo or ("@" in name and not revision):
         raise DownloadError(
             f"{name!r} is not the name of a hub repository: owner/name or owner/name@revision expected"
         )

@@ -71,6 +71,7 @@ def doctor(
 
 def gather() -> Checkup:
     """Find out all there is to find out; takes a few seconds."""
+    from moshi_mlx.checkpoint.catalogue import cached_models, free_disk
     from moshi_mlx.checkpoint.names import ALIASES
     from moshi_mlx.doctor import probe
     from moshi_mlx.machine import this_machine
@@ -83,6 +84,6 @@ def gather() -> Checkup:
         audio=probe.try_audio(),
         packages=packages,
         own_problem=probe.own_problem(),
-        cached=probe.cached_models(ALIASES),
-        disk=probe.free_disk(),
+        cached=cached_models(ALIASES),
+        disk=free_disk(),
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from moshi_mlx.cli import models
 from moshi_mlx.cli.bench import bench
 from moshi_mlx.cli.chat import chat
 from moshi_mlx.cli.demo import demo
@@ -25,7 +26,7 @@ def program(*commands: Callable[..., None], **how: Any) -> typer.Typer:
     """Make a program of commands. Its help is plain: the same on every terminal, in docs/cli.md and in a pipe."""
     app = typer.Typer(**how, pretty_exceptions_show_locals=False, add_completion=False, rich_markup_mode=None)
     for command in commands:
-        app.command()(grouped(command))
+        app.command(command.__name__.rstrip("_"))(grouped(command))  # list_, for Python has a list
     return app
 
 
@@ -34,6 +35,7 @@ app = program(
     name="moshi-mlx",
     no_args_is_help=True,
 )
+app.add_typer(program(*models.COMMANDS, name="models", no_args_is_help=True, help=models.HELP))
 
 
 def _version(wanted: bool) -> None:

@@ -7,7 +7,6 @@ versions are read from the packages' metadata; the hub's cache is looked at, the
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moshi_mlx.errors import CheckpointError, MoshiError
+from moshi_mlx.errors import CheckpointError
 from moshi_mlx.planning.planner import ModelSize, size_of
 from moshi_mlx.version import __version__
 
@@ -133,45 +132,6 @@ def own_problem() -> str:
         owner = "Kyutai's" if installed.startswith(("0.1", "0.2", "0.3")) else "another"
         return f"moshi-mlx {installed} ({owner}) is installed, this is {__version__}; {mend}"
     return ""
-
-
-def cached_models(repos: Mapping[str, str]) -> dict[str, int]:
-    """Return alias -> bytes in the hub's cache, of those `repos` (alias -> "owner/name") that are complete."""
-    try:
-        from huggingface_hub import CacheNotFound, scan_cache_dir
-    except ImportError:
-        return {}
-    try:
-        sizes = {repo.repo_id: repo.size_on_disk for repo in scan_cache_dir().repos if repo.repo_type == "model"}
-    except (CacheNotFound, OSError):  # never used, or not ours to read
-        return {}
-    return {alias: sizes[repo] for alias, repo in repos.items() if repo in sizes and _is_complete(repo)}
-
-
-def _is_complete(repo: str) -> bool:
-    """Whether all files of a cached model are there, their headers whole."""
-    from moshi_mlx.checkpoint.checkpoint import Checkpoint
-    from moshi_mlx.weights.safetensors import read_header, read_tensors
-
-    try:
-        found = Checkpoint.find(repo, offline=True)
-        read_tensors(found.lm_weights)
-        read_header(found.mimi_weights)
-    except MoshiError:
-        return False
-    return True
-
-
-def free_disk() -> tuple[Path, int]:
-    """Return where downloads go, and how many bytes are free there."""
-    try:
-        from huggingface_hub import constants
-
-        cache = Path(constants.HF_HUB_CACHE)
-    except ImportError:
-        cache = Path.home()
-    there = next(folder for folder in (cache, *cache.absolute().parents) if folder.is_dir())
-    return cache, shutil.disk_usage(there).free
 
 
 def _version(name: str) -> str | None:

@@ -204,7 +204,7 @@ def test_repository_names_may_carry_a_revision(name: str, parsed: tuple[str, str
     assert parse_repo(name) == parsed
 
 
-@pytest.mark.parametrize("name", ["a", "a/b/c", "a/b@", "/a", "a/", "", "a b/c", "@x", "../x"])
+@pytest.mark.parametrize("name", ["a", "a/b/c", "a/b@", "/a", "a/", "", "a b/c", "@x", "../x", "a/b--c", "a/b..c"])
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(DownloadError, match="owner/name"):
         parse_repo(name)

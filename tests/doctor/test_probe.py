@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from moshi_mlx.doctor import probe
 from moshi_mlx.doctor.probe import Probe, measure_model, try_audio, try_mlx
 from moshi_mlx.errors import CheckpointError
-from tests.hub_stub import fill_cache
 
 METALLIB = (
     "Failed to load the default metallib. This library is using language version 4.0 "
@@ -170,28 +168,3 @@ def test_kyutais_package_in_this_ones_place_is_noticed(monkeypatch: pytest.Monke
     monkeypatch.setattr(probe, "FOLDER", tmp_path)
     (tmp_path / "run_tts.py").touch()
     assert "files of Kyutai's moshi_mlx" in probe.own_problem()
-
-
-def test_complete_models_of_the_cache_are_found_and_the_hub_not_asked(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Path
-) -> None:
-    program = (
-        "from moshi_mlx.doctor.probe import cached_models, free_disk\n"
-        "print(cached_models({'moshiko-q4': 'kyutai/moshiko-mlx-q4', 'moshiko-q8': 'kyutai/moshiko-mlx-q8'}))\n"
-        "print(free_disk()[0], free_disk()[1] > 0)\n"
-    )
-
-    def run(cache: Path) -> list[str]:
-        monkeypatch.setenv("HF_HUB_CACHE", str(cache))
-        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        return done.stdout.splitlines()
-
-    files = {path.name: path.read_bytes() for path in tiny_folder.iterdir()}
-    cut = {"model.safetensors": files["model.safetensors"][:-1000]}
-    fill_cache(tmp_path / "hub", "kyutai/moshiko-mlx-q4", files)
-    fill_cache(tmp_path / "hub", "kyutai/moshiko-mlx-q8", files | cut)
-    fill_cache(tmp_path / "hub", "another/model", {"model.safetensors": bytes(10)})
-    size = sum(map(len, files.values()))
-    assert run(tmp_path / "hub") == [f"{{'moshiko-q4': {size}}}", f"{tmp_path / 'hub'} True"]
-    assert run(tmp_path / "never" / "made") == ["{}", f"{tmp_path / 'never' / 'made'} True"]
