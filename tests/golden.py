@@ -1,4 +1,4 @@
-"""Reading the golden files of the language model, and building the model they were made with."""
+"""Reading the golden files of language models, and building the models they were made with."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ LM_GOLDENS = ("moshi", "scheduled", "grouped")
 
 @dataclass
 class Golden:
-    """One file of `make_lm_golden.py`: the model with PyTorch's weights, and what PyTorch answered."""
+    """One file of a maker: the model with PyTorch's weights, and what PyTorch answered."""
 
     lm: Lm
     condition: mx.array | None
@@ -27,8 +27,18 @@ class Golden:
 
 
 def lm_golden(name: str) -> Golden:
-    """Load tests/assets/lm_{name}.npz."""
-    with np.load(ASSETS / f"lm_{name}.npz") as file:
+    """Load tests/assets/lm_{name}.npz, of `make_lm_golden.py`."""
+    return read_golden(f"lm_{name}")
+
+
+def stt_golden() -> Golden:
+    """Load tests/assets/stt.npz, of `make_stt_golden.py`."""
+    return read_golden("stt")
+
+
+def read_golden(name: str) -> Golden:
+    """Load tests/assets/{name}.npz: a config, the shapes of PyTorch's tensors, and answers."""
+    with np.load(ASSETS / f"{name}.npz") as file:
         answers = dict(file)
     config = json.loads(str(answers.pop("config")))
     shapes = json.loads(str(answers.pop("shapes")))

@@ -141,6 +141,16 @@ class Lm(nn.Module):
             x = x + condition.astype(x.dtype)
         return self.out_norm(self.transformer(x, state.temporal, rows))
 
+    def vad(self, hidden: mx.array) -> mx.array:
+        """Return what the extra heads say of voice activity, as probabilities; only for models that have some.
+
+        hidden: (B, T, dim), normed. Returns (B, T, heads, classes) float32. Kyutai's heads look 0.5, 1, 2 and 3
+        seconds ahead, and class 0 is silence.
+        Source: moshi/models/lm.py `LMGen.step_with_extra_heads`.
+        """
+        logits = mx.stack([head(hidden) for head in self.extra_heads], axis=2)
+        return mx.softmax(logits.astype(mx.float32), axis=-1)
+
     def condition(self, values: Mapping[str, str | None] | None = None) -> mx.array | None:
         """Return the vector that conditioners add to every position, (1, 1, dim); None for models without any.
 

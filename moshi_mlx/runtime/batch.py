@@ -98,8 +98,11 @@ class Batch:
         for session, user_codes in codes.items():
             draws[session.row] = session.draw()
             tokens[session.row, :, 0] = session.inputs(user_codes)
-        result = self._step(tokens, draws, self._state, self._condition)
-        return {session: session.take(result[session.row]) for session in codes}
+        sampled, vad = self._step(tokens, draws, self._state, self._condition)
+        return {
+            session: session.take(sampled[session.row], None if vad is None else vad[session.row])
+            for session in codes
+        }
 
     def prefill(self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray) -> None:
         """Let a session that has not begun live through known frames, many at once, to the state of stepping them.

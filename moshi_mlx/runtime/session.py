@@ -32,21 +32,25 @@ class Reply:
     text: the piece of the inner monologue sampled at this step, "" for padding.
     time: seconds from the conversation's first frame to the audio that belongs to `text`; that audio comes with
         the reply one acoustic delay (one frame for Moshi) later.
+    vad: (heads, classes) float32, what the model's extra heads say of voice activity, see `Lm.vad`; None for
+        models without.
     """
 
     audio: np.ndarray | None
     text: str
     time: float
+    vad: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What the language model made of one frame: codes (dep_q,) int32, None while delays fill; text; its time."""
+    """What the language model made of one frame: codes (dep_q,) int32, None while delays fill; else as `Reply`."""
 
     codes: np.ndarray | None
     text: str
     text_id: int
     time: float
+    vad: np.ndarray | None = None
 
 
 class TextStream(Protocol):
@@ -162,7 +166,7 @@ class Session:
     def decode(self, generated: Generated) -> Reply:
         """Last part of `step`: the model's codes to audio."""
         audio = None if generated.codes is None else self._stream.decode(generated.codes)
-        return Reply(audio, generated.text, generated.time)
+        return Reply(audio, generated.text, generated.time, generated.vad)
 
     def inputs(self, user_codes: np.ndarray) -> np.ndarray:
         """What the model reads at this step: (1 + n_q,) int32. user_codes: (n_q - dep_q,) int."""
@@ -173,15 +177,18 @@ class Session:
         """What the sampler needs to know of this row at this step."""
         return Draw(self.sampling, self.seed, self.delays.step, self._recent_text)
 
-    def take(self, sampled: np.ndarray) -> Generated:
-        """Book what the model sampled for this row at this step. sampled: (1 + dep_q,) int32, [text, codes]."""
+    def take(self, sampled: np.ndarray, vad: np.ndarray | None = None) -> Generated:
+        """Book what the model sampled for this row at this step.
+
+        sampled: (1 + dep_q,) int32, [text, codes]. vad: as in `Reply`.
+        """
         time = (self._trimmed + self.delays.step) * FRAME_SECONDS
         text_id = int(sampled[0])
         self._history.append((self._heard, sampled))
         if text_id not in self._paddings:
             self._recent_text.append(text_id)
         codes = self.delays.accept(text_id, sampled[1:])
-        return Generated(codes, self._text.push(text_id), text_id, time)
+        return Generated(codes, self._text.push(text_id), text_id, time, vad)
 
     def remember(self, frames: int) -> None:
         """From now on keep the tokens of the latest `frames` steps, for `trim`."""

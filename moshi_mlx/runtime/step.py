@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -33,6 +34,13 @@ class Draw:
 IDLE = Draw(GREEDY, 0, 0)  # for rows that do not run
 
 
+class Stepped(NamedTuple):
+    """What one step made of all rows; rows that do not run hold anything."""
+
+    sampled: np.ndarray  # (B, 1 + dep_q) int32, [text, codes]
+    vad: np.ndarray | None  # (B, heads, classes) float32, see `Lm.vad`; None for models without extra heads
+
+
 class FrameStep:
     """The step of a model, for any batch. Compiled code is kept per set of sampling features in use."""
 
@@ -50,12 +58,11 @@ class FrameStep:
         draws: Sequence[Draw | None],
         state: LmState,
         condition: mx.array | None = None,
-    ) -> np.ndarray:
+    ) -> Stepped:
         """Step once; every row's state moves on but for rows that do not run.
 
         tokens: (B, 1 + n_q, 1) int32. draws: one per row, None for rows that do not run.
-        condition: (B, 1, dim) or None. Returns (B, 1 + dep_q) int32, [text, codes]; rows that do not run hold
-        anything.
+        condition: (B, 1, dim) or None.
         """
         lm = self._lm
         running = np.array([draw is not None for draw in draws])
@@ -75,14 +82,15 @@ class FrameStep:
                 self._make_head(text.features, audio.features)
             )
         buffers, state.depth = state.depth, []  # handed over, so that they are written in place
-        sampled, *state.depth = head(
-            x, keys, mx.array(text.values), mx.array(audio.values), recent, penalty, *buffers
-        )
+        made = head(x, keys, mx.array(text.values), mx.array(audio.values), recent, penalty, *buffers)
+        read = 2 if lm.config.extra_heads else 1  # arrays that are read back
+        state.depth = made[read:]
         del buffers
         start = time.perf_counter()
-        mx.eval(sampled, state.arrays())
+        mx.eval(made[:read], state.arrays())
         self.waited = time.perf_counter() - start
-        return np.array(sampled)
+        sampled, *vad = [np.array(array) for array in made[:read]]
+        return Stepped(sampled, vad[0] if vad else None)
 
     def _row_settings(self, configs: list[SamplingConfig]) -> tuple[RowSettings, RowSettings]:
         settings, config = self._settings, self._lm.config  # one read: other threads step other batches
@@ -126,7 +134,8 @@ class FrameStep:
             if config.depth:
                 codes = lm.depformer.generate(hidden, tokens, written, audio_sample)
                 sampled = mx.concatenate([sampled, codes], axis=1)
-            return [sampled, *written]
+            vad = [lm.vad(hidden)[:, 0]] if config.extra_heads else []
+            return [sampled, *vad, *written]
 
         return head
 

@@ -162,7 +162,7 @@ def test_after_prefilling_a_conversation_goes_on_as_after_stepping(tiny_moshi: M
     stepped = tiny_moshi.session(1, GREEDY)
     made = []  # what the step itself sampled, before delays
     take = stepped.take
-    stepped.take = lambda sampled: (made.append(sampled.copy()), take(sampled))[1]
+    stepped.take = lambda sampled, vad=None: (made.append(sampled.copy()), take(sampled, vad))[1]
     whole = [tokens_of(stepped.generate(codes)) for codes in users]
     history = np.array(made[:known])
     session = tiny_moshi.session(1, GREEDY)
