@@ -15,7 +15,7 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.hub import NotCachedError
 from moshi_mlx.checkpoint.names import ALIASES
 from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError
-from moshi_mlx.models.config import read_json
+from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.weights.safetensors import read_header, read_tensors
 
 PARTIAL = ".incomplete"
