@@ -23,7 +23,6 @@ from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.config_reader import ConfigReader, read_json
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
 from moshi_mlx.sampling_config import SamplingConfig
-from moshi_mlx.weights.quantization import Scheme, check_against_request
 from moshi_mlx.weights.safetensors import read_header, shard_names
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from moshi_mlx.codec.base import Codec
     from moshi_mlx.models.lm import Lm
     from moshi_mlx.weights.lm_weights import LmWeights
+    from moshi_mlx.weights.quantization import Scheme
 
 FINE_TUNED = "consolidated.safetensors"  # what moshi-finetune calls a model that it has merged
 LM_NAMES = (
@@ -136,7 +136,11 @@ class Checkpoint:
 
         Now, not after minutes of loading weights, is the time to complain. Arguments and errors as in `resolve`.
         """
-        check_against_request(self.scheme, quantization, self.name)
+        scheme = self.scheme  # which reads the header of the weights, asked for or not
+        if quantization is not None:
+            from moshi_mlx.weights.quantization import check_against_request
+
+            check_against_request(scheme, quantization, self.name)
         mimi, lm = self.mimi_config, self.lm_config
         header = read_header(self.mimi_weights)
         try:

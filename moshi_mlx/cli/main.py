@@ -1,8 +1,11 @@
 """The `moshi-mlx` command: its subcommands, and the one place where errors become a line and an exit code."""
 
+import inspect
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from dataclasses import is_dataclass
+from functools import wraps
+from typing import Annotated, Any, get_origin
 
 import typer
 
@@ -13,7 +16,6 @@ from moshi_mlx.cli.demo import demo
 from moshi_mlx.cli.devices import devices
 from moshi_mlx.cli.doctor import doctor
 from moshi_mlx.cli.interruption import INTERRUPTED
-from moshi_mlx.cli.options import grouped
 from moshi_mlx.cli.quality import quality
 from moshi_mlx.cli.quantize import quantize
 from moshi_mlx.cli.run import run
@@ -28,6 +30,30 @@ def program(*commands: Callable[..., None], **how: Any) -> typer.Typer:
     for command in commands:
         app.command(command.__name__.rstrip("_"))(grouped(command))  # list_, for Python has a list
     return app
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take groups of options: in place of a dataclass stand the options among its fields."""
+    parameters = inspect.signature(command, eval_str=True).parameters
+    annotations = {name: one.annotation for name, one in parameters.items()}
+    groups = {name: one for name, one in annotations.items() if inspect.isclass(one) and is_dataclass(one)}
+    options = {name: _options(group) for name, group in groups.items()}
+
+    @wraps(command)
+    def run(**values: object) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{option.name: values.pop(option.name) for option in options[name]})
+        command(**values)
+
+    flat = [each for name, one in parameters.items() for each in options.get(name, [one])]
+    flat = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in flat]
+    run.__signature__ = inspect.Signature(flat)  # pyright: ignore[reportAttributeAccessIssue]
+    run.__annotations__ = {one.name: one.annotation for one in flat}
+    return run
+
+
+def _options(group: type) -> list[inspect.Parameter]:
+    return [one for one in inspect.signature(group).parameters.values() if get_origin(one.annotation) is Annotated]
 
 
 app = program(

@@ -1,15 +1,14 @@
 """Options that several commands share. Nothing heavy is imported here: `--help` must be instant.
 
-Options that belong together are the fields of a dataclass, which a command takes as one parameter: see `grouped`.
+Options that belong together are the fields of a dataclass, which a command takes as one parameter: see
+`main.grouped`.
 Defaults live where they are used (`checkpoint.DEFAULT_MODEL`, `SamplingConfig`, `audio.file_stream`): here None
 means "not given", and a test checks the defaults that the help shows against them.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, is_dataclass, replace
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -80,39 +79,64 @@ EventsOption = Annotated[bool, typer.Option("--json", help="Print events to stdo
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing to stderr but errors and notes.")]
 
 
-def _setting(name: str, help: str) -> Any:
-    """An option that is a setting of the sampler, with its default."""
-    return typer.Option(help=help, show_default=str(getattr(SamplingConfig, name)))
-
-
 @dataclass(frozen=True)
 class SamplingOptions:
     """How tokens are sampled, None where nothing was given; but for the seed, the fields of `SamplingConfig`."""
 
     seed: SeedOption = None
     text_temperature: Annotated[
-        float | None, _setting("text_temperature", "Temperature of the inner monologue; 0 is greedy.")
+        float | None,
+        typer.Option(
+            help="Temperature of the inner monologue; 0 is greedy.",
+            show_default=str(SamplingConfig.text_temperature),
+        ),
     ] = None
     text_top_k: Annotated[
-        int | None, _setting("text_top_k", "Number of likeliest text tokens to draw from; 0 is all.")
+        int | None,
+        typer.Option(
+            help="Number of likeliest text tokens to draw from; 0 is all.",
+            show_default=str(SamplingConfig.text_top_k),
+        ),
     ] = None
     audio_temperature: Annotated[
-        float | None, _setting("audio_temperature", "Temperature of the voice; 0 is greedy.")
+        float | None,
+        typer.Option(
+            help="Temperature of the voice; 0 is greedy.", show_default=str(SamplingConfig.audio_temperature)
+        ),
     ] = None
     audio_top_k: Annotated[
-        int | None, _setting("audio_top_k", "Number of likeliest audio tokens to draw from; 0 is all.")
+        int | None,
+        typer.Option(
+            help="Number of likeliest audio tokens to draw from; 0 is all.",
+            show_default=str(SamplingConfig.audio_top_k),
+        ),
     ] = None
     top_p: Annotated[
-        float | None, _setting("top_p", "Draw from the fewest tokens whose probabilities reach this; 0 is off.")
+        float | None,
+        typer.Option(
+            help="Draw from the fewest tokens whose probabilities reach this; 0 is off.",
+            show_default=str(SamplingConfig.top_p),
+        ),
     ] = None
     min_p: Annotated[
-        float | None, _setting("min_p", "Drop tokens less likely than this share of the likeliest; 0 is off.")
+        float | None,
+        typer.Option(
+            help="Drop tokens less likely than this share of the likeliest; 0 is off.",
+            show_default=str(SamplingConfig.min_p),
+        ),
     ] = None
     repetition_penalty: Annotated[
-        float | None, _setting("repetition_penalty", "Above 1 it makes recent text tokens less likely.")
+        float | None,
+        typer.Option(
+            help="Above 1 it makes recent text tokens less likely.",
+            show_default=str(SamplingConfig.repetition_penalty),
+        ),
     ] = None
     repetition_context: Annotated[
-        int | None, _setting("repetition_context", "Number of text tokens that count as recent.")
+        int | None,
+        typer.Option(
+            help="Number of text tokens that count as recent.", show_default=str(SamplingConfig.repetition_context)
+        ),
     ] = None
 
 
@@ -200,30 +224,6 @@ class DeviceOptions:
         Literal["auto", "linear", "webrtc", "off"],
         typer.Option(help="Echo canceller; with headphones auto costs nothing."),
     ] = "auto"
-
-
-def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take groups of options: in place of a dataclass stand the options among its fields."""
-    parameters = inspect.signature(command, eval_str=True).parameters
-    annotations = {name: one.annotation for name, one in parameters.items()}
-    groups = {name: one for name, one in annotations.items() if inspect.isclass(one) and is_dataclass(one)}
-    options = {name: _options(group) for name, group in groups.items()}
-
-    @wraps(command)
-    def run(**values: object) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{option.name: values.pop(option.name) for option in options[name]})
-        command(**values)
-
-    flat = [each for name, one in parameters.items() for each in options.get(name, [one])]
-    flat = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in flat]
-    run.__signature__ = inspect.Signature(flat)  # pyright: ignore[reportAttributeAccessIssue]
-    run.__annotations__ = {one.name: one.annotation for one in flat}
-    return run
-
-
-def _options(group: type) -> list[inspect.Parameter]:
-    return [one for one in inspect.signature(group).parameters.values() if get_origin(one.annotation) is Annotated]
 
 
 def given(**values: object) -> dict[str, Any]:

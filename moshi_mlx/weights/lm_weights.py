@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,8 +19,10 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.weights.key_map import Origin, detect_layout, is_unused, mlx_origin, torch_origin
-from moshi_mlx.weights.quantization import Scheme, check_against_block, main_scheme, schemes_from_shapes
 from moshi_mlx.weights.safetensors import read_tensors, same_bytes
+
+if TYPE_CHECKING:  # a dense file needs nothing of it
+    from moshi_mlx.weights.quantization import Scheme
 
 PIECE = 1 << 28  # bytes evaluated at once: enough to keep the disk busy, little enough to show progress
 _DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
@@ -38,12 +40,19 @@ class LmWeights:
         self.tensors = read_tensors(path)
         self.layout = detect_layout(self.tensors, path)
         self.schemes = self._read_schemes()
-        check_against_block(self.schemes, block)
+        if block:
+            from moshi_mlx.weights.quantization import check_against_block
+
+            check_against_block(self.schemes, block)
         self._check()
 
     @property
     def scheme(self) -> Scheme | None:
         """How most layers are quantized; None for a dense file."""
+        if not self.schemes:
+            return None
+        from moshi_mlx.weights.quantization import main_scheme
+
         return main_scheme(self.schemes)
 
     @property
@@ -96,6 +105,10 @@ class LmWeights:
             if quantized := [name for name in self.tensors if name.endswith(".scales")]:
                 raise CheckpointError(f"{self.path} is quantized but in PyTorch's layout: {some(quantized)}")
             return {}
+        if not any(name.endswith(".scales") for name in self.tensors):
+            return {}
+        from moshi_mlx.weights.quantization import schemes_from_shapes
+
         layers = Lm(self.config).named_modules()
         widths = {path: layer["weight"].shape[-1] for path, layer in layers if hasattr(layer, "to_quantized")}
         return schemes_from_shapes(self.tensors, widths)
