@@ -68,7 +68,8 @@ class Duplex:
 
     input, output: index or part of a name, None for the system's default. echo: takes the echo out of every frame,
     also of those that are dropped, on a thread of its own. on_event: called with what a person should know, on
-    other threads, so it should be quick. Raises AudioDeviceError, here only.
+    other threads, so it should be quick. Raises AudioDeviceError; later only the iteration does, for a device that
+    turns out to be none: its callbacks have no clock.
     """
 
     def __init__(

@@ -25,6 +25,11 @@ from moshi_mlx.frames import SAMPLE_RATE
 
 BLOCK_SECONDS = 0.02  # per callback; the device's own buffers are multiples of it, a whole frame would add 200 ms
 
+# Of `Surplus`: more than any device's buffer holds (PulseAudio's: 4 MiB, 22 s). A clock that is off by a little
+# never gathers so much, for what is less than a quarter too fast does not count.
+MOST_SURPLUS = 30.0  # seconds of sound
+FAST = 1.25  # times real time
+
 
 class Samples(Protocol):
     """Where the samples of a device go or come from."""
@@ -41,11 +46,30 @@ class Samples(Protocol):
         ...
 
 
+class Surplus:
+    """Whether a device has a clock: how much more sound its callbacks brought, or took, than time has passed.
+
+    Null devices call back as fast as the processor can. A device that stalled and then catches up brings no more
+    than its buffer holds, and one whose clock is fast only a little more all the time.
+    """
+
+    def __init__(self, now: float) -> None:
+        """now: seconds of the clock in use."""
+        self._last = now
+        self._seconds = 0.0
+
+    def add(self, seconds: float, now: float) -> bool:
+        """Take what one callback brought, in seconds of sound. Returns whether it is too much for any clock."""
+        passed, self._last = now - self._last, now
+        self._seconds = max(0.0, self._seconds - FAST * passed) + seconds
+        return self._seconds > MOST_SURPLUS
+
+
 class DeviceStream:
     """An open device that calls `samples.fill` with one block after the other, from `start` to `close`.
 
     Opened at 24 kHz where the device takes that, else at its own rate; `rate` says which, in Hz.
-    ended: called on PortAudio's thread when the device stopped by itself.
+    ended: called on PortAudio's thread when the device stopped by itself, or turned out to have no clock.
     Raises AudioDeviceError if the device cannot be opened.
     """
 
@@ -54,6 +78,7 @@ class DeviceStream:
         self.started = 0.0  # perf_counter of `start`
         self.last_sign = 0.0  # perf_counter of the last callback, or of `start`
         self.ended = False
+        self.clockless = False  # it calls back as fast as it can
         self.xruns = 0  # how often the system lost samples before or after the callback, as it says itself
         self._samples = samples
         self._tell_ended = ended
@@ -69,6 +94,7 @@ class DeviceStream:
         """Let the callbacks begin. Raises AudioDeviceError."""
         self._samples.prepare(self.rate)
         self.started = self.last_sign = time.perf_counter()
+        self._surplus = Surplus(self.started)
         try:
             with suppressed_stderr, explained(f"{self.device.name} does not start"):
                 self._stream.start()
@@ -115,6 +141,9 @@ class DeviceStream:
         self.last_sign = time.perf_counter()
         if status:
             self.xruns += 1
+        if self._surplus.add(samples / self.rate, self.last_sign) and not self.clockless:
+            self.clockless = True
+            self._tell_ended()
         self._samples.fill(block)
 
     def _finished(self) -> None:

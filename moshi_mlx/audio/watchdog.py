@@ -90,7 +90,8 @@ class Endpoint:
 class Watchdog:
     """Keeps the devices of the endpoints open until `close`.
 
-    tell: gets the events, on the watchdog's thread. failed: gets what ended that thread after all were open.
+    tell: gets the events, on the watchdog's thread. failed: gets what ended that thread after all were open, an
+    AudioDeviceError if it was a device without a clock.
     """
 
     def __init__(
@@ -184,6 +185,12 @@ class Watchdog:
         if stream is not None and (stream.ended or now - stream.last_sign > STALL):
             self._mark_lost(endpoint)  # said first: closing what has stalled may take long
             endpoint.close()
+        elif stream is not None and stream.clockless:
+            raise AudioDeviceError(
+                f"the {endpoint.name} {stream.device.name} has no clock: sound passes it much faster than "
+                "real time, as with null devices; choose another (--input, --output), "
+                "`moshi-mlx devices` lists them"
+            )
         elif endpoint.reopen:
             endpoint.close()
             endpoint.next_try = now

@@ -9,7 +9,7 @@ import pytest
 from moshi_mlx.audio import duplex as duplex_module
 from moshi_mlx.audio import watchdog
 from moshi_mlx.audio.duplex import Duplex, permission_message
-from moshi_mlx.audio.portaudio import portaudio
+from moshi_mlx.audio.portaudio import look_again, portaudio
 from moshi_mlx.errors import AudioDeviceError
 from tests.audio.talking import PATIENCE, SOME, clear_share, quick, talk, voice
 from tests.sound_card import SoundCard
@@ -67,10 +67,10 @@ def test_after_the_machine_slept_the_devices_are_opened_anew(
     sound_card: SoundCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = threading.Event()
-    look_again = watchdog.look_again
+    looks = watchdog.look_again
 
     def look() -> None:
-        look_again()
+        looks()
         looked.set()
 
     monkeypatch.setattr(watchdog, "look_again", look)
@@ -169,6 +169,25 @@ def test_a_device_that_cannot_be_opened_is_one_line_and_leaves_nothing_open(
         Duplex("virtmic", "virtspk")
     assert not [thread.name for thread in threading.enumerate() if thread.name == "moshi-microphone"]
     assert sound_card.streams() == []
+
+
+@pytest.mark.parametrize(("microphone", "speaker"), [("clockless", "virtspk"), ("virtmic", "clockless")])
+def test_a_device_without_a_clock_is_named_in_one_line(
+    sound_card: SoundCard, microphone: str, speaker: str
+) -> None:
+    """ALSA's null device; all other tests here are of devices that have one."""
+    name = "microphone" if microphone == "clockless" else "speaker"
+    sound_card.add_clockless()
+    look_again()
+    with closing(Duplex(microphone, speaker)) as duplex:
+        patience = threading.Timer(PATIENCE, duplex.close)
+        patience.start()
+        with pytest.raises(AudioDeviceError, match=f"{name} clockless has no clock: .*; choose another") as error:
+            list(duplex)
+        assert "\n" not in str(error.value)
+        duplex._watchdog._thread.join(PATIENCE)
+        assert not duplex._watchdog._thread.is_alive(), "it calls back no more"
+        patience.cancel()
 
 
 def test_an_error_of_who_is_told_reaches_who_asks_for_frames(sound_card: SoundCard) -> None:
