@@ -1,7 +1,9 @@
 """Fixtures that many tests share: small models made on the spot, the real parts otherwise."""
 
+import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A script that starts the tests in the background switches Ctrl-C off, and programs under test inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Nobody's own defaults: here no file holds any, until a test writes one.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="moshi-mlx-tests-")
 
 # Property tests get the same hundred examples every time; `--hypothesis-profile fuzz` looks for new ones.
 settings.register_profile("suite", max_examples=100, deadline=None, derandomize=True, database=None)

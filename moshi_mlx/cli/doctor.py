@@ -2,16 +2,19 @@
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from moshi_mlx.cli import config_file
 from moshi_mlx.doctor.report import Checkup, Finding, findings, page, report_json
+from moshi_mlx.errors import ConfigError
 
 KINDS = ("q8", "q4", "bf16")  # of moshiko, the one to prefer first: bf16 is twice the bytes of q8
 
 
 def doctor(
+    shell: typer.Context,
     model: Annotated[
         str | None,
         typer.Option(
@@ -62,11 +65,39 @@ def doctor(
     found = findings(checkup, planned, codec)
     if problem:
         found.append(Finding("bad", "Plan", "model", problem))
+    file = _config_file(shell.find_root().command)
+    found += _shown(file)
     if as_json:
-        print(json.dumps(report_json(checkup, planned, codec, found)))
+        print(
+            json.dumps(report_json(checkup, planned, codec, found) | {"config": file}, default=str)
+        )  # TOML has dates
     else:
         print(page(found, sys.stdout.encoding))
     raise typer.Exit(any(finding.mark == "bad" for finding in found))
+
+
+def _config_file(group: Any) -> dict[str, Any]:
+    """What the file of defaults says. group: the command of all commands."""
+    path = config_file.place()
+    settings, problem = {}, None
+    try:
+        settings = config_file.read_settings(path)
+        config_file.defaults(settings, group, path)
+    except ConfigError as error:
+        problem = str(error)
+    return {"file": str(path), "settings": settings, "problem": problem}
+
+
+def _shown(file: dict[str, Any]) -> list[Finding]:
+    if file["problem"]:
+        return [Finding("bad", "Defaults", "file", file["problem"])]
+    lines = config_file.lines(file["settings"])
+    if not lines:
+        return [Finding("note", "Defaults", "file", f"none; {file['file']} can hold them (docs/cli.md)")]
+    return [
+        Finding("ok", "Defaults", "file", file["file"]),
+        *(Finding("note", "Defaults", "", one) for one in lines),
+    ]
 
 
 def gather() -> Checkup:

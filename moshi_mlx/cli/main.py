@@ -9,26 +9,33 @@ from typing import Annotated, Any, get_origin
 
 import typer
 
-from moshi_mlx.cli import models
+from moshi_mlx.cli import config_file, models
 from moshi_mlx.cli.bench import bench
 from moshi_mlx.cli.chat import chat
 from moshi_mlx.cli.demo import demo
 from moshi_mlx.cli.devices import devices
 from moshi_mlx.cli.doctor import doctor
 from moshi_mlx.cli.interruption import INTERRUPTED
+from moshi_mlx.cli.options import ModelOptions
 from moshi_mlx.cli.quality import quality
 from moshi_mlx.cli.quantize import quantize
 from moshi_mlx.cli.run import run
 from moshi_mlx.cli.serve import serve
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.version import __version__
+
+HELP = ("-h", "--help")
+COMMANDS = (chat, serve, run, demo, quantize, quality, bench, devices, doctor)
 
 
 def program(*commands: Callable[..., None], **how: Any) -> typer.Typer:
     """Make a program of commands. Its help is plain: the same on every terminal, in docs/cli.md and in a pipe."""
-    app = typer.Typer(**how, pretty_exceptions_show_locals=False, add_completion=False, rich_markup_mode=None)
+    settings = {"help_option_names": [*HELP]}
+    how = {"add_completion": False, "pretty_exceptions_show_locals": False, **how}
+    app = typer.Typer(**how, rich_markup_mode=None, context_settings=settings)
     for command in commands:
-        app.command(command.__name__.rstrip("_"))(grouped(command))  # list_, for Python has a list
+        name = command.__name__.rstrip("_")  # list_, for Python has a list
+        app.command(name, short_help=_summary(command), context_settings=settings)(grouped(command))
     return app
 
 
@@ -48,6 +55,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     flat = [each for name, one in parameters.items() for each in options.get(name, [one])]
     flat = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in flat]
     run.__signature__ = inspect.Signature(flat)  # pyright: ignore[reportAttributeAccessIssue]
+    run.talks = ModelOptions in groups.values()  # pyright: ignore[reportAttributeAccessIssue]
     run.__annotations__ = {one.name: one.annotation for one in flat}
     return run
 
@@ -56,12 +64,16 @@ def _options(group: type) -> list[inspect.Parameter]:
     return [one for one in inspect.signature(group).parameters.values() if get_origin(one.annotation) is Annotated]
 
 
-app = program(
-    *(chat, serve, run, demo, quantize, quality, bench, devices, doctor),
-    name="moshi-mlx",
-    no_args_is_help=True,
+def _summary(command: Callable[..., None]) -> str:
+    """The first sentence of what a command says of itself, whole: click would cut it where a line ends."""
+    paragraph = " ".join((inspect.getdoc(command) or "").partition("\n\n")[0].split())
+    return paragraph.partition(". ")[0].rstrip(".") + "."
+
+
+app = program(*COMMANDS, name="moshi-mlx", no_args_is_help=True, add_completion=True)
+app.add_typer(
+    program(*models.COMMANDS, name="models", no_args_is_help=True, help=models.HELP), short_help=models.HELP
 )
-app.add_typer(program(*models.COMMANDS, name="models", no_args_is_help=True, help=models.HELP))
 
 
 def _version(wanted: bool) -> None:
@@ -72,11 +84,24 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    no_config: Annotated[
+        bool, typer.Option("--no-config", help=f"Take no defaults from the file {config_file.NAME}.")
     ] = False,
 ) -> None:
     """Talk to Moshi, the full-duplex speech-text model, on this machine."""
+    if no_config or set(HELP) & set(sys.argv):
+        return
+    try:
+        path = config_file.place()
+        settings = config_file.read_settings(path)
+        context.default_map = config_file.defaults(settings, context.command, path)
+    except ConfigError:
+        if context.invoked_subcommand != "doctor":  # which shows it among the rest
+            raise
 
 
 def main() -> None:

@@ -53,6 +53,7 @@ KvBitsOption = Annotated[
     int | None,
     typer.Option(
         callback=_only_eight,
+        metavar="8",
         help="8 stores the model's window in int8: less to read, for chips of little memory bandwidth.",
         show_default="as the weights",
     ),

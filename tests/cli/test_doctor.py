@@ -232,6 +232,7 @@ SCHEMA: dict[str, Any] = {
     },
     "cache": {"folder": str, "free_bytes": int, "models": dict},
     "plan": {"estimated": bool, "entries": list, "recommended": (dict, None), "codec": str},
+    "config": {"file": str, "settings": dict, "problem": (str, None)},
 }  # fmt: skip
 
 
