@@ -11,7 +11,7 @@ from mlx.utils import tree_unflatten
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY, lm_arrays
 from moshi_mlx.errors import ConfigError, QuantizationError
-from moshi_mlx.models.config import MOSHI_7B, LmConfig
+from moshi_mlx.models.config import MOSHI_7B, PERSONAPLEX_7B, LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.weights.key_map import mlx_origin
@@ -21,6 +21,7 @@ _HIBIKI_DELAYS = [0, *[0, *[2] * 7] * 2]
 
 SHAPES: dict[str, dict[str, Any]] = {
     "moshi-7b": MOSHI_7B,
+    "personaplex-7b": PERSONAPLEX_7B,
     "moshi-tiny": TINY | {"card": 2048},  # a codec of the published shape fits it
     "hibiki-1b": MOSHI_7B
     | {"dim": 2048, "num_heads": 16, "num_layers": 16, "text_card": 48_000, "context": 500}

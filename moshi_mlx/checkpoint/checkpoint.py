@@ -19,7 +19,7 @@ from moshi_mlx.checkpoint.hub import HubRepo
 from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL, Folder, Place, find_place, locate
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError
-from moshi_mlx.models.config import MOSHI_7B, LmConfig
+from moshi_mlx.models.config import MOSHI_7B, PERSONA, PERSONAPLEX_7B, WITHOUT_EFFECT, LmConfig
 from moshi_mlx.models.config_reader import ConfigReader, read_json
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
 from moshi_mlx.sampling_config import SamplingConfig
@@ -198,7 +198,7 @@ class Checkpoint:
 
 
 def _read_settings(place: Place, override: str | None, offline: bool) -> dict[str, Any]:
-    """Read config.json; a checkpoint that has none has the settings of Moshi 7B."""
+    """Read config.json; a checkpoint that has none has the settings of Moshi 7B, or of PersonaPlex."""
     try:
         path = locate(Folder(Path()), override, offline) if override else place.find("config.json")
     except DownloadError:
@@ -206,7 +206,11 @@ def _read_settings(place: Place, override: str | None, offline: bool) -> dict[st
         if override or not (isinstance(place, HubRepo) and place.repo in ALIASES.values()):
             raise
         path = None
-    settings = read_json(path) if path else dict(MOSHI_7B)
+    settings = read_json(path) if path else {} if _is_persona(place, {}) else dict(MOSHI_7B)
+    if "dim" not in settings and _is_persona(place, settings):
+        # NVIDIA's config says what the model is called, the rest is in its program.
+        known = {*PERSONAPLEX_7B, *WITHOUT_EFFECT}
+        settings = {**PERSONAPLEX_7B, **{key: value for key, value in settings.items() if key in known}}
     if "dim" not in settings and (foreign := settings.get("model_type") or settings.get("architectures")):
         raise CheckpointError(
             f"{path} is not Kyutai's config but another program's (model_type or architectures: {foreign}), whose "
@@ -224,6 +228,13 @@ def _read_settings(place: Place, override: str | None, offline: bool) -> dict[st
         if not isinstance(settings.get(key), Mapping | None):
             raise ConfigError(f"config field {key!r} is {settings[key]!r}: a group of fields expected")
     return settings
+
+
+def _is_persona(place: Place, settings: Mapping[str, Any]) -> bool:
+    """Return whether a config without dimensions is that of PersonaPlex: it or the repository is called so."""
+    kind = settings.get("model_type")
+    named = isinstance(place, HubRepo) and PERSONA in place.repo.lower()
+    return kind == PERSONA or (kind is None and not settings.get("architectures") and named)
 
 
 def _lm_file(

@@ -18,6 +18,9 @@ ALIASES = {
     f"{voice}-{kind}": f"kyutai/{voice}-mlx-{kind}"
     for voice in ("moshiko", "moshika")
     for kind in ("q4", "q8", "bf16")
+} | {
+    "personaplex": "nvidia/personaplex-7b-v1",
+    "personaplex-rl": "kyutai/personaplex-rl-seamless",
 }
 DEFAULT_MODEL = "moshiko-q4"
 

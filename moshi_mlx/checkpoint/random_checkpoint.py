@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
-from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.config import PERSONA, LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig, published_shapes
 from moshi_mlx.weights.atomic import AtomicPath
 from moshi_mlx.weights.key_map import Origin, torch_origin, torch_shapes
@@ -38,6 +38,9 @@ TINY = {
     "delays": [0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1],
 }  # fmt: skip
 """Moshi's config with everything small, each width whole groups of 64; streams and delays are the real ones."""
+
+TINY_PERSONA = {**TINY, "dep_q": 16, "depformer_dim_feedforward": None, "model_type": PERSONA}
+"""PersonaPlex's, likewise."""
 
 TINY_MIMI = {
     "sample_rate": 24_000, "channels": 1, "frame_rate": 12.5,
@@ -90,7 +93,7 @@ def write_random_checkpoint(
     dtype: "float32" or "bfloat16"; unless given, bfloat16 when quantized (as published), else float32.
     Returns the folder. Raises CheckpointError if it exists or cannot be written.
     """
-    lm_config = LmConfig.from_dict(config)
+    lm_config = LmConfig.from_dict(config).as_stored
     chosen = parse_scheme(scheme) if scheme else None
     if chosen and (layout != "mlx" or chosen.mode != "affine"):
         raise QuantizationError("only the MLX layout can be quantized, and only with scales and biases")

@@ -53,8 +53,8 @@ def doctor(
     if model is None or model in ALIASES:
         size = size_of(LmConfig.from_dict(MOSHI_7B))
         for name in [model] if model else [f"moshiko-{kind}" for kind in KINDS]:
-            kind = name.rpartition("-")[2]
-            models[name] = size, 16.0 if kind == "bf16" else parse_scheme(kind).bits_per_weight
+            kind = name.rpartition("-")[2]  # PersonaPlex has Moshi's size, and is published in bfloat16
+            models[name] = size, parse_scheme(kind).bits_per_weight if kind in ("q4", "q8") else 16.0
     else:
         try:
             size, bits, mimi = measure_model(model, check=not checkup.mlx.problem)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.runtime.moshi import Moshi
 
-MODEL_HELP = "An alias (moshiko-q4, moshika-q8, nano), a hub repository (owner/name[@revision]), or a folder."
+MODEL_HELP = (
+    "An alias (moshiko-q4, moshika-q8, personaplex, nano), a hub repository (owner/name[@revision]), or a folder."
+)
 ModelOption = Annotated[
     str | None,
     typer.Option(

@@ -109,8 +109,8 @@ def measure_model(name: str, check: bool, python: str = sys.executable) -> tuple
     stored = sum(tensor.nbytes for tensor in read_tensors(checkpoint.lm_weights).values())
     if check and (problem := _run(python, _CHECK_MODEL, name).problem):
         raise CheckpointError(problem.partition("Error: ")[2] or problem)
-    size = size_of(checkpoint.lm_config)
-    return size, 8 * stored / size.stored, checkpoint.mimi_config
+    bits = 8 * stored / size_of(checkpoint.lm_config.as_stored).stored
+    return size_of(checkpoint.lm_config), bits, checkpoint.mimi_config
 
 
 def package_versions() -> dict[str, str | None]:

@@ -5,8 +5,8 @@ A field exists here because some line reads it. Source: moshi/models/loaders.py 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moshi_mlx.errors import ConfigError
@@ -14,9 +14,10 @@ from moshi_mlx.models.config_reader import ConfigReader
 
 NORMS = ("rms_norm_f32", "layer_norm")
 ROPES = ("rope", "rope_concat", "none")
+PERSONA = "personaplex"  # a model_type
 
-_WITHOUT_EFFECT = (  # they describe files, provenance or training, not what the model computes
-    *("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "_name_or_path", "model_type", "model_id"),
+WITHOUT_EFFECT = (  # they describe files, provenance or training, not what the model computes
+    *("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "_name_or_path", "model_id"),
     *("lm_gen_config", "tts_config", "stt_config", "quantization", "quantization_config", "lora_rank"),
     *("lora_scaling", "depformer_context", "depformer_causal", "gradient_checkpointing", "device", "dtype"),
 )
@@ -57,9 +58,10 @@ class TransformerConfig:
 class DepthConfig:
     """The depth transformer: `steps` small transformers, one per codebook, that attend to each other."""
 
-    steps: int  # dep_q
+    steps: int  # codebooks that the model generates
     transformer: TransformerConfig
     schedule: tuple[int, ...]  # step -> index of the weights it uses
+    stored_schedule: tuple[int, ...]  # of all steps that a file holds: those beyond `steps` are never loaded
     low_rank_embeddings: int | None = None
     norm: str | None = None  # norm of each step's output before its head ("layer_norm" or None)
 
@@ -88,10 +90,11 @@ class LmConfig:
     extra_heads: int = 0
     extra_heads_dim: int = 6
     conditioners: Mapping[str, LutConfig] = field(default_factory=dict)
+    takes_prompt: bool = False  # a voice and a role, lived through before the conversation: PersonaPlex
 
     @property
     def dep_q(self) -> int:
-        """Codebooks the model generates."""
+        """Codebooks the model generates; fewer than a config's `dep_q` where that counts the user's, too."""
         return self.depth.steps if self.depth else 0
 
     @property
@@ -104,6 +107,16 @@ class LmConfig:
         """Codebooks the codec must deliver and understand."""
         return max(self.dep_q, self.input_codebooks)
 
+    @property
+    def as_stored(self) -> LmConfig:
+        """The config of everything that a file holds, also the depth steps that are never run."""
+        depth = self.depth
+        if not depth:
+            return self
+        transformer = replace(depth.transformer, context=len(depth.stored_schedule))
+        schedule = depth.stored_schedule
+        return replace(self, depth=replace(depth, steps=len(schedule), schedule=schedule, transformer=transformer))
+
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> LmConfig:
         """Read the keyword arguments of PyTorch's `LMModel` from a config.json, which may have other known keys.
@@ -114,20 +127,25 @@ class LmConfig:
         read.only("causal", True)
         read.only("gating", "silu", default="none")
         read.unsupported(*_UNSUPPORTED)
-        read.ignore(*_WITHOUT_EFFECT)
+        read.ignore(*WITHOUT_EFFECT)
         n_q, dep_q = read.integer("n_q", 8), read.integer("dep_q", 8)
         if n_q < dep_q:  # before anything is counted up to dep_q
             raise read.error("n_q", n_q, f"it must be at least dep_q = {dep_q}")
+        delays = read.list_of(int, "delays")
+        if len(delays) != n_q + 1 or min(delays) < 0:
+            raise read.error("delays", delays, f"it must be n_q + 1 = {n_q + 1} numbers of frames, none negative")
+        steps = _own_codebooks(delays, dep_q)
+        persona = read.get("model_type", None) == PERSONA
+        if persona and steps == n_q:
+            needs = "the user's codebooks must be told by delays of two equal groups, each begun by the smallest"
+            raise read.error("delays", delays, needs)
         hidden_scale = read.number("hidden_scale", 4.0)
         transformer = _temporal(read, hidden_scale)
-        depth = _depth(read, dep_q, hidden_scale, transformer) if dep_q else None
+        depth = _depth(read, steps, dep_q, hidden_scale, transformer) if dep_q else None
         if not dep_q:
             read.ignore(*[key for key in read.left if key.startswith("depformer_")])
         text_card = read.size("text_card", 32_000)
         read.only("text_card_out", text_card)
-        delays = read.list_of(int, "delays")
-        if len(delays) != n_q + 1 or min(delays) < 0:
-            raise read.error("delays", delays, f"it must be n_q + 1 = {n_q + 1} numbers of frames, none negative")
         lm = cls(
             transformer=transformer,
             depth=depth,
@@ -140,9 +158,22 @@ class LmConfig:
             extra_heads=read.integer("extra_heads_num_heads", 0),
             extra_heads_dim=read.size("extra_heads_dim", 6),
             conditioners=_conditioners(read),
+            takes_prompt=persona or steps < dep_q,
         )
         read.finish()
         return lm
+
+
+def _own_codebooks(delays: Sequence[int], dep_q: int) -> int:
+    """Return how many of the codebooks that a model predicts are its own.
+
+    PersonaPlex was trained to predict the user's, too, which a conversation never asks for: all of them are heard.
+    Its delays are those of two voices, [0, 1, 1, ..., 0, 1, 1, ...]; a voice's first codebook goes ahead.
+    """
+    audio, half = list(delays[1:]), dep_q // 2
+    first = audio[:half]
+    two_voices = len(audio) == dep_q and first + first == audio and half > 1 and first[0] < min(first[1:])
+    return half if two_voices else dep_q
 
 
 def _temporal(read: ConfigReader, hidden_scale: float) -> TransformerConfig:
@@ -162,15 +193,19 @@ def _temporal(read: ConfigReader, hidden_scale: float) -> TransformerConfig:
     return transformer
 
 
-def _depth(read: ConfigReader, steps: int, hidden_scale: float, temporal: TransformerConfig) -> DepthConfig:
+def _depth(
+    read: ConfigReader, steps: int, stored: int, hidden_scale: float, temporal: TransformerConfig
+) -> DepthConfig:
+    """steps: those that are run. stored: those that the file holds, and the schedule counts."""
     dim = read.size("depformer_dim", 256)
     read.only("depformer_multi_linear", True, default=False)
     read.only("depformer_weights_per_step", True, default=False)
     read.only("depformer_gating", "silu")
     read.unsupported("depformer_layer_scale", "depformer_cross_attention")
-    schedule = read.list_of(int, "depformer_weights_per_step_schedule", range(steps))
-    if len(schedule) != steps or sorted(set(schedule)) != list(range(max(schedule) + 1)):
-        needs = f"it must be {steps} indices of weights, counted from 0 without gaps"
+    schedule = read.list_of(int, "depformer_weights_per_step_schedule", range(stored))
+    whole = all(sorted(set(part)) == list(range(max(part) + 1)) for part in (schedule[:steps], schedule) if part)
+    if len(schedule) != stored or not whole:
+        needs = f"it must be {stored} indices of weights, counted from 0 without gaps"
         raise read.error("depformer_weights_per_step_schedule", schedule, needs)
     transformer = TransformerConfig(
         dim=dim,
@@ -186,7 +221,7 @@ def _depth(read: ConfigReader, steps: int, hidden_scale: float, temporal: Transf
     check_shape(read, transformer, "depformer_")
     low_rank = read.integer("depformer_low_rank_embeddings", 0)
     norm = read.choice("depformer_norm", None, (*NORMS, None))
-    return DepthConfig(steps, transformer, tuple(schedule), low_rank or None, norm)
+    return DepthConfig(steps, transformer, tuple(schedule[:steps]), tuple(schedule), low_rank or None, norm)
 
 
 def _gated_hidden(dim: int, dim_feedforward: int) -> int:
@@ -244,3 +279,6 @@ MOSHI_7B = {
     "delays": [0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1],
 }  # fmt: skip
 """The config of repositories that have no config.json. Source: moshi/models/loaders.py `_lm_kwargs`."""
+
+PERSONAPLEX_7B = {**MOSHI_7B, "dep_q": 16, "model_type": PERSONA}
+"""What the config of PersonaPlex leaves out. Source: NVIDIA's fork of moshi, models/loaders.py `get_moshi_lm`."""

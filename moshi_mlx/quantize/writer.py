@@ -19,6 +19,7 @@ import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, QuantizationError
+from moshi_mlx.models.config import PERSONA, LmConfig
 from moshi_mlx.quantize import card
 from moshi_mlx.quantize.card import Made
 from moshi_mlx.quantize.quantizer import Conversion, DenseReader, conversion, converted
@@ -129,10 +130,21 @@ def _copy(path: Path, folder: Path, key: str) -> str:
 def _settings(checkpoint: Checkpoint, wanted: Conversion, names: Mapping[str, str]) -> dict[str, Any]:
     """Return config.json: the source's, with the files and the quantization that are here."""
     kept = {key: value for key, value in checkpoint.settings.items() if key not in _DROPPED}
-    settings = {**kept, "mimi_config_name": None, **names}
+    settings = {**kept, "mimi_config_name": None, **names, **_written_steps(checkpoint.lm_config)}
     if wanted.block:
         settings["quantization"] = wanted.block
     return {key: value for key, value in settings.items() if value is not None or key in kept}
+
+
+def _written_steps(config: LmConfig) -> dict[str, Any]:
+    """Return what config.json says of depth steps where not all that the source stores are written."""
+    depth = config.depth
+    if not depth or depth.schedule == depth.stored_schedule:
+        return {}
+    plain = depth.schedule == tuple(range(depth.steps))
+    schedule = None if plain else list(depth.schedule)
+    # Without the steps for the user's codebooks nothing else would say that it takes prompts.
+    return {"dep_q": depth.steps, "depformer_weights_per_step_schedule": schedule, "model_type": PERSONA}
 
 
 def _counted(items: Iterator[np.ndarray], advance: Callable[[int], None]) -> Iterator[np.ndarray]:

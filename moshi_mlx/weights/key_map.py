@@ -86,6 +86,9 @@ def torch_origin(name: str, config: LmConfig, present: Iterable[str] = ()) -> Or
     present: the names in the file; decides between the two ways PyTorch writes attention projections.
     """
     schedule = config.depth.schedule if config.depth else ()
+    blocks = (
+        max(config.depth.stored_schedule) + 1 if config.depth else 0
+    )  # of weights that all steps have together
     for rule in KEY_MAP:
         match = _pattern(rule.mlx).fullmatch(name)
         if not match:
@@ -95,7 +98,7 @@ def torch_origin(name: str, config: LmConfig, present: Iterable[str] = ()) -> Or
         if "k" in fields:
             k = int(match["k"])
             step = schedule[k]
-            parts = max(schedule) + 1 if rule.stacked else 1
+            parts = blocks if rule.stacked else 1
             fields |= {"s": step, "j": k - 1}
         if rule.split and (split := rule.split.format(**fields)) in present:
             return Origin(split)
@@ -150,8 +153,19 @@ def detect_layout(names: Iterable[str], path: Path) -> str:
 
 
 def is_unused(name: str, config: LmConfig) -> bool:
-    """Return whether nothing reads a tensor that may be in a file: PyTorch has depformer_in also without depth."""
-    return not config.depth and name.startswith("depformer_in.")
+    """Return whether nothing reads a tensor that may be in a file.
+
+    PyTorch has depformer_in also without depth; and files may hold depth steps that are never run.
+    """
+    depth = config.depth
+    if not depth:
+        return name.startswith("depformer_in.")
+    steps = range(depth.steps, len(depth.stored_schedule))
+    unused = {"k": set(steps), "j": {k - 1 for k in steps}, "s": {*depth.stored_schedule} - {*depth.schedule}}
+    templates = [template for rule in KEY_MAP for template in (rule.mlx, rule.torch, rule.split) if template]
+    matches = [match for template in templates if (match := _pattern(template).fullmatch(name))]
+    numbers = [(field, number) for match in matches for field, number in match.groupdict().items()]
+    return any(field in unused and int(number) in unused[field] for field, number in numbers)
 
 
 def torch_shapes(shapes: Mapping[str, tuple[int, ...]], config: LmConfig) -> dict[str, tuple[int, ...]]:

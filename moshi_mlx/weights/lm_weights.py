@@ -80,11 +80,14 @@ class LmWeights:
         """
         lm = self._skeleton()
         lm.activation_dtype = dtype or self.default_dtype
-        origins = self._origins
+        origins, depth = self._origins, self.config.depth
         file: dict[str, mx.array] = {}
         for path in dict.fromkeys(tensor.path for tensor in self.tensors.values()):
             file |= mx.load(str(path))  # type: ignore[arg-type]  # lazy: nothing is read yet
-        arrays = {origin: _take(file[origin.key], origin) for origin in dict.fromkeys(origins.values())}
+        part_used = depth is not None and depth.schedule != depth.stored_schedule
+        ordered = sorted(set(origins.values()), key=lambda origin: (origin.key, origin.part))
+        arrays = {origin: _take(file[origin.key], origin, part_used) for origin in ordered}
+        del file  # so that a stacked tensor goes once all its parts are copied
         lm.update(tree_unflatten([(name, arrays[origin]) for name, origin in origins.items()]))
         try:
             _evaluate(arrays.values(), advance)
@@ -170,13 +173,15 @@ def parameter_shapes(config: LmConfig) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in parameters(Lm(config)).items()}  # lazy: never evaluated
 
 
-def _take(array: mx.array, origin: Origin) -> mx.array:
+def _take(array: mx.array, origin: Origin, copied: bool) -> mx.array:
+    """copied: whether a part is copied, for the other parts not to stay in memory with it."""
     if origin.flat:
         return array.reshape(-1)
     if origin.parts == 1:
         return array
     rows = array.shape[0] // origin.parts
-    return array[origin.part * rows : (origin.part + 1) * rows]  # a view: no copy of the rows
+    start = origin.part * rows
+    return array[mx.arange(start, start + rows)] if copied else array[start : start + rows]  # else a view
 
 
 def _evaluate(arrays: Iterable[mx.array], advance: Callable[[int], None]) -> None:

@@ -16,7 +16,7 @@ from moshi_mlx.checkpoint.checkpoint import MIMI_NAME, TOKENIZER_NAME, Checkpoin
 from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL
 from moshi_mlx.checkpoint.random_checkpoint import lm_tensors, train_tokenizer
 from moshi_mlx.errors import CheckpointError, DownloadError, QuantizationError
-from moshi_mlx.models.config import MOSHI_7B, LmConfig
+from moshi_mlx.models.config import MOSHI_7B, PERSONAPLEX_7B, LmConfig
 from moshi_mlx.models.mimi_config import MIMI, published_shapes
 from moshi_mlx.weights.quantization import SCHEMES
 from moshi_mlx.weights.safetensors import TensorInfo, header_bytes, read_header
@@ -46,6 +46,7 @@ def full_size(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     headers = {"mimi": mimi, "bf16": lm_tensors(config, "mlx", None, "BF16")}
     headers |= {name: lm_tensors(config, "mlx", scheme, "BF16") for name, scheme in SCHEMES.items()}
     headers["torch"] = lm_tensors(config, "torch", None, "BF16")
+    headers["persona"] = lm_tensors(LmConfig.from_dict(PERSONAPLEX_7B).as_stored, "torch", None, "BF16")
     for name, tensors in headers.items():
         sparse(base / name, tensors)
     (base / "tokenizer").write_bytes(train_tokenizer(32_000))
@@ -60,11 +61,11 @@ def sparse(path: Path, tensors: dict[str, TensorInfo]) -> None:
 
 
 def usual(full_size: dict[str, Path], lm: str) -> dict[str, bytes | Path]:
-    name = "model.safetensors" if lm in ("bf16", "torch") else f"model.{lm}.safetensors"
+    name = "model.safetensors" if lm in ("bf16", "torch", "persona") else f"model.{lm}.safetensors"
     return {name: full_size[lm], MIMI_NAME: full_size["mimi"], TOKENIZER_NAME: full_size["tokenizer"]}
 
 
-@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.parametrize("alias", [alias for alias in ALIASES if alias.startswith("moshi")])
 def test_an_alias_is_kyutais_repository_also_without_config(cache: Path, full_size, alias: str) -> None:
     voice, kind = alias.split("-")
     fill_cache(cache, f"kyutai/{voice}-mlx-{kind}", usual(full_size, kind))
@@ -74,6 +75,37 @@ def test_an_alias_is_kyutais_repository_also_without_config(cache: Path, full_si
     assert checkpoint.mimi_config == MIMI
     assert checkpoint.note == ""
     assert Checkpoint.resolve(f"kyutai/{voice}-mlx-{kind}", offline=True).lm_weights == checkpoint.lm_weights
+
+
+@pytest.mark.parametrize(
+    ("alias", "config"),
+    [
+        ("personaplex", None),
+        ("personaplex", {}),
+        ("personaplex", {"model_type": "personaplex", "version": "1.0"}),
+        ("personaplex-rl", PERSONAPLEX_7B | {"model_type": None, "depformer_dim_feedforward": None}),
+    ],
+)
+def test_personaplex_is_found_with_a_config_that_says_little(cache: Path, full_size, alias: str, config) -> None:
+    files = usual(full_size, "persona")
+    if config is not None:
+        files["config.json"] = json.dumps(config).encode()
+    fill_cache(cache, ALIASES[alias], files)
+    found = Checkpoint.resolve(alias, offline=True)
+    assert found.lm_config == LmConfig.from_dict(PERSONAPLEX_7B)
+    assert (found.lm_config.dep_q, found.lm_config.input_codebooks, found.lm_config.codebooks) == (8, 8, 8)
+    # A depth step has 85 million weights: 0.68 billion of 8.37 stay where they are.
+    assert found.weights.nbytes == pytest.approx(2 * 7.688e9, rel=1e-3)
+    header = sum(tensor.nbytes for tensor in found.weights.tensors.values())
+    assert header == pytest.approx(2 * 8.37e9, rel=1e-3)
+
+
+def test_a_config_of_another_program_is_not_taken_for_personaplex(cache: Path, full_size) -> None:
+    config = {"architectures": ["LlamaForCausalLM"]}
+    files = usual(full_size, "persona") | {"config.json": json.dumps(config).encode()}
+    fill_cache(cache, "me/personaplex-llama", files)
+    with pytest.raises(CheckpointError, match="another program's"):
+        Checkpoint.resolve("me/personaplex-llama", offline=True)
 
 
 def test_the_default_is_moshiko_in_four_bits(cache: Path, full_size) -> None:
