@@ -14,6 +14,7 @@ FLOORS = [
     ["codec"],
     ["checkpoint"],
     ["runtime"],
+    ["tasks"],
     ["audio"],
     ["wire"],
     ["conversation"],

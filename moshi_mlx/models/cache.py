@@ -57,6 +57,7 @@ class KVCache:
         self.step = step
         self.slots = config.context + step - 1
         self.position = 0  # of the next chunk
+        self._latest = 0  # positions that can be given back
         self.rebase_at = max(2 * self.slots, REBASE_AT)
         self._config = config
         kind = QuantizedRing if bits else Ring
@@ -75,7 +76,7 @@ class KVCache:
 
     def rewind(self) -> None:
         """Start over for all rows, as if new; what the slots hold is never read again."""
-        self.position = 0
+        self.position = self._latest = 0
         self.running[:] = False
 
     def reset_row(self, row: int) -> None:
@@ -142,6 +143,20 @@ class KVCache:
     def end(self, chunk: Chunk) -> None:
         """Count the positions of the chunk as past."""
         self.position += chunk.count
+        self._latest = chunk.count if chunk.count <= self.step else 0
+
+    def give_back(self, count: int) -> None:
+        """Make the last `count` positions of the latest chunk, one of at most `step`, as if they had not been.
+
+        Only the counter goes back, to P say. The slot of a position p that is given back, P <= p < P + count,
+        keeps what was written, and what it held before, position p - slots, is lost. Neither matters: until p
+        comes again and overwrites it, masks take what the slot holds for position p - slots, and any query q >= P
+        comes at least P - (P + count - 1 - slots) = context + step - count >= context positions later: that is
+        out of its window.
+        """
+        assert 0 <= count <= self._latest, (count, self._latest)
+        self._latest -= count
+        self.position -= count
 
     def _mask(self, new: np.ndarray, keys: np.ndarray, running: np.ndarray | None) -> mx.array:
         """new, keys: positions of queries and keys. running: (B, keys) bool, for which rows each key counts."""

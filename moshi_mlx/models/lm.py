@@ -83,15 +83,18 @@ class Lm(nn.Module):
         """The config that the model was made with."""
         return self._config
 
-    def new_state(self, batch: int = 1, kv_bits: int | None = None, context: int | None = None) -> LmState:
+    def new_state(
+        self, batch: int = 1, kv_bits: int | None = None, context: int | None = None, step: int = 1
+    ) -> LmState:
         """Return the state of `batch` new conversations.
 
         kv_bits: 8 keeps the window of the temporal transformer in int8.
         context: positions in that window; those of the config unless given.
+        step: the most positions of the usual chunk, see `Transformer.new_state`.
         """
         dtype = self.activation_dtype
         return LmState(
-            self.transformer.new_state(batch, dtype=dtype, kv_bits=kv_bits, context=context),
+            self.transformer.new_state(batch, step, dtype, kv_bits, context),
             self.depformer.new_buffers(batch, dtype) if self.config.depth else [],
         )
 

@@ -253,3 +253,37 @@ def test_temporal_transformer_with_heliums_shape_equals_mlx_lm() -> None:
     logits = oracle.lm_head(oracle.model.norm(stepped))
     reference = oracle(ids)
     assert mx.abs(logits - reference).max() < 1e-4 * mx.abs(reference).max()
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 12], ids=lambda step: f"chunks of {step}")
+@pytest.mark.parametrize("rebase_at", [4096, 30])
+def test_positions_that_are_given_back_leave_no_trace(
+    transformer: Transformer, x: mx.array, step: int, rebase_at: int
+) -> None:
+    random, wrong = np.random.RandomState(step), mx.random.normal(x.shape)
+    expected = run(transformer, x, [1] * LENGTH)
+    state, position = transformer.new_state(x.shape[0], step), 0
+    state.rebase_at = rebase_at  # with 30 the counter has gone back by whole rings, several times
+    while position < LENGTH:
+        right = random.randint(1, min(step, LENGTH - position) + 1)
+        count = random.randint(right, min(step, LENGTH - position) + 1)
+        end = position + right
+        chunk = mx.concatenate([x[:, position:end], wrong[:, end : position + count]], axis=1)
+        out = transformer(chunk, state)
+        np.testing.assert_allclose(np.array(out[:, :right]), expected[:, position:end], atol=2e-5)
+        state.give_back(count - right)
+        position = end
+    assert step == 12 or rebase_at == 4096 or state.position < LENGTH, "positions should have been rebased"
+
+
+def test_only_positions_of_the_latest_short_chunk_can_be_given_back(transformer: Transformer, x: mx.array) -> None:
+    state = transformer.new_state(x.shape[0], 3)
+    transformer(x[:, :3], state)
+    state.give_back(2)
+    state.give_back(1)
+    assert state.position == 0
+    with pytest.raises(AssertionError):
+        state.give_back(1)
+    transformer(x[:, :4], state)  # longer than a step: it has overwritten what may be needed
+    with pytest.raises(AssertionError):
+        state.give_back(1)
