@@ -64,6 +64,14 @@ def tiny_q4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "q4", layout="mlx", scheme="q4")
 
 
+@pytest.fixture(scope="session")
+def stt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a speech-to-text model, small and random."""
+    from moshi_mlx.checkpoint.random_checkpoint import TINY_STT, write_random_checkpoint
+
+    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "stt", TINY_STT)
+
+
 @pytest.fixture
 def folder(tiny_folder: Path, tmp_path: Path) -> Path:
     """A copy of the tiny checkpoint that may be spoilt."""

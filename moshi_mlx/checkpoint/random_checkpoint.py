@@ -42,6 +42,15 @@ TINY = {
 TINY_PERSONA = {**TINY, "dep_q": 16, "depformer_dim_feedforward": None, "model_type": PERSONA}
 """PersonaPlex's, likewise."""
 
+TINY_STT = {
+    **{key: value for key, value in TINY.items() if not key.startswith("depformer_")},
+    "dep_q": 0, "n_q": 8, "delays": [0] * 9, "max_period": 100_000, "model_type": "stt",
+    "extra_heads_num_heads": 4, "extra_heads_dim": 6,
+    "stt_config": {"audio_delay_seconds": 0.5, "audio_silence_prefix_seconds": 0.0},
+    "lm_gen_config": {"temp": 0.0, "temp_text": 0.0, "top_k": 250, "top_k_text": 50},
+}  # fmt: skip
+"""The config of a speech-to-text model with everything small, but for its voice activity heads and its times."""
+
 TINY_MIMI = {
     "sample_rate": 24_000, "channels": 1, "frame_rate": 12.5,
     "seanet": {

@@ -34,12 +34,14 @@ class Reply:
         the reply one acoustic delay (one frame for Moshi) later.
     vad: (heads, classes) float32, what the model's extra heads say of voice activity, see `Lm.vad`; None for
         models without.
+    text_id: the text token sampled at this step.
     """
 
     audio: np.ndarray | None
     text: str
     time: float
     vad: np.ndarray | None = None
+    text_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class Session:
     def decode(self, generated: Generated) -> Reply:
         """Last part of `step`: the model's codes to audio."""
         audio = None if generated.codes is None else self._stream.decode(generated.codes)
-        return Reply(audio, generated.text, generated.time, generated.vad)
+        return Reply(audio, generated.text, generated.time, generated.vad, generated.text_id)
 
     def inputs(self, user_codes: np.ndarray) -> np.ndarray:
         """What the model reads at this step: (1 + n_q,) int32. user_codes: (n_q - dep_q,) int."""

@@ -1,0 +1,73 @@
+"""Recordings to words with a small random model: stepping, reading ahead and in company give the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moshi_mlx.audio.file_stream import FileSource
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.frames import FRAME_SAMPLES
+from moshi_mlx.runtime.engine import converse
+from moshi_mlx.runtime.moshi import Moshi, load
+from moshi_mlx.sampling_config import GREEDY
+from moshi_mlx.tasks.transcribe import SttTiming, Transcriber, WordSink
+
+TIMING = SttTiming(delay=0.5, prefix=0.24)
+
+
+@pytest.fixture(scope="module")
+def stt(stt_folder: Path) -> Moshi:
+    return load(stt_folder, codec="mlx")
+
+
+def noise(frames: float, seed: int = 0) -> np.ndarray:
+    samples = round(frames * FRAME_SAMPLES)
+    return (0.1 * np.random.RandomState(seed).standard_normal(samples)).astype(np.float32)
+
+
+def test_a_recording_is_heard_between_the_silences_that_the_model_wants(stt: Moshi) -> None:
+    pcm = noise(10.5)
+    heard = np.concatenate(list(Transcriber(stt, TIMING).frames(pcm)))
+    assert not heard[:5760].any()
+    np.testing.assert_array_equal(heard[5760 : 5760 + len(pcm)], pcm)
+    assert not heard[5760 + len(pcm) :].any()
+    assert len(heard) >= 5760 + len(pcm) + 1.5 * 24_000
+
+
+def test_words_are_those_of_stepping_through_a_conversation(stt: Moshi) -> None:
+    pcm, transcriber = noise(50), Transcriber(stt, TIMING)
+    sink = WordSink(transcriber.words(len(pcm) / 24_000))
+    padded = np.concatenate(list(transcriber.frames(pcm)))
+    with stt.session(0, GREEDY) as session:
+        converse(session, FileSource(padded, lead=0, tail=0), sink)
+    expected = [*sink.events, *sink.words.finish()]
+    assert len(expected) > 5, "the model should have something to say"
+    assert list(transcriber.events(pcm)) == expected
+    assert list(Transcriber(stt, TIMING, ahead=1).events(pcm)) == expected
+
+
+def test_recordings_in_one_batch_are_transcribed_as_alone(stt: Moshi) -> None:
+    recordings = [noise(frames, seed) for seed, frames in enumerate([12, 30, 0.5, 21, 3])]
+    transcriber = Transcriber(stt, TIMING)
+    alone = [transcriber.transcribe(pcm) for pcm in recordings]
+    assert len({one.text for one in alone}) > 2
+    together = transcriber.transcribe_together(recordings, size=3)
+    assert [one.words for one in together] == [one.words for one in alone]
+    assert [[pause.time for pause in one.pauses] for one in together] == [
+        [pause.time for pause in one.pauses] for one in alone
+    ]
+    assert [one.seconds for one in together] == [len(pcm) / 24_000 for pcm in recordings]
+
+
+def test_a_model_that_speaks_is_refused(tiny_moshi: Moshi) -> None:
+    with pytest.raises(ConfigError, match="this model speaks, it is no speech-to-text model"):
+        Transcriber(tiny_moshi, SttTiming())
+
+
+def test_timing_comes_from_the_config() -> None:
+    settings = {"stt_config": {"audio_delay_seconds": 2.5, "audio_silence_prefix_seconds": 1.0}, "dim": 64}
+    assert SttTiming.from_settings(settings) == SttTiming(2.5, 1.0)
+    assert SttTiming.from_settings({"dim": 64, "stt_config": None}) == SttTiming()
+    with pytest.raises(ConfigError, match=r"stt_config.audio_delay_seconds' is 'long'"):
+        SttTiming.from_settings({"stt_config": {"audio_delay_seconds": "long"}})
