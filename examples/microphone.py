@@ -12,13 +12,12 @@ import sys
 import threading
 
 import moshi_mlx
-from moshi_mlx.audio.duplex import Duplex
 
 
 class SpeakerAndWords:
     """Two sinks in one: the voice to the speaker, the words to the terminal."""
 
-    def __init__(self, duplex: Duplex) -> None:
+    def __init__(self, duplex: moshi_mlx.Duplex) -> None:
         self._duplex = duplex
 
     def write(self, reply: moshi_mlx.Reply) -> None:
@@ -35,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     moshi = moshi_mlx.load(options.model)
     moshi.warm_up()  # before the microphone opens, so that the first word is not late
-    duplex = Duplex(options.input, options.output, on_event=lambda e: print(e.message, file=sys.stderr))
+    duplex = moshi_mlx.Duplex(options.input, options.output, on_event=lambda e: print(e.message, file=sys.stderr))
     end = threading.Timer(min(options.seconds, threading.TIMEOUT_MAX), duplex.close)
     end.daemon = True
     end.start()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from moshi_mlx.version import __version__
 
 if TYPE_CHECKING:
+    from moshi_mlx.audio.duplex import Duplex
     from moshi_mlx.audio.file_stream import FileSource, WavSink
     from moshi_mlx.audio.files import read_audio
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from moshi_mlx.sampling_config import SamplingConfig
 
 _HOMES = {
+    "audio.duplex": ("Duplex",),
     "audio.file_stream": ("FileSource", "WavSink"),
     "audio.files": ("read_audio",),
     "frames": ("FRAME_SAMPLES", "SAMPLE_RATE", "split_frames"),
@@ -44,6 +46,7 @@ __all__ = [
     "SAMPLE_RATE",
     "Batch",
     "Checkpoint",
+    "Duplex",
     "FileSource",
     "Moshi",
     "MoshiError",

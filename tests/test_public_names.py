@@ -13,6 +13,13 @@ def test_every_listed_name_exists(name: str) -> None:
     assert getattr(moshi_mlx, name) is not None
 
 
+def test_microphone_and_speaker_are_public() -> None:
+    from moshi_mlx.audio.duplex import Duplex
+
+    assert moshi_mlx.Duplex is Duplex
+    assert "Duplex" in moshi_mlx.__all__
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         moshi_mlx.nonsense  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]

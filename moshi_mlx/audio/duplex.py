@@ -58,8 +58,8 @@ class DuplexStatus:
 class Duplex:
     """Source and sink of `engine.converse`: frames from a microphone, replies to a speaker.
 
-    >>> duplex = Duplex()
-    >>> converse(session, duplex, duplex)
+    >>> with Duplex() as duplex:
+    ...     converse(session, duplex, duplex)
 
     Both devices are open from the construction on, so construct it when the model is ready; what was heard before
     the first frame is asked for is thrown away. One thread takes the frames, one writes a reply for each of them;
@@ -131,6 +131,12 @@ class Duplex:
         self._queue.abandon()
         self._capture.close()
         self._watchdog.close()
+
+    def __enter__(self) -> Duplex:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     def status(self) -> DuplexStatus:
         """Return the state of things now."""

@@ -60,6 +60,9 @@ class Checkpoint:
     settings: Mapping[str, Any]
     mimi_config_file: Path | None
 
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self.name}: {self.lm_weights}>"
+
     @classmethod
     def resolve(
         cls,

@@ -16,7 +16,7 @@ from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import silence
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import LmState
-from moshi_mlx.runtime.session import Generated, Model, Reply, Session, check_frame
+from moshi_mlx.runtime.session import Generated, Model, Reply, Session, checked_frame
 from moshi_mlx.runtime.step import Draw
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
 
@@ -37,6 +37,10 @@ class Batch:
         self._state = self._new_state(size)
         self._rows: list[Session | None] = [None] * size
         self._condition: mx.array | None = None
+
+    def __repr__(self) -> str:
+        taken = sum(session is not None for session in self._rows)
+        return f"<Batch of {len(self._rows)} places, {taken} taken>"
 
     @property
     def held_bytes(self) -> int:
@@ -64,7 +68,9 @@ class Batch:
                 self._condition = mx.repeat(condition, len(self._rows), axis=0)  # (B, 1, dim)
             self._condition[row] = condition[0]
             mx.eval(self._condition)
-        session = Session(self, row, new_seed() if seed is None else seed, sampling or self.moshi.sampling)
+        session = Session(
+            self, row, new_seed() if seed is None else seed, self.moshi.sampling if sampling is None else sampling
+        )
         self._rows[row] = session
         self.forget(session)
         return session
@@ -75,7 +81,7 @@ class Batch:
         frames: session -> (1920,) float32. A session that has begun and has no frame is given silence.
         """
         for frame in frames.values():
-            check_frame(frame)  # before anything has moved on
+            checked_frame(frame)  # before anything has moved on
         begun = [session for session in self._rows if session and (session in frames or session.delays.step)]
         codes = {session: session.encode(frames.get(session, silence())) for session in begun}
         return {session: session.decode(made) for session, made in self.generate(codes).items()}

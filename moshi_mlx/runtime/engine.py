@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
+from inspect import isgenerator
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -144,9 +145,13 @@ class Stream(Protocol):
         ...
 
 
-def converse(session: Session, source: Source, sink: Sink, stats: Stats | None = None) -> Stats:
+Frames = Source | Iterable[np.ndarray | Control]
+
+
+def converse(session: Session, source: Frames, sink: Sink, stats: Stats | None = None) -> Stats:
     """Feed every frame of `source` through `session` and give every reply to `sink`.
 
+    source: a `Source`, or anything else that gives frames and cannot be closed, such as a list or a generator.
     stats: where to count, for whoever wants to watch; returned as well.
 
     Returns when the source ends. The calling thread runs the language model. An error in any stage stops all
@@ -155,7 +160,7 @@ def converse(session: Session, source: Source, sink: Sink, stats: Stats | None =
     return converse_together({session: (source, sink)}, stats)
 
 
-def converse_together(parties: Mapping[Session, tuple[Source, Sink]], stats: Stats | None = None) -> Stats:
+def converse_together(parties: Mapping[Session, tuple[Frames, Sink]], stats: Stats | None = None) -> Stats:
     """As `converse`, for several sessions of one batch in lockstep: each tick takes a frame from every source.
 
     A session whose source ends before the others' leaves the batch.
@@ -285,8 +290,8 @@ class Stages:
 class _Lockstep:
     """The stream of sessions that get their frames at the same time, each from a source of its own."""
 
-    def __init__(self, parties: Mapping[Session, tuple[Source, Sink]]) -> None:
-        self._sources: dict[Slot, Source] = {}
+    def __init__(self, parties: Mapping[Session, tuple[Frames, Sink]]) -> None:
+        self._sources: dict[Slot, Frames] = {}
         for session, (source, sink) in parties.items():
             slot = Slot(_SinkListener(sink), session.seed, session.sampling)
             slot.session = session
@@ -310,7 +315,10 @@ class _Lockstep:
 
     def close(self) -> None:
         for source in self._sources.values():
-            source.close()
+            # A generator that is at work, on another thread, refuses to be closed; it ends with that thread.
+            with suppress(ValueError) if isgenerator(source) else nullcontext():
+                if close := getattr(source, "close", None):
+                    close()
 
 
 class _SinkListener:

@@ -17,7 +17,7 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import DEFAULT_MODEL
 from moshi_mlx.errors import CheckpointError, ConfigError, fetch_again
 from moshi_mlx.frames import silence
-from moshi_mlx.models.layers import parameters
+from moshi_mlx.models.layers import parameter_bytes, parameters
 from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.session import Session, Tokenizer
@@ -107,6 +107,15 @@ class Moshi:
         self.sampling = sampling or SamplingConfig()
         self.kv_bits = kv_bits
         self._step: FrameStep | None = None
+
+    def __repr__(self) -> str:
+        gigabytes, window = (
+            parameter_bytes(self.lm) / 1e9,
+            f", window in int{self.kv_bits}" if self.kv_bits else "",
+        )
+        return (
+            f"<Moshi of {gigabytes:.3g} GB, {self.codec.name} codec of {self.codec.codebooks} codebooks{window}>"
+        )
 
     @property
     def step(self) -> FrameStep:

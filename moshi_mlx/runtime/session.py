@@ -132,6 +132,9 @@ class Session:
     def __init__(self, batch: Rows, row: int, seed: int, sampling: SamplingConfig) -> None:
         if not 0 <= seed <= MAX_SEED:
             raise SessionError(f"seed {seed}: between 0 and {MAX_SEED} expected")
+        if not isinstance(sampling, SamplingConfig):
+            settings = "SamplingConfig(text_temperature=0.5), for example"
+            raise SessionError(f"sampling is a {type(sampling).__name__}; moshi_mlx.{settings}, expected")
         self.batch = batch
         self.row = row
         self.seed = seed
@@ -145,7 +148,7 @@ class Session:
     def step(self, frame: np.ndarray) -> Reply:
         """One frame in, one reply out.
 
-        frame: (1920,) float32 in [-1, 1] at 24 kHz mono.
+        frame: (1920,) float32 in [-1, 1] at 24 kHz mono; other floats are converted.
         The user's audio of the very first step is not heard: to the model it lies before the conversation.
         Raises SessionError for anything that is not a frame, or when the session is closed.
         """
@@ -153,7 +156,7 @@ class Session:
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
         """First part of `step`: audio to the user's codes, (n_q - dep_q,) int32."""
-        check_frame(frame)
+        frame = checked_frame(frame)
         self._frames_in += 1
         if self._frames_in == 1:
             # The model reads initial tokens at step 0, and the codec must start on the frame that is heard first:
@@ -239,6 +242,9 @@ class Session:
         self.batch.leave(self)
         self._stream.close()
 
+    def __repr__(self) -> str:
+        return f"<Session in row {self.row}: {self._frames_in} frames heard, seed {self.seed}>"
+
     def __enter__(self) -> Session:
         return self
 
@@ -301,12 +307,15 @@ class DelayLine:
         return self._ring[self._streams[self._generated], at].copy()
 
 
-def check_frame(frame: np.ndarray) -> None:
-    """Raise SessionError for anything that is not (1920,) float32."""
+def checked_frame(frame: np.ndarray) -> np.ndarray:
+    """Return a frame as (1920,) float32, from any floats. Raises SessionError for anything that is no frame."""
     frame = np.asarray(frame)
-    if frame.shape != (FRAME_SAMPLES,) or frame.dtype != np.float32:
+    if frame.shape != (FRAME_SAMPLES,) or not np.issubdtype(frame.dtype, np.floating):
         raise SessionError(f"a frame is ({FRAME_SAMPLES},) float32, got {frame.shape} {frame.dtype}")
+    with np.errstate(over="ignore"):  # it is infinite then, and refused
+        frame = frame.astype(np.float32, copy=False)
     if not np.isfinite(frame).all():  # one would deafen the model for its whole window
         raise SessionError(
             f"sample {int(np.isfinite(frame).argmin())} of a frame is {frame[~np.isfinite(frame)][0]}"
         )
+    return frame

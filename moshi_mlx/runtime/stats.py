@@ -76,7 +76,7 @@ def _ms(seconds: float) -> float:
     return round(1000 * float(seconds), 3)
 
 
-@dataclass
+@dataclass(repr=False)
 class Stats:
     """One run of `converse`."""
 
@@ -85,6 +85,9 @@ class Stats:
     decode: StageTimes = field(default_factory=StageTimes)
     queue_depths: dict[str, int] = field(default_factory=dict)  # the deepest each queue got
     seconds: float = 0.0  # wall-clock time of the whole run
+
+    def __repr__(self) -> str:
+        return f"<Stats: {self.summary()}>"
 
     @contextmanager
     def timed(self) -> Iterator[None]:

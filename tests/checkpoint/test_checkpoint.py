@@ -264,3 +264,8 @@ def test_a_small_model_is_held_in_float32_on_a_cpu_and_says_the_same(
     for wanted, found in zip(before, logits_of(lm), strict=True):
         # What was half as wide was rounded on its way: rows of tables, and scales.
         assert np.abs(found - wanted).mean() < 0.01 * np.abs(wanted).mean()
+
+
+def test_a_checkpoint_is_shown_by_its_name_and_file(tiny_folder: Path) -> None:
+    found = Checkpoint.find(str(tiny_folder))
+    assert repr(found) == f"<Checkpoint {found.name}: {found.lm_weights}>"

@@ -84,6 +84,35 @@ def test_a_reset_between_frames_begins_a_new_conversation(moshi: Moshi, noise_fr
     assert same(sink[:8], sink[8:], LAST_BITS)
 
 
+def test_a_source_may_be_anything_that_gives_frames(moshi: Moshi, noise_frames: np.ndarray) -> None:
+    frames = list(noise_frames[:6])
+    usual = Replies()
+    run(moshi, Frames(frames), usual)
+    for source in (frames, iter(frames), (frame for frame in frames)):
+        sink = Replies()
+        with moshi.session(seed=1) as session:
+            converse(session, source, sink)
+        assert same(usual, sink, LAST_BITS)
+
+
+def test_a_generator_that_is_at_work_does_not_hide_the_error(rust_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    at_work, done = threading.Event(), threading.Event()
+
+    def source() -> Iterator[np.ndarray]:
+        yield from noise_frames[:3]
+        at_work.set()
+        done.wait(5)
+
+    class Full(Replies):
+        def write(self, reply: Reply) -> None:
+            at_work.wait(5)
+            threading.Timer(0.3, done.set).start()
+            raise OSError("disk full")
+
+    with rust_moshi.session(seed=1) as session, pytest.raises(OSError, match="disk full"):
+        converse(session, source(), Full())
+
+
 def test_an_empty_source_is_an_empty_conversation(moshi: Moshi) -> None:
     stats = run(moshi, Frames([]), Replies())
     assert stats.frames == 0

@@ -17,6 +17,7 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.session import Generated, Reply, Session
+from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 from tests.memory import active_memory
 
@@ -270,8 +271,8 @@ def test_one_read_back_a_frame(tiny_moshi: Moshi, monkeypatch: pytest.MonkeyPatc
     [
         np.zeros(1919, np.float32),
         np.zeros((1, 1920), np.float32),
-        np.zeros(1920),
         np.zeros(1920, np.int16),
+        np.zeros(1920, np.complex64),
     ],
     ids=lambda frame: f"{frame.shape} {frame.dtype}",
 )
@@ -283,6 +284,42 @@ def test_what_is_not_a_frame_is_refused_and_nothing_is_lost(
     with pytest.raises(SessionError, match=r"a frame is \(1920,\) float32"):
         session.step(frame)
     assert same(plain, talk(session, noise_frames[:5]))
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16])
+def test_frames_of_other_floats_are_converted(tiny_moshi: Moshi, noise_frames: np.ndarray, kind: type) -> None:
+    given = noise_frames[:5].astype(kind)
+    there, here = tiny_moshi.session(seed=1), tiny_moshi.session(seed=1)
+    assert same(talk(there, given), talk(here, given.astype(np.float32)))
+    batch = tiny_moshi.batch(1)
+    row = batch.join(seed=1)
+    in_company = [batch.step({row: frame})[row] for frame in given]
+    assert same(in_company, talk(tiny_moshi.session(seed=1), given))
+    given[3, 7] = np.nan
+    with pytest.raises(SessionError, match="sample 7 of a frame is nan"):
+        there.step(given[3])
+    with pytest.raises(SessionError, match="sample 0 of a frame is inf"):
+        there.step(np.full(1920, 1e39))  # more than float32 can say
+
+
+@pytest.mark.parametrize("sampling", [{"text_temperature": 0.5}, {}, 0.5], ids=str)
+def test_settings_that_are_none_are_refused_in_words(tiny_moshi: Moshi, sampling: object) -> None:
+    batch = tiny_moshi.batch(1)
+    with pytest.raises(SessionError, match=f"sampling is a {type(sampling).__name__}; moshi_mlx.SamplingConfig"):
+        batch.join(sampling=sampling)  # pyright: ignore[reportArgumentType]
+    batch.join(sampling=SamplingConfig(text_temperature=0.5))  # its place was not taken
+
+
+def test_what_is_shown_of_an_object_says_what_it_is(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    batch = tiny_moshi.batch(3)
+    session = batch.join(seed=7)
+    for frame in noise_frames[:2]:
+        session.step(frame)
+    assert repr(session) == "<Session in row 0: 2 frames heard, seed 7>"
+    assert repr(batch) == "<Batch of 3 places, 1 taken>"
+    assert repr(tiny_moshi).startswith("<Moshi of 0.0")
+    assert repr(tiny_moshi).endswith(" GB, mlx codec of 8 codebooks>")
+    assert repr(Stats()).startswith("<Stats: 0 frames in 0.00 s")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
