@@ -57,12 +57,12 @@ def test_a_word_before_a_pause_ends_after_a_second() -> None:
     made = stream()
     found = [one for token in [10, 11, *[PAD] * 11] for one in made.push(token)]
     assert not found, "it may still go on"
-    assert made.push(PAD) == [Word("Hello", 0.0, 0.92)]  # its first frame is the step before the recording
+    assert made.push(PAD) == [Word("Hello", 0.0, 0.96)]
     assert words([PAD, 10, *[PAD] * 30, BOUNDARY, 12]) == [("Hello", 0.0, 1.0), ("sea", 2.56, 2.64)]
 
 
 def test_pieces_without_text_make_no_word() -> None:
-    assert words([PAD, BOUNDARY, 14, PAD, BOUNDARY, 10, 14, 11]) == [("Hello", 0.4, 0.64)]
+    assert words([PAD, BOUNDARY, 14, PAD, BOUNDARY, 10, 14, 11]) == [("Hello", 0.32, 0.56)]
 
 
 def heads(probability: float) -> np.ndarray:
@@ -75,15 +75,8 @@ def heads(probability: float) -> np.ndarray:
 def test_a_pause_is_told_once_until_the_next_word() -> None:
     made = stream(prefix=0.08, delay=0.5)
     told = []
-    for token, probability in [
-        (PAD, 0.5),
-        (10, 0.4),
-        (PAD, 0.6),
-        (PAD, 0.9),
-        (BOUNDARY, 0.9),
-        (12, 0.7),
-        (PAD, 0.8),
-    ]:
+    tokens, silent = (PAD, 10, PAD, PAD, BOUNDARY, 12, PAD), (0.5, 0.4, 0.6, 0.9, 0.9, 0.7, 0.8)
+    for token, probability in zip(tokens, silent, strict=True):
         told.append([one for one in made.push(token, heads(probability)) if isinstance(one, Pause)])
     probability = float(np.float32(0.6))
     assert told[:5] == [[], [], [Pause(0.08, probability)], [], []]
