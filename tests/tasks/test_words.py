@@ -58,7 +58,7 @@ def test_a_word_before_a_pause_ends_after_a_second() -> None:
     found = [one for token in [10, 11, *[PAD] * 11] for one in made.push(token)]
     assert not found, "it may still go on"
     assert made.push(PAD) == [Word("Hello", 0.0, 0.96)]
-    assert words([PAD, 10, *[PAD] * 30, BOUNDARY, 12]) == [("Hello", 0.0, 1.0), ("sea", 2.56, 2.64)]
+    assert words([PAD, 10, *[PAD] * 30, BOUNDARY, 12]) == [("Hel", 0.0, 1.0), ("sea", 2.56, 2.64)]
 
 
 def test_pieces_without_text_make_no_word() -> None:
