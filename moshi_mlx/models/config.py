@@ -5,11 +5,13 @@ A field exists here because some line reads it. Source: moshi/models/loaders.py 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.models.conditioner_config import LutConfig, read_conditioners
 from moshi_mlx.models.config_reader import ConfigReader
 
 NORMS = ("rms_norm_f32", "layer_norm")
@@ -67,15 +69,6 @@ class DepthConfig:
 
 
 @dataclass(frozen=True)
-class LutConfig:
-    """A conditioner with a look-up table: one learned vector per named value, added to every position."""
-
-    n_bins: int
-    dim: int
-    possible_values: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class LmConfig:
     """The language model: streams, vocabularies, delays and both transformers."""
 
@@ -117,6 +110,37 @@ class LmConfig:
         schedule = depth.stored_schedule
         return replace(self, depth=replace(depth, steps=len(schedule), schedule=schedule, transformer=transformer))
 
+    def conditions(self, given: Mapping[str, str | None] | None = None) -> dict[str, str | None]:
+        """Return the value of every conditioner: as given, else its best one (see `LutConfig.best`).
+
+        given: name -> value, None for the learned padding. Raises ConfigError for an unknown name or value.
+        """
+        given = given or {}
+        for name, value in given.items():
+            if name not in self.conditioners:
+                known = ", ".join(self.conditioners)
+                there = f"only {known}" if known else "it takes no conditions"
+                raise ConfigError(f"this model has no conditioner {name!r} ({there})")
+            values = self.conditioners[name].possible_values
+            if value is not None and value not in values:
+                raise ConfigError(
+                    f"conditioner {name!r} has no value {value!r}; it must be one of {', '.join(values)}"
+                )
+        return {name: lut.best for name, lut in self.conditioners.items()} | dict(given)
+
+    def contrary_conditions(self) -> dict[str, str | None]:
+        """Return the values that guidance leads away from."""
+        return {name: lut.worst for name, lut in self.conditioners.items()}
+
+    def check_guidance(self, guidance: float) -> None:
+        """Raise ConfigError for guidance that this model cannot have. guidance: 1 for none."""
+        if not math.isfinite(guidance):
+            raise ConfigError(f"guidance of {guidance}: a number expected, 1 for none")
+        if guidance != 1 and not self.conditioners:
+            raise ConfigError(
+                f"guidance of {guidance:g} compares two conditions, but this model takes none; leave it at 1"
+            )
+
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> LmConfig:
         """Read the keyword arguments of PyTorch's `LMModel` from a config.json, which may have other known keys.
@@ -157,7 +181,7 @@ class LmConfig:
             text_end_padding_id=read.integer("existing_text_end_padding_id", 0, below=text_card),
             extra_heads=read.integer("extra_heads_num_heads", 0),
             extra_heads_dim=read.size("extra_heads_dim", 6),
-            conditioners=_conditioners(read),
+            conditioners=read_conditioners(read),
             takes_prompt=persona or steps < dep_q,
         )
         read.finish()
@@ -238,35 +262,6 @@ def check_shape(read: ConfigReader, config: TransformerConfig, prefix: str = "")
         raise read.error(f"{prefix}kv_repeat", config.kv_repeat, f"it must divide {config.num_heads} heads")
     if config.ffn_hidden < 1:
         raise ConfigError(f"config: the feed-forward block of the {prefix}transformer has no width")
-
-
-def _conditioners(read: ConfigReader) -> dict[str, LutConfig]:
-    entries, fuser = read.section("conditioners", {}), read.section("fuser", {})
-    found = {name: _lut(entries.section(name)) for name in list(entries.left)}
-    added = fuser.list_of(str, "sum", [])
-    if set(added) != set(found):
-        raise fuser.error("sum", added, f"it must name each conditioner ({', '.join(found) or 'none'}), no other")
-    fuser.unsupported("cross", "prepend")
-    fuser.ignore("cross_attention_pos_emb", "cross_attention_pos_emb_scale")  # of "cross", so of nothing
-    fuser.finish()
-    return found
-
-
-def _lut(entry: ConfigReader) -> LutConfig:
-    entry.only("type", "lut", default="nothing")
-    read = entry.section("lut")
-    entry.finish()
-    read.only("tokenizer", "noop", default="nothing")
-    read.only("output_bias", False)
-    read.only("learn_padding", True)
-    read.only("force_linear", True)
-    read.ignore("init_scale", "pad_empty")
-    n_bins, values = read.size("n_bins"), read.list_of(str, "possible_values")
-    if not 1 <= len(values) <= n_bins:
-        raise read.error("possible_values", values, f"it must have 1 to n_bins = {n_bins} values")
-    lut = LutConfig(n_bins, read.size("dim"), tuple(values))
-    read.finish()
-    return lut
 
 
 MOSHI_7B = {

@@ -15,7 +15,6 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.cache import Chunk, KVCache
 from moshi_mlx.models.conditioners import ConditionProvider
 from moshi_mlx.models.config import DepthConfig, LmConfig
@@ -25,6 +24,7 @@ from moshi_mlx.models.layers import (
     keep_transposes,
     make_norm,
     parameter_bytes,
+    parameters,
     recast,
     stack_rows,
 )
@@ -157,16 +157,17 @@ class Lm(nn.Module):
     def condition(self, values: Mapping[str, str | None] | None = None) -> mx.array | None:
         """Return the vector that conditioners add to every position, (1, 1, dim); None for models without any.
 
-        values: name -> value; a conditioner that is not named uses its learned padding.
+        values: name -> value, as `LmConfig.conditions` takes and completes them.
         Raises ConfigError for an unknown name or value.
         """
-        values = values or {}
-        if unknown := set(values) - set(self.config.conditioners):
-            known = ", ".join(self.config.conditioners) or "none"
-            raise ConfigError(f"this model has no conditioner {sorted(unknown)[0]!r} (it has: {known})")
-        if not self.config.conditioners:
-            return None
-        return self.condition_provider(values)
+        values = self.config.conditions(values)
+        return self.condition_provider(values) if values else None
+
+    def read_text_as(self, token: int, other: int) -> None:
+        """Let the temporal transformer read one text token as another; to be called before `fuse`."""
+        for array in parameters(self.text_emb).values():
+            array[token] = array[other]
+        mx.eval(self.text_emb.parameters())
 
 
 def widen_on_cpu(lm: Lm) -> None:

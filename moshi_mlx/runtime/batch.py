@@ -26,15 +26,21 @@ PREFILL_POSITIONS = 128  # at once: enough to be bound by arithmetic and not by 
 class Batch:
     """Room for several conversations that share every step of the language model.
 
-    They join and leave between frames. size: the most there may be at once. Raises SessionError below 1.
+    They join and leave between frames. size: the most there may be at once.
+    guidance: classifier-free; 1 is none. Any other takes two rows of the model's state for each conversation: row
+    `r` with its conditions and row `size + r` with the contrary ones.
+    Raises SessionError for a size below 1, ConfigError for guidance that the model cannot have.
     """
 
-    def __init__(self, moshi: Model, size: int) -> None:
+    def __init__(self, moshi: Model, size: int, guidance: float = 1.0) -> None:
         if size < 1:
             raise SessionError(f"a batch of {size} conversations: at least 1 expected")
+        moshi.lm.config.check_guidance(guidance)
         self.moshi = moshi
+        self._guidance = guidance
         self._step = moshi.step  # the same for all batches of a Moshi
-        self._state = self._new_state(size)
+        self._halves = 1 if guidance == 1 else 2
+        self._state = self._new_state(self._halves * size)
         self._rows: list[Session | None] = [None] * size
         self._condition: mx.array | None = None
 
@@ -56,18 +62,13 @@ class Batch:
         """Start a conversation in a free row.
 
         seed: 0..2**32-1, random unless given; same seed, same input, same conversation, in whatever company.
-        conditions: conditioner name -> value, for models that have conditioners.
+        conditions: conditioner name -> value, for models that have conditioners; those of the Moshi unless given.
         Raises SessionError when all rows are taken, ConfigError for an unknown condition.
         """
         row = next((row for row, session in enumerate(self._rows) if session is None), None)
         if row is None:
             raise SessionError(f"all {len(self._rows)} places of this batch are taken; close a session first")
-        condition = self.moshi.lm.condition(conditions)
-        if condition is not None:
-            if self._condition is None:
-                self._condition = mx.repeat(condition, len(self._rows), axis=0)  # (B, 1, dim)
-            self._condition[row] = condition[0]
-            mx.eval(self._condition)
+        self._set_condition(row, {**self.moshi.conditions, **(conditions or {})})
         session = Session(
             self, row, new_seed() if seed is None else seed, self.moshi.sampling if sampling is None else sampling
         )
@@ -104,7 +105,7 @@ class Batch:
         for session, user_codes in codes.items():
             draws[session.row] = session.draw()
             tokens[session.row, :, 0] = session.inputs(user_codes)
-        sampled, vad = self._step(tokens, draws, self._state, self._condition)
+        sampled, vad = self._step(tokens, draws, self._state, self._condition, self._guidance)
         return {
             session: session.take(sampled[session.row], None if vad is None else vad[session.row])
             for session in codes
@@ -129,15 +130,16 @@ class Batch:
             session.take(np.array([text, *made], dtype=np.int32))
         if not columns:
             return
-        row, condition = session.row, self._condition
+        rows, condition = self._rows_of(session.row), self._condition
         if alone:
-            running = np.arange(len(self._rows)) == row
+            running = np.isin(np.arange(self._state.temporal.batch), rows)
             self._run(columns, self._state, condition, None if running.all() else running)
             return
-        own = self._new_state(1, context=min(len(columns), self.moshi.lm.config.transformer.context))
-        own.temporal.position = passed - len(columns)
-        self._run(columns, own, None if condition is None else condition[row : row + 1])
-        self._state.temporal.copy_row(row, own.temporal)
+        for row in rows:
+            own = self._new_state(1, context=min(len(columns), self.moshi.lm.config.transformer.context))
+            own.temporal.position = passed - len(columns)
+            self._run(columns, own, None if condition is None else condition[row : row + 1])
+            self._state.temporal.copy_row(row, own.temporal)
         mx.eval(self._state.arrays())
 
     def leave(self, session: Session) -> None:
@@ -152,7 +154,23 @@ class Batch:
         if all(other is None or other is session for other in self._rows):
             self._state.rewind()  # nobody to disturb: starting over needs no mask
         else:
-            self._state.reset_row(session.row)
+            for row in self._rows_of(session.row):
+                self._state.reset_row(row)
+
+    def _set_condition(self, row: int, conditions: Mapping[str, str | None]) -> None:
+        lm = self.moshi.lm
+        for place, values in zip(self._rows_of(row), (conditions, lm.config.contrary_conditions()), strict=False):
+            vector = lm.condition(values)
+            if vector is None:  # a model without conditioners
+                return
+            if self._condition is None:
+                self._condition = mx.repeat(vector, self._state.temporal.batch, axis=0)  # (halves * B, 1, dim)
+            self._condition[place] = vector[0]
+        mx.eval(self._condition)
+
+    def _rows_of(self, row: int) -> list[int]:
+        """Return the rows of the model's state that belong to a row of the batch."""
+        return [row + half * len(self._rows) for half in range(self._halves)]
 
     def _new_state(self, size: int, context: int | None = None) -> LmState:
         state = self.moshi.lm.new_state(size, self.moshi.kv_bits, context)

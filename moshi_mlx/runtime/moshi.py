@@ -39,18 +39,20 @@ def load(
     codec: str = "auto",
     quantization: str | None = None,
     kv_bits: int | None = None,
+    conditions: Mapping[str, str | None] | None = None,
+    guidance: float = 1.0,
     offline: bool = False,
 ) -> Moshi:
     """Find a checkpoint, load its weights, and give a Moshi that is ready to talk.
 
     model: an alias ("moshiko-q4", "nano"), a hub repo id (optionally "@revision"), or a folder.
     codec: "auto", "rust" or "mlx". quantization: only to be checked against the file, never needed.
-    kv_bits: 8 keeps the window in int8, see `Moshi`. A bar is drawn on stderr if that is a terminal.
+    kv_bits, conditions, guidance: see `Moshi`. A bar is drawn on stderr if that is a terminal.
     Raises CheckpointError, ConfigError, QuantizationError or CodecError.
     """
     checkpoint = Checkpoint.resolve(model, quantization=quantization, offline=offline)
     with progress_bar(f"loading {checkpoint.lm_weights.name}", checkpoint.weights.nbytes) as advance:
-        return assemble(checkpoint, codec, kv_bits, advance)
+        return assemble(checkpoint, codec, kv_bits, advance, conditions, guidance)
 
 
 def assemble(
@@ -58,13 +60,17 @@ def assemble(
     codec: str = "auto",
     kv_bits: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
+    conditions: Mapping[str, str | None] | None = None,
+    guidance: float = 1.0,
 ) -> Moshi:
     """Load all weights of a checkpoint that was found. Arguments as in `load` and `LmWeights.load`."""
+    chosen = checkpoint.lm_config.conditions(conditions)
+    checkpoint.lm_config.check_guidance(guidance)
     loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
     lm = checkpoint.load_lm(advance=advance)
     check_finite(lm, checkpoint.lm_weights)
     widen_on_cpu(lm)
-    return Moshi(lm, loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits)
+    return Moshi(lm, loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits, chosen, guidance)
 
 
 def check_finite(lm: Lm, path: Path) -> None:
@@ -86,6 +92,10 @@ class Moshi:
     sampling: what sessions use unless told otherwise.
     kv_bits: 8 keeps the temporal transformer's window in int8: half the bytes, some more kernels, which pays on
         chips of little bandwidth once the window is long. None keeps it in the activations' type.
+    conditions: conditioner name -> value of sessions that choose none; the best unless given (Hibiki's is
+        "very_good"), None for the learned padding.
+    guidance: classifier-free, of models with conditions: 1 is none; above, sessions keep away from the worst
+        condition, at the price of a second row of state each. Kyutai names 3 as typical for Hibiki.
     """
 
     def __init__(
@@ -95,11 +105,16 @@ class Moshi:
         tokenizer: Tokenizer,
         sampling: SamplingConfig | None = None,
         kv_bits: int | None = None,
+        conditions: Mapping[str, str | None] | None = None,
+        guidance: float = 1.0,
     ) -> None:
         if kv_bits not in (None, 8):
             raise ConfigError(f"kv_bits is {kv_bits}: 8 (int8) or None (as the activations) expected")
         if codec.codebooks != lm.config.codebooks:
             raise ConfigError(f"the codec has {codec.codebooks} codebooks, the model needs {lm.config.codebooks}")
+        lm.config.check_guidance(guidance)
+        self.conditions: Mapping[str, str | None] = lm.config.conditions(conditions)
+        self.guidance = guidance
         lm.fuse()
         self.lm = lm
         self.codec = codec
@@ -138,10 +153,11 @@ class Moshi:
         seed: int | None = None,
         sampling: SamplingConfig | None = None,
         conditions: Mapping[str, str | None] | None = None,
+        guidance: float | None = None,
     ) -> Session:
-        """One conversation on its own (a batch of one); arguments as in `Batch.join`."""
-        return self.batch(1).join(seed, sampling, conditions)
+        """One conversation on its own (a batch of one); arguments as in `batch` and `Batch.join`."""
+        return self.batch(1, guidance).join(seed, sampling, conditions)
 
-    def batch(self, size: int) -> Batch:
-        """Room for up to `size` conversations that are stepped together."""
-        return Batch(self, size)
+    def batch(self, size: int, guidance: float | None = None) -> Batch:
+        """Room for up to `size` conversations that are stepped together. guidance: this Moshi's unless given."""
+        return Batch(self, size, self.guidance if guidance is None else guidance)

@@ -95,6 +95,16 @@ def filtered_logits(logits: mx.array, features: Features, values: mx.array | tup
     return logits
 
 
+def away_from_contrary(logits: mx.array, guidance: float) -> mx.array:
+    """Classifier-free guidance: go from what the contrary condition says towards the condition, and beyond.
+
+    logits: (2 B, V), with the condition and then with the contrary one. guidance: 0 leaves the contrary, 1 the
+    condition. Returns (B, V) float32. Source: moshi/models/lm.py `LMGen._step`.
+    """
+    wanted, contrary = mx.split(logits.astype(mx.float32), 2)
+    return contrary + (wanted - contrary) * guidance
+
+
 def penalise(logits: mx.array, recent: mx.array, penalty: mx.array) -> mx.array:
     """Make tokens that were used recently less likely.
 

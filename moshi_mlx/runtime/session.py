@@ -78,6 +78,7 @@ class Model(Protocol):
     codec: Codec
     sampling: SamplingConfig
     kv_bits: int | None
+    conditions: Mapping[str, str | None]  # of conversations that choose none
 
     @property
     def step(self) -> FrameStep:

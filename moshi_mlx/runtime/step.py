@@ -17,7 +17,15 @@ import numpy as np
 
 from moshi_mlx.models.layers import compiled
 from moshi_mlx.models.lm import Lm, LmState
-from moshi_mlx.runtime.sampling import Features, RowSettings, frame_keys, gumbel, penalise, sample
+from moshi_mlx.runtime.sampling import (
+    Features,
+    RowSettings,
+    away_from_contrary,
+    frame_keys,
+    gumbel,
+    penalise,
+    sample,
+)
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 
 
@@ -47,7 +55,7 @@ class FrameStep:
     def __init__(self, lm: Lm) -> None:
         self._lm = lm
         self._embed = compiled(lm.embed)
-        self._heads: dict[tuple[Features, Features], Callable[..., list[mx.array]]] = {}
+        self._heads: dict[tuple[Features, Features, float], Callable[..., list[mx.array]]] = {}
         self._settings: tuple[list[SamplingConfig], RowSettings, RowSettings] | None = None
         self.watch: Callable[[mx.array], None] | None = None  # is given the temporal transformer's output
         self.waited = 0.0  # seconds of the latest step in which the host waited for the device
@@ -58,15 +66,20 @@ class FrameStep:
         draws: Sequence[Draw | None],
         state: LmState,
         condition: mx.array | None = None,
+        guidance: float = 1.0,
     ) -> Stepped:
         """Step once; every row's state moves on but for rows that do not run.
 
         tokens: (B, 1 + n_q, 1) int32. draws: one per row, None for rows that do not run.
         condition: (B, 1, dim) or None.
+        guidance: with any but 1 (classifier-free guidance) state and condition have 2 B rows: the same rows with
+        their condition and, after them, with the contrary one; the logits of both make those that are drawn from.
         """
         lm = self._lm
         running = np.array([draw is not None for draw in draws])
         rows = [draw or IDLE for draw in draws]
+        if guidance != 1:
+            tokens, running = np.concatenate([tokens, tokens]), np.concatenate([running, running])
         x = self._embed(mx.array(tokens))
         if condition is not None:
             x = x + condition.astype(x.dtype)
@@ -76,11 +89,10 @@ class FrameStep:
         text, audio = self._row_settings([draw.config for draw in rows])
         keys = mx.array(frame_keys([(draw.seed, draw.frame) for draw in rows]))
         recent, penalty = _recent(rows)
-        head = self._heads.get((text.features, audio.features))
+        kind = text.features, audio.features, guidance
+        head = self._heads.get(kind)
         if head is None:
-            head = self._heads[text.features, audio.features] = compiled(
-                self._make_head(text.features, audio.features)
-            )
+            head = self._heads[kind] = compiled(self._make_head(*kind))
         buffers, state.depth = state.depth, []  # handed over, so that they are written in place
         made = head(x, keys, mx.array(text.values), mx.array(audio.values), recent, penalty, *buffers)
         read = 2 if lm.config.extra_heads else 1  # arrays that are read back
@@ -102,9 +114,18 @@ class FrameStep:
             settings = self._settings = configs, text, audio
         return settings[1:]
 
-    def _make_head(self, text: Features, audio: Features) -> Callable[..., list[mx.array]]:
+    def _make_head(self, text: Features, audio: Features, guidance: float) -> Callable[..., list[mx.array]]:
         """From the temporal transformer's output to the tokens of the frame, with all draws."""
         lm, config = self._lm, self._lm.config
+
+        def guided(logits: mx.array) -> mx.array:
+            return logits if guidance == 1 else away_from_contrary(logits, guidance)
+
+        def twice(tokens: mx.array) -> mx.array:  # both halves read what was drawn
+            return tokens if guidance == 1 else mx.concatenate([tokens, tokens])
+
+        def once(codes: mx.array) -> mx.array:
+            return codes if guidance == 1 else mx.split(codes, 2)[0]
 
         def head(
             x: mx.array,
@@ -122,19 +143,21 @@ class FrameStep:
             def audio_sample(logits: mx.array, step: int) -> mx.array:
                 start = config.text_card + step * config.card
                 part = None if noise is None else noise[:, start : start + config.card]
-                return sample(logits, part, audio, audio_values)
+                return twice(sample(guided(logits), part, audio, audio_values))
 
             hidden = lm.out_norm(x)
-            logits = lm.text_linear(hidden)[:, 0]  # (B, text_card)
+            logits = guided(lm.text_linear(hidden)[:, 0])  # (B, text_card)
             if recent.shape[-1]:
                 logits = penalise(logits, recent, penalty)
             tokens = sample(logits, None if noise is None else noise[:, : config.text_card], text, text_values)
             written = list(buffers)
             sampled = tokens[:, None]
             if config.depth:
-                codes = lm.depformer.generate(hidden, tokens, written, audio_sample)
-                sampled = mx.concatenate([sampled, codes], axis=1)
-            vad = [lm.vad(hidden)[:, 0]] if config.extra_heads else []
+                codes = lm.depformer.generate(hidden, twice(tokens), written, audio_sample)
+                sampled = mx.concatenate([sampled, once(codes)], axis=1)
+            vad = (
+                [lm.vad(hidden)[:, 0]] if config.extra_heads else []
+            )  # with guidance, the conditioned rows come first
             return [sampled, *vad, *written]
 
         return head

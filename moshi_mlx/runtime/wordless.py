@@ -78,6 +78,7 @@ class Wordless:
     sampling: SamplingConfig
     tokenizer: Tokenizer = field(default_factory=NoWords)
     kv_bits: int | None = None
+    conditions: dict[str, str | None] = field(default_factory=dict)
 
 
 def unfused(lm: Lm) -> Wordless:
