@@ -34,7 +34,7 @@ def watch(session: Session) -> list[np.ndarray]:
     """What the steps of a session sample, as they sample it."""
     record: list[np.ndarray] = []
     take = session.take
-    session.take = lambda sampled: (record.append(np.array(sampled)), take(sampled))[1]
+    session.take = lambda sampled, vad=None: (record.append(np.array(sampled)), take(sampled, vad))[1]
     return record
 
 
