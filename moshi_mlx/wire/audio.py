@@ -14,7 +14,9 @@ from moshi_mlx.frames import SAMPLE_RATE
 from moshi_mlx.wire.ogg import OggPackets, make_page
 
 MAX_SECONDS = 4.0  # of audio in one message; a few bytes can hold hours of it
+MAX_FOREIGN = 16 * 1024  # bytes before the first Ogg page; some seconds of a compressed voice
 _HEADERS = (b"OpusHead", b"OpusTags")
+_OTHERS = {b"\x01vorbis": "Vorbis", b"\x7fFLAC": "FLAC", b"Speex   ": "Speex", b"\x80theora": "Theora"}
 
 
 class AudioWire(Protocol):
@@ -23,7 +25,7 @@ class AudioWire(Protocol):
     def read(self, payload: bytes) -> np.ndarray:
         """Return the audio of one message, (n,) float32 at 24 kHz, whatever its bytes are; n may be 0.
 
-        Raises ProtocolError for a message with far too much audio.
+        Raises ProtocolError for a message with far too much audio, and for audio of a kind that is not read.
         """
         ...
 
@@ -67,11 +69,20 @@ class OpusWire:
         self._reader = sphn.OpusStreamReader(SAMPLE_RATE)
         self._writer = sphn.OpusStreamWriter(SAMPLE_RATE)
         self._sequence = 0
+        self._begun = False  # there was a packet
 
     def read(self, payload: bytes) -> np.ndarray:
         """Return the audio of the packets that end in this payload."""
         pieces, samples = [np.zeros(0, np.float32)], 0
-        for packet in self.pages.add(payload):
+        packets = self.pages.add(payload)
+        self._begun = self._begun or bool(packets)
+        if not self._begun and self.pages.skipped > MAX_FOREIGN:
+            raise ProtocolError(
+                f"{self.pages.skipped} bytes came and no Ogg page: "
+                "send Ogg/Opus, or float32 samples with ?audio=pcm"
+            )
+        for packet in packets:
+            _refuse_foreign(packet)
             if not packet or packet.startswith(_HEADERS):  # of an empty one sphn makes five seconds
                 continue
             pieces.append(self._decode(packet))
@@ -102,6 +113,15 @@ class OpusWire:
         except ValueError:
             self.refused += 1
             return np.zeros(0, np.float32)
+
+
+def _refuse_foreign(packet: bytes) -> None:
+    """Raise ProtocolError for the header of another codec: read as Opus it would be noise, or nothing."""
+    kind = next((name for magic, name in _OTHERS.items() if packet.startswith(magic)), None)
+    if kind:
+        raise ProtocolError(f"the audio is {kind} in Ogg: send Opus (with ffmpeg: -c:a libopus)")
+    if packet.startswith(b"OpusHead") and packet[18:19] > b"\0" and packet[19:20] > b"\1":  # streams in a packet
+        raise ProtocolError(f"the audio has {packet[9]} channels: send one or two (with ffmpeg: -ac 1)")
 
 
 AUDIO_WIRES: dict[str, type[AudioWire]] = {"opus": OpusWire, "pcm": PcmWire}

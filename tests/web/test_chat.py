@@ -16,6 +16,7 @@ from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.web.limits import Limits
 from tests.web.running import Running, Talk, free, run, talking
+from tests.wire.test_ogg import in_long_pages
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +65,33 @@ def test_ogg_is_answered_with_whole_ogg_pages_and_no_metadata(server: Running) -
         assert not talk.metadata
 
     run(go())
+
+
+def test_a_pipe_from_ffmpeg_is_answered_beside_another_client(tiny_moshi: Moshi) -> None:
+    """Pages of a second, as `ffmpeg -c:a libopus -f ogg` writes them; the other speaks in frames."""
+    writer = sphn.OpusStreamWriter(24_000)
+    messages = [writer.append_pcm(noise(0.08)) for _ in range(100)]
+    header, *pages = in_long_pages(messages, 1.0)
+    running = Running(tiny_moshi, max_sessions=2)
+
+    async def pipe(talk: Talk) -> None:
+        await talk.begun()
+        await talk.socket.send_bytes(b"\1" + header)
+        for page in pages:
+            await talk.socket.send_bytes(b"\1" + page)
+            await asyncio.sleep(1.0)
+
+    async def go() -> None:
+        async with talking(running.url, "") as piped, talking(running.url) as other:
+            await other.begun()
+            pipes = asyncio.create_task(pipe(piped))
+            await other.speak_until(lambda: len(piped.of_kind(1)) >= 10 and piped.text and other.text, noise(0.8))
+            pipes.cancel()
+
+    try:
+        run(go())
+    finally:
+        running.stop()
 
 
 def test_every_conversation_begins_fresh(server: Running) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.errors import ProtocolError
+from moshi_mlx.runtime.flow import FrameQueue, PacedGovernor
 from moshi_mlx.web.intake import Intake
 
 
@@ -63,6 +64,28 @@ def test_a_clock_that_is_fast_by_a_thousandth_is_no_offence_for_an_hour() -> Non
     for index in range(3600):
         list(intake.add(block, now=index / 1.001))
     assert intake.flood == 0
+
+
+def test_the_pages_of_ffmpeg_are_heard_whole() -> None:
+    """When they came from stock `ffmpeg -re -c:a libopus -f ogg`: pages of a second, the first after two."""
+    arrivals = [2.15, 3.17, 4.11, 5.14, 6.16, 7.19, 8.12, 9.15, 10.17]
+    said = np.random.RandomState(0).uniform(-0.5, 0.5, 24_000 * len(arrivals)).astype(np.float32)
+    now, intake, heard = [0.0], Intake(), list[np.ndarray]()
+    queue = FrameQueue(PacedGovernor(), lambda: now[0])
+    pages = list(zip(arrivals, np.split(said, len(arrivals)), strict=True))
+    for tick in range(250):
+        now[0] = 2.0 + 0.08 * tick
+        while pages and pages[0][0] <= now[0]:
+            at, pcm = pages.pop(0)
+            for frame in intake.add(pcm, at):
+                queue.put(frame)
+        if (frame := queue.take_now()) is None:
+            queue.ran_dry()
+        else:
+            heard.append(frame.pcm)
+            queue.answered()
+    assert (queue.dropped, intake.flood) == (0, 0)
+    np.testing.assert_array_equal(np.concatenate(heard), said[: len(said) // 1920 * 1920])
 
 
 def test_clear_forgets_the_part_of_a_frame() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sphn
 
-from moshi_mlx.audio.containers import checksum
+from moshi_mlx.audio.containers import checksum, signed
 from moshi_mlx.errors import ProtocolError
 from moshi_mlx.wire.audio import OpusWire
 from moshi_mlx.wire.ogg import HEADER, MAGIC, OggPackets, make_page
@@ -90,6 +90,70 @@ def test_audio_goes_on_after_damage(messages: list[bytes], heard: np.ndarray) ->
     got = np.concatenate([wire.read(message) for message in damaged])
     assert len(heard) - 1920 <= len(got) < len(heard)
     assert np.corrcoef(got[-24_000:], heard[-24_000:])[0, 1] > 0.999
+
+
+def in_long_pages(messages: list[bytes], seconds: float) -> list[bytes]:
+    """The same packets as `ffmpeg -c:a libopus -f ogg` pages them: a page for each header, then long ones."""
+    packets = [packet for message in messages for packet in OggPackets().add(message)]
+    each = round(seconds / 0.04)  # sphn's packets have 40 ms
+    groups = [[packet] for packet in packets[:2]] + [packets[i : i + each] for i in range(2, len(packets), each)]
+    pages = []
+    for sequence, group in enumerate(groups):
+        flags = 2 * (sequence == 0) + 4 * (group is groups[-1])  # begins, ends the stream
+        lacing = b"".join(bytes([255] * (len(one) // 255) + [len(one) % 255]) for one in group)
+        head = HEADER.pack(MAGIC, 0, flags, 1920 * len(group) * sequence, 9, sequence, 0, len(lacing))
+        pages.append(signed(head + lacing + b"".join(group)))
+    return pages
+
+
+@pytest.mark.parametrize("seconds", [0.04, 1.0, 2.0])
+@pytest.mark.parametrize("size", [None, 1000])
+def test_the_long_pages_of_ffmpeg_are_read_whole_and_in_parts(
+    messages: list[bytes], heard: np.ndarray, seconds: float, size: int | None
+) -> None:
+    """A client that reads from its pipe sends what is there, page or not. 0.04 s: as Kyutai's page sends it."""
+    pages, wire = in_long_pages(messages, seconds), OpusWire()
+    data = b"".join(pages)
+    pieces = [data[start : start + size] for start in range(0, len(data), size)] if size else pages
+    np.testing.assert_array_equal(np.concatenate([wire.read(piece) for piece in pieces]), heard)
+    assert (wire.pages.skipped, wire.pages.mended, wire.refused) == (0, 0, 0)
+
+
+OPUS_HEAD = b"OpusHead\1%c\x38\1\x80\xbb\0\0\0\0%c"  # channels, mapping family
+FOREIGN = {  # first packet: what is said
+    b"\x01vorbis" + bytes(23): "Vorbis in Ogg: send Opus",
+    b"\x7fFLAC\1\0" + bytes(40): "FLAC in Ogg",
+    b"Speex   1.2.0" + bytes(60): "Speex in Ogg",
+    OPUS_HEAD % (6, 1) + b"\4\2\0\4\1\2\3\5": "6 channels: send one or two",
+}
+OPUS = (OPUS_HEAD % (1, 0), OPUS_HEAD % (2, 0), OPUS_HEAD % (2, 1) + b"\1\1\0\1", b"OpusHead", b"OpusTags\0")
+
+
+@pytest.mark.parametrize("packet", FOREIGN, ids=FOREIGN.values())
+def test_another_codec_in_ogg_is_named(packet: bytes) -> None:
+    with pytest.raises(ProtocolError, match=FOREIGN[packet]):
+        OpusWire().read(make_page(packet, 0))
+
+
+@pytest.mark.parametrize("packet", OPUS)
+def test_opus_of_one_or_two_channels_is_no_other(packet: bytes, messages: list[bytes]) -> None:
+    wire = OpusWire()
+    assert not len(wire.read(make_page(packet, 0)))
+    assert len(np.concatenate([wire.read(message) for message in messages[:10]]))
+
+
+def test_what_is_no_ogg_at_all_is_told_so_before_long(messages: list[bytes]) -> None:
+    samples = np.random.RandomState(0).uniform(-1, 1, 1920).astype("<f4").tobytes()  # audio=pcm was forgotten
+    wire = OpusWire()
+    for _ in range(2):  # perhaps the end of a page
+        wire.read(samples)
+    with pytest.raises(ProtocolError, match=r"bytes came and no Ogg page: .* with \?audio=pcm"):
+        wire.read(samples)
+    wire = OpusWire()
+    wire.read(messages[0])
+    for _ in range(10):  # damage is another thing: the stream goes on
+        assert not len(wire.read(samples))
+    assert len(wire.read(messages[1]))
 
 
 def test_packets_that_are_not_opus_do_not_silence_what_follows(messages: list[bytes], heard: np.ndarray) -> None:
