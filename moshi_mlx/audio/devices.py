@@ -92,6 +92,18 @@ def choose(kind: Kind, wanted: str | int | None = None, devices: Sequence[Device
     return _with_twins(kind, fitting[0], usable)
 
 
+def next_device(kind: Kind, device: Device | None) -> Device:
+    """Return the device that the system lists after this one, the first after the last.
+
+    Raises AudioDeviceError if there is none.
+    """
+    devices = list_devices()
+    first = choose(kind, None, devices)  # to complain if there is none
+    usable = [other for other in devices if other.channels(kind)]
+    after = [other for other in usable if other.index > (device or first).index]
+    return _with_twins(kind, (after or usable)[0], usable)
+
+
 def find_again(kind: Kind, device: Device) -> Device:
     """Find a device that was chosen after devices came and went, whatever its index is now.
 

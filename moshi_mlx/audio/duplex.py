@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moshi_mlx.audio.capture import Capture
+from moshi_mlx.audio.devices import Kind
 from moshi_mlx.audio.echo.control import EchoCanceller
 from moshi_mlx.audio.speaker import Speaker
 from moshi_mlx.audio.watchdog import DeviceEvent, Endpoint, Watchdog
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # at run time this module needs no model
 PERMISSION_SECONDS = 2.0  # of digital silence from the start: a microphone that may not be heard
 DEAD_SECONDS = 5.0  # of digital silence later: a device may have lost its source; opening it again helps or tells
 DEVICE_BUDGET = 0.1  # seconds of the devices' own delay that count for the limit; a wireless headset has more
+VOLUME_STEP, QUIETEST, LOUDEST = 3.0, -10, 4  # dB, and steps from the model's own volume
 SLOW_FRAMES = 10  # in a row that took longer than they last, before the model is called slow
 
 
@@ -53,6 +55,7 @@ class DuplexStatus:
     cleaned: int  # samples of the microphone that were no numbers, and are silent now
     lost: list[str]  # "microphone", "speaker": those whose device is gone
     muted: bool
+    volume: float  # factor of what the speaker is given
 
 
 class Duplex:
@@ -156,7 +159,19 @@ class Duplex:
             cleaned=self._microphone.cleaned,
             lost=self._watchdog.lost,
             muted=self.muted,
+            volume=self._speaker.volume,
         )
+
+    def change_volume(self, steps: int) -> float:
+        """Make the voice louder, or quieter with negative steps, by 3 dB each. Returns the factor now."""
+        level = round(20 * np.log10(self._speaker.volume) / VOLUME_STEP) + steps
+        level = min(max(level, QUIETEST), LOUDEST)
+        self._speaker.volume = float(10 ** (level * VOLUME_STEP / 20))
+        return self._speaker.volume
+
+    def next_device(self, kind: Kind) -> None:
+        """Go on with the system's next microphone ("input") or speaker ("output"); `on_event` is told which."""
+        self._watchdog.next_device(self._endpoints[0 if kind == "input" else 1])
 
     def describe(self) -> list[str]:
         """Return a line about each device: its name and how it was opened."""
@@ -215,7 +230,7 @@ class Duplex:
             self._on_event(event)
 
     def _device_event(self, event: DeviceEvent) -> None:
-        if event.kind == "back":
+        if event.kind in ("back", "changed"):
             self._reset_echo = True
         self._on_event(event)
 

@@ -19,6 +19,7 @@ class Speaker:
     """
 
     def __init__(self, played: Tap) -> None:
+        self.volume = 1.0  # factor of what is written from now on; set from any thread
         self._played = played
         self._underruns, self._overrun = 0, 0.0  # of the devices before this one
         self._buffer = JitterBuffer(SAMPLE_RATE)
@@ -41,7 +42,7 @@ class Speaker:
 
     def write(self, pcm: np.ndarray) -> None:
         """Play (samples,) float32 at 24 kHz after what was written before."""
-        self._buffer.write(self._to_device(pcm))
+        self._buffer.write(self._to_device(pcm if self.volume == 1.0 else pcm * np.float32(self.volume)))
 
     def limit(self, seconds: float) -> None:
         """Keep no more than this many seconds as a cushion against late replies."""

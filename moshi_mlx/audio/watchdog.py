@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from moshi_mlx.audio.capture import Wakeup
-from moshi_mlx.audio.devices import NAMES, Device, Kind, choose, find_again
+from moshi_mlx.audio.devices import NAMES, Device, Kind, choose, find_again, next_device
 from moshi_mlx.audio.portaudio import leave_to_the_system, look_again
 from moshi_mlx.audio.streams import DeviceStream, Samples
 from moshi_mlx.errors import AudioDeviceError
@@ -30,7 +30,7 @@ CLOSE_SECONDS = 1.0  # a system call that hangs must not hang the program, which
 class DeviceEvent:
     """Something a person should know about a device; `message` is one line for them."""
 
-    kind: Literal["lost", "back", "permission", "slow"]
+    kind: Literal["lost", "back", "changed", "permission", "slow"]
     message: str
 
 
@@ -46,6 +46,7 @@ class Endpoint:
         self.device: Device | None = None  # the last one that was opened
         self.lost = False
         self.reopen = False  # asked for by another thread
+        self.advance = False  # likewise: with the device after this one
         self.next_try = 0.0
         self._pause = RETRY
         self._kind: Kind = kind
@@ -57,13 +58,16 @@ class Endpoint:
 
         Raises AudioDeviceError.
         """
-        if self._wanted is None or self.device is None:
+        if self.advance:
+            device = next_device(self._kind, self.device)
+            self._wanted, self.device = device.name, device  # should it not open, the one after it is next
+        elif self._wanted is None or self.device is None:
             device = choose(self._kind, self._wanted)
         else:
             device = find_again(self._kind, self.device)
         stream = DeviceStream(self._kind, device, self._samples, ended)
         stream.start()
-        self.stream, self.device = stream, device
+        self.stream, self.device, self.advance = stream, device, False
 
     def close(self) -> None:
         """Close the device; does nothing if none is open."""
@@ -135,6 +139,11 @@ class Watchdog:
         """Soon close a device and open it again, for it seems dead though it calls back; from any thread."""
         endpoint.reopen = True
         self._wakeup.set()
+
+    def next_device(self, endpoint: Endpoint) -> None:
+        """Soon close a device and open the one that the system lists after it; from any thread."""
+        endpoint.advance = True
+        self.reopen(endpoint)
 
     @property
     def lost(self) -> list[str]:
@@ -220,11 +229,14 @@ class Watchdog:
 
     def _try(self, endpoint: Endpoint) -> bool:
         """Open a device again. Returns whether it did; if not, the device is lost."""
+        changed = endpoint.advance
         try:
             endpoint.open(self._wakeup.set)
         except AudioDeviceError:
             self._mark_lost(endpoint)
             return False
+        if changed and endpoint.device:
+            self._tell(DeviceEvent("changed", f"the {endpoint.name} is now {endpoint.device.name}"))
         return True
 
 

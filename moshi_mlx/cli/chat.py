@@ -17,6 +17,9 @@ def chat(
         Path | None,
         typer.Option(help="Keep the conversation in this new folder: both voices, their mix, the words."),
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the conversation where `moshi-mlx history` finds it.")
+    ] = False,
     trace: Annotated[
         Path | None, typer.Option(help="Write the times of every stage to this file, for ui.perfetto.dev.")
     ] = None,
@@ -32,16 +35,19 @@ def chat(
 
     The microphone opens when the model is loaded and warm. On a terminal, m mutes the microphone, space is
     push-to-talk (push, speak, push again), f lets Moshi forget all but the last 20 seconds, r begins a new
-    conversation and q quits. `--model nano` needs no download and answers some questions.
+    conversation, + and - change the volume, i and o take the next microphone and speaker, s keeps the conversation
+    for `moshi-mlx history`, ? shows all keys and q quits. `--model nano` needs no download and answers some
+    questions.
 
-    With --json: {"event": "text", "t": seconds, "text": piece}, {"event": "device", "kind": ..., "message": ...},
+    With --json: {"event": "text", "t": seconds, "text": piece}, {"event": "turn", "speaker": "user" or "moshi",
+    "t": ..., "end": ...} when one is over, {"event": "device", "kind": ..., "message": ...},
     {"event": "state", "state": "ready"} (or muted, listening, reset, refresh: the context was trimmed, loop: Moshi
     repeats itself), {"event": "drops", "t": ..., "dropped": frames, "underruns": gaps}, {"event": "echo",
     "t": ..., "state": ..., "erle_db": ...}, last {"event": "end", ...}; after a reset t starts again at 0. With
     --latency only {"event": "latency", "mouth_to_ear_ms": ..., "rungs": [{"name": ..., "ms": ...}, ...]}.
     """
-    if latency and (save or trace or trim):
-        raise typer.BadParameter("--latency is no conversation: leave out --save, --trace and --trim")
+    if latency and (save or keep or trace or trim):
+        raise typer.BadParameter("--latency is no conversation: leave out --save, --keep, --trace and --trim")
     if latency:
         from moshi_mlx.cli.latency import measure_latency
 
@@ -49,4 +55,4 @@ def chat(
     else:
         from moshi_mlx.cli.talk import talk
 
-        talk(model, devices, sampling, save=save, trace=trace, trim=trim, as_json=as_json, quiet=quiet)
+        talk(model, devices, sampling, save=save, keep=keep, trace=trace, trim=trim, as_json=as_json, quiet=quiet)

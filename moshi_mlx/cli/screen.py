@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -12,7 +12,8 @@ from rich.console import Console
 
 from moshi_mlx.cli.dashboard import Dashboard, Figures
 from moshi_mlx.cli.keys import Keys
-from moshi_mlx.cli.words import JsonLines, PlainText
+from moshi_mlx.cli.words import JsonLines
+from moshi_mlx.conversation.history import turn_text
 from moshi_mlx.conversation.observer import Observer, State
 from moshi_mlx.conversation.transcript import Transcript
 
@@ -20,22 +21,22 @@ if TYPE_CHECKING:
     from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.audio.watchdog import DeviceEvent
     from moshi_mlx.conversation.conversation import Conversation
+    from moshi_mlx.conversation.turns import Turn
     from moshi_mlx.runtime.engine import Sink
-    from moshi_mlx.runtime.session import Reply
     from moshi_mlx.runtime.stats import Stats
 
 STATES = {  # what a person is told of a state
     "ready": "speak now",
     "reset": "a new conversation begins",
     "refresh": "Moshi has forgotten all but the last seconds",
-    "loop": "Moshi repeats itself: f lets it forget most of the conversation, r begins a new one",
 }
+WARNINGS = {"loop": "Moshi repeats itself: f lets it forget most of the conversation, r begins a new one"}
+CALMING = ("reset", "refresh")  # states after which a warning is of no use
 ECHO_STATES = {  # what a log says of the echo; where it is lost, `EchoControl.advice`
     "no echo": "there is no echo, and nothing is done",
     "learning": "there is an echo; the canceller adapts to it",
     "cancelling": "the echo is attenuated by {erle:.0f} dB",
 }
-PUSHED = "push-to-talk: speak, and push space again when done"
 
 
 class Screen(Observer):
@@ -48,37 +49,47 @@ class Screen(Observer):
         # Events that go to the same terminal would tear a display that is redrawn.
         torn = as_json and sys.stdout.isatty()
         self._console = Console(file=stream) if stream.isatty() and not quiet and not torn else None
-        self._plain = None if quiet or self._console else PlainText(stream)
+        self._plain = not quiet and not self._console
         self._dashboard: Dashboard | None = None
         self._events = JsonLines(sys.stdout) if as_json else None
         self._transcript = Transcript()
-        self._told_push = False
-        sinks = (self._transcript, self._events, None if torn else self._plain, self)
-        self.sinks: list[Sink] = [sink for sink in sinks if sink]
+        self._torn = torn
+        self.sinks: list[Sink] = [sink for sink in (self._transcript, self._events) if sink]
 
-    def write(self, reply: Reply) -> None:
-        """Show a reply on the dashboard while there is one."""
-        if self._dashboard:
-            self._dashboard.write(reply)
+    @property
+    def has_keys(self) -> bool:
+        """Whether a person can press keys."""
+        return self._has_keys
 
     @contextmanager
-    def shown(self, now: Callable[[], Figures], conversation: Conversation) -> Iterator[None]:
-        """Show the display and obey the keys, for as long as the block lasts."""
+    def shown(
+        self, now: Callable[[], Figures], conversation: Conversation, more_keys: Mapping[str, Callable[[], str]]
+    ) -> Iterator[None]:
+        """Show the display and obey the keys, for as long as the block lasts.
+
+        more_keys: key -> what it does besides what the conversation can do, and what to say then, "" for nothing.
+        """
         with ExitStack() as stack:
             if self._console:
                 self._dashboard = stack.enter_context(Dashboard(now, self._console))
-            elif self._plain:
-                stack.enter_context(self._plain)
             if self._has_keys:
-                stack.enter_context(Keys(lambda key: self._pressed(key, conversation)))
+                stack.enter_context(Keys(lambda key: self._pressed(key, conversation, more_keys)))
             yield
+
+    def turn(self, turn: Turn) -> None:
+        """Show a turn that is over, in a block of its own."""
+        about = {"interrupted": True} if turn.interrupted else {}
+        self._emit("turn", speaker=turn.speaker, t=round(turn.begin, 3), end=round(turn.end, 3), **about)
+        if self._dashboard:
+            self._dashboard.turn(turn)
+        elif not self._torn:
+            self.say(turn_text(turn))
 
     def say(self, line: str) -> None:
         """Print a line, to stay."""
         if self._console:
             self._console.print(line, markup=False, highlight=False)
         elif self._plain:
-            self._plain.end_line()
             print(line, file=self._stream, flush=True)
 
     def note(self, text: str) -> None:
@@ -93,11 +104,13 @@ class Screen(Observer):
 
     def state(self, name: State) -> None:
         """Say what state the conversation is in now."""
-        if name == "reset" and self._dashboard:
-            self._dashboard.new_conversation()
         self._emit("state", state=name)
         if name in STATES:
             self.say(STATES[name])
+        if self._dashboard and name in CALMING:
+            self._dashboard.calm()
+        if name in WARNINGS:
+            self._dashboard.warn(WARNINGS[name]) if self._dashboard else self.say(WARNINGS[name])
 
     def losses(self, time: float, dropped: int, underruns: int) -> None:
         """Tell programs; the dashboard shows them anyway, and a log has them in its last line."""
@@ -129,9 +142,15 @@ class Screen(Observer):
         if self._events:
             self._events.emit(event, **values)
 
-    def _pressed(self, key: str, conversation: Conversation) -> None:
+    def _pressed(self, key: str, conversation: Conversation, more_keys: Mapping[str, Callable[[], str]]) -> None:
         if key == "q":
             conversation.close()
+        elif key in more_keys:
+            if line := more_keys[key]():
+                self.say(line)
+        elif key == "?":
+            if self._dashboard:
+                self._dashboard.toggle_help()
         elif key == "f":
             conversation.trim()
         elif key == "r":
@@ -139,7 +158,4 @@ class Screen(Observer):
         elif key == "m":
             self.state("muted" if conversation.toggle_mute() else "listening")
         elif key == " ":
-            if not self._told_push:  # the microphone may have been open already: nothing else would change
-                self._told_push = True
-                self.say(PUSHED)
             self.state("listening" if conversation.push_to_talk() else "muted")

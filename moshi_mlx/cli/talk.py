@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import typer
 
-from moshi_mlx.audio.devices import choose
+from moshi_mlx.audio.devices import Kind, choose
 from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.echo.control import EchoCanceller, EchoControl, TracedEcho
 from moshi_mlx.audio.portaudio import unsuppressed_stderr
@@ -18,10 +19,12 @@ from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
 from moshi_mlx.cli.options import DeviceOptions, ModelOptions, SamplingOptions
 from moshi_mlx.cli.screen import Screen
 from moshi_mlx.conversation.conversation import Conversation
+from moshi_mlx.conversation.draft import Draft
+from moshi_mlx.conversation.history import new_folder
 from moshi_mlx.conversation.observer import AudioMonitor
 from moshi_mlx.conversation.recorder import Recorder, check_folder, made_with
 from moshi_mlx.conversation.trimming import KEPT_SECONDS, ContextTrimmer
-from moshi_mlx.errors import DownloadError
+from moshi_mlx.errors import AudioFileError, DownloadError
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.trace import Trace
 
@@ -32,6 +35,7 @@ def talk(
     sampling: SamplingOptions,
     *,
     save: Path | None = None,
+    keep: bool = False,
     trace: Path | None = None,
     trim: float | None = None,
     frames: int | None = None,
@@ -40,8 +44,9 @@ def talk(
 ) -> None:
     """Talk until the person quits, and report on it. The microphone opens when all is warm.
 
-    save: a folder that keeps the conversation. trace: a file for the times of every stage. trim: seconds that stay
-    when a full window is trimmed; None trims it only when the person asks. frames: how many there may be.
+    save: a folder that keeps the conversation. keep: let the history keep it. trace: a file for the times of every
+    stage. trim: seconds that stay when a full window is trimmed; None trims it only when the person asks. frames:
+    how many there may be.
     """
     with ExitStack() as stack:
         screen = Screen(as_json, quiet, stack.enter_context(unsuppressed_stderr()))
@@ -49,7 +54,9 @@ def talk(
             check_folder(save)
         tracing = stack.enter_context(closing(Trace(trace))) if trace else None
         echo, found, moshi = loaded(model, devices, sampling, screen)
-        about = made_with(found, moshi, devices.echo) if save else {}  # takes seconds: before the devices open
+        if keep and not save:
+            save = new_folder(found.name)
+        about = made_with(found, moshi, devices.echo, hashed=bool(save))  # may take seconds: before devices open
         if trim:
             with moshi.session(0) as session:
                 ContextTrimmer(session, trim).warm_up(session)
@@ -57,19 +64,52 @@ def talk(
         trimmer = ContextTrimmer(session, trim or KEPT_SECONDS, automatic=trim is not None)
         duplex = stack.enter_context(opened(devices, TracedEcho(echo, tracing) if tracing else echo, screen))
         monitor = AudioMonitor(duplex, echo, screen, tracing)
-        recorder = None
+        about |= {"seed": session.seed, "devices": duplex.describe()}
+        recorder = draft = None
         if save:
-            about |= {"seed": session.seed, "devices": duplex.describe()}
             recorder = stack.enter_context(closing(Recorder(save, about, monitor.losses)))
+        elif screen.has_keys:
+            recorder = draft = stack.enter_context(closing(Draft(found.name, about, monitor.losses)))
         sinks = [*screen.sinks, monitor]
         conversation = Conversation(session, duplex, sinks, screen, recorder, trimmer, tracing, frames)
-        with screen.shown(lambda: figures(conversation, duplex, echo), conversation):
+        keys = more_keys(duplex, draft, save)
+        with screen.shown(lambda: figures(conversation, duplex, echo), conversation, keys):
             screen.state("ready")
             with interruptible(conversation.close) as interruption:
                 conversation.run()
-        screen.end(conversation.stats, monitor.losses(), session.seed, interruption.came, save)
+        kept = draft.kept if draft else save
+        screen.end(conversation.stats, monitor.losses(), session.seed, interruption.came, kept)
     if interruption.came:
         raise typer.Exit(INTERRUPTED)
+
+
+def more_keys(duplex: Duplex, draft: Draft | None, save: Path | None) -> dict[str, Callable[[], str]]:
+    """Return what the keys of the devices and of keeping do; each gives a line for the person, or ""."""
+
+    def keep() -> str:
+        if draft is None:
+            return f"this conversation is kept in {save}" if save else ""
+        try:
+            return f"this conversation is kept in {draft.keep()}"
+        except AudioFileError as error:
+            return str(error)
+
+    def louder(steps: int) -> str:
+        duplex.change_volume(steps)
+        return ""
+
+    def other(kind: Kind) -> str:
+        duplex.next_device(kind)  # whose event says which it is
+        return ""
+
+    return {
+        "s": keep,
+        "+": partial(louder, 1),
+        "=": partial(louder, 1),  # where + needs a shift
+        "-": partial(louder, -1),
+        "i": partial(other, "input"),
+        "o": partial(other, "output"),
+    }
 
 
 def loaded(

@@ -11,10 +11,12 @@ import numpy as np
 
 from moshi_mlx.conversation.observer import Observer
 from moshi_mlx.conversation.repetition import RepetitionDetector
+from moshi_mlx.conversation.turns import Turn, TurnTracker
 from moshi_mlx.runtime.engine import RESET, TRIM, Control, Sink, converse
 from moshi_mlx.runtime.stats import Stats
 
 if TYPE_CHECKING:
+    from moshi_mlx.conversation.draft import Draft
     from moshi_mlx.conversation.recorder import Recorder
     from moshi_mlx.conversation.trimming import ContextTrimmer
     from moshi_mlx.runtime.session import Reply, Session
@@ -43,8 +45,9 @@ class Conversation:
     """One person who talks with one session until `close`; other threads may control it.
 
     sinks: what else gets every reply, after the speaker. observer: is told of a reset (after the last reply before
-    it), of a trimmed context, and of repetition. recorder: gets frames and replies. trimmer: says when to trim the
-    context. trace: gets the stages' times, resets and trims. frames: how many there may be, None for any number.
+    it), of a trimmed context, of repetition, and of every turn that is over. recorder: gets frames, replies and
+    turns. trimmer: says when to trim the context. trace: gets the stages' times, resets and trims. frames: how
+    many there may be, None for any number.
     """
 
     def __init__(
@@ -53,12 +56,13 @@ class Conversation:
         audio: LiveAudio,
         sinks: Sequence[Sink] = (),
         observer: Observer | None = None,
-        recorder: Recorder | None = None,
+        recorder: Recorder | Draft | None = None,
         trimmer: ContextTrimmer | None = None,
         trace: Trace | None = None,
         frames: int | None = None,
     ) -> None:
         self.stats = Stats()
+        self.turns = TurnTracker(self._finished)
         self._session, self._audio, self._recorder = session, audio, recorder
         self._sinks = [*sinks, *(sink for sink in (recorder, trimmer) if sink)]
         self._observer = observer or Observer()
@@ -77,13 +81,21 @@ class Conversation:
         """Whether the codec has threads of its own, so that a frame takes as long as its slowest stage."""
         return self._session.batch.moshi.codec.threaded
 
+    @property
+    def uses_push_to_talk(self) -> bool:
+        """Whether the microphone opens and closes by push-to-talk now."""
+        return self._push_to_talk
+
     def run(self) -> Stats:
         """Run the conversation. The calling thread runs the model; errors of the audio are raised here."""
-        return converse(self._session, self, self, self.stats)
+        try:
+            return converse(self._session, self, self, self.stats)
+        finally:
+            self.turns.close()
 
     def __iter__(self) -> Iterator[np.ndarray | Control]:
         """Yield the microphone's frames, with RESET where one was asked for and TRIM where it is due."""
-        frames = islice(self._audio, self._frames)
+        frames = self.turns.heard(islice(self._audio, self._frames))
         for frame in self._recorder.heard(frames) if self._recorder else frames:
             if self._reset.is_set():
                 self._reset.clear()
@@ -102,12 +114,19 @@ class Conversation:
         self._audio.write(reply)
         if reply.time <= self._time:  # all replies before the reset have come
             self._repetition.forget()
+            self.turns.close()
             self._observer.state("reset")
         self._time = reply.time
         for sink in self._sinks:
             sink.write(reply)
+        self.turns.write(reply)
         if reply.text and self._repetition.add(reply.text):
             self._observer.state("loop")
+
+    def _finished(self, turn: Turn) -> None:
+        if self._recorder:
+            self._recorder.turn(turn)
+        self._observer.turn(turn)
 
     def close(self) -> None:
         """End the conversation; from any thread."""

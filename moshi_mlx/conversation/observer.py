@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.frames import FRAME_RATE
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class Observer:
 
     def state(self, name: State) -> None:
         """Take note of a new state of the conversation."""
+
+    def turn(self, turn: Turn) -> None:
+        """Take note of a turn that is over."""
 
     def losses(self, time: float, dropped: int, underruns: int) -> None:
         """Take note of dropped frames and gaps in the voice. time: seconds; dropped, underruns: so many by now."""

@@ -12,13 +12,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 import numpy as np
 
 from moshi_mlx.audio.wav import header, pcm16
 from moshi_mlx.checkpoint.hub import sha256
+from moshi_mlx.conversation.history import ABOUT, TURNS, turn_line, write_texts
+from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.errors import AudioFileError, system_errors
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.version import __version__
@@ -31,17 +34,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ABOUT = "session.json"
 FLUSH_FRAMES = round(FRAME_RATE)
 _MAX_BYTES = 0xFFFF_FFFF - 36  # a RIFF size is 32 bits: 24 hours of mono
 
 
 class Recorder:
-    """user.wav, moshi.wav, mix.wav (left: user, right: Moshi), transcript.jsonl and session.json in a new folder.
+    """user.wav, moshi.wav, mix.wav (left: user, right: Moshi), session.json and the words, in a new folder.
 
     The n-th frame of each file is the n-th of the conversation: what Moshi says there is played when it has heard
-    the user's n-th frame. Give it the source's frames through `heard` and use it as a sink. Words have the time of
-    the files, which goes on where a reset begins the time of replies anew.
+    the user's n-th frame. Give it the source's frames through `heard`, use it as a sink, and tell it the turns.
+    Words have the time of the files, which goes on where a reset begins the time of replies anew: transcript.jsonl
+    has a line for each piece, turns.jsonl one for each turn; in the end transcript.txt and .srt are for people.
     about: for session.json; now: called every second for what changes there.
     Raises AudioFileError where the system refuses, also if the folder already holds a conversation.
     """
@@ -50,7 +53,7 @@ class Recorder:
         self, folder: str | Path, about: dict[str, Any], now: Callable[[], dict[str, Any]] = dict
     ) -> None:
         self.folder = Path(folder)
-        self._about = dict(about)
+        self._about = {"started": datetime.now().astimezone().isoformat(timespec="seconds"), **about}
         self._now = now
         self._frames = 0
         self._closed = False
@@ -61,7 +64,7 @@ class Recorder:
             check_folder(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             self._voices = [self._wav("user"), self._wav("moshi"), self._wav("mix", channels=2)]
-            self._words = self._open.enter_context((self.folder / "transcript.jsonl").open("w", encoding="utf-8"))
+            self._words, self._turns = self._text("transcript.jsonl"), self._text(TURNS)
             self._write_about()
 
     def heard(self, frames: Iterator[T]) -> Iterator[T]:
@@ -88,25 +91,40 @@ class Recorder:
             if self._frames % FLUSH_FRAMES == 0:
                 self._flush()
 
+    def turn(self, turn: Turn) -> None:
+        """Add a turn that is over."""
+        with self._refusals():
+            print(json.dumps(turn_line(turn)), file=self._turns)
+
+    def move(self, folder: Path) -> None:
+        """Give the folder another place on the same disk, while the conversation goes on; from any thread."""
+        with self._refusals(), self._lock:
+            self.folder.rename(folder)
+            self.folder = folder
+
     def close(self) -> None:
         """Write what is left, but nothing after an error."""
         if self._closed:
             return
         with self._refusals():
             self._flush()
+            write_texts(self.folder)
         self._release()
 
     def _wav(self, name: str, channels: int = 1) -> GrowingWav:
         return self._open.enter_context(closing(GrowingWav(self.folder / f"{name}.wav", channels)))
 
+    def _text(self, name: str) -> TextIO:
+        return self._open.enter_context((self.folder / name).open("w", encoding="utf-8"))
+
     def _flush(self) -> None:
-        for file in (*self._voices, self._words):
+        for file in (*self._voices, self._words, self._turns):
             file.flush()
         self._write_about()
 
     def _write_about(self) -> None:
         about = {**self._about, **self._now(), "frames": self._frames}
-        with AtomicPath(self.folder / ABOUT) as part:
+        with self._lock, AtomicPath(self.folder / ABOUT) as part:
             part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
     def _release(self) -> None:
@@ -125,12 +143,13 @@ class Recorder:
                 raise
 
 
-def made_with(checkpoint: Checkpoint, moshi: Moshi, echo: str) -> dict[str, Any]:
-    """What session.json says of how a conversation was made. Takes seconds: it hashes all weights."""
+def made_with(checkpoint: Checkpoint, moshi: Moshi, echo: str, hashed: bool = True) -> dict[str, Any]:
+    """What session.json says of how a conversation was made. hashed: all weights, too, which takes seconds."""
+    weights = {"file": checkpoint.lm_weights.name}
     return {
         "version": __version__,
         "model": checkpoint.name,
-        "weights": {"file": checkpoint.lm_weights.name, "sha256": sha256(checkpoint.lm_weights)},
+        "weights": {**weights, "sha256": sha256(checkpoint.lm_weights)} if hashed else weights,
         "codec": moshi.codec.name,
         "sampling": asdict(moshi.sampling),
         "echo": echo,

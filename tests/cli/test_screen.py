@@ -10,7 +10,8 @@ import pytest
 
 from moshi_mlx.audio.echo.control import EchoControl, EchoState
 from moshi_mlx.audio.watchdog import DeviceEvent
-from moshi_mlx.cli.screen import PUSHED, Screen
+from moshi_mlx.cli.screen import Screen
+from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.runtime.session import Reply
 from tests.cli.test_dashboard import CALM
 
@@ -52,17 +53,17 @@ def events(out: Stream) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-def test_a_log_has_the_words_and_what_becomes_of_the_echo() -> None:
+def test_a_log_has_the_turns_and_what_becomes_of_the_echo() -> None:
     err = Stream(terminal=False)
     screen = Screen(False, False, err)
-    write(screen, " Hello")
+    screen.turn(Turn("moshi", 3.0, 4.0, "Hello"))
     screen.echo(1.0, cancelling())
     lost = cancelling()
     lost.state = "lost"
     screen.echo(2.0, lost)
     screen.losses(2.0, 3, 1)
     lines = err.getvalue().splitlines()
-    assert lines[:2] == ["Hello", "the echo is attenuated by 24 dB"]
+    assert lines[:2] == ["   0:03  Moshi  Hello", "the echo is attenuated by 24 dB"]
     assert lines[2].startswith("the model hears itself: use headphones")
     assert len(lines) == 3, "losses come so often that the last line of all is enough"
 
@@ -93,10 +94,14 @@ def test_events_on_the_same_terminal_are_torn_by_nothing(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     screen = Screen(True, False, err)
-    with screen.shown(lambda: pytest.fail("there is no display") if same else CALM, SimpleNamespace()):  # pyright: ignore
+    with screen.shown(lambda: pytest.fail("there is no display") if same else CALM, SimpleNamespace(), {}):  # pyright: ignore
         write(screen, " Hello")
+        screen.turn(Turn("moshi", 1.0, 2.0, "Hello"))
     assert ("Hello" in err.getvalue()) is not same
-    assert events(out) == [{"event": "text", "t": 1.0, "text": " Hello"}]
+    assert events(out) == [
+        {"event": "text", "t": 1.0, "text": " Hello"},
+        {"event": "turn", "speaker": "moshi", "t": 1.0, "end": 2.0},
+    ]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -118,12 +123,25 @@ def test_quiet_keeps_back_neither_notes_nor_what_becomes_of_a_device(
     ]
 
 
-def test_the_first_push_to_talk_is_explained_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    out, err = Stream(terminal=False), Stream(terminal=False)
+def test_push_to_talk_opens_and_closes_the_microphone(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Stream(terminal=False)
     monkeypatch.setattr(sys, "stdout", out)
-    screen, live = Screen(True, False, err), Live()
+    screen, live = Screen(True, False, Stream(terminal=False)), Live()
     live.muted = True
     for _ in range(3):
-        screen._pressed(" ", live)  # pyright: ignore[reportArgumentType]
-    assert err.getvalue() == PUSHED + "\n"
+        screen._pressed(" ", live, {})  # pyright: ignore[reportArgumentType]
     assert [event["state"] for event in events(out)] == ["listening", "muted", "listening"]
+
+
+def test_other_keys_do_what_they_were_given() -> None:
+    err = Stream(terminal=False)
+    screen = Screen(False, False, err)
+    for key in "sxs":
+        screen._pressed(key, Live(), {"s": lambda: "kept"})  # pyright: ignore[reportArgumentType]
+    assert err.getvalue() == "kept\nkept\n"
+
+
+def test_a_warning_in_a_log_is_a_line() -> None:
+    err = Stream(terminal=False)
+    Screen(False, False, err).state("loop")
+    assert err.getvalue().startswith("Moshi repeats itself")

@@ -46,7 +46,7 @@ class Room:
 
     def status(self) -> DuplexStatus:
         return DuplexStatus(
-            -60, -60, 0.3, WAITED, BUFFERED, (0.03, 0.02), 0.04, 0.02, self._dropped, 0, 0.0, 0, 0, [], False
+            -60, -60, 0.3, WAITED, BUFFERED, (0.03, 0.02), 0.04, 0.02, self._dropped, 0, 0.0, 0, 0, [], False, 1.0
         )
 
     def close(self) -> None:

@@ -1,0 +1,182 @@
+"""Who speaks when: the turns of a live conversation, from the user's frames and the model's replies.
+
+The model writes down only its own words, so a user's turn is a stretch of sound; it has no text.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+
+from moshi_mlx.conversation.transcript import PAUSE
+from moshi_mlx.frames import FRAME_SECONDS, SILENCE_DB, is_silent, level
+
+if TYPE_CHECKING:
+    from moshi_mlx.runtime.session import Reply
+
+T = TypeVar("T")
+Speaker = Literal["user", "moshi"]
+
+ABOVE_FLOOR = 9.0  # dB by which speech is louder than the room
+FLOOR_RISE = 1.0 * FRAME_SECONDS  # dB a frame: as slowly the floor follows a room that becomes louder
+SHORTEST = 2  # frames; a single loud one is a click
+STOPS_WITHIN = 1.2  # seconds of a user's first sound, in which a model that was interrupted falls silent
+SENTENCE_ENDS = tuple(".!?…。！？")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one side says until it pauses.
+
+    begin, end: seconds from the conversation's first frame. text: of the model, "" for the user.
+    interrupted: the user spoke into it, and it ended before its sentence did.
+    """
+
+    speaker: Speaker
+    begin: float
+    end: float
+    text: str = ""
+    interrupted: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasted."""
+        return self.end - self.begin
+
+
+class SpeechDetector:
+    """Tells speech from the noise of a room by loudness alone, against a floor that follows the room."""
+
+    def __init__(self) -> None:
+        self._floor = 0.0  # dBFS; falls at once to what is quieter
+
+    def hears(self, frame: np.ndarray) -> bool:
+        """Return whether a frame, (1920,) float32, is clearly louder than the room."""
+        loudness = level(frame)
+        self._floor = min(loudness, self._floor + FLOOR_RISE)
+        return loudness > max(SILENCE_DB, self._floor + ABOVE_FLOOR)
+
+
+class TurnTracker:
+    """Follows a conversation frame by frame.
+
+    Give it the source's frames through `heard` and use it as a sink; the two may be on different threads.
+    finished: is told of every turn that is over, in the order of their beginnings, on the sink's thread.
+    """
+
+    def __init__(self, finished: Callable[[Turn], None] = lambda turn: None) -> None:
+        self._finished = finished
+        self._detector = SpeechDetector()
+        self._loud: deque[bool] = deque()  # of user frames whose reply has not come yet
+        self._lock = threading.Lock()
+        self._frames = 0
+        self._over: list[Turn] = []  # and not told yet: another one began before
+        self._open: dict[Speaker, _Open] = {"user": _Open("user"), "moshi": _Open("moshi")}
+
+    def heard(self, frames: Iterator[T]) -> Iterator[T]:
+        """Yield the same frames (or controls), listened to on their way."""
+        for frame in frames:
+            if isinstance(frame, np.ndarray):
+                loud = self._detector.hears(frame)
+                with self._lock:
+                    self._loud.append(loud)
+            yield frame
+
+    @property
+    def speaking(self) -> tuple[Speaker, ...]:
+        """Who speaks at this moment; from any thread."""
+        return tuple(speaker for speaker, one in self._open.items() if one.sounds(self._frames))
+
+    @property
+    def words(self) -> str:
+        """What the model has said so far in the turn at hand."""
+        return self._open["moshi"].text.strip()
+
+    @property
+    def seconds(self) -> float:
+        """How long the conversation has lasted."""
+        return self._frames * FRAME_SECONDS
+
+    def write(self, reply: Reply) -> None:
+        """Take one reply, and with it the user's frame that it answers."""
+        with self._lock:
+            user = self._loud.popleft() if self._loud else False
+        now, moshi = self._frames, self._open["moshi"]
+        self._frames += 1
+        voiced = bool(reply.text.strip()) or (reply.audio is not None and not is_silent(reply.audio))
+        if self._open["user"].add(now, user):
+            moshi.spoken_into(now)
+        moshi.add(now, voiced, reply.text)
+        self._tell(now)
+
+    def close(self) -> None:
+        """Finish the turns at hand: the conversation is over, or begins anew."""
+        self._tell(self._frames + _PAUSE_FRAMES)
+
+    def _tell(self, now: int) -> None:
+        """Tell of the turns that are over, in the order in which they began."""
+        self._over += [turn for one in self._open.values() if (turn := one.ended(now))]
+        self._over.sort(key=lambda turn: turn.begin)
+        begun = min((one.begin for one in self._open.values()), default=math.inf)
+        while self._over and self._over[0].begin <= begun:
+            self._finished(self._over.pop(0))
+
+
+_PAUSE_FRAMES = round(PAUSE / FRAME_SECONDS)
+_GAP_FRAMES = 3  # without sound, between words
+
+
+class _Open:
+    """The turn at hand of one side, if it has one."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        self._speaker: Speaker = speaker
+        self._clear()
+
+    def _clear(self) -> None:
+        self.text = ""
+        self._first = self._last = -1  # frames with sound
+        self._sounding = 0
+        self._into = -1  # the frame at which the user began to speak into it
+
+    @property
+    def begin(self) -> float:
+        """Seconds; infinite while there is none."""
+        return self._first * FRAME_SECONDS if self._first >= 0 else math.inf
+
+    def sounds(self, now: int) -> bool:
+        return self._sounding >= SHORTEST and now - self._last <= _GAP_FRAMES
+
+    def add(self, now: int, voiced: bool, text: str = "") -> bool:
+        """Take one frame. Returns whether the turn has begun with it for certain."""
+        if text.strip() or self.text:
+            self.text += text
+        if not voiced:
+            return False
+        if self._first < 0:
+            self._first = now
+        self._last = now
+        self._sounding += 1
+        return self._sounding == SHORTEST
+
+    def spoken_into(self, now: int) -> None:
+        if self.sounds(now):
+            self._into = now
+
+    def ended(self, now: int) -> Turn | None:
+        """Return the turn once its pause is over; a click is no turn."""
+        if self._first < 0 or now - self._last < _PAUSE_FRAMES:
+            return None
+        text = self.text.strip()
+        turn = Turn(self._speaker, self._first * FRAME_SECONDS, (self._last + 1) * FRAME_SECONDS, text)
+        if self._into >= 0 and (self._last - self._into) * FRAME_SECONDS <= STOPS_WITHIN:
+            turn = replace(turn, interrupted=not text.endswith(SENTENCE_ENDS))
+        real = self._sounding >= SHORTEST or text
+        self._clear()
+        return turn if real else None
