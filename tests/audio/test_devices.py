@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moshi_mlx.audio import devices
-from moshi_mlx.audio.devices import Device, choose, list_devices, opening_rates
+from moshi_mlx.audio.devices import Device, choose, list_devices, next_device, opening_rates
 from moshi_mlx.audio.portaudio import look_again, portaudio, reason, suppressed_stderr, unsuppressed_stderr
 from moshi_mlx.errors import AudioDeviceError
 from tests.sound_card import SoundCard
@@ -215,3 +215,14 @@ def test_devices_that_went_are_noticed_by_looking_again(sound_card: SoundCard) -
     look_again()
     with pytest.raises(AudioDeviceError, match="virtmic has gone"):
         devices.find_again("input", known)
+
+
+def test_the_next_device_is_the_one_that_the_system_lists_after_it(sound_card: SoundCard) -> None:
+    usable = [one for one in list_devices() if one.channels("output")]
+    first = choose("output", "virtspk")
+    seen, at = [], first
+    for _ in usable:
+        at = next_device("output", at)
+        seen.append(at.index)
+    assert sorted(seen) == [one.index for one in usable], "each once"
+    assert seen[-1] == first.index

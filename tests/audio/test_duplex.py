@@ -10,6 +10,7 @@ import pytest
 from moshi_mlx.audio import streams, watchdog
 from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.portaudio import portaudio
+from moshi_mlx.audio.speaker import Speaker
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.runtime.session import Reply
 from tests.audio.talking import PATIENCE, SOME, Recorder, clear_share, found, quick, talk, voice
@@ -174,3 +175,36 @@ def native_rate_only(monkeypatch: pytest.MonkeyPatch, rate: int) -> None:
 
     monkeypatch.setattr(sound, "InputStream", picky(sound.InputStream))
     monkeypatch.setattr(sound, "OutputStream", picky(sound.OutputStream))
+
+
+def test_the_device_can_be_changed_while_people_talk(sound_card: SoundCard) -> None:
+    with talk() as talking:
+        talking.wait(2)
+        before = talking.duplex.describe()
+        talking.duplex.next_device("input")
+        events = [talking.event()]
+        while events[-1] == ("lost", "microphone"):  # not every device of the list can be opened
+            events.append(talking.event())
+        assert events[-1] == ("changed", "microphone")
+        talking.wait(2)
+        after = talking.duplex.describe()
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
+def test_the_volume_changes_what_the_speaker_is_given() -> None:
+    class Far:
+        def prepare(self, rate: int) -> None: ...
+
+        def fill(self, block: np.ndarray) -> None:
+            self.block = block
+
+    far = Far()
+    speaker = Speaker(far)  # pyright: ignore[reportArgumentType]
+    speaker.volume = 0.5
+    block = np.zeros((FRAME_SAMPLES // 2, 2), np.float32)
+    for _ in range(3):
+        speaker.write(np.full(FRAME_SAMPLES, 0.8, np.float32))
+        speaker.fill(block)
+    np.testing.assert_allclose(block, 0.4, atol=1e-6)
+    np.testing.assert_allclose(far.block, 0.4, atol=1e-6)  # the canceller hears it as loud as the room
