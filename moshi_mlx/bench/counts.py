@@ -13,7 +13,7 @@ import numpy as np
 from moshi_mlx.bench.graph import Seen, as_on_a_gpu, counting_traces, watching
 from moshi_mlx.bench.report import SCHEMA
 from moshi_mlx.bench.scene import scene
-from moshi_mlx.bench.shapes import narrowed, random_lm, shape, skeleton
+from moshi_mlx.bench.shapes import kind_named, narrowed, random_lm, shape, skeleton
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import weight_bytes
 from moshi_mlx.planning.planner import size_of
@@ -67,7 +67,7 @@ class Counts:
 
 def counts_report(name: str, kind: str, frames: int, contexts: Sequence[int] = (0, 3000)) -> dict[str, Any]:
     """Make the report of `bench --counts`. contexts: past positions to tell the bytes for."""
-    counted = count(name, shape(name), kind, frames, contexts)
+    counted = count(name, shape(name), kind_named(kind), frames, contexts)
     return {"schema": SCHEMA, "scene": scene(), "counts": counted.as_dict()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -53,12 +53,14 @@ class Workload:
             raise ConfigError(f"{self.frames} frames of {self.batch} conversations: measure at least 1 of each")
 
 
-def measure(moshi: Moshi, workload: Workload, bandwidth: float | None = None) -> dict[str, Any]:
+def measure(
+    moshi: Moshi, workload: Workload, bandwidth: float | None = None, watch: Watch | None = None
+) -> dict[str, Any]:
     """Run a workload and return its figures, ready for JSON. bandwidth: of the chip, GB/s.
 
     Raises ConfigError for a workload that the model cannot do.
     """
-    config = moshi.lm.config
+    config, watch = moshi.lm.config, watch or Watch()
     workload.check(config)
     started = time.perf_counter()
     moshi.warm_up(workload.batch)
@@ -67,12 +69,13 @@ def measure(moshi: Moshi, workload: Workload, bandwidth: float | None = None) ->
     with ExitStack() as stack:
         sessions = [stack.enter_context(batch.join(seed=row)) for row in range(workload.batch)]
         first = Run(sessions, 1)
-        Run(sessions, WARM_UP)
+        warm = Run(sessions, WARM_UP)
+        watch.expect(warm.stats.seconds / WARM_UP)
         if workload.context:
             fill(batch, workload.context)
         window = _window_bytes(batch, workload.frames)
         mx.reset_peak_memory()
-        run = Run(sessions, workload.frames, workload.paced)
+        run = Run(sessions, workload.frames, workload.paced, watch.advance)
         memory = {
             "mlx_peak_bytes": mx.get_peak_memory(),
             "mlx_active_bytes": mx.get_active_memory(),
@@ -112,6 +115,17 @@ def measure(moshi: Moshi, workload: Workload, bandwidth: float | None = None) ->
     }
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how a measurement goes. It must be quick: what it does is done between the frames.
+
+    expect: what a frame takes about, in seconds, before those that count. advance: so many more frames are done.
+    """
+
+    expect: Callable[[float], None] = lambda seconds: None
+    advance: Callable[[int], None] = lambda frames: None
+
+
 class Run:
     """A run of some frames of all sessions of a batch, through the loop that the program uses, with all times.
 
@@ -119,7 +133,13 @@ class Run:
     latency: from the moment a frame was there to the moment its reply was, of the first session.
     """
 
-    def __init__(self, sessions: Sequence[Session], frames: int, paced: bool = False) -> None:
+    def __init__(
+        self,
+        sessions: Sequence[Session],
+        frames: int,
+        paced: bool = False,
+        advance: Callable[[int], None] = lambda frames: None,
+    ) -> None:
         moshi = sessions[0].batch.moshi
         stage = partial(StageTimes, window=None)
         self.stats, self.host, self.latency = Stats(stage(), stage(), stage()), stage(), stage()
@@ -127,7 +147,7 @@ class Run:
         passing = [
             _Frames(frames, paced and not row) for row in range(len(sessions))
         ]  # all wait for the first one
-        passing[0].latency = self.latency
+        passing[0].latency, passing[0].advance = self.latency, advance
         converse_together(dict(zip(sessions, zip(passing, passing, strict=True), strict=True)), self.stats)
 
 
@@ -136,6 +156,7 @@ class _Frames:
 
     def __init__(self, count: int, paced: bool) -> None:
         self.latency = StageTimes()
+        self.advance: Callable[[int], None] = lambda count: None
         self._count, self._paced = count, paced
         self._noise = (0.1 * np.random.RandomState(0).standard_normal((16, FRAME_SAMPLES))).astype(np.float32)
         self._given: list[float] = []
@@ -155,6 +176,7 @@ class _Frames:
 
     def write(self, reply: Reply) -> None:
         self.latency.add(time.perf_counter() - self._given[self.latency.count])
+        self.advance(1)
 
 
 def frame_seconds(stats: Stats, threaded: bool) -> list[float]:

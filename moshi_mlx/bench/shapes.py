@@ -15,7 +15,7 @@ from moshi_mlx.models.config import MOSHI_7B, PERSONAPLEX_7B, LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.quantizer import quantize_lm
 from moshi_mlx.weights.key_map import mlx_origin
-from moshi_mlx.weights.quantization import SCHEMES, Scheme
+from moshi_mlx.weights.quantization import NAMED, UNQUANTIZED, Scheme
 
 _HIBIKI_DELAYS = [0, *[0, *[2] * 7] * 2]
 
@@ -37,8 +37,17 @@ SHAPES: dict[str, dict[str, Any]] = {
 Hibiki's conditioner adds one vector and is left out. helium-2b is a text model: a "frame" of it is one text token.
 """
 
-KINDS: dict[str, Scheme | None] = {"bf16": None, "f32": None, **SCHEMES, "mxfp4": Scheme(4, 32, "mxfp4")}
-"""What weights can be measured as; None: not quantized."""
+_MADE = {name: scheme for name, scheme in NAMED.items() if scheme.mode in ("affine", "mxfp4")}
+KINDS: dict[str, Scheme | None] = {UNQUANTIZED: None, "f32": None, **_MADE}
+"""What random weights can be made as; None: not quantized."""
+
+
+def kind_named(name: str) -> str:
+    """Return which of KINDS a person means, who may give the bits alone, "4". Raises QuantizationError."""
+    for kind in (name.lower(), f"q{name}"):
+        if kind in KINDS:
+            return kind
+    raise QuantizationError(f"weights cannot be {name!r} here; choose one of {', '.join(KINDS)}")
 
 
 def shape(name: str) -> dict[str, Any]:
@@ -61,9 +70,7 @@ def skeleton(config: LmConfig, kind: str) -> Lm:
 
     Raises QuantizationError for another kind, or for layers that it does not divide.
     """
-    if kind not in KINDS:
-        raise QuantizationError(f"weights cannot be {kind!r} here; choose one of {', '.join(KINDS)}")
-    scheme = KINDS[kind]
+    scheme = KINDS[kind_named(kind)]
     lm = Lm(config)
     if kind != "f32":
         lm.set_dtype(mx.bfloat16)

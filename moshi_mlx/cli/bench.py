@@ -3,8 +3,9 @@
 import json
 import re
 import sys
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TextIO
 
 import typer
 
@@ -32,7 +33,8 @@ def bench(
         typer.Option(
             "--quantized",
             "-q",
-            help="What the random weights are: bf16, f32, q8, q4, mxfp4. A model is only checked against it.",
+            help="What the random weights are: q4, q8, q6, q5, q4-g64, mxfp4, bf16 or f32 (4 is q4, 8 is q8). "
+            "A model is only checked against it, as in other commands.",
             show_default="q4",
         ),
     ] = None,
@@ -44,10 +46,14 @@ def bench(
         typer.Option(
             metavar="N[,N...]",
             help="Past frames in the window at the start; with several, one run each.",
-            show_default="0",
+            show_default="0 and the full window; 0 with --sustained",
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Conversations that are stepped together.")] = 1,
+    repeat: Annotated[
+        int,
+        typer.Option(min=1, help="Measure each run so often; the one in the middle is shown, with the spread."),
+    ] = 1,
     kv_bits: options.KvBitsOption = None,
     paced: Annotated[
         bool, typer.Option("--paced", help="Also measure at one frame every 80 ms, as a microphone gives them.")
@@ -80,15 +86,21 @@ def bench(
         Path | None,
         typer.Option(metavar="FILE.png", help="Draw the time of every frame; needs the extra `plots`."),
     ] = None,
+    gate: Annotated[bool, typer.Option("--gate", help="End with exit code 1 if any run is a FAIL.")] = False,
     offline: options.OfflineOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the report as a table in Markdown.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the report as CSV, one line a run.")] = False,
 ) -> None:
     """Measure how fast a model is on this machine.
 
     Frames run as fast as they can (burst) and, with --paced, one every 80 ms. The report has times per stage,
-    memory, bytes read per frame and what share of the chip's bandwidth that is; PASS means that 99 % of the
-    frames took at most 80 ms. It goes to stdout; with --json it also describes machine, versions and commit.
+    memory, bytes read per frame and what share of the chip's bandwidth that is. PASS means that 99 % of the
+    frames took at most 80 ms in every run, with an empty and with a full window unless --context says otherwise.
+    It goes to stdout; with --json it also describes machine, versions and commit.
     """
+    if as_json + markdown + csv > 1:
+        raise typer.BadParameter("--json, --markdown and --csv exclude each other")
     if compare:
         from moshi_mlx.bench.report import read_report
         from moshi_mlx.cli.bench_report import compare_text
@@ -98,11 +110,13 @@ def bench(
     if model and (random or shape or counts):
         raise typer.BadParameter("--model is a checkpoint: leave out --random, --shape and --counts")
     from moshi_mlx.bench.times import DEFAULT_KIND, DEFAULT_SHAPE, times_report
-    from moshi_mlx.cli.bench_report import counts_text, run_text
+    from moshi_mlx.cli.bench_report import counts_text, csv_text, markdown_text, run_text
 
     if counts:
         others = {"--codec": codec, "--kv-bits": kv_bits, "--sustained": sustained, "--plot": plot}
-        timed = options.given(**others, **{"--paced": paced or None, "--batch": batch if batch > 1 else None})
+        flags = {"--paced": paced, "--gate": gate, "--markdown": markdown, "--csv": csv}
+        flags |= {"--batch": batch > 1, "--repeat": repeat > 1}
+        timed = options.given(**others, **{name: given or None for name, given in flags.items()})
         if timed:
             raise typer.BadParameter(f"--counts measures no time: leave out {', '.join(timed)}")
         from moshi_mlx.bench.counts import counts_report  # it puts counting functions into MLX while it counts
@@ -113,28 +127,60 @@ def bench(
             frames or 200,
             **options.given(contexts=context and _contexts(context)),
         )
-        _show(report, counts_text(report["counts"]), as_json)
+        print(json.dumps(report) if as_json else counts_text(report["counts"]))
         return
     from moshi_mlx.cli.plots import check_plot, plot_frame_times
 
     if plot:
         check_plot(plot)
-    if not as_json:
-        print(f"measuring {model or 'random weights'}: {sustained or 'a minute or two'}", file=sys.stderr)
+
+    def tell(line: str) -> None:
+        if not as_json:
+            print(line, file=sys.stderr, flush=True)
+
+    tell(f"measuring {model or f'random weights of the shape {shape or DEFAULT_SHAPE}'}")
+    countdown = Countdown(sys.stderr)
     report = times_report(
         **options.given(
             model=model, shape_name=shape, kind=quantized, codec=codec, frames=frames, kv_bits=kv_bits
         ),
-        contexts=_contexts(context or "0"),
+        contexts=_contexts(context) if context else None,
         batch=batch,
+        repeat=repeat,
         paced=paced,
         sustained=_seconds(sustained) if sustained else None,
         keep=plot is not None,
         offline=offline,
+        tell=tell,
+        progress=countdown if sys.stderr.isatty() else False,
     )
     if plot:
         plot_frame_times(report, plot)
-    _show(report, run_text(report), as_json)
+    shown = json.dumps if as_json else markdown_text if markdown else csv_text if csv else run_text
+    print(shown(report))
+    if gate and not report["passed"]:
+        raise typer.Exit(1)
+
+
+class Countdown:
+    """Says once a second on a terminal what share of a measurement is done.
+
+    A bar that draws itself would take its time from the frames that are measured.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._began = self._shown = time.perf_counter()
+
+    def __call__(self, share: float) -> None:
+        now = time.perf_counter()
+        if now - self._shown < 1 and share < 1:
+            return
+        self._shown = now
+        left = (now - self._began) * (1 - share) / share
+        line = f"{share:4.0%}, {left:.0f} s left" if share < 1 else ""
+        self._stream.write(f"\r\x1b[K{line}")
+        self._stream.flush()
 
 
 def _contexts(text: str) -> list[int]:
@@ -152,7 +198,3 @@ def _seconds(text: str) -> float:
     if not match:
         raise typer.BadParameter(f"--sustained {text}: give a time such as 30s, 10m or 2h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def _show(report: dict[str, Any], text: str, as_json: bool) -> None:
-    print(json.dumps(report) if as_json else text)

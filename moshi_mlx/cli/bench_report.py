@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from moshi_mlx.bench.report import common_runs, title
 from moshi_mlx.cli.tables import table
+from moshi_mlx.frames import FRAME_RATE
 
 COMPARED = (  # path in a run, heading, is more better
     (("frames_per_second",), "frames/s", True),
@@ -23,6 +26,8 @@ COMPARED = (  # path in a run, heading, is more better
     (("mlx_peak_bytes",), "MLX peak bytes", False),
     (("achieved_GB_per_s",), "GB/s", True),
 )
+PARTS_NOTE = "* each waited for, in further frames; depth is with its draws, sampling the draws alone"
+BUSY = 1.5  # load average above which times are doubtful
 SPREAD = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
 
 
@@ -55,8 +60,85 @@ def counts_text(counts: Mapping[str, Any]) -> str:
 
 
 def run_text(report: Mapping[str, Any]) -> str:
-    """The report of a measurement: the scene, a table with a column per run, the verdicts."""
-    scene, model, runs = report["scene"], report["model"], report["runs"]
+    """The report of a measurement: the scene, a table with a column per run, the verdict."""
+    return "\n".join(
+        [
+            *_head(report),
+            table(_rows(report), ("", *_headings(report))),
+            PARTS_NOTE,
+            *(_minutes(run["series"]) for run in report["runs"] if len(run["series"]) > 1),
+            verdict(report),
+        ]
+    )
+
+
+def markdown_text(report: Mapping[str, Any]) -> str:
+    """The same in Markdown."""
+    lines = [("", *_headings(report)), *_rows(report)]
+    cells = [[str(cell).strip().replace("|", "\\|") for cell in line] for line in lines]
+    cells.insert(1, ["---", *["---:"] * len(report["runs"])])
+    rows = [f"| {' | '.join(line)} |" for line in cells]
+    return "\n\n".join(
+        ["  \n".join(_head(report)), "\n".join(rows), PARTS_NOTE.replace("*", "\\*"), verdict(report)]
+    )
+
+
+def csv_text(report: Mapping[str, Any]) -> str:
+    """One line a run, a heading line first: what was measured, and the figures that `--compare` compares."""
+    scene, model = report["scene"], report["model"]
+    same = {name: scene[name] for name in ("chip", "device", "mlx", "commit", "load_average", "time")}
+    same = {"model": model["name"], "kind": model["kind"], **same}
+    lines = [
+        {
+            **same,
+            **{name: run[name] for name in ("mode", "context", "batch", "codec", "frames")},
+            **{" ".join(path): _at(run, path) for path, _, _ in COMPARED},
+            "passed": run["passed"],
+        }
+        for run in report["runs"]
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue().rstrip("\n")
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """One line: whether the worst of all runs keeps time."""
+    worst = max(report["runs"], key=lambda run: max(one["p99_ms"] for one in _repeats(run)))
+    took = max(one["p99_ms"] for one in _repeats(worst))
+    where = f"{worst['mode']} @{worst['context']}"
+    passed = all(run["passed"] for run in report["runs"])
+    return f"{'PASS' if passed else 'FAIL'}: at worst ({where}) 99 % of the frames took up to {took:.1f} of 80 ms"
+
+
+def _repeats(run: Mapping[str, Any]) -> list[Mapping[str, float]]:
+    return run.get("repeats") or [run["frame"]]
+
+
+def _head(report: Mapping[str, Any]) -> list[str]:
+    """The scene and what was measured in it, in lines."""
+    scene, model, first = report["scene"], report["model"], report["runs"][0]
+    load, repeats = scene["load_average"], len(_repeats(first))
+    busy = " (other programs were at work: take these times with care)" if load > BUSY else ""
+    return [
+        f"{scene['chip']}, {scene['memory_GiB']} GiB, {scene['os']}, MLX {scene['mlx']} on {scene['device']}; "
+        f"load before: {load:g} of {scene['cores']} cores{busy}",
+        f"{model['name']} {model['kind']}, {model['parameter_bytes'] / 1e9:.3f} GB of weights "
+        f"ready in {model['ready_seconds']} s; batch {first['batch']}, codec {first['codec']}, "
+        f"{first['frames']} frames after {first['frames_before']} that do not count"
+        + (f", the middle one of {repeats} runs" if repeats > 1 else ""),
+    ]
+
+
+def _headings(report: Mapping[str, Any]) -> list[str]:
+    return [f"{run['mode']} @{run['context']}" for run in report["runs"]]
+
+
+def _rows(report: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    model, runs = report["model"], report["runs"]
+    needed = FRAME_RATE * runs[0]["batch"]
 
     def each(name: str) -> list[Any]:
         return [run[name] for run in runs]
@@ -67,8 +149,8 @@ def run_text(report: Mapping[str, Any]) -> str:
     def gigabytes(*names: str) -> list[float]:
         return [round(sum(run[name] for name in names) / 1e9, 3) for run in runs]
 
-    rows = [
-        ("frames/s (12.5 needed)", *each("frames_per_second")),
+    return [
+        (f"frames/s ({needed:g} needed)", *each("frames_per_second")),
         (f"tokens/s (1 text + {model['tokens_per_frame'] - 1} audio a frame)", *each("tokens_per_second")),
         ("real-time factor", *each("real_time_factor")),
         ("encode ms, p50 / p95 / p99 / max", *spreads("stages", "encode")),
@@ -77,6 +159,7 @@ def run_text(report: Mapping[str, Any]) -> str:
         *((f"  {part} ms *", *spreads("parts", part)) for part in runs[0]["parts"]),
         ("decode ms, p50 / p95 / p99 / max", *spreads("stages", "decode")),
         ("frame ms", *spreads("frame")),
+        *([("frame p50 ms, all runs", *map(_range, runs))] if len(_repeats(runs[0])) > 1 else []),
         ("latency ms", *spreads("latency")),
         ("warm-up s (compiles)", *each("warm_up_seconds")),
         ("first frame after it: generate ms", *each("first_frame_ms")),
@@ -89,18 +172,12 @@ def run_text(report: Mapping[str, Any]) -> str:
         ("resident peak GB", *gigabytes("resident_peak_bytes")),
         ("p99 within 80 ms", *("PASS" if run["passed"] else "FAIL" for run in runs)),
     ]
-    first = runs[0]
-    return "\n".join(
-        [
-            f"{scene['chip']}, {scene['memory_GiB']} GiB, {scene['os']}, MLX {scene['mlx']} on {scene['device']}",
-            f"{model['name']} {model['kind']}, {model['parameter_bytes'] / 1e9:.3f} GB of weights "
-            f"ready in {model['ready_seconds']} s; batch {first['batch']}, codec {first['codec']}, "
-            f"{first['frames']} frames after {first['frames_before']} that do not count",
-            table(rows, ("", *(f"{run['mode']} @{run['context']}" for run in runs))),
-            "* each waited for, in further frames; depth is with its draws, sampling the draws alone",
-            *(_minutes(run["series"]) for run in runs if len(run["series"]) > 1),
-        ]
-    )
+
+
+def _range(run: Mapping[str, Any]) -> str:
+    """How far the medians of all runs lie apart."""
+    low, *_, high = sorted(one["p50_ms"] for one in _repeats(run))
+    return f"{low:.1f} to {high:.1f} ({(high - low) / low:.1%})"
 
 
 def compare_text(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

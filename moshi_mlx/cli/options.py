@@ -30,12 +30,13 @@ ModelOption = Annotated[
         show_default="moshiko-q4",
     ),
 ]
+PRECISIONS = "q4, q8, q6, q5, q4-g64, mxfp4, mxfp8, nvfp4 or bf16 (4 is q4, 8 is q8)"
 QuantizedOption = Annotated[
     str | None,
     typer.Option(
         "--quantized",
         "-q",
-        help="Check that the weights are quantized to so many bits (4, 8); loading never needs it.",
+        help=f"Check that the weights are {PRECISIONS}; loading never needs it.",
     ),
 ]
 CodecOption = Annotated[
@@ -184,6 +185,9 @@ class ModelOptions:
 _FILE_HELP = "Instead of the model's own: a path or hf://owner/name/file."
 
 
+PUBLISHED = {"8": "q8", "q8": "q8", "bf16": "bf16"}  # what -q says, and which of Kyutai's models that is; else q4
+
+
 @dataclass(frozen=True)
 class KyutaiOptions:
     """Which model, by the flags of Kyutai's package."""
@@ -200,7 +204,7 @@ class KyutaiOptions:
 
     def model(self, offline: bool = False) -> ModelOptions:
         """The same in the words of `moshi-mlx`."""
-        name = self.hf_repo or ("moshiko-q8" if self.quantized == "8" else "moshiko-q4")
+        name = self.hf_repo or (f"moshiko-{PUBLISHED.get(self.quantized or '', 'q4')}")
         names = ("lm_weights", "mimi_weights", "tokenizer", "config")
         files = given(**{name: getattr(self, name) for name in names})
         return ModelOptions(name, self.quantized, offline=offline, files=files)

@@ -60,6 +60,9 @@ NAMED = {
 }
 """Every quantization that has a name."""
 
+UNQUANTIZED = "bf16"
+"""What `-q` calls weights that are not quantized."""
+
 _FLOAT_MODES = {(scheme.bits, scheme.group_size): mode for mode, scheme in NAMED.items() if scheme.mode == mode}
 _BITS = (2, 3, 4, 5, 6, 8)
 _GROUPS = (32, 64, 128)
@@ -265,10 +268,13 @@ def check_against_block(schemes: Mapping[str, Scheme], block: Mapping[str, Any] 
 
 def check_against_request(scheme: Scheme | None, wanted: str | int | Scheme | None, name: str) -> None:
     """Raise QuantizationError if what was asked for (`-q`) is not what the checkpoint is."""
-    if wanted is None or parse_scheme(wanted) == scheme:
+    if wanted is None:
+        return
+    asked = None if wanted == UNQUANTIZED else parse_scheme(wanted)
+    if asked == scheme:
         return
     raise QuantizationError(
-        f"-q asks for {parse_scheme(wanted)}, but {name} is {scheme or 'not quantized'}; "
+        f"-q asks for {asked or UNQUANTIZED}, but {name} is {scheme or 'not quantized'}; "
         "leave -q out (a checkpoint says itself how it is quantized) or choose another checkpoint"
     )
 

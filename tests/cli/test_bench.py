@@ -1,6 +1,10 @@
 """`moshi-mlx bench`, from the words of the command line to what it prints."""
 
+import csv
 import json
+import re
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +12,7 @@ import pytest
 
 from moshi_mlx.bench import times
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.cli.bench import Countdown
 from tests.cli.conftest import Done
 
 Cli = Callable[..., Done]
@@ -45,6 +50,79 @@ def test_reports_are_compared(moshi_cli: Cli, tmp_path: Path) -> None:
     assert done.code == 0
     assert "A: moshi-tiny q4" in done.out
     assert "frame p50 ms" in done.out
+
+
+TINY = ("--shape", "moshi-tiny", "--frames", 2)
+
+
+def test_an_empty_and_a_full_window_are_measured_unless_told_otherwise(moshi_cli: Cli) -> None:
+    report = json.loads(moshi_cli("bench", *TINY, "--json").out)
+    assert [run["context"] for run in report["runs"]] == [0, 64]
+    assert report["passed"] == all(run["passed"] for run in report["runs"])
+    sustained = json.loads(moshi_cli("bench", *TINY, "--sustained", "0.2s", "--json").out)
+    assert [run["context"] for run in sustained["runs"]] == [0]
+
+
+def test_a_gate_fails_by_the_worst_of_all_runs(moshi_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = times.measure
+
+    def judged(late: list[bool]) -> Callable[..., object]:
+        return lambda *words: {**measured(*words), "passed": not late.pop(0)}
+
+    for late, code, verdict in (([False] * 4, 0, "PASS"), ([False, True, False, False], 1, "FAIL")):
+        monkeypatch.setattr(times, "measure", judged(late))
+        done = moshi_cli("bench", *TINY, "--repeat", 2, "--gate")
+        assert not late
+        assert (done.code, done.out.splitlines()[-1][:4]) == (code, verdict)
+    monkeypatch.setattr(times, "measure", judged([True]))
+    assert moshi_cli("bench", *TINY, "--context", 0).code == 0, "without --gate it only says so"
+
+
+def test_the_spread_of_repetitions_and_the_load_are_shown(moshi_cli: Cli) -> None:
+    done = moshi_cli("bench", *TINY, "--repeat", 3, "--batch", 2, "--context", 0)
+    assert "the middle one of 3 runs" in done.out
+    assert re.search(r"frame p50 ms, all runs +[\d.]+ to [\d.]+ \([\d.]+%\)", done.out)
+    assert re.search(r"load before: [\d.]+ of \d+ cores", done.out)
+    assert "frames/s (25 needed)" in done.out
+    assert re.search(r"\n3 runs of 2 frames, about \d+ s\n", done.err)
+    once = moshi_cli("bench", *TINY, "--context", 0).out
+    assert "all runs" not in once
+    assert "frames/s (12.5 needed)" in once
+
+
+def test_the_report_as_markdown_and_as_csv(moshi_cli: Cli) -> None:
+    done = moshi_cli("bench", *TINY, "--markdown")
+    rows = [line.split(" | ") for line in done.out.splitlines() if line.startswith("|")]
+    assert {len(row) for row in rows} == {3}
+    assert rows[0] == ["| ", "burst @0", "burst @64 |"]
+    assert rows[1] == ["| ---", "---:", "---: |"]
+    done = moshi_cli("bench", *TINY, "--csv")
+    lines = list(csv.DictReader(done.out.splitlines()))
+    assert [(line["model"], line["kind"], line["context"]) for line in lines] == [
+        ("moshi-tiny", "q4", "0"),
+        ("moshi-tiny", "q4", "64"),
+    ]
+    assert float(lines[0]["frames_per_second"]) > 0
+    assert moshi_cli("bench", *TINY, "--csv", "--json").code == 2
+
+
+@pytest.mark.parametrize(("given", "kind"), [("4", "q4"), ("q4", "q4"), ("Q8", "q8"), ("bf16", "bf16")])
+def test_q_has_one_spelling_everywhere(moshi_cli: Cli, tiny_q4: Path, given: str, kind: str) -> None:
+    words = ("--context", 0, "--json", "-q", given)
+    assert json.loads(moshi_cli("bench", *TINY, *words).out)["model"]["kind"] == kind
+    done = moshi_cli("bench", "-m", tiny_q4, "--frames", 1, "--codec", "none", *words)
+    assert (done.code == 0) == (kind == "q4")
+    if kind != "q4":
+        assert f"-q asks for {kind}" in done.err
+
+
+def test_on_a_terminal_it_counts_down(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.5, 2.0, 2.5, 4.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    tell = Countdown(sys.stdout)
+    for share in (0.1, 0.25, 0.3, 1.0):
+        tell(share)
+    assert capsys.readouterr().out == "\r\x1b[K 25%, 6 s left\r\x1b[K"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +165,7 @@ def test_counts_of_a_small_shape(moshi_cli: Cli) -> None:
         (["--context", "10,-5"], 2, "--context 10,-5"),
         (["--kv-bits", "4"], 2, "only 8 is possible"),
         (["--counts", "--paced", "--batch", "2", "--plot", "a.png"], 2, "leave out --plot, --paced, --batch"),
+        (["--counts", "--gate", "--repeat", "2", "--csv"], 2, "leave out --gate, --csv, --repeat"),
         (["--shape", "moshi-tiny", "--sustained", "10"], 2, "10m"),
         (["--model", "nano", "--random"], 2, "--random"),
     ],

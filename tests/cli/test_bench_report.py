@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from moshi_mlx.bench.times import times_report
-from moshi_mlx.cli.bench_report import compare_text, run_text
+from moshi_mlx.cli.bench_report import compare_text, run_text, verdict
 from moshi_mlx.cli.plots import check_plot, plot_frame_times
 from moshi_mlx.cli.tables import table
 from moshi_mlx.errors import ConfigError, MoshiError
@@ -81,7 +81,27 @@ def test_columns_line_up() -> None:
     assert table([("[bold]:smile:", "x" * 200)], ("", "")).splitlines()[1] == "[bold]:smile:  " + "x" * 200
 
 
+def test_others_at_work_are_said_only_when_they_are(report: dict[str, Any]) -> None:
+    loads = {load: {**report, "scene": {**report["scene"], "load_average": load}} for load in (0.4, 7.5)}
+    assert ["other programs were at work" in run_text(loads[load]) for load in loads] == [False, True]
+
+
+def test_the_verdict_names_the_worst_run(report: dict[str, Any]) -> None:
+    runs = [copy.deepcopy(report["runs"][0]) for _ in range(2)]
+    runs[0].update(repeats=[{"p50_ms": 20.0, "p99_ms": 30.0}, {"p50_ms": 21.0, "p99_ms": 99.5}], passed=False)
+    runs[1].update(context=64, repeats=[{"p50_ms": 20.0, "p99_ms": 70.0}] * 2, passed=True)
+    assert (
+        verdict({**report, "runs": runs})
+        == "FAIL: at worst (burst @0) 99 % of the frames took up to 99.5 of 80 ms"
+    )
+    older = {key: value for key, value in runs[1].items() if key != "repeats"}
+    older["frame"] = {**older["frame"], "p99_ms": 12.0}
+    assert verdict({**report, "runs": [older]}).startswith(
+        "PASS: at worst (burst @64) 99 % of the frames took up to 12.0"
+    )
+
+
 def test_a_long_run_is_told_minute_by_minute(report: dict[str, Any]) -> None:
     long = copy.deepcopy(report)
     long["runs"][0]["series"] = [long["runs"][0]["frame"]] * 2
-    assert run_text(long).splitlines()[-3].split()[:2] == ["minute", "p50"]
+    assert run_text(long).splitlines()[-4].split()[:2] == ["minute", "p50"]
