@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FINE_TUNED = "consolidated.safetensors"  # what moshi-finetune calls a model that it has merged
 LM_NAMES = (
     *("model.safetensors", "model.q4.safetensors", "model.q8.safetensors"),
-    *("model.safetensors.index.json", FINE_TUNED),
+    *("model.safetensors.index.json", "model.q8.gguf", FINE_TUNED),
 )
 MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
 TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
@@ -218,11 +218,6 @@ def _read_settings(place: Place, override: str | None, offline: bool) -> dict[st
         raise CheckpointError(
             f"{path} is not Kyutai's config but another program's (model_type or architectures: {foreign}), whose "
             "files are not read here; use a checkpoint such as kyutai/moshiko-mlx-q4"
-        )
-    if settings.get("quantize"):
-        raise CheckpointError(
-            f"{place} holds int8 weights of bitsandbytes (config: quantize), which MLX cannot use; "
-            "use an MLX checkpoint such as kyutai/moshiko-mlx-q8"
         )
     for key in ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name"):
         if not isinstance(settings.get(key), str | None):

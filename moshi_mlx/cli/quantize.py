@@ -34,9 +34,7 @@ def parse_bytes(text: str) -> int:
 
 SourceArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="SRC", help="An alias, hub repository, folder or weights file, in PyTorch's or MLX's layout."
-    ),
+    typer.Argument(metavar="SRC", help="An alias, hub repository, folder or weights file, in any layout."),
 ]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DST", help="The model folder to make.")]
 RecipeOption = Annotated[

@@ -20,12 +20,12 @@ PERSONA = "personaplex"  # a model_type
 
 WITHOUT_EFFECT = (  # they describe files, provenance or training, not what the model computes
     *("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "_name_or_path", "model_id"),
-    *("lm_gen_config", "tts_config", "stt_config", "quantization", "quantization_config", "lora_rank"),
+    *("lm_gen_config", "tts_config", "stt_config", "quantize", "quantization", "quantization_config", "lora_rank"),
     *("lora_scaling", "depformer_context", "depformer_causal", "gradient_checkpointing", "device", "dtype"),
 )
 _UNSUPPORTED = (
     *("layer_scale", "cross_attention", "demux_second_stream", "demux_second_text_stream", "norm_emb"),
-    *("bias_proj", "same_initial", "lora", "lora_name", "quantize"),
+    *("bias_proj", "same_initial", "lora", "lora_name"),
 )
 
 

@@ -22,11 +22,10 @@ from moshi_mlx.quantize.levels import calibrated
 from moshi_mlx.weights.adapter import Adapter
 from moshi_mlx.weights.key_map import Origin
 from moshi_mlx.weights.lm_weights import LmWeights, parameter_shapes
-from moshi_mlx.weights.quantization import Recipe, Scheme, main_scheme
+from moshi_mlx.weights.quantization import PARTS, Recipe, Scheme, main_scheme
 from moshi_mlx.weights.safetensors import TensorInfo, all_finite, from_bits, read_rows, to_bits
 
 BLOCK = 1 << 23  # weights quantized at once: 16 MB of bfloat16
-_QUANTIZED = ("weight", "scales", "biases")
 _DTYPES = {mx.uint32: "U32", mx.uint8: "U8"}  # all else is bfloat16
 _NUMPY = {"U32": np.uint32, "U8": np.uint8, "BF16": np.uint16}
 
@@ -181,19 +180,21 @@ class DenseReader:
 
     def quantized_rows(self, name: str) -> np.ndarray:
         """Return a tensor of a quantized layer as it is stored; scales and biases as the bits of bfloat16."""
-        tensor = self.weights.tensors[name]
-        rows = read_rows(tensor)
+        tensor, rows = self._rows(name, 0, self.shapes[f"{name.rpartition('.')[0]}.weight"][0])
         return to_bits(rows) if tensor.dtype in ("F32", "F16") else rows
 
     def _dequantized(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return float32 rows of a quantized layer."""
-        scheme, tensors = self.weights.schemes[path], self.weights.tensors
-        parts = [
-            _as_mlx(read_rows(tensors[key], start, stop), tensors[key].dtype)
-            for leaf in _QUANTIZED
-            if (key := f"{path}.{leaf}") in tensors
-        ]
+        scheme, weights = self.weights.schemes[path], self.weights
+        names = [f"{path}.{leaf}" for leaf in PARTS if weights.stored(f"{path}.{leaf}").key in weights.tensors]
+        parts = [_as_mlx(rows, tensor.dtype) for tensor, rows in (self._rows(name, start, stop) for name in names)]
         return np.array(dequantized(parts, **scheme.block()))
+
+    def _rows(self, name: str, start: int, stop: int) -> tuple[TensorInfo, np.ndarray]:
+        """Return rows of a tensor of a quantized layer as they are stored, and the tensor that holds them."""
+        source, rows = self.weights.stored(name), self.shapes[f"{name.rpartition('.')[0]}.weight"][0]
+        tensor = self.weights.tensors[source.key]
+        return tensor, read_rows(tensor, source.part * rows + start, source.part * rows + stop)
 
 
 def _layer(
@@ -201,8 +202,8 @@ def _layer(
 ) -> dict[str, np.ndarray]:
     """Make a dense parameter, or all tensors of the quantized layer that it belongs to."""
     path, _, leaf = name.rpartition(".")
-    scheme = wanted.schemes.get(path) if leaf in _QUANTIZED else None
-    names = [key for part in _QUANTIZED if (key := f"{path}.{part}") in wanted.layout] if scheme else [name]
+    scheme = wanted.schemes.get(path) if leaf in PARTS else None
+    names = [key for part in PARTS if (key := f"{path}.{part}") in wanted.layout] if scheme else [name]
     dense = f"{path}.weight" if scheme else name
     if scheme and source.weights.schemes.get(path) == scheme and not source.adapted(dense):
         return {key: source.quantized_rows(key) for key in names}

@@ -30,7 +30,7 @@ from moshi_mlx.weights.quantization import Recipe
 from moshi_mlx.weights.safetensors import write_tensors
 
 CONFIG = "config.json"
-_DROPPED = ("lora", "lora_rank", "lora_scaling", "lora_name", "quantization", "quantization_config")
+_DROPPED = ("lora", "lora_rank", "lora_scaling", "lora_name", "quantize", "quantization", "quantization_config")
 _MARGIN = 1 << 20  # bytes for config, card and headers
 
 

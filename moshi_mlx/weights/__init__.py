@@ -1,5 +1,6 @@
-"""Weights in files: safetensors and their shards, which tensor is which parameter, how they are quantized.
+"""Weights in files: safetensors, shards and GGUF, which tensor is which parameter, how they are quantized.
 
-Read `safetensors` first, then `key_map` and `quantization`; `lm_weights` puts a file into a model, `adapter`
+Read `safetensors` first, then `key_map` and `quantization`; `int8` and `gguf` are what other programs write;
+`lm_weights` puts a file into a model, `adapter`
 merges another.
 """

@@ -1,7 +1,8 @@
 """The key map: which tensor of a file is which parameter, for every layout of weights that is published.
 
 Kyutai's MLX files have our modules' own names; PyTorch's have others, stack the attention projections of all depth
-steps along the rows, and keep one norm for all of them. No MLX.
+steps along the rows, and keep one norm for all of them. Files for Kyutai's program in Rust (candle) have PyTorch's
+names, but for the depth transformer, of which they hold each step, as MLX's do. No MLX.
 """
 
 from __future__ import annotations
@@ -103,10 +104,32 @@ def torch_origin(name: str, config: LmConfig, present: Iterable[str] = ()) -> Or
         if rule.split and (split := rule.split.format(**fields)) in present:
             return Origin(split)
         key = rule.torch.format(**fields)
+        if (module := key.replace("in_proj_weight", "in_proj.weight")) in present:
+            key = module  # the name in files of moshi 0.1 that were quantized
         if _is_rms(name, config):
             return Origin(key.removesuffix("weight") + "alpha", flat=True)
         return Origin(key, step if parts > 1 else 0, parts)
     raise AssertionError(name)  # the last rule fits every name
+
+
+CANDLE_MAP = (  # all that fit are applied
+    (r"^audio_embs\.", "emb."),
+    (r"^depformer\.slices\.", "depformer."),
+    (r"\.in_proj\.weight$", ".in_proj_weight"),
+)
+
+
+def candle_origin(name: str, config: LmConfig) -> Origin:
+    """Return where the layout of Kyutai's program in Rust keeps the parameter with an MLX name.
+
+    Source: rust/moshi-core/src/lm.rs `LmModel::new`; scripts/import_rust.py.
+    """
+    key = name
+    for pattern, replacement in CANDLE_MAP:
+        key = re.sub(pattern, replacement, key)
+    if _is_rms(name, config):
+        return Origin(key.removesuffix("weight") + "alpha", flat=True)
+    return Origin(key)
 
 
 def mlx_origin(name: str, config: LmConfig) -> Origin:
@@ -123,17 +146,15 @@ def mlx_origin(name: str, config: LmConfig) -> Origin:
 
 
 def detect_layout(names: Iterable[str], path: Path) -> str:
-    """Return "mlx" or "torch", from the names in a file; raise CheckpointError for a file of something else."""
+    """Return "mlx", "torch" or "candle", from the names in a file; raise CheckpointError for something else.
+
+    Without a depth transformer candle's names are PyTorch's.
+    """
     names = list(names)
 
     def any_has(*marks: str) -> bool:
         return any(mark in name for name in names for mark in marks)
 
-    if any_has("weight_scb"):
-        raise CheckpointError(
-            f"{path} holds int8 weights of bitsandbytes (weight_scb), which MLX cannot use; "
-            "use an MLX checkpoint such as kyutai/moshiko-mlx-q8"
-        )
     if any_has("lora_A"):
         raise CheckpointError(
             f"{path} is a LoRA adapter, not a model: merge it into its base, "
@@ -144,9 +165,7 @@ def detect_layout(names: Iterable[str], path: Path) -> str:
     if any_has("audio_embs.", "depformer.slices."):
         return "mlx"
     if any(name.startswith("depformer.0.") for name in names):
-        raise CheckpointError(
-            f"{path} is in the layout of Kyutai's Rust program (candle); use an -mlx- or -pytorch- repository"
-        )
+        return "candle"
     if any(name.startswith("emb.") or name.endswith((".alpha", ".in_proj_weight")) for name in names):
         return "torch"
     raise CheckpointError(f"{path} is not a Moshi model: its tensors are {some(names)}")
@@ -162,7 +181,8 @@ def is_unused(name: str, config: LmConfig) -> bool:
         return name.startswith("depformer_in.")
     steps = range(depth.steps, len(depth.stored_schedule))
     unused = {"k": set(steps), "j": {k - 1 for k in steps}, "s": {*depth.stored_schedule} - {*depth.schedule}}
-    templates = [template for rule in KEY_MAP for template in (rule.mlx, rule.torch, rule.split) if template]
+    rules = [template for rule in KEY_MAP for template in (rule.mlx, rule.torch, rule.split) if template]
+    templates = ["depformer.{k}.{rest}", *rules]  # candle's, and all others
     matches = [match for template in templates if (match := _pattern(template).fullmatch(name))]
     numbers = [(field, number) for match in matches for field, number in match.groupdict().items()]
     return any(field in unused and int(number) in unused[field] for field, number in numbers)

@@ -5,7 +5,8 @@ The key map says which tensor of a file is which parameter; parameters of the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,26 +19,27 @@ from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights.key_map import Origin, detect_layout, is_unused, mlx_origin, torch_origin
-from moshi_mlx.weights.safetensors import read_tensors, same_bytes
+from moshi_mlx.weights.key_map import Origin, candle_origin, detect_layout, is_unused, mlx_origin, torch_origin
+from moshi_mlx.weights.safetensors import TensorInfo, read_rows, read_tensors, same_bytes
 
 if TYPE_CHECKING:  # a dense file needs nothing of it
     from moshi_mlx.weights.quantization import Scheme
 
 PIECE = 1 << 28  # bytes evaluated at once: enough to keep the disk busy, little enough to show progress
+GGUF = ".gguf"
 _DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 
 
 class LmWeights:
     """A weights file (or an index of shards) that fits its config; only headers have been read yet.
 
-    layout: "mlx" or "torch". schemes: path -> how that layer is quantized.
+    layout: "mlx", "torch" or "candle". schemes: path -> how that layer is quantized.
     Raises CheckpointError or QuantizationError, with the file, the key, what was expected and what was found.
     """
 
     def __init__(self, path: Path, config: LmConfig, block: Mapping[str, Any] | None = None) -> None:
         self.path, self.config = path, config
-        self.tensors = read_tensors(path)
+        self.tensors = _read_tensors(path)
         self.layout = detect_layout(self.tensors, path)
         self.schemes = self._read_schemes()
         if block:
@@ -60,10 +62,12 @@ class LmWeights:
         """The type activations have unless asked otherwise.
 
         Dense weights: their own type. Quantized: bfloat16 on a GPU, float32 on a CPU, where MLX's quantized
-        matmul accumulates in the type of the activations and is wrong by a tenth in bfloat16.
+        matmul accumulates in the type of the activations and is wrong by a tenth in bfloat16. Int8 weights of
+        other programs: float32.
         """
         if self.schemes:
-            return mx.bfloat16 if mx.default_device() == mx.gpu else mx.float32
+            narrow = mx.default_device() == mx.gpu and not self._made  # whose scales would widen them again
+            return mx.bfloat16 if narrow else mx.float32
         return _DTYPES[self.tensors["text_linear.weight"].dtype]
 
     @property
@@ -80,21 +84,35 @@ class LmWeights:
         """
         lm = self._skeleton()
         lm.activation_dtype = dtype or self.default_dtype
-        origins, depth = self._origins, self.config.depth
-        file: dict[str, mx.array] = {}
-        for path in dict.fromkeys(tensor.path for tensor in self.tensors.values()):
-            file |= mx.load(str(path))  # type: ignore[arg-type]  # lazy: nothing is read yet
-        part_used = depth is not None and depth.schedule != depth.stored_schedule
-        ordered = sorted(set(origins.values()), key=lambda origin: (origin.key, origin.part))
-        arrays = {origin: _take(file[origin.key], origin, part_used) for origin in ordered}
-        del file  # so that a stacked tensor goes once all its parts are copied
-        lm.update(tree_unflatten([(name, arrays[origin]) for name, origin in origins.items()]))
+        origins = self._origins
+        arrays: dict[Origin, mx.array] = {}
         try:
-            _evaluate(arrays.values(), advance)
+            _evaluate(self._arrays(set(origins.values()), arrays), advance)
         except RuntimeError as error:
             raise CheckpointError(f"cannot load {self.path}: {error}") from error
+        lm.update(tree_unflatten([(name, arrays[origin]) for name, origin in origins.items()]))
         lm.eval()
         return lm
+
+    def _arrays(self, origins: Collection[Origin], found: dict[Origin, mx.array]) -> Iterator[mx.array]:
+        """Give the array of every origin, and put it into `found`."""
+        depth = self.config.depth
+        part_used = depth is not None and depth.schedule != depth.stored_schedule
+        ordered = sorted(origins, key=lambda origin: (origin.key, origin.part))
+        stored = [origin for origin in ordered if self._is_stored(self.tensors[origin.key])]
+        file: dict[str, mx.array] = {}
+        for path in dict.fromkeys(self.tensors[origin.key].path for origin in stored):
+            file |= mx.load(str(path), format="safetensors")  # type: ignore[arg-type]  # lazy: nothing is read yet
+        lazy = {origin: _take(file[origin.key], origin, part_used) for origin in stored}
+        del file  # so that a stacked tensor goes once all its parts are copied
+        for origin in ordered:
+            found[origin] = lazy.pop(origin) if origin in lazy else _read(self.tensors[origin.key], origin)
+            yield found[origin]
+
+    @staticmethod
+    def _is_stored(tensor: TensorInfo) -> bool:
+        """Whether MLX reads a tensor from its file as it is used."""
+        return not tensor.made and tensor.path.suffix != GGUF
 
     def _skeleton(self) -> Lm:
         """Return the model with its quantized layers in place; its arrays are only shapes, never evaluated."""
@@ -104,21 +122,34 @@ class LmWeights:
         return lm
 
     def _read_schemes(self) -> dict[str, Scheme]:
-        if self.layout == "torch":
-            if quantized := [name for name in self.tensors if name.endswith(".scales")]:
-                raise CheckpointError(f"{self.path} is quantized but in PyTorch's layout: {some(quantized)}")
+        made = self._made
+        if not made and not any(name.endswith(".scales") for name in self.tensors):
             return {}
-        if not any(name.endswith(".scales") for name in self.tensors):
-            return {}
-        from moshi_mlx.weights.quantization import schemes_from_shapes
+        from moshi_mlx.weights.quantization import PARTS, schemes_from_shapes
 
-        layers = Lm(self.config).named_modules()
-        widths = {path: layer["weight"].shape[-1] for path, layer in layers if hasattr(layer, "to_quantized")}
-        return schemes_from_shapes(self.tensors, widths)
+        layers = {path: layer for path, layer in Lm(self.config).named_modules() if hasattr(layer, "to_quantized")}
+        for path, layer in layers.items():
+            key = self.stored(f"{path}.weight").key
+            if made and not layer.children() and key in self.tensors:
+                self.tensors |= _in_groups(key, self.tensors[key])
+        names = [f"{path}.{leaf}" for path in layers for leaf in PARTS]
+        found = {name: self.tensors[key] for name in names if (key := self.stored(name).key) in self.tensors}
+        return schemes_from_shapes(found, {path: layer["weight"].shape[-1] for path, layer in layers.items()})
+
+    @property
+    def _made(self) -> bool:
+        """Whether another program has stored its weights in int8."""
+        return any(tensor.made for tensor in self.tensors.values())
 
     def stored(self, name: str) -> Origin:
         """Return where the file keeps the parameter with an MLX name."""
-        return torch_origin(name, self.config, self.tensors) if self.layout == "torch" else Origin(name)
+        path, _, leaf = name.rpartition(".")
+        if leaf in ("scales", "biases"):
+            weight = self.stored(f"{path}.weight")
+            return replace(weight, key=f"{weight.key[: -len('.weight')]}.{leaf}")
+        if self.layout == "torch":
+            return torch_origin(name, self.config, self.tensors)
+        return candle_origin(name, self.config) if self.layout == "candle" else Origin(name)
 
     @cached_property
     def _origins(self) -> dict[str, Origin]:
@@ -129,9 +160,10 @@ class LmWeights:
         own = {name: self.stored(name) for name in parameters(self._skeleton())}
         if self.layout == "torch":
             return own
-        shared = {name: mlx_origin(name, self.config) for name in own}
+        shared = {name: self.stored(mlx_origin(name, self.config).key) for name in own}
+        tensors = self.tensors
         return {
-            name: shared[name] if same_bytes(self.tensors[name], self.tensors[shared[name].key]) else own[name]
+            name: shared[name] if same_bytes(tensors[own[name].key], tensors[shared[name].key]) else own[name]
             for name in own
         }
 
@@ -166,6 +198,33 @@ class LmWeights:
         config = self.config
         transformer = config.transformer
         return f"{transformer.num_layers} layers of {transformer.dim}, n_q {config.n_q}, dep_q {config.dep_q}"
+
+
+def _read_tensors(path: Path) -> dict[str, TensorInfo]:
+    if path.suffix == GGUF:
+        from moshi_mlx.weights.gguf import read_gguf
+
+        return read_gguf(path)
+    tensors = read_tensors(path)
+    if not any(name.endswith("_scb") for name in tensors):
+        return tensors
+    from moshi_mlx.weights.int8 import from_bitsandbytes
+
+    return from_bitsandbytes(tensors)
+
+
+def _read(tensor: TensorInfo, origin: Origin) -> mx.array:
+    rows = tensor.shape[0] // origin.parts
+    array = mx.array(read_rows(tensor, origin.part * rows, (origin.part + 1) * rows))
+    array = array.view(mx.bfloat16) if tensor.dtype == "BF16" else array
+    return array.reshape(-1) if origin.flat else array
+
+
+def _in_groups(key: str, tensor: TensorInfo) -> dict[str, TensorInfo]:
+    """Return the tensors of an int8 matrix as a layer of MLX; none for any other tensor."""
+    from moshi_mlx.weights.int8 import Int8Matrix
+
+    return tensor.as_mlx(key) if isinstance(tensor, Int8Matrix) and tensor.group else {}
 
 
 def parameter_shapes(config: LmConfig) -> dict[str, tuple[int, ...]]:

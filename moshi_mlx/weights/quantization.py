@@ -64,6 +64,7 @@ UNQUANTIZED = "bf16"
 """What `-q` calls weights that are not quantized."""
 
 _FLOAT_MODES = {(scheme.bits, scheme.group_size): mode for mode, scheme in NAMED.items() if scheme.mode == mode}
+PARTS = ("weight", "scales", "biases")  # of a quantized layer; float modes have no biases
 _BITS = (2, 3, 4, 5, 6, 8)
 _GROUPS = (32, 64, 128)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ ITEM_BYTES = {name: np.dtype(kind).itemsize for name, kind in _NUMPY.items()}
 class TensorInfo:
     """What a header says of one tensor. `begin` and `end` are byte positions in the file at `path`."""
 
+    made: ClassVar[bool] = False  # whether reading makes it of something else that the file holds
     dtype: str  # "F32", "BF16", "U32", ...
     shape: tuple[int, ...]
     begin: int = 0
@@ -45,6 +46,23 @@ class TensorInfo:
     def nbytes(self) -> int:
         """Bytes of the tensor in a file."""
         return ITEM_BYTES[self.dtype] * math.prod(self.shape)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Read rows [start, stop), as `read_rows`."""
+        rows = np.empty((stop - start, *self.shape[1:]), _NUMPY[self.dtype])
+        width = ITEM_BYTES[self.dtype] * math.prod(self.shape[1:])
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(self.begin + start * width)
+                left = rows.reshape(-1).view(np.uint8).data  # a cast of the view would refuse one of no elements
+                while left:
+                    count = file.readinto(left)
+                    if not count:
+                        raise CheckpointError(f"{self.path} ended while it was read; is something changing it?")
+                    left = left[count:]
+        except OSError as error:
+            raise CheckpointError(f"cannot read {self.path}: {error.strerror or error}") from error
+        return rows
 
     def __str__(self) -> str:
         return f"{list(self.shape)} {self.dtype}"
@@ -102,21 +120,7 @@ def read_rows(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> np
 
     Raises CheckpointError if the file cannot be read that far.
     """
-    stop = tensor.shape[0] if stop is None else stop
-    rows = np.empty((stop - start, *tensor.shape[1:]), _NUMPY[tensor.dtype])
-    width = ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape[1:])
-    try:
-        with tensor.path.open("rb", buffering=0) as file:
-            file.seek(tensor.begin + start * width)
-            left = rows.reshape(-1).view(np.uint8).data  # a cast of the view would refuse one of no elements
-            while left:
-                count = file.readinto(left)
-                if not count:
-                    raise CheckpointError(f"{tensor.path} ended while it was read; is something changing it?")
-                left = left[count:]
-    except OSError as error:
-        raise CheckpointError(f"cannot read {tensor.path}: {error.strerror or error}") from error
-    return rows
+    return tensor.read(start, tensor.shape[0] if stop is None else stop)
 
 
 def same_bytes(first: TensorInfo, second: TensorInfo, piece: int = 1 << 22) -> bool:
@@ -251,7 +255,7 @@ def _what_it_is(path: Path, size: int) -> str:
     with path.open("rb") as file:
         start = file.read(512)
     if start.startswith(b"GGUF"):
-        return "is a GGUF file, not safetensors; use an MLX checkpoint such as kyutai/moshiko-mlx-q4"
+        return "is a GGUF file, not safetensors; give it a name that ends in .gguf"
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         return "is a PyTorch pickle, not a safetensors file; convert it with safetensors first"
     if start.startswith(b"version https://git-lfs"):

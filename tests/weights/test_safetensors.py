@@ -108,7 +108,7 @@ def header(**entries: object) -> bytes:
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>Please log in</html>", r"is a web page \(HTML\)"),
         (b"\n  <html>" + b" " * 600, r"is a web page \(HTML\)"),
-        (b"GGUF" + bytes(100), "is a GGUF file"),
+        (b"GGUF" + bytes(100), "is a GGUF file, not safetensors; give it a name that ends in .gguf"),
         (b"PK\x03\x04" + bytes(100), "is a PyTorch pickle"),
         (b"\x80\x02\x8a\x0al\xfc\x9c" + bytes(100), "is a PyTorch pickle"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "is a Git LFS pointer"),
