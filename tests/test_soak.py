@@ -118,4 +118,4 @@ def test_after_two_minutes_nothing_is_held_that_was_not_after_half_a_minute(smal
     # Three times a frame are kept for percentiles, up to 4096 frames of them: three blocks of Python's memory.
     for (_, before), (_, after) in pairwise(audio.looks):
         assert after - before < 4 * 600, audio.looks
-    assert len(recorder._said) == 0
+    assert len(conversation._unanswered) == 0

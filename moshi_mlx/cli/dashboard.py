@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moshi_mlx.conversation.history import NAMES, turn_said
-from moshi_mlx.conversation.subtitles import clock
+from moshi_mlx.tasks.subtitles import clock
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -58,7 +58,7 @@ def history(
 
 def listing(found: "list[Kept]") -> list[str]:
     """Return a line for each conversation: its number, date, length, model and first words."""
-    from moshi_mlx.conversation.subtitles import clock
+    from moshi_mlx.tasks.subtitles import clock
 
     lines = []
     for number, one in enumerate(found, 1):

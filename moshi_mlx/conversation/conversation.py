@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -45,9 +46,9 @@ class Conversation:
     """One person who talks with one session until `close`; other threads may control it.
 
     sinks: what else gets every reply, after the speaker. observer: is told of a reset (after the last reply before
-    it), of a trimmed context, of repetition, and of every turn that is over. recorder: gets frames, replies and
-    turns. trimmer: says when to trim the context. trace: gets the stages' times, resets and trims. frames: how
-    many there may be, None for any number.
+    it), of a trimmed context, of repetition, and of every turn that is over. recorder: gets frames with their
+    replies, and turns. trimmer: says when to trim the context. trace: gets the stages' times, resets and trims.
+    frames: how many there may be, None for any number.
     """
 
     def __init__(
@@ -64,7 +65,8 @@ class Conversation:
         self.stats = Stats()
         self.turns = TurnTracker(self._finished)
         self._session, self._audio, self._recorder = session, audio, recorder
-        self._sinks = [*sinks, *(sink for sink in (recorder, trimmer) if sink)]
+        self._unanswered: deque[np.ndarray] = deque()  # frames whose reply has not come yet
+        self._sinks = [*sinks, *([trimmer] if trimmer else [])]
         self._observer = observer or Observer()
         self._trimmer = trimmer
         self._mark = trace.mark if trace else lambda name: None
@@ -95,8 +97,7 @@ class Conversation:
 
     def __iter__(self) -> Iterator[np.ndarray | Control]:
         """Yield the microphone's frames, with RESET where one was asked for and TRIM where it is due."""
-        frames = self.turns.heard(islice(self._audio, self._frames))
-        for frame in self._recorder.heard(frames) if self._recorder else frames:
+        for frame in islice(self._audio, self._frames):
             if self._reset.is_set():
                 self._reset.clear()
                 if self._trimmer:
@@ -107,6 +108,7 @@ class Conversation:
                 self._mark("trim")
                 yield TRIM
                 self._observer.state("refresh")
+            self._unanswered.append(frame)
             yield frame
 
     def write(self, reply: Reply) -> None:
@@ -117,9 +119,12 @@ class Conversation:
             self.turns.close()
             self._observer.state("reset")
         self._time = reply.time
+        frame = self._unanswered.popleft()
+        if self._recorder:
+            self._recorder.add(frame, reply)
         for sink in self._sinks:
             sink.write(reply)
-        self.turns.write(reply)
+        self.turns.add(frame, reply)
         if reply.text and self._repetition.add(reply.text):
             self._observer.state("loop")
 

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.conversation.history import history_folder, new_folder
 from moshi_mlx.conversation.recorder import Recorder
 from moshi_mlx.errors import AudioFileError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from moshi_mlx.conversation.turns import Turn
     from moshi_mlx.runtime.session import Reply
 
-T = TypeVar("T")
 _PREFIX = ".draft-"  # and the process that writes it
 
 
@@ -46,16 +47,12 @@ class Draft:
             remove_drafts_of_the_dead(self._root)
             self._recorder = Recorder(self._root / f"{_PREFIX}{os.getpid()}", about, now)
 
-    def heard(self, frames: Iterator[T]) -> Iterator[T]:
-        """Yield the same frames; see `Recorder.heard`."""
-        return self._recorder.heard(frames) if self._recorder else frames
-
-    def write(self, reply: Reply) -> None:
-        """Add one reply. Raises AudioFileError only once the conversation is to be kept."""
-        self._try(lambda recorder: recorder.write(reply))
+    def add(self, user: np.ndarray, reply: Reply) -> None:
+        """Add a frame and its reply. Raises AudioFileError only once the conversation is to be kept."""
+        self._try(lambda recorder: recorder.add(user, reply))
 
     def turn(self, turn: Turn) -> None:
-        """Add a turn that is over. Raises as `write`."""
+        """Add a turn that is over. Raises as `add`."""
         self._try(lambda recorder: recorder.turn(turn))
 
     def keep(self) -> Path:

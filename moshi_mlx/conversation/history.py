@@ -12,11 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.conversation.subtitles import clock, srt
 from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.errors import AudioFileError, system_errors
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.models.config_reader import read_json
+from moshi_mlx.tasks.subtitles import clock, srt
 
 ABOUT = "session.json"
 TURNS = "turns.jsonl"

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from moshi_mlx.checkpoint.hub import sha256
 from moshi_mlx.conversation.history import ABOUT, TURNS, turn_line, write_texts
 from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.errors import AudioFileError, system_errors
-from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, FRAME_SECONDS
+from moshi_mlx.frames import FRAME_RATE, FRAME_SECONDS, silence
 from moshi_mlx.version import __version__
 from moshi_mlx.weights.atomic import AtomicPath
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.runtime.moshi import Moshi
     from moshi_mlx.runtime.session import Reply
-
-T = TypeVar("T")
 
 FLUSH_FRAMES = round(FRAME_RATE)
 _MAX_BYTES = 0xFFFF_FFFF - 36  # a RIFF size is 32 bits: 24 hours of mono
@@ -42,9 +39,9 @@ class Recorder:
     """user.wav, moshi.wav, mix.wav (left: user, right: Moshi), session.json and the words, in a new folder.
 
     The n-th frame of each file is the n-th of the conversation: what Moshi says there is played when it has heard
-    the user's n-th frame. Give it the source's frames through `heard`, use it as a sink, and tell it the turns.
-    Words have the time of the files, which goes on where a reset begins the time of replies anew: transcript.jsonl
-    has a line for each piece, turns.jsonl one for each turn; in the end transcript.txt and .srt are for people.
+    the user's n-th frame. Words have the time of the files, which goes on where a reset begins the time of replies
+    anew: transcript.jsonl has a line for each piece, turns.jsonl one for each turn; in the end transcript.txt and
+    .srt are for people.
     about: for session.json; now: called every second for what changes there.
     Raises AudioFileError where the system refuses, also if the folder already holds a conversation.
     """
@@ -57,8 +54,7 @@ class Recorder:
         self._now = now
         self._frames = 0
         self._closed = False
-        self._said: deque[np.ndarray] = deque()  # user frames whose reply has not come yet
-        self._lock = threading.Lock()  # frames and replies come from different threads
+        self._lock = threading.Lock()  # the folder may be moved from another thread
         self._open = ExitStack()
         with self._refusals():
             check_folder(self.folder)
@@ -67,20 +63,9 @@ class Recorder:
             self._words, self._turns = self._text("transcript.jsonl"), self._text(TURNS)
             self._write_about()
 
-    def heard(self, frames: Iterator[T]) -> Iterator[T]:
-        """Yield the same frames (or controls, which are not kept), remembered on their way."""
-        for frame in frames:
-            if isinstance(frame, np.ndarray):
-                with self._lock:
-                    self._said.append(frame)
-            yield frame
-
-    def write(self, reply: Reply) -> None:
-        """Add one reply and the user's frame that belongs to it."""
-        silence = np.zeros(FRAME_SAMPLES, np.float32)
-        with self._lock:
-            user = self._said.popleft() if self._said else silence
-        moshi = silence if reply.audio is None else reply.audio
+    def add(self, user: np.ndarray, reply: Reply) -> None:
+        """Add a frame of the user, (1920,) float32, and the reply to it."""
+        moshi = silence() if reply.audio is None else reply.audio
         with self._refusals():
             for file, pcm in zip(self._voices, (user, moshi, np.stack([user, moshi], 1).ravel()), strict=True):
                 file.write(pcm)

@@ -6,11 +6,9 @@ The model writes down only its own words, so a user's turn is a stretch of sound
 from __future__ import annotations
 
 import math
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,7 +18,6 @@ from moshi_mlx.frames import FRAME_SECONDS, SILENCE_DB, is_silent, level
 if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply
 
-T = TypeVar("T")
 Speaker = Literal["user", "moshi"]
 
 ABOVE_FLOOR = 9.0  # dB by which speech is louder than the room
@@ -66,27 +63,15 @@ class SpeechDetector:
 class TurnTracker:
     """Follows a conversation frame by frame.
 
-    Give it the source's frames through `heard` and use it as a sink; the two may be on different threads.
-    finished: is told of every turn that is over, in the order of their beginnings, on the sink's thread.
+    finished: is told of every turn that is over, in the order in which they began.
     """
 
     def __init__(self, finished: Callable[[Turn], None] = lambda turn: None) -> None:
         self._finished = finished
         self._detector = SpeechDetector()
-        self._loud: deque[bool] = deque()  # of user frames whose reply has not come yet
-        self._lock = threading.Lock()
         self._frames = 0
         self._over: list[Turn] = []  # and not told yet: another one began before
         self._open: dict[Speaker, _Open] = {"user": _Open("user"), "moshi": _Open("moshi")}
-
-    def heard(self, frames: Iterator[T]) -> Iterator[T]:
-        """Yield the same frames (or controls), listened to on their way."""
-        for frame in frames:
-            if isinstance(frame, np.ndarray):
-                loud = self._detector.hears(frame)
-                with self._lock:
-                    self._loud.append(loud)
-            yield frame
 
     @property
     def speaking(self) -> tuple[Speaker, ...]:
@@ -103,10 +88,9 @@ class TurnTracker:
         """How long the conversation has lasted."""
         return self._frames * FRAME_SECONDS
 
-    def write(self, reply: Reply) -> None:
-        """Take one reply, and with it the user's frame that it answers."""
-        with self._lock:
-            user = self._loud.popleft() if self._loud else False
+    def add(self, frame: np.ndarray, reply: Reply) -> None:
+        """Take a frame of the user, (1920,) float32, and the reply to it."""
+        user = self._detector.hears(frame)
         now, moshi = self._frames, self._open["moshi"]
         self._frames += 1
         voiced = bool(reply.text.strip()) or (reply.audio is not None and not is_silent(reply.audio))

@@ -181,7 +181,7 @@ class LmConfig:
             text_end_padding_id=read.integer("existing_text_end_padding_id", 0, below=text_card),
             extra_heads=read.integer("extra_heads_num_heads", 0),
             extra_heads_dim=read.size("extra_heads_dim", 6),
-            conditioners=read_conditioners(read),
+            conditioners=read_conditioners(read) if {"conditioners", "fuser"} & read.left.keys() else {},
             takes_prompt=persona or steps < dep_q,
         )
         read.finish()

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from moshi_mlx.tasks.words import Segment, Transcription
+from moshi_mlx.tasks import subtitles
+from moshi_mlx.tasks.words import Transcription
 
 
 def srt(transcription: Transcription) -> str:
     """Return numbered subtitles, a segment each."""
-    blocks = [
-        f"{number}\n{_span(segment, ',')}\n{segment.text}\n"
-        for number, segment in enumerate(transcription.segments, 1)
-    ]
-    return "\n".join(blocks)
+    return subtitles.srt(_lines(transcription))
 
 
 def vtt(transcription: Transcription) -> str:
     """Return WebVTT, a segment a cue."""
-    cues = [f"{_span(segment, '.')}\n{_escaped(segment.text)}\n" for segment in transcription.segments]
-    return "\n".join(["WEBVTT\n", *cues])
+    return subtitles.vtt(_lines(transcription))
 
 
 def as_json(transcription: Transcription) -> str:
@@ -44,17 +40,5 @@ FORMATS: dict[str, Callable[[Transcription], str]] = {"srt": srt, "vtt": vtt, "j
 """File name ending -> writer."""
 
 
-def _span(segment: Segment, point: str) -> str:
-    # A subtitle of no length is not shown: one frame at least.
-    return f"{_clock(segment.start, point)} --> {_clock(max(segment.end, segment.start + 0.08), point)}"
-
-
-def _clock(seconds: float, point: str) -> str:
-    milliseconds = round(seconds * 1000)
-    minutes, rest = divmod(milliseconds, 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{point}{rest % 1000:03}"
-
-
-def _escaped(text: str) -> str:
-    """WebVTT takes & and < for markup."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _lines(transcription: Transcription) -> list[subtitles.Line]:
+    return [(segment.start, segment.end, segment.text) for segment in transcription.segments]

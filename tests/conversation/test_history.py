@@ -25,8 +25,8 @@ def frame() -> np.ndarray:
 
 
 def converse(recorder: Recorder | Draft, frames: int = 100) -> None:
-    for _ in recorder.heard(iter([frame()] * frames)):
-        recorder.write(Reply(frame(), "", 0.0))
+    for _ in range(frames):
+        recorder.add(frame(), Reply(frame(), "", 0.0))
 
 
 def keep(folder: Path, started: str, turns: list[Turn] = TURNS) -> None:

@@ -16,7 +16,6 @@ import soundfile
 
 from moshi_mlx.conversation.recorder import FLUSH_FRAMES, GrowingWav, Recorder, check_folder
 from moshi_mlx.errors import AudioFileError
-from moshi_mlx.runtime.engine import RESET
 from moshi_mlx.runtime.session import Reply
 
 
@@ -26,10 +25,10 @@ def frame(level: float) -> np.ndarray:
 
 def talk(recorder: Recorder, frames: int, start: int = 0) -> None:
     """User frame n is n / 1000 loud, Moshi's answer to it -n / 1000; nothing comes with the first two."""
-    for index, _ in enumerate(recorder.heard(iter([frame((start + n) / 1000) for n in range(frames)]))):
-        number = start + index
+    for number in range(start, start + frames):
         audio = frame(-number / 1000) if number > 1 else None
-        recorder.write(Reply(audio, f" word{number}" if number % 3 == 0 else "", number * 0.08))
+        said = f" word{number}" if number % 3 == 0 else ""
+        recorder.add(frame(number / 1000), Reply(audio, said, (number - start) * 0.08))
 
 
 def test_what_was_said_together_lies_together(tmp_path: Path) -> None:
@@ -52,18 +51,6 @@ def test_what_was_said_together_lies_together(tmp_path: Path) -> None:
     assert about == {"seed": 7, "drops": 3, "frames": 20}
 
 
-def test_replies_lag_behind_frames_as_in_the_loop(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "talk", {})
-    frames = recorder.heard(iter([frame(0.1), frame(0.2), frame(0.3)]))
-    for _ in range(2):  # two were heard before the first reply comes
-        next(frames)
-    recorder.write(Reply(frame(-0.1), "", 0.0))
-    recorder.write(Reply(frame(-0.2), "", 0.08))
-    recorder.close()
-    mix, _ = soundfile.read(tmp_path / "talk" / "mix.wav")
-    np.testing.assert_allclose(mix[::1920], [[0.1, -0.1], [0.2, -0.2]], atol=1 / 32768)
-
-
 def test_words_have_the_time_of_the_files_also_after_a_reset(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "talk", {})
     talk(recorder, 8)
@@ -71,16 +58,6 @@ def test_words_have_the_time_of_the_files_also_after_a_reset(tmp_path: Path) -> 
     recorder.close()
     words = [json.loads(line) for line in (tmp_path / "talk" / "transcript.jsonl").read_text().splitlines()]
     assert [word["t"] for word in words] == [0.0, 0.24, 0.48, 0.64, 0.88]
-
-
-def test_controls_pass_and_leave_no_trace(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "talk", {})
-    control, heard = recorder.heard(iter([RESET, frame(0.4)]))
-    assert control is RESET
-    assert isinstance(heard, np.ndarray)
-    recorder.write(Reply(None, "", 0.0))
-    recorder.close()
-    assert soundfile.read(tmp_path / "talk" / "user.wav")[0][0] == pytest.approx(0.4, abs=1e-4)
 
 
 def test_a_killed_program_leaves_readable_files(tmp_path: Path) -> None:

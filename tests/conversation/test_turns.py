@@ -15,10 +15,9 @@ def turns(script: str, words: dict[int, str] | None = None) -> list[Turn]:
     """One letter a frame: u the user speaks, m Moshi, b both, . nobody. words: frame -> what Moshi says there."""
     found: list[Turn] = []
     tracker = TurnTracker(found.append)
-    frames = tracker.heard(iter([VOICE if letter in "ub" else QUIET for letter in script]))
-    for number, (_, letter) in enumerate(zip(frames, script, strict=True)):
-        said = (words or {}).get(number, "")
-        tracker.write(Reply(VOICE if letter in "mb" else QUIET, said, number * 0.08))
+    for number, letter in enumerate(script):
+        said, frame = (words or {}).get(number, ""), VOICE if letter in "ub" else QUIET
+        tracker.add(frame, Reply(VOICE if letter in "mb" else QUIET, said, number * 0.08))
     tracker.close()
     return found
 
@@ -72,8 +71,7 @@ def test_who_speaks_is_known_while_they_speak() -> None:
         + [(QUIET, VOICE)] * 6
         + [(QUIET, QUIET)] * 6
     ):
-        list(tracker.heard(iter([frame])))
-        tracker.write(Reply(voice, "", 0.0))
+        tracker.add(frame, Reply(voice, "", 0.0))
         seen.append(tracker.speaking)
     assert seen[2] == ("user",)
     assert seen[5] == ("user", "moshi")

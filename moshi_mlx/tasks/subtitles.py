@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 Line = tuple[float, float, str]  # seconds of its begin and end, text
-SHORTEST = 0.5  # seconds a line is shown at least
+SHORTEST = 0.08  # seconds a line is shown at least: one of no length is not shown at all
 
 
 def srt(lines: Iterable[Line]) -> str:

@@ -1,19 +1,19 @@
 """Subtitles as players read them."""
 
-from moshi_mlx.conversation.subtitles import clock, srt, vtt
+from moshi_mlx.tasks.subtitles import clock, srt, vtt
 
-LINES = [(0.0, 1.25, "Hello."), (3661.5, 3661.6, "a < b & c")]
+LINES = [(0.0, 1.25, "Hello."), (3661.5, 3661.5, "a < b & c")]
 
 
 def test_subrip_has_numbers_commas_and_blank_lines() -> None:
     assert srt(LINES) == (
-        "1\n00:00:00,000 --> 00:00:01,250\nHello.\n\n2\n01:01:01,500 --> 01:01:02,000\na < b & c\n"
+        "1\n00:00:00,000 --> 00:00:01,250\nHello.\n\n2\n01:01:01,500 --> 01:01:01,580\na < b & c\n"
     )
 
 
 def test_webvtt_has_its_header_points_and_escapes() -> None:
     assert vtt(LINES) == (
-        "WEBVTT\n\n00:00:00.000 --> 00:00:01.250\nHello.\n\n01:01:01.500 --> 01:01:02.000\na &lt; b &amp; c\n"
+        "WEBVTT\n\n00:00:00.000 --> 00:00:01.250\nHello.\n\n01:01:01.500 --> 01:01:01.580\na &lt; b &amp; c\n"
     )
 
 
