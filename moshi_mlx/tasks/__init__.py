@@ -1,6 +1,6 @@
 """How members of the family are played: a task takes arrays and a loaded model, and gives arrays or words.
 
 Speech to text, top down: `transcribe` (a recording to words), `speculation` (several frames of known audio in one
-pass), `words` (tokens to words and pauses with times), `captions` (a transcription to srt, vtt, json, txt, by way of
-`subtitles`).
+pass), `words` (tokens to words and pauses with times), `captions` (a transcription to srt, vtt, json, txt, by way
+of `subtitles`).
 """
