@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi, load
     from moshi_mlx.runtime.session import Reply, Session
     from moshi_mlx.sampling_config import SamplingConfig
+    from moshi_mlx.tasks.transcribe import Transcriber, load_transcriber
+    from moshi_mlx.tasks.words import Transcription
 
 _HOMES = {
     "audio.duplex": ("Duplex",),
@@ -38,6 +40,8 @@ _HOMES = {
     "runtime.moshi": ("Moshi", "load"),
     "sampling_config": ("SamplingConfig",),
     "runtime.session": ("Reply", "Session"),
+    "tasks.transcribe": ("Transcriber", "load_transcriber"),
+    "tasks.words": ("Transcription",),
 }
 
 __all__ = [
@@ -55,10 +59,13 @@ __all__ = [
     "Session",
     "Sink",
     "Source",
+    "Transcriber",
+    "Transcription",
     "WavSink",
     "__version__",
     "converse",
     "load",
+    "load_transcriber",
     "read_audio",
     "split_frames",
 ]

@@ -21,8 +21,11 @@ ALIASES = {
 } | {
     "personaplex": "nvidia/personaplex-7b-v1",
     "personaplex-rl": "kyutai/personaplex-rl-seamless",
+    "stt-1b": "kyutai/stt-1b-en_fr-mlx",
+    "stt-2.6b": "kyutai/stt-2.6b-en-mlx",
 }
 DEFAULT_MODEL = "moshiko-q4"
+DEFAULT_STT_MODEL = "stt-1b"
 
 
 class Place(Protocol):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from moshi_mlx.errors import ConfigError
 from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
 
 if TYPE_CHECKING:
@@ -168,18 +169,57 @@ class ModelOptions:
         from moshi_mlx.checkpoint.checkpoint import Checkpoint
 
         found = Checkpoint.resolve(**self.checkpoint)
+        self.check(found)
         if found.note:
             tell(found.note)
         asked = {name: value for name, value in given(**vars(sampling)).items() if name != "seed"}
         return replace(found, sampling=replace(found.sampling, **asked))
 
+    def check(self, found: "Checkpoint") -> None:
+        """Raise ConfigError for a model that cannot do what the command is for: to talk."""
+        if not found.lm_config.depth:
+            raise ConfigError(
+                f"{found.name} is a speech-to-text model, which listens and does not speak; "
+                f"use `moshi-mlx transcribe --model {found.name}`"
+            )
+
     def load(self, found: "Checkpoint") -> "Moshi":
-        """Load the weights of a checkpoint; draws a progress bar."""
+        """Load the weights of a checkpoint that was found; draws a progress bar."""
         from moshi_mlx.runtime.moshi import assemble
         from moshi_mlx.weights.progress import progress_bar
 
         with progress_bar(f"loading {found.lm_weights.name}", found.weights.nbytes) as advance:
             return assemble(found, self.codec, self.kv_bits, advance)
+
+
+@dataclass(frozen=True)
+class SttModelOptions(ModelOptions):
+    """Which speech-to-text model, and how it is loaded."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="An alias (stt-1b: English and French, stt-2.6b: English), a hub repository, or a folder.",
+            show_default="stt-1b",
+        ),
+    ] = None
+
+    @property
+    def checkpoint(self) -> dict[str, Any]:
+        """The arguments of `Checkpoint.resolve`."""
+        from moshi_mlx.checkpoint.names import DEFAULT_STT_MODEL
+
+        return {"name": DEFAULT_STT_MODEL, **super().checkpoint}
+
+    def check(self, found: "Checkpoint") -> None:
+        """Raise ConfigError for a model that speaks."""
+        if found.lm_config.depth:
+            raise ConfigError(
+                f"{found.name} is a model that speaks, not a speech-to-text model; "
+                f"give one such as stt-1b, or let it answer with `moshi-mlx run --model {found.name}`"
+            )
 
 
 _FILE_HELP = "Instead of the model's own: a path or hf://owner/name/file."

@@ -9,7 +9,7 @@ Source: Moshi paper §3.4; moshi/models/lm.py `LMModel`, `forward_depformer`, `d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -143,6 +143,15 @@ class Lm(nn.Module):
         if condition is not None:
             x = x + condition.astype(x.dtype)
         return self.out_norm(self.transformer(x, state.temporal, rows))
+
+    def add_extra_heads(self, weights: Sequence[mx.array]) -> None:
+        """Give a model without extra heads some that another file holds. weights: (classes, dim) each."""
+        assert not self.config.extra_heads, "the model has extra heads"
+        classes, dim = weights[0].shape
+        self.extra_heads = [Linear(dim, classes) for _ in weights]
+        for head, weight in zip(self.extra_heads, weights, strict=True):
+            head.weight = weight.astype(self.activation_dtype)
+        self._config = replace(self._config, extra_heads=len(weights), extra_heads_dim=classes)
 
     def vad(self, hidden: mx.array) -> mx.array:
         """Return what the extra heads say of voice activity, as probabilities; only for models that have some.

@@ -6,22 +6,30 @@ Source: moshi/run_inference.py, `InferenceState.run`, "stt".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.names import DEFAULT_STT_MODEL
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.frames import SAMPLE_RATE, silence, split_frames
+from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, silence, split_frames
 from moshi_mlx.models.config import ConfigReader
 from moshi_mlx.runtime.engine import converse_together
-from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.moshi import Moshi, assemble
 from moshi_mlx.runtime.pipeline import mapped
 from moshi_mlx.runtime.session import Reply, Session
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.speculation import AHEAD, SpeculativeDecoder
 from moshi_mlx.tasks.words import Pause, Transcription, Word, WordStream
+from moshi_mlx.weights.extra_heads import add_extra_heads
 
 TAIL = 1.0  # seconds of silence after the delay, in which the last words are finished
 TOGETHER = 8  # recordings in one batch
@@ -44,13 +52,33 @@ class SttTiming:
         )
 
 
+def load_transcriber(
+    model: str | os.PathLike[str] = DEFAULT_STT_MODEL,
+    *,
+    codec: str = "auto",
+    kv_bits: int | None = None,
+    offline: bool = False,
+    vad_heads: Path | None = None,
+) -> Transcriber:
+    """Find a speech-to-text model and load it.
+
+    vad_heads: a file that holds voice activity heads, for a model without; see `weights.extra_heads`. The rest is
+    as of `load`. Raises what `load` raises, and ConfigError for a model that speaks.
+    """
+    found = Checkpoint.resolve(model, offline=offline)
+    moshi = assemble(found, codec, kv_bits)
+    if vad_heads:
+        add_extra_heads(moshi.lm, vad_heads)
+    return Transcriber(moshi, SttTiming.from_settings(found.settings))
+
+
 class Transcriber:
     """A loaded speech-to-text model.
 
     ahead: frames of known audio that are read in one pass, see `SpeculativeDecoder`; 1 is stepping.
     Raises ConfigError for a model that speaks.
 
-    >>> transcriber = Transcriber(moshi, SttTiming.from_settings(checkpoint.settings))
+    >>> transcriber = load_transcriber("stt-1b")
     >>> transcriber.transcribe(read_audio("talk.wav").pcm).text
     """
 
@@ -73,24 +101,25 @@ class Transcriber:
             self.moshi.tokenizer, self.moshi.lm.config, self.timing.prefix, self.timing.delay, seconds
         )
 
-    def frames(self, pcm: np.ndarray) -> Iterator[np.ndarray]:
-        """Cut a recording, (samples,) float32 at 24 kHz, into frames, with the silence that the model wants."""
-        before = np.zeros(round(self.timing.prefix * SAMPLE_RATE), np.float32)
-        after = np.zeros(round((self.timing.delay + TAIL) * SAMPLE_RATE), np.float32)
-        return split_frames(np.concatenate([before, pcm, after]))
+    def source(self, pcm: np.ndarray) -> RecordingSource:
+        """Prepare (samples,) float32 at 24 kHz for the model."""
+        return RecordingSource(pcm, self.timing)
 
-    def events(self, pcm: np.ndarray) -> Iterator[Word | Pause]:
+    def events(
+        self, source: RecordingSource, advance: Callable[[int], None] = lambda frames: None
+    ) -> Iterator[Word | Pause]:
         """Yield the words and pauses of a recording as they are found.
 
-        pcm: (samples,) float32 at 24 kHz. As many frames as possible are read in one pass; the words are those of
-        stepping through them. Closing the iterator ends the work.
+        As many frames as possible are read in one pass; the words are those of stepping through them.
+        advance: told of frames as they are done, `source.frames` in all.
         """
-        stream, words = self.moshi.codec.stream(), self.words(len(pcm) / SAMPLE_RATE)
-        codebooks = self.moshi.lm.config.input_codebooks
-        threaded = self.moshi.codec.threaded
+        stream, words = self.moshi.codec.stream(), self.words(source.seconds)
+        codebooks, threaded = self.moshi.lm.config.input_codebooks, self.moshi.codec.threaded
+        heard_frames = islice(source, 1, None)  # the decoder takes the step before the first one by itself
         try:
-            with mapped("encode", stream.encode, self.frames(pcm), threaded, 2 * AHEAD, {}) as codes:
+            with mapped("encode", stream.encode, heard_frames, threaded, 2 * AHEAD, {}) as codes:
                 for heard in self.decoder.decode(frame[:codebooks] for frame in codes):
+                    advance(1)
                     yield from words.push(heard.text_id, heard.vad)
             yield from words.finish()
         finally:
@@ -98,57 +127,93 @@ class Transcriber:
 
     def transcribe(self, pcm: np.ndarray) -> Transcription:
         """Transcribe a recording, (samples,) float32 at 24 kHz."""
-        return collected(self.events(pcm), len(pcm) / SAMPLE_RATE)
+        return collected(self.events(self.source(pcm)), len(pcm) / SAMPLE_RATE)
 
-    def transcribe_together(self, recordings: Sequence[np.ndarray], size: int = TOGETHER) -> list[Transcription]:
-        """Transcribe several recordings, up to `size` of them in every step of the model; the longest first."""
+    def transcribe_together(
+        self,
+        recordings: Sequence[np.ndarray],
+        size: int = TOGETHER,
+        advance: Callable[[int], None] = lambda frames: None,
+    ) -> list[Transcription]:
+        """Transcribe several recordings, up to `size` of them in every step of the model; the longest first.
+
+        advance: as of `events`, for the frames of all.
+        """
         found: dict[int, Transcription] = {}
         order = sorted(range(len(recordings)), key=lambda index: -len(recordings[index]))
         for start in range(0, len(order), size):
             group = order[start : start + size]
             batch = self.moshi.batch(len(group))
-            sinks = {index: WordSink(self.words(len(recordings[index]) / SAMPLE_RATE)) for index in group}
-            sessions: dict[Session, int] = {batch.join(0, GREEDY): index for index in group}
-            converse_together(
-                {
-                    session: (_Frames(self.frames(recordings[index])), sinks[index])
-                    for session, index in sessions.items()
-                }
-            )
-            for session, index in sessions.items():
+            parties: dict[Session, tuple[RecordingSource, WordSink]] = {}
+            for index in group:
+                prepared = self.source(recordings[index])
+                parties[batch.join(0, GREEDY)] = prepared, WordSink(self.words(prepared.seconds), advance=advance)
+            converse_together(parties)
+            for index, (session, (prepared, sink)) in zip(group, parties.items(), strict=True):
                 session.close()
-                events = iter([*sinks[index].events, *sinks[index].words.finish()])
-                found[index] = collected(events, len(recordings[index]) / SAMPLE_RATE)
+                found[index] = collected(sink.finish(), prepared.seconds)
         return [found[index] for index in range(len(recordings))]
 
 
-class WordSink:
-    """A sink of `converse`: the words and pauses of what is heard, in `events`."""
+class RecordingSource:
+    """A source of `converse`: a recording with silence in front and behind, as a model wants it.
 
-    def __init__(self, words: WordStream) -> None:
-        self.words = words
+    pcm: (samples,) float32 at 24 kHz. The first frame is extra, as of `FileSource`. `frames` counts it.
+    """
+
+    def __init__(self, pcm: np.ndarray, timing: SttTiming) -> None:
+        before = np.zeros(round(timing.prefix * SAMPLE_RATE), np.float32)
+        after = np.zeros(round((timing.delay + TAIL) * SAMPLE_RATE), np.float32)
+        self._pcm = np.concatenate([before, pcm, after])
+        self._closed = threading.Event()
+        self.seconds = len(pcm) / SAMPLE_RATE
+        self.frames = 1 + math.ceil(len(self._pcm) / FRAME_SAMPLES)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield (1920,) float32 frames until `close`."""
+        for frame in chain([silence()], split_frames(self._pcm)):
+            if self._closed.is_set():
+                return
+            yield frame
+
+    def close(self) -> None:
+        """End the iteration before its next frame; from any thread."""
+        self._closed.set()
+
+
+class WordSink:
+    """A sink of `converse`: the words and pauses of what is heard, in `events`.
+
+    found: told of each as it is found. advance: told of every frame.
+    """
+
+    def __init__(
+        self,
+        words: WordStream,
+        found: Callable[[Word | Pause], None] = lambda event: None,
+        advance: Callable[[int], None] = lambda frames: None,
+    ) -> None:
         self.events: list[Word | Pause] = []
+        self._words, self._found, self._advance = words, found, advance
 
     def write(self, reply: Reply) -> None:
         """Add what is complete with this reply."""
         assert reply.text_id is not None
-        self.events += self.words.push(reply.text_id, reply.vad)
+        self._add(self._words.push(reply.text_id, reply.vad))
+        self._advance(1)
+
+    def finish(self) -> list[Word | Pause]:
+        """Add what was not complete; return all events."""
+        self._add(self._words.finish())
+        return self.events
+
+    def _add(self, events: Iterable[Word | Pause]) -> None:
+        for event in events:
+            self.events.append(event)
+            self._found(event)
 
 
-class _Frames:
-    """A source of `converse`: frames, after the one that sessions do not hear."""
-
-    def __init__(self, frames: Iterator[np.ndarray]) -> None:
-        self._frames = frames
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        yield silence()
-        yield from self._frames
-
-    def close(self) -> None: ...
-
-
-def collected(events: Iterator[Word | Pause], seconds: float) -> Transcription:
+def collected(events: Iterable[Word | Pause], seconds: float) -> Transcription:
     """Return what was found in a recording of so many seconds."""
     words: list[Word] = []
     pauses: list[Pause] = []

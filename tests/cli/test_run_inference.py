@@ -31,3 +31,14 @@ def test_what_is_not_supported_is_said(question: Path) -> None:
     done = subprocess.run([*COMMAND, "--cfg-coef", "2", question], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: --cfg-coef 2.0: classifier-free guidance is not supported, only 1 is\n"
+
+
+def test_a_speech_to_text_model_transcribes(question: Path, stt_folder: Path, tmp_path: Path) -> None:
+    answer = tmp_path / "answer.wav"
+    done = subprocess.run(
+        [*COMMAND, "--hf-repo", stt_folder, question, answer], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "words in" in done.stderr
+    assert not answer.exists(), "there is no audio to be written"

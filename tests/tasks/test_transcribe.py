@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.runtime.engine import converse
@@ -28,7 +27,11 @@ def noise(frames: float, seed: int = 0) -> np.ndarray:
 
 def test_a_recording_is_heard_between_the_silences_that_the_model_wants(stt: Moshi) -> None:
     pcm = noise(10.5)
-    heard = np.concatenate(list(Transcriber(stt, TIMING).frames(pcm)))
+    recording = Transcriber(stt, TIMING).source(pcm)
+    frames = list(recording)
+    assert len(frames) == recording.frames
+    assert not frames[0].any(), "a session does not hear it"
+    heard = np.concatenate(frames[1:])
     assert not heard[:5760].any()
     np.testing.assert_array_equal(heard[5760 : 5760 + len(pcm)], pcm)
     assert not heard[5760 + len(pcm) :].any()
@@ -38,13 +41,28 @@ def test_a_recording_is_heard_between_the_silences_that_the_model_wants(stt: Mos
 def test_words_are_those_of_stepping_through_a_conversation(stt: Moshi) -> None:
     pcm, transcriber = noise(50), Transcriber(stt, TIMING)
     sink = WordSink(transcriber.words(len(pcm) / 24_000))
-    padded = np.concatenate(list(transcriber.frames(pcm)))
     with stt.session(0, GREEDY) as session:
-        converse(session, FileSource(padded, lead=0, tail=0), sink)
-    expected = [*sink.events, *sink.words.finish()]
+        converse(session, transcriber.source(pcm), sink)
+    expected = sink.finish()
     assert len(expected) > 5, "the model should have something to say"
-    assert list(transcriber.events(pcm)) == expected
-    assert list(Transcriber(stt, TIMING, ahead=1).events(pcm)) == expected
+    for reader in transcriber, Transcriber(stt, TIMING, ahead=1):
+        done: list[int] = []
+        assert list(reader.events(reader.source(pcm), done.append)) == expected
+        assert sum(done) == reader.source(pcm).frames
+
+
+def test_a_recording_can_be_left_before_its_end(stt: Moshi) -> None:
+    transcriber = Transcriber(stt, TIMING)
+    recording, done = transcriber.source(noise(60)), [0]
+
+    def advance(frames: int) -> None:
+        done[0] += frames
+        if done[0] == 20:
+            recording.close()
+
+    words = list(transcriber.events(recording, advance))
+    assert done[0] < 45
+    assert words == list(transcriber.events(transcriber.source(noise(60))))[: len(words) - 1] + words[-1:]
 
 
 def test_recordings_in_one_batch_are_transcribed_as_alone(stt: Moshi) -> None:

@@ -1,0 +1,99 @@
+"""The microphone in, words out: `moshi-mlx transcribe --live`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+
+import typer
+
+from moshi_mlx.audio.devices import choose
+from moshi_mlx.audio.file_stream import Tee
+from moshi_mlx.audio.microphone import Microphone
+from moshi_mlx.audio.portaudio import unsuppressed_stderr
+from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
+from moshi_mlx.cli.options import SttModelOptions
+from moshi_mlx.cli.transcription import Lines, Target, emit, loaded, say, wanted
+from moshi_mlx.cli.words import JsonLines
+from moshi_mlx.frames import FRAME_SECONDS
+from moshi_mlx.runtime.engine import converse
+from moshi_mlx.runtime.session import Reply
+from moshi_mlx.sampling_config import GREEDY
+from moshi_mlx.tasks.transcribe import SttTiming, WordSink, collected
+from moshi_mlx.tasks.words import Pause, Word
+
+LIVE = "live"  # stands for the recording
+
+
+def transcribe_live(
+    places: Sequence[str],
+    kind: str | None,
+    model: SttModelOptions,
+    vad_heads: str | None,
+    microphone: str | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Transcribe the microphone until Ctrl-C, which is how it ends well; arguments as of the command."""
+    recordings, output = wanted([LIVE, *places])
+    if recordings != [LIVE]:
+        raise typer.BadParameter(f"--live hears the microphone: leave out {recordings[1]}")
+    target = Target.chosen(recordings, output, kind, None, as_json)
+    with unsuppressed_stderr():
+        choose("input", microphone)
+        events = JsonLines(sys.stdout) if as_json else None
+        transcriber = loaded(model, vad_heads, events)
+        # Nothing stands in front of what is heard live, so no prefix: the model hears silence before one speaks.
+        transcriber.timing = SttTiming(transcriber.timing.delay)
+        transcriber.moshi.warm_up(sampling=GREEDY)
+        shown = _Shown(events, Lines() if target.streams else None)
+        sink = WordSink(transcriber.words(), found=shown.write)
+        with closing(Microphone(microphone, lambda event: say(event.message, quiet))) as source:
+            say(source.describe(), quiet)
+            say("listening; Ctrl-C ends", quiet)
+            if events:
+                events.emit("state", state="ready")
+            frames = _Frames()
+            with transcriber.moshi.session(0, GREEDY) as session, interruptible(source.close) as interruption:
+                converse(session, source, Tee(source, sink, frames))
+        sink.finish()
+    shown.finish()
+    transcription = collected(sink.events, frames.count * FRAME_SECONDS)
+    path = target.write(LIVE, transcription)
+    if events:
+        events.emit("end", text=transcription.text, seconds=transcription.seconds, dropped=source.dropped)
+    say(
+        f"{len(transcription.words)} words in {transcription.seconds:.0f} s, {source.dropped} frames dropped"
+        + (f"; {path}" if path else ""),
+        quiet,
+    )
+    if interruption.came:
+        raise typer.Exit(INTERRUPTED)
+
+
+class _Frames:
+    """Counts replies."""
+
+    count = 0
+
+    def write(self, reply: Reply) -> None:
+        self.count += 1
+
+
+class _Shown:
+    """Where words go as they are found."""
+
+    def __init__(self, events: JsonLines | None, lines: Lines | None) -> None:
+        self._events, self._lines = events, lines
+
+    def write(self, event: Word | Pause) -> None:
+        if self._events:
+            emit(self._events, event)
+        if self._lines:
+            self._lines.write(event)
+
+    def finish(self) -> None:
+        if self._lines:
+            self._lines.finish()
