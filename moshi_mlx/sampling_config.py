@@ -16,6 +16,8 @@ MAX_SEED = 2**32 - 1
 class SamplingConfig:
     """How tokens are sampled. A temperature of 0 is greedy; 0 turns top_k, top_p and min_p off.
 
+    All filters that are on apply, top_k first; with top_p, PyTorch leaves top_k out. All tokens as likely as the
+    last of the top_k are kept; PyTorch keeps exactly k, whichever its sort puts first. bfloat16 logits often tie.
     Raises ConfigError for a value out of range.
     """
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.runtime.sampling import RowSettings, frame_keys, gumbel, penalise, sample
+from moshi_mlx.runtime.sampling import RowSettings, filtered_logits, frame_keys, gumbel, penalise, sample
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 
 PROBABILITIES = np.array([0.4, 0.3, 0.15, 0.1, 0.05])
@@ -37,6 +37,8 @@ def normalised(values: np.ndarray) -> np.ndarray:
         ({"top_k": 99}, PROBABILITIES),
         ({"top_p": 0.75}, normalised(PROBABILITIES * [1, 1, 1, 0, 0])),
         ({"top_p": 0.1}, np.array([1.0, 0, 0, 0, 0])),
+        ({"top_k": 2, "top_p": 0.5}, np.array([1.0, 0, 0, 0, 0])),  # of the two that top-k leaves, one is half
+        ({"top_p": 0.5}, normalised(PROBABILITIES * [1, 1, 0, 0, 0])),  # PyTorch does this, whatever top-k is
         ({"min_p": 0.3}, normalised(PROBABILITIES * [1, 1, 1, 0, 0])),
         ({"temperature": 0.0}, np.array([1.0, 0, 0, 0, 0])),
     ],
@@ -46,6 +48,13 @@ def test_frequencies_follow_the_truncated_distribution(settings: dict[str, float
     frequencies = draw_many(**settings)  # pyright: ignore[reportArgumentType]
     assert np.abs(frequencies - expected).max() < 5 * math.sqrt(0.25 / DRAWS)
     assert (frequencies[expected == 0] == 0).all()
+
+
+def test_all_that_tie_at_the_edge_of_top_k_are_kept() -> None:
+    settings = RowSettings([SamplingConfig(text_temperature=1.0, text_top_k=2)], "text", 6)
+    logits = mx.array([[0.0, 1.0, 2.0, 1.0, 1.0, -1.0]])
+    kept = np.isfinite(np.array(filtered_logits(logits, settings.features, mx.array(settings.values)))[0])
+    assert kept.tolist() == [False, True, True, True, True, False]
 
 
 @pytest.mark.parametrize("vocabulary", [32_000, 48_000, 8_000, 4_001, 2_048])
