@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from moshi_mlx.errors import SessionError
+
 SAMPLE_RATE = 24_000  # Hz
 FRAME_RATE = 12.5  # frames per second
 FRAME_SAMPLES = int(SAMPLE_RATE / FRAME_RATE)  # 1920 samples
@@ -41,3 +43,17 @@ def level(pcm: np.ndarray) -> float:
     if not len(pcm):
         return -120.0
     return max(-120.0, 10 * float(np.log10(np.mean(np.square(pcm, dtype=np.float64)) + 1e-12)))
+
+
+def checked_frame(frame: np.ndarray) -> np.ndarray:
+    """Return a frame as (1920,) float32, from any floats. Raises SessionError for anything that is no frame."""
+    frame = np.asarray(frame)
+    if frame.shape != (FRAME_SAMPLES,) or not np.issubdtype(frame.dtype, np.floating):
+        raise SessionError(f"a frame is ({FRAME_SAMPLES},) float32, got {frame.shape} {frame.dtype}")
+    with np.errstate(over="ignore"):  # it is infinite then, and refused
+        frame = frame.astype(np.float32, copy=False)
+    if not np.isfinite(frame).all():  # one would deafen the model for its whole window
+        raise SessionError(
+            f"sample {int(np.isfinite(frame).argmin())} of a frame is {frame[~np.isfinite(frame)][0]}"
+        )
+    return frame

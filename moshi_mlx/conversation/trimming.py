@@ -32,8 +32,8 @@ class ContextTrimmer:
     def warm_up(self, session: Session) -> None:
         """Trim once, for the first time takes longer. session: another one, which is of no use afterwards."""
         config = session.batch.moshi.lm.config
-        texts, codes = np.zeros(self.kept, np.int32), np.zeros((self.kept, config.codebooks), np.int32)
-        session.batch.prefill(session, texts, codes[:, : config.dep_q], codes[:, : config.input_codebooks])
+        tokens = np.zeros((self.kept, 1 + config.n_q), np.int32)
+        session.restart(tokens[:, : config.input_codebooks], tokens[:, : 1 + config.dep_q])
 
     def due(self, frame: np.ndarray) -> bool:
         """Return whether to trim before this frame of the user, (1920,) float32; the answer counts as done."""

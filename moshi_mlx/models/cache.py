@@ -58,6 +58,7 @@ class KVCache:
         self.slots = config.context + step - 1
         self.position = 0  # of the next chunk
         self._latest = 0  # positions that can be given back
+        self.from_before = False  # whether there may be something at positions below 0
         self.rebase_at = max(2 * self.slots, REBASE_AT)
         self._config = config
         kind = QuantizedRing if bits else Ring
@@ -74,9 +75,10 @@ class KVCache:
         """The number of rows."""
         return len(self.running)
 
-    def rewind(self) -> None:
-        """Start over for all rows, as if new; what the slots hold is never read again."""
-        self.position = self._latest = 0
+    def rewind(self, position: int = 0) -> None:
+        """Start over for all rows, as if new, at a position; what the slots hold is never read again."""
+        self.position, self._latest = position, 0
+        self.from_before = position < 0
         self.running[:] = False
 
     def reset_row(self, row: int) -> None:
@@ -84,11 +86,16 @@ class KVCache:
         self.running[row] = False
 
     def copy_row(self, row: int, other: KVCache) -> None:
-        """Replace the past of one row by that of the only row of `other`, a cache of this position, no larger."""
+        """Replace the past of one row by what `other`, a full cache of one row, holds: the positions just passed.
+
+        Where the caches count positions differently, the keys of `other` are rotated.
+        """
         assert other.batch == 1, other.batch
-        assert other.position == self.position >= other.slots, (other.position, self.position, other.slots)
+        assert other.running.all(), "a cache that is not full"
         count = other.slots
-        order = (self.position + np.arange(count)) % count  # slots of `other`, oldest position first
+        if shift := self.position - other.position:
+            other.rotate_keys(shift)
+        order = (other.position + np.arange(count)) % count  # slots of `other`, oldest position first
         slices = _ring_slices(self.position - count, count, self.slots)
         for ring, source in zip(self.rings, other.rings, strict=True):
             for held, new in zip(ring.arrays(), source.arrays(), strict=True):
@@ -96,8 +103,9 @@ class KVCache:
                 for part, target in slices:
                     held[row, :, target], held[self.batch + row, :, target] = keys[:, part], values[:, part]
         self.running[row] = False
-        for part, target in slices:
-            self.running[row, target] = other.running[0, order[part]]
+        for _, target in slices:
+            self.running[row, target] = True
+        self.from_before |= self.position < count
 
     def begin(self, count: int, rows: np.ndarray | None = None) -> Chunk:
         """Prepare a chunk of `count` positions. rows: (B,) bool, the rows that run; all unless given."""
@@ -107,10 +115,10 @@ class KVCache:
         in_place = count <= self.step
         if in_place:
             self._mark_running(count, rows)
-            filled = min(self.position + count, self.slots)
+            filled = self._filled(self.position + count)
             running = self.running[:, :filled]
         else:
-            filled = min(self.position, self.slots)
+            filled = self._filled(self.position)
             running = np.concatenate([self.running[:, :filled], np.repeat(rows[:, None], count, axis=1)], axis=1)
             self._mark_running(count, rows)
         gaps = not running[rows].all()
@@ -158,6 +166,21 @@ class KVCache:
         self._latest -= count
         self.position -= count
 
+    def rotate_keys(self, shift: int) -> None:
+        """Rotate all keys as if they stood `shift` positions later."""
+        if self._config.rope == "none":
+            return
+        table = angles(self._config, [shift])
+        for ring in self.rings:
+            keys, _ = ring.read_dense(self.slots)
+            keys = rotate(keys.astype(mx.float32), table, self._config).astype(keys.dtype)
+            ring.write(slice(0, len(keys)), slice(0, self.slots), keys)
+            mx.eval(ring.arrays())  # one layer at a time: the copies do not add up
+
+    def _filled(self, end: int) -> int:
+        """Return how many slots are to be read once positions up to `end` were written."""
+        return self.slots if self.from_before else min(end, self.slots)
+
     def _mask(self, new: np.ndarray, keys: np.ndarray, running: np.ndarray | None) -> mx.array:
         """new, keys: positions of queries and keys. running: (B, keys) bool, for which rows each key counts."""
         age = new[:, None] - keys[None, :]  # (count, keys)
@@ -187,18 +210,11 @@ class KVCache:
         """
         shift = (self.position // self.slots - 1) * self.slots
         self.position -= shift
-        if self._config.rope == "none":
-            return
-        table = angles(self._config, [-shift])
-        for ring in self.rings:
-            keys, _ = ring.read_dense(self.slots)
-            keys = rotate(keys.astype(mx.float32), table, self._config).astype(keys.dtype)
-            ring.write(slice(0, len(keys)), slice(0, self.slots), keys)
-            mx.eval(ring.arrays())  # one layer at a time: the copies do not add up
+        self.rotate_keys(-shift)
 
 
 def _slot_positions(end: int, slots: int) -> np.ndarray:
-    """Return the position that each slot holds once positions 0..end-1 were written; negative = none yet."""
+    """Return the position that each slot holds once all up to end-1 were written; below 0 usually nothing."""
     last = end - 1
     return last - (last - np.arange(slots)) % slots
 

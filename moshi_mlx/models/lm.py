@@ -133,13 +133,19 @@ class Lm(nn.Module):
         state: LmState,
         condition: mx.array | None = None,
         rows: np.ndarray | None = None,
+        embeddings: mx.array | None = None,
     ) -> mx.array:
         """Run the temporal transformer over T positions, continuing the conversations held in `state`.
 
         tokens: (B, 1 + n_q, T) int32. condition: (1 | B, 1, dim), added to every position.
-        rows: (B,) bool, the rows that run; all unless given. Returns the normed hidden state (B, T, dim).
+        rows: (B,) bool, the rows that run; all unless given. embeddings: (n, dim), what the first n positions read
+        in place of the sums of their tokens' embeddings. Returns the normed hidden state (B, T, dim).
         """
         x = self.embed(tokens)
+        if embeddings is not None:
+            count, dim = embeddings.shape
+            given = mx.broadcast_to(embeddings.astype(x.dtype), (x.shape[0], count, dim))
+            x = mx.concatenate([given, x[:, count:]], axis=1)
         if condition is not None:
             x = x + condition.astype(x.dtype)
         return self.out_norm(self.transformer(x, state.temporal, rows))

@@ -7,16 +7,17 @@ each session, so a conversation is the same alone and in company.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.errors import SessionError
-from moshi_mlx.frames import silence
+from moshi_mlx.frames import checked_frame, silence
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import LmState
-from moshi_mlx.runtime.session import Generated, Model, Reply, Session, checked_frame
+from moshi_mlx.runtime.prompt import Prompt
+from moshi_mlx.runtime.session import Generated, Model, Reply, Session
 from moshi_mlx.runtime.step import Draw
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
 
@@ -43,6 +44,8 @@ class Batch:
         self._state = self._new_state(self._halves * size)
         self._rows: list[Session | None] = [None] * size
         self._condition: mx.array | None = None
+        # Prompts in company, by row: they are put there with the session's first step.
+        self._apart: dict[Session, dict[int, LmState]] = {}
 
     def __repr__(self) -> str:
         taken = sum(session is not None for session in self._rows)
@@ -58,22 +61,25 @@ class Batch:
         seed: int | None = None,
         sampling: SamplingConfig | None = None,
         conditions: Mapping[str, str | None] | None = None,
+        prompt: Prompt | None = None,
     ) -> Session:
         """Start a conversation in a free row.
 
         seed: 0..2**32-1, random unless given; same seed, same input, same conversation, in whatever company.
         conditions: conditioner name -> value, for models that have conditioners; those of the Moshi unless given.
-        Raises SessionError when all rows are taken, ConfigError for an unknown condition.
+        prompt: what comes before the conversation, for models that take one.
+        Raises SessionError when all rows are taken, ConfigError for an unknown condition or a wrong prompt.
         """
         row = next((row for row, session in enumerate(self._rows) if session is None), None)
         if row is None:
             raise SessionError(f"all {len(self._rows)} places of this batch are taken; close a session first")
+        if prompt:
+            prompt.check(self.moshi.lm.config)
         self._set_condition(row, {**self.moshi.conditions, **(conditions or {})})
-        session = Session(
-            self, row, new_seed() if seed is None else seed, self.moshi.sampling if sampling is None else sampling
-        )
+        seed = new_seed() if seed is None else seed
+        session = Session(self, row, seed, self.moshi.sampling if sampling is None else sampling, prompt)
         self._rows[row] = session
-        self.forget(session)
+        session.reset_generation()
         return session
 
     def step(self, frames: Mapping[Session, np.ndarray]) -> dict[Session, Reply]:
@@ -83,7 +89,7 @@ class Batch:
         """
         for frame in frames.values():
             checked_frame(frame)  # before anything has moved on
-        begun = [session for session in self._rows if session and (session in frames or session.delays.step)]
+        begun = [session for session in self._rows if session and (session in frames or session.begun)]
         codes = {session: session.encode(frames.get(session, silence())) for session in begun}
         return {session: session.decode(made) for session, made in self.generate(codes).items()}
 
@@ -99,9 +105,11 @@ class Batch:
         tokens = np.full((size, 1 + config.n_q, 1), -1, dtype=np.int32)
         draws: list[Draw | None] = [None] * size
         self._check_members(codes)
-        left_out = sum(1 for other in self._rows if other and other not in codes and other.delays.step)
+        left_out = sum(1 for other in self._rows if other and other not in codes and other.begun)
         if left_out:
             raise SessionError(f"{left_out} session(s) of this batch have begun and got no frame; see Batch.step")
+        for session in codes.keys() & self._apart.keys():
+            self._put_in(session, self._apart.pop(session))
         for session, user_codes in codes.items():
             draws[session.row] = session.draw()
             tokens[session.row, :, 0] = session.inputs(user_codes)
@@ -114,31 +122,41 @@ class Batch:
     def prefill(self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray) -> None:
         """Let a session that has not begun live through known frames, many at once, to the state of stepping them.
 
-        texts: (T,) int, the text tokens of T frames. codes: (T, dep_q), what the model said. user_codes:
-        (T, n_q - dep_q), what it heard; all as steps would have given and taken them.
-        In company the others do not notice: the frames take the positions that have just passed.
-        Raises SessionError if fewer than T positions have passed there.
+        Its prompt, if it has one, comes first. texts: (T,) int, the text tokens of T frames. codes: (T, dep_q),
+        what the model said. user_codes: (T, n_q - dep_q), what it heard; all as steps would have given and taken
+        them. In company the others do not notice: the frames take the positions that have just passed.
+        Raises SessionError for a session that has lived through something; `Session.restart` forgets that first.
         """
         self._check_members([session])
-        alone = sum(other is not None for other in self._rows) == 1
-        passed = self._state.temporal.position
-        if not alone and len(texts) > passed:
-            raise SessionError(f"{len(texts)} known frames are more than the {passed} that this batch has stepped")
-        columns = []
+        if session.delays.step:
+            raise SessionError(f"a session of {session.delays.step} steps is not prefilled; see Session.restart")
+        columns = session.begin()
         for text, made, heard in zip(texts, codes, user_codes, strict=True):
             columns.append(session.inputs(heard))
             session.take(np.array([text, *made], dtype=np.int32))
         if not columns:
             return
-        rows, condition = self._rows_of(session.row), self._condition
-        if alone:
-            running = np.isin(np.arange(self._state.temporal.batch), rows)
-            self._run(columns, self._state, condition, None if running.all() else running)
+        embeddings = session.prompt.embeddings if session.prompt else None
+        if len(self._rows) == 1:
+            self._run(columns, embeddings, self._state, self._condition)
             return
-        for row in rows:
-            own = self._new_state(1, context=min(len(columns), self.moshi.lm.config.transformer.context))
-            own.temporal.position = passed - len(columns)
-            self._run(columns, own, None if condition is None else condition[row : row + 1])
+        context = min(len(columns), self.moshi.lm.config.transformer.context)
+        states = {row: self._new_state(1, context) for row in self._rows_of(session.row)}
+        for row, own in states.items():
+            own.temporal.rewind(self._state.temporal.position - len(columns))
+            condition = None if self._condition is None else self._condition[row : row + 1]
+            self._run(columns, embeddings, own, condition)
+        if session.begun:
+            self._put_in(session, states)
+        else:  # others may take steps before its first: that would be a gap
+            self._apart[session] = states
+
+    def _put_in(self, session: Session, states: Mapping[int, LmState]) -> None:
+        """Let states be the past of a session's rows."""
+        if all(other is None or other is session for other in self._rows):
+            first = next(iter(states.values()))
+            self._state.temporal.rewind(first.temporal.position)  # nobody to disturb: nothing needs a mask
+        for row, own in states.items():
             self._state.temporal.copy_row(row, own.temporal)
         mx.eval(self._state.arrays())
 
@@ -146,11 +164,13 @@ class Batch:
         """Free the row of a session that ended."""
         if self._rows[session.row] is session:
             self._rows[session.row] = None
+            self._apart.pop(session, None)
 
     def forget(self, session: Session) -> None:
         """Make the session's row of the model new again."""
         if self._rows[session.row] is not session:
             return
+        self._apart.pop(session, None)
         if all(other is None or other is session for other in self._rows):
             self._state.rewind()  # nobody to disturb: starting over needs no mask
         else:
@@ -180,22 +200,20 @@ class Batch:
     def _run(
         self,
         columns: list[np.ndarray],
+        embeddings: np.ndarray | None,
         state: LmState,
         condition: mx.array | None,
-        running: np.ndarray | None = None,
     ) -> None:
-        """Push columns of tokens, (1 + n_q,) each, into all rows of a state that run."""
-        rows = state.temporal.batch
-        for chunk in _chunks(columns):
-            tokens = np.repeat(np.stack(chunk, axis=1)[None], rows, axis=0)
-            self.moshi.lm.temporal(mx.array(tokens), state, condition, running)
+        """Push columns of tokens, (1 + n_q,) each, into all rows of a state; as `Lm.temporal`, in chunks."""
+        for start in range(0, len(columns), PREFILL_POSITIONS):
+            stop = start + PREFILL_POSITIONS
+            tokens = np.stack(columns[start:stop], axis=1)[None]  # (1, 1 + n_q, T)
+            tokens = mx.array(np.repeat(tokens, state.temporal.batch, axis=0))
+            known = [] if embeddings is None else embeddings[start:stop]
+            given = mx.array(known) if len(known) else None
+            self.moshi.lm.temporal(tokens, state, condition, embeddings=given)
             mx.eval(state.arrays())
 
     def _check_members(self, sessions: Iterable[Session]) -> None:
         if any(self._rows[session.row] is not session for session in sessions):
             raise SessionError("this session is closed, or of another batch")
-
-
-def _chunks(columns: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    for start in range(0, len(columns), PREFILL_POSITIONS):
-        yield columns[start : start + PREFILL_POSITIONS]

@@ -20,6 +20,7 @@ from moshi_mlx.frames import silence
 from moshi_mlx.models.layers import parameter_bytes, parameters
 from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.runtime.batch import Batch
+from moshi_mlx.runtime.prompt import Prompt
 from moshi_mlx.runtime.session import Session, Tokenizer
 from moshi_mlx.runtime.step import FrameStep
 from moshi_mlx.sampling_config import SamplingConfig
@@ -154,9 +155,10 @@ class Moshi:
         sampling: SamplingConfig | None = None,
         conditions: Mapping[str, str | None] | None = None,
         guidance: float | None = None,
+        prompt: Prompt | None = None,
     ) -> Session:
         """One conversation on its own (a batch of one); arguments as in `batch` and `Batch.join`."""
-        return self.batch(1, guidance).join(seed, sampling, conditions)
+        return self.batch(1, guidance).join(seed, sampling, conditions, prompt)
 
     def batch(self, size: int, guidance: float | None = None) -> Batch:
         """Room for up to `size` conversations that are stepped together. guidance: this Moshi's unless given."""

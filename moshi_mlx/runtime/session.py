@@ -15,9 +15,10 @@ import numpy as np
 
 from moshi_mlx.codec.base import Codec
 from moshi_mlx.errors import SessionError
-from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
+from moshi_mlx.frames import FRAME_SECONDS, checked_frame
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
+from moshi_mlx.runtime.prompt import SAMPLED, Prompt
 from moshi_mlx.runtime.step import Draw, FrameStep
 from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
 
@@ -101,7 +102,7 @@ class Rows(Protocol):
         """Bytes of weights and state."""
         ...
 
-    def join(self, seed: int | None, sampling: SamplingConfig | None, /) -> Session:
+    def join(self, seed: int | None, sampling: SamplingConfig | None, *, prompt: Prompt | None = None) -> Session:
         """Start a conversation in a free row."""
         ...
 
@@ -130,7 +131,9 @@ class Session:
     ...         reply = session.step(frame)
     """
 
-    def __init__(self, batch: Rows, row: int, seed: int, sampling: SamplingConfig) -> None:
+    def __init__(
+        self, batch: Rows, row: int, seed: int, sampling: SamplingConfig, prompt: Prompt | None = None
+    ) -> None:
         if not 0 <= seed <= MAX_SEED:
             raise SessionError(f"seed {seed}: between 0 and {MAX_SEED} expected")
         if not isinstance(sampling, SamplingConfig):
@@ -140,6 +143,7 @@ class Session:
         self.row = row
         self.seed = seed
         self.sampling = sampling
+        self.prompt = prompt
         self._stream = batch.moshi.codec.stream()
         self._codebooks = batch.moshi.lm.config.input_codebooks  # of the user, for each frame
         self._frames_in = 0
@@ -162,7 +166,7 @@ class Session:
         if self._frames_in == 1:
             # The model reads initial tokens at step 0, and the codec must start on the frame that is heard first:
             # its left padding is part of how streams begin (moshi/server.py, `skip_frames`).
-            return np.zeros(self._codebooks, dtype=np.int32)
+            return self.prompt.user_codes[-1] if self.prompt else np.zeros(self._codebooks, dtype=np.int32)
         return self._stream.encode(frame)[: self._codebooks]
 
     def generate(self, codes: np.ndarray) -> Generated:
@@ -189,12 +193,33 @@ class Session:
         sampled: (1 + dep_q,) int32, [text, codes]. vad: as in `Reply`.
         """
         time = (self._trimmed + self.delays.step) * FRAME_SECONDS
+        if self._forced:
+            known = self._forced.popleft()
+            sampled = np.where(known == SAMPLED, sampled, known)
         text_id = int(sampled[0])
         self._history.append((self._heard, sampled))
         if text_id not in self._paddings:
             self._recent_text.append(text_id)
         codes = self.delays.accept(text_id, sampled[1:])
         return Generated(codes, self._text.push(text_id), text_id, time, vad)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the conversation has taken a step, or was given known frames after its prompt."""
+        return self.delays.step > self._prompted
+
+    def begin(self) -> list[np.ndarray]:
+        """Live through the prompt, before the first step. Returns what the model reads in it, (1 + n_q,) each."""
+        columns: list[np.ndarray] = []
+        if self.prompt:
+            config = self.batch.moshi.lm.config
+            for heard, made in self.prompt.steps(config):
+                columns.append(self.delays.inputs(heard))
+                self.delays.accept(int(made[0]), made[1:])
+            self._forced.extend(self.prompt.ahead(config))
+        self._prompted = len(columns)
+        self._trimmed = -len(columns)
+        return columns
 
     def remember(self, frames: int) -> None:
         """From now on keep the tokens of the latest `frames` steps, for `trim`."""
@@ -210,13 +235,13 @@ class Session:
     def trim(self) -> None:
         """Forget all but the steps that are remembered: the model goes on as if the conversation had begun there.
 
+        A prompt is lived through again.
         The codec's streams and the time of replies go on. On the thread that owns MLX; takes as long as a prefill.
         """
         steps = self._trimmed + self.delays.step
         heard, sampled = self.remembered()
-        self.reset_generation()
-        self.batch.prefill(self, sampled[:, 0], sampled[:, 1:], heard)
-        self._trimmed = steps - len(heard)
+        self.restart(heard, sampled)
+        self._trimmed = steps - self.delays.step
 
     def reset(self) -> None:
         """Forget the conversation, keep the weights and the seed: the next one starts as this one did."""
@@ -231,8 +256,17 @@ class Session:
 
     def reset_generation(self) -> None:
         """The language model's part of `reset`, for the thread that owns MLX."""
+        config = self.batch.moshi.lm.config
+        self.restart(np.zeros((0, config.input_codebooks), np.int32), np.zeros((0, 1 + config.dep_q), np.int32))
+
+    def restart(self, heard: np.ndarray, sampled: np.ndarray) -> None:
+        """Begin anew with the prompt and known steps, on the thread that owns MLX.
+
+        heard: (T, n_q - dep_q) int32. sampled: (T, 1 + dep_q) int32; as `remembered` gives them.
+        """
         self._start_generation()
         self.batch.forget(self)
+        self.batch.prefill(self, sampled[:, 0], sampled[:, 1:], heard)
 
     def reset_decoder(self) -> None:
         """The decoder's part of `reset`, for the thread that decodes."""
@@ -258,7 +292,9 @@ class Session:
         self._recent_text: deque[int] = deque(maxlen=self.sampling.repetition_context)
         self._paddings = (config.text_padding_id, config.text_end_padding_id)
         self._text = self.batch.moshi.tokenizer.stream()
-        self._trimmed = 0  # steps that trimming has made forgotten
+        self._trimmed = 0  # steps that trimming has made forgotten, less those of the prompt
+        self._prompted = 0  # steps of the prompt
+        self._forced: deque[np.ndarray] = deque()  # what is known of the next steps' tokens, see `Prompt.ahead`
         self._heard = np.zeros(config.input_codebooks, np.int32)
         self._history.clear()
 
@@ -306,17 +342,3 @@ class DelayLine:
             return None
         at = (self.step - self._longest + self._delays[self._generated]) % self._slots
         return self._ring[self._streams[self._generated], at].copy()
-
-
-def checked_frame(frame: np.ndarray) -> np.ndarray:
-    """Return a frame as (1920,) float32, from any floats. Raises SessionError for anything that is no frame."""
-    frame = np.asarray(frame)
-    if frame.shape != (FRAME_SAMPLES,) or not np.issubdtype(frame.dtype, np.floating):
-        raise SessionError(f"a frame is ({FRAME_SAMPLES},) float32, got {frame.shape} {frame.dtype}")
-    with np.errstate(over="ignore"):  # it is infinite then, and refused
-        frame = frame.astype(np.float32, copy=False)
-    if not np.isfinite(frame).all():  # one would deafen the model for its whole window
-        raise SessionError(
-            f"sample {int(np.isfinite(frame).argmin())} of a frame is {frame[~np.isfinite(frame)][0]}"
-        )
-    return frame

@@ -7,7 +7,6 @@ import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.conversation.trimming import PAUSE_FRAMES, ContextTrimmer
-from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
@@ -153,14 +152,46 @@ def test_in_company_an_int8_window_is_trimmed_too(tiny_moshi: Moshi) -> None:
         np.testing.assert_allclose(values, np.array(anew.read_dense(20)[1][0]), atol=0.02 * np.abs(values).max())
 
 
-def test_in_company_no_more_is_prefilled_than_has_passed(tiny_moshi: Moshi) -> None:
+@pytest.mark.parametrize("passed", [0, 3, 20, 100])
+def test_in_company_more_may_be_prefilled_than_has_passed(tiny_moshi: Moshi, passed: int) -> None:
+    """The tiny model's window is 64: the ring has not begun, is partly full, or has gone around."""
+    _, known = talked(tiny_moshi, 1, 40)
+    users = heard(40)
+    alone = tiny_moshi.batch(1)
+    alone.prefill(one := alone.join(3), known[:, 0], known[:, 1:], users)
+    batch, steady = tiny_moshi.batch(2), tiny_moshi.session(5)
+    other, session = batch.join(5), batch.join(3)
+    undisturbed = [tokens(steady.generate(codes)) for codes in heard(passed + 80, seed=6)]
+    goes_on = [tokens(one.generate(codes)) for codes in heard(80, seed=7)]
+    company = heard(passed + 80, seed=6)
+    theirs = [tokens(batch.generate({other: codes})[other]) for codes in company[:passed]]
+    batch.prefill(session, known[:, 0], known[:, 1:], users)
+    mine = []
+    for codes, more in zip(heard(80, seed=7), company[passed:], strict=True):
+        made = batch.generate({session: codes, other: more})
+        mine.append(tokens(made[session]))
+        theirs.append(tokens(made[other]))
+    assert mine == goes_on
+    assert theirs == undisturbed
+
+
+def test_in_company_a_long_talk_is_trimmed_where_positions_are_counted_anew(tiny_moshi: Moshi) -> None:
     batch = tiny_moshi.batch(2)
-    session, _ = batch.join(3), batch.join(4)
-    config = tiny_moshi.lm.config
-    texts, said = np.zeros(5, np.int32), np.zeros((5, config.dep_q), np.int32)
-    with pytest.raises(SessionError, match="5 known frames are more than the 0 that this batch has stepped"):
-        batch.prefill(session, texts, said, np.zeros((5, config.input_codebooks), np.int32))
-    assert session.delays.step == 0
+    session, other = batch.join(3), batch.join(4)
+    session.remember(20)
+    users = heard(STEPS)
+    for codes in users[:30]:
+        batch.generate({session: codes, other: codes})
+    batch._state.temporal.rotate_keys(4096)  # as if so many positions more had passed
+    batch._state.temporal.position += 4096
+    batch._state.temporal.rebase_at = 6000  # as in a model with a longer window
+    kept, known = session.remembered()
+    session.trim()
+    fresh = tiny_moshi.session(3)
+    fresh.batch.prefill(fresh, known[:, 0], known[:, 1:], kept)
+    for codes in users[30:50]:
+        made = batch.generate({session: codes, other: codes})
+        assert tokens(made[session]) == tokens(fresh.generate(codes))
 
 
 def trimmer(moshi: Moshi, automatic: bool = True, kept: float = 2.0) -> ContextTrimmer:
