@@ -2,14 +2,25 @@
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from moshi_mlx.cli import config_file
+from moshi_mlx.doctor.probe import run_python
 from moshi_mlx.doctor.report import Checkup, Finding, findings, page, report_json
+from moshi_mlx.doctor.verdict import NANO, Measured, talk_to, verdict_line
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.planning.planner import Plan
 
+MEASURE_SECONDS = 600.0  # of one model, its loading included
+_BENCH = """
+import sys
+from moshi_mlx.cli.main import main
+sys.argv = ["moshi-mlx", "--no-config", "bench", *sys.argv[1:]]
+main()
+"""
 KINDS = ("q8", "q4", "bf16")  # of moshiko, the one to prefer first: bf16 is twice the bytes of q8
 
 
@@ -28,16 +39,22 @@ def doctor(
         int | None,
         typer.Option(min=1, metavar="N", help="Plan for a window of N frames.", show_default="the model's"),
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure Nano, and what fits of the rest, instead of trusting estimates."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check whether Moshi runs here: the machine, what is installed, audio devices, models, and a plan.
 
-    The plan says of every model (or of --model) whether it fits the memory and keeps real time, 80 ms a frame.
-    Its times are estimates from the chip's memory bandwidth; `moshi-mlx bench` measures. This is advice: no
-    other command refuses what doctor warns of. The network is never used, and no audio device is opened.
+    The first line says to which models you can talk. The plan says of every model (or of --model) whether it fits
+    the memory and keeps real time, 80 ms a frame. Its times are estimates from the chip's memory bandwidth;
+    --measure takes minutes and runs frames: of models that are here, and of random weights like those that are
+    not. This is advice: no other command refuses what doctor warns of. The network is never used, and no audio
+    device is opened.
 
-    The exit code is 0 if a conversation is possible, that is if all that is required works and some model fits
-    the memory; else it is 1.
+    The exit code is 0 if a conversation is possible, with --model of that model, otherwise of any, Nano included;
+    else it is 1.
     """
     from moshi_mlx.checkpoint.names import ALIASES
     from moshi_mlx.codec.load import auto_kind
@@ -65,15 +82,50 @@ def doctor(
     found = findings(checkup, planned, codec)
     if problem:
         found.append(Finding("bad", "Plan", "model", problem))
+    alone = model is not None
+    measured, failed = measurements(checkup, planned, alone) if measure and not checkup.mlx.problem else ([], [])
+    found += [one.finding() for one in measured] + failed
+    names = talk_to(planned, measured, alone)
+    if not names and not any(finding.mark == "bad" for finding in found):
+        found.append(
+            Finding(
+                "bad", "Advice", "time", f"{model} is too slow here" if model else "not even Nano keeps time here"
+            )
+        )
     file = _config_file(shell.find_root().command)
     found += _shown(file)
+    line = verdict_line(checkup, names, found, model)
     if as_json:
-        print(
-            json.dumps(report_json(checkup, planned, codec, found) | {"config": file}, default=str)
-        )  # TOML has dates
+        report = report_json(checkup, planned, codec, found)
+        more = {"verdict": line, "talk_to": names, "measured": [asdict(one) for one in measured], "config": file}
+        print(json.dumps(report | more, default=str))  # TOML has dates
     else:
-        print(page(found, sys.stdout.encoding))
+        print(page(found, sys.stdout.encoding, line))
     raise typer.Exit(any(finding.mark == "bad" for finding in found))
+
+
+def measurements(checkup: Checkup, planned: Plan, alone: bool) -> tuple[list[Measured], list[Finding]]:
+    """Run frames of Nano and of all that fits, each in a process of its own; takes minutes.
+
+    alone: only what is planned. Returns what was measured, and what could not be.
+    """
+    from moshi_mlx.checkpoint.names import ALIASES
+
+    names = [] if alone else [NANO]
+    names += [entry.model for entry in planned.entries if entry.possible or (alone and entry.fits)]
+    measured, failed = [], []
+    for name in dict.fromkeys(names):
+        print(f"measuring {name}", file=sys.stderr, flush=True)
+        words = ["--model", name, "--offline"]
+        if name in ALIASES and name not in checkup.cached:  # it has Moshi's shape; a codec may stand in its way
+            kind = name.rpartition("-")[2]
+            words = ["--random", "-q", kind if kind in KINDS else "bf16"]
+        probe = run_python(sys.executable, _BENCH, *words, "--frames", "50", "--json", timeout=MEASURE_SECONDS)
+        if probe.problem:
+            failed.append(Finding("warn", "Measured", name, f"it could not be measured: {probe.problem}"))
+        else:
+            measured.append(Measured.of(name, probe.found))
+    return measured, failed
 
 
 def _config_file(group: Any) -> dict[str, Any]:

@@ -50,10 +50,11 @@ def quality(
     REFERENCE has a conversation with each recording (four questions, unless --audio is given). All models then
     read the tokens of these conversations, and their predictions of every next token are compared: KL divergence,
     same likeliest token, perplexity, for the text and each codebook, with confidence intervals. A recipe is
-    applied to REFERENCE's own weights, in memory. No network is needed for: moshi-mlx quality nano q8 q4 kv8
+    applied to REFERENCE's own weights, in memory. The first line says in words how near each candidate is.
+    No network is needed for: moshi-mlx quality nano q8 q4 kv8
     """
     from moshi_mlx.cli.plots import check_plot, plot_qualities
-    from moshi_mlx.cli.quality_report import card_figures, quality_text
+    from moshi_mlx.cli.quality_report import card_figures, grade, quality_text
 
     if plot:
         check_plot(plot)
@@ -84,7 +85,7 @@ def quality(
         report = {
             "reference": reference,
             "conversations": len(recordings),
-            "candidates": [one.as_dict() for one in qualities],
+            "candidates": [{"verdict": grade(one), **one.as_dict()} for one in qualities],
             "scene": scene(),
         }
         print(json.dumps(report))

@@ -73,7 +73,7 @@ def try_mlx(mlx_version: str | None, system: str, python: str = sys.executable) 
 
     found: {"backend": "Metal", "CUDA" or "CPU"}. system: "macOS" or other, with version, for the advice.
     """
-    probe = _run(python, _TRY_MLX)
+    probe = run_python(python, _TRY_MLX)
     if probe.problem:
         return Probe(problem=_mlx_advice(probe.problem, mlx_version, system))
     if not probe.found["right"]:
@@ -86,7 +86,7 @@ def try_audio(python: str = sys.executable) -> Probe:
 
     found: {"devices": [{"name", "inputs", "outputs"}], "default_input": name or None, "default_output"}.
     """
-    probe = _run(python, _TRY_AUDIO)
+    probe = run_python(python, _TRY_AUDIO)
     if "PortAudio library not found" in probe.problem:
         return Probe(problem="PortAudio is missing; apt install libportaudio2, or brew install portaudio")
     if "No module named 'sounddevice'" in probe.problem:
@@ -107,7 +107,7 @@ def measure_model(name: str, check: bool, python: str = sys.executable) -> tuple
 
     checkpoint = Checkpoint.find(name, offline=True)
     stored = sum(tensor.nbytes for tensor in read_tensors(checkpoint.lm_weights).values())
-    if check and (problem := _run(python, _CHECK_MODEL, name).problem):
+    if check and (problem := run_python(python, _CHECK_MODEL, name).problem):
         raise CheckpointError(problem.partition("Error: ")[2] or problem)
     bits = 8 * stored / size_of(checkpoint.lm_config.as_stored).stored
     return size_of(checkpoint.lm_config), bits, checkpoint.mimi_config
@@ -141,16 +141,16 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _run(python: str, program: str, *words: str) -> Probe:
-    """Run a Python program: the JSON object it prints last, or how it ended."""
+def run_python(python: str, program: str, *words: str, timeout: float = 120) -> Probe:
+    """Run a Python program: the JSON object it prints last, or how it ended. timeout: seconds."""
     try:
         done = subprocess.run(
-            [python, "-c", program, *words], capture_output=True, text=True, errors="replace", timeout=120
+            [python, "-c", program, *words], capture_output=True, text=True, errors="replace", timeout=timeout
         )
     except OSError as error:
         return Probe(problem=f"{python} cannot be started: {error.strerror or error}")
     except subprocess.TimeoutExpired:
-        return Probe(problem="no answer within two minutes")
+        return Probe(problem=f"no answer within {timeout / 60:g} minutes")
     if done.returncode == 0 and done.stdout.strip():
         return Probe(json.loads(done.stdout.strip().splitlines()[-1]))
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]

@@ -73,8 +73,11 @@ def findings(checkup: Checkup, plan: Plan, codec: str) -> list[Finding]:
     ]
 
 
-def page(found: Sequence[Finding], encoding: str | None) -> str:
-    """Align findings as text; ASCII marks where the encoding has no others, ? for what else it lacks."""
+def page(found: Sequence[Finding], encoding: str | None, verdict: str = "") -> str:
+    """Align findings as text, below the verdict if there is one.
+
+    ASCII marks where the encoding has no others, ? for what else it lacks.
+    """
     encoding = encoding or "ascii"
     try:
         "".join(MARKS.values()).encode(encoding)
@@ -82,7 +85,7 @@ def page(found: Sequence[Finding], encoding: str | None) -> str:
     except UnicodeEncodeError:
         marks = ASCII_MARKS
     width = max((len(finding.label) for finding in found), default=0)
-    lines, section = [], ""
+    lines, section = [verdict] if verdict else [], ""
     for finding in found:
         if finding.section != section:
             lines += ["", finding.section] if lines else [finding.section]
@@ -207,6 +210,8 @@ def _entry(entry: Entry) -> Finding:
 def _advice(checkup: Checkup, plan: Plan, codec: str) -> list[Finding]:
     found = []
     best = plan.recommended
+    # One model alone was asked about: then its end is the end. Otherwise there is Nano.
+    lost = "bad" if len({entry.model for entry in plan.entries}) == 1 else "warn"
     if best:
         window = " --kv-bits 8" if best.kv_bits == 8 else ""
         command = f"moshi-mlx run IN OUT.wav --model {best.model}{window} --codec {codec}"
@@ -223,15 +228,15 @@ def _advice(checkup: Checkup, plan: Plan, codec: str) -> list[Finding]:
             found.append(("note", "time", text))
     elif checkup.backend == "CPU" and plan.entries and all(entry.verdict == "no" for entry in plan.entries):
         text = f"{plan.entries[0].model} is too large for a CPU: Moshi 7B took 6.5 s a frame on 2 cores"
-        found.append(("warn", "time", text))
+        found.append((lost, "time", text))
     elif plan.entries:
         closest = min(plan.entries, key=lambda entry: (not entry.fits, entry.ms or 0.0, entry.memory_GB))
         text = f"no model both fits and keeps real time over its window; closest is {closest.model}"
-        found.append(("warn", "time", text))
+        found.append((lost, "time", text))
     if not best:
         text = "--model nano is part of the package, tiny, and answers 44 questions; recordings need no real time"
         found.append(("note", "try", text))
     if plan.entries and not any(entry.fits for entry in plan.entries):
         text = "no model fits: model, codec and 1 GB to work in need more than 70 % of the memory"
-        found.append(("bad", "memory", text))
+        found.append((lost, "memory", text))
     return [Finding(mark, "Advice", label, text) for mark, label, text in found]

@@ -1,6 +1,7 @@
 """`moshi-mlx quality`, from the words of the command line to what it prints."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,10 @@ def test_candidates_are_a_table(moshi_cli: Cli, tiny_folder: Path, question: Pat
     assert done.code == 0
     assert done.err == ""
     lines = [line.split() for line in done.out.splitlines() if line]
-    assert [line[0] for line in lines if line[0] in ("q8", "q4")] == ["q8", "q4"] * 3, "sizes, agreement, times"
-    assert max(map(len, done.out.splitlines()[1:])) <= 80, "after the line with the names"
+    rows = [line[0] for line in lines if line[0] in ("q8", "q4")]
+    assert rows == ["q8", "q4"] * 3, "sizes, agreement, times"
+    assert {len(line) <= 80 for line in done.out.splitlines() if not line.startswith("compared with")} == {True}
+    assert re.fullmatch(r"q8: [a-z ]+; q4: [a-z ]+|q8, q4: [a-z ]+", done.out.splitlines()[0])
     assert "code 7" not in done.out
 
 
@@ -44,6 +47,7 @@ def test_json_has_every_figure_and_the_picture_is_drawn(
     same, q4 = json.loads(done.out)["candidates"]
     assert same["kl"] == {"value": 0, "low": 0, "high": 0}
     assert len(q4["streams"]) == 9
+    assert same["verdict"] == "the same"
     assert q4["frame_ms"]["M4 Max"] > 5
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert done.err.splitlines() == [f"plot in {picture}"]
