@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 
 from moshi_mlx.codec.base import Codec, CodecStream
 from moshi_mlx.codec.load import auto_kind, load_codec
+from moshi_mlx.codec.mlx import MlxCodec
 from moshi_mlx.codec.rust import Handover, RustCodec, RustStream
 from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, split_frames
@@ -77,6 +79,19 @@ def test_mlx_equals_rustymimi(rustymimi, full_mimi_file: Path, mlx: Codec) -> No
     some = expected[::5]
     audio = [oracle.decode_step(code[None, :, None].copy())[0, 0] for code in some]
     assert_same_audio([stream.decode(code) for code in some], audio)
+
+
+def test_rustymimi_sees_one_position_more_than_mimi(rustymimi, full_mimi_file: Path) -> None:
+    """Past 125 frames, where a window of 250 is full: with 251 ours gives rustymimi's codes, with 250 it does not.
+
+    That 250 is right is held against PyTorch in tests/models/test_mimi.py.
+    """
+    frames = frames_of(131)
+    oracle = rustymimi.Tokenizer(str(full_mimi_file), num_codebooks=CODEBOOKS)
+    theirs = np.array([oracle.encode_step(frame[None, None])[0, :, 0] for frame in frames])
+    wider = replace(MIMI, transformer=replace(MIMI.transformer, context=251))
+    ours = MlxCodec(full_mimi_file, wider, CODEBOOKS)._mimi.encode(mx.array(np.concatenate(frames))[None])
+    np.testing.assert_array_equal(np.array(ours)[0].T, theirs)
 
 
 def test_both_codecs_agree_on_a_human_voice(mlx: Codec, stream: CodecStream) -> None:
