@@ -14,7 +14,7 @@ from moshi_mlx.weights.key_map import torch_origin
 from tests.random_weights import random_tensor
 
 ASSETS = Path(__file__).parent / "assets"
-LM_GOLDENS = ("moshi", "scheduled", "grouped")
+LM_GOLDENS = ("moshi", "scheduled", "grouped", "plain")
 
 
 @dataclass

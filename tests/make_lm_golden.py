@@ -71,6 +71,18 @@ CONFIGS = {
         },
         "fuser": {"sum": ["description"], "cross": [], "prepend": []},
     },
+    "plain": {  # as in the test of Kyutai's own that needs no published weights
+        "gating": "none",
+        "norm": "layer_norm",
+        "positional_embedding": "sin",
+        "hidden_scale": 1,
+        "n_q": 6,
+        "dep_q": 3,
+        "delays": [0, 1, 2, 4, 0, 1, 1],
+        "depformer_pos_emb": "sin",
+        "depformer_weights_per_step_schedule": [0, 1, 1],
+        "depformer_low_rank_embeddings": 8,
+    },
     "grouped": {
         "positional_embedding": "rope_concat",
         "max_period": 20_000,

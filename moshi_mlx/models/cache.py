@@ -35,6 +35,7 @@ class Chunk:
     count: int
     filled: int  # slots of the ring to read
     mask: mx.array | None  # (1 | B, 1, count, keys) bool, True = attend; None = attend to everything
+    lived: np.ndarray | None = None  # (B,) positions that each row has run before; None: all since position 0
 
 
 class KVCache:
@@ -65,6 +66,8 @@ class KVCache:
         shape = (batch, config.num_kv_heads, self.slots, config.head_dim)
         self.rings = [kind(*shape, dtype) for _ in range(config.num_layers)]
         self.running = np.zeros((batch, self.slots), dtype=bool)  # was the row running at that slot's position?
+        self.lived = np.zeros(batch, dtype=int)  # positions that each row has run since it began
+        self._latest_rows = np.ones(batch, dtype=bool)  # that ran them
 
     def arrays(self) -> list[mx.array]:
         """Return every array held, to be evaluated together with what a step returns."""
@@ -80,10 +83,12 @@ class KVCache:
         self.position, self._latest = position, 0
         self.from_before = position < 0
         self.running[:] = False
+        self.lived[:] = 0
 
     def reset_row(self, row: int) -> None:
         """Make one row forget its past, without touching the others."""
         self.running[row] = False
+        self.lived[row] = 0
 
     def copy_row(self, row: int, other: KVCache) -> None:
         """Replace the past of one row by what `other`, a full cache of one row, holds: the positions just passed.
@@ -103,6 +108,7 @@ class KVCache:
                 for part, target in slices:
                     held[row, :, target], held[self.batch + row, :, target] = keys[:, part], values[:, part]
         self.running[row] = False
+        self.lived[row] = other.lived[0]
         for _, target in slices:
             self.running[row, target] = True
         self.from_before |= self.position < count
@@ -112,6 +118,9 @@ class KVCache:
         if self.position >= self.rebase_at:
             self._rebase()
         rows = np.ones(self.batch, bool) if rows is None else rows
+        lived = self.lived.copy()
+        self.lived[rows] += count
+        self._latest_rows = rows
         in_place = count <= self.step
         if in_place:
             self._mark_running(count, rows)
@@ -128,7 +137,7 @@ class KVCache:
             held = _slot_positions(self.position + (count if in_place else 0), self.slots)[:filled]
             keys = held if in_place else np.concatenate([held, new])
             mask = self._mask(new, keys, running if gaps else None)
-        return Chunk(self.position, count, filled, mask)
+        return Chunk(self.position, count, filled, mask, lived)
 
     def extend(self, layer: int, keys_values: Sequence[mx.array], chunk: Chunk) -> tuple[Stored, Stored]:
         """Store the chunk of one layer. Returns the keys and values that its queries attend to, as masked.
@@ -165,10 +174,11 @@ class KVCache:
         assert 0 <= count <= self._latest, (count, self._latest)
         self._latest -= count
         self.position -= count
+        self.lived[self._latest_rows] -= count
 
     def rotate_keys(self, shift: int) -> None:
         """Rotate all keys as if they stood `shift` positions later."""
-        if self._config.rope == "none":
+        if not self._config.rotates:
             return
         table = angles(self._config, [shift])
         for ring in self.rings:

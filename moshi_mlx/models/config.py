@@ -15,7 +15,7 @@ from moshi_mlx.models.conditioner_config import LutConfig, read_conditioners
 from moshi_mlx.models.config_reader import ConfigReader
 
 NORMS = ("rms_norm_f32", "layer_norm")
-ROPES = ("rope", "rope_concat", "none")
+POSITIONS = ("rope", "rope_concat", "sin", "none")
 PERSONA = "personaplex"  # a model_type
 
 WITHOUT_EFFECT = (  # they describe files, provenance or training, not what the model computes
@@ -39,7 +39,7 @@ class TransformerConfig:
     ffn_hidden: int  # width inside the feed-forward block
     context: int  # attended positions, the current one included
     kv_repeat: int = 1  # query heads that share one key/value head
-    rope: str = "rope"  # "rope": interleaved pairs, "rope_concat": split halves, "none"
+    rope: str = "rope"  # "rope": interleaved pairs, "rope_concat": split halves; "sin": added to the input; "none"
     max_period: float = 10_000.0
     norm: str = "rms_norm_f32"  # or "layer_norm"
     gated: bool = True  # gated SiLU; else linear1 -> exact GELU -> linear2
@@ -49,6 +49,11 @@ class TransformerConfig:
     def head_dim(self) -> int:
         """Channels of one head."""
         return self.dim // self.num_heads
+
+    @property
+    def rotates(self) -> bool:
+        """Whether queries and keys are rotated by their positions."""
+        return self.rope in ("rope", "rope_concat")
 
     @property
     def num_kv_heads(self) -> int:
@@ -149,7 +154,6 @@ class LmConfig:
         """
         read = ConfigReader(config)
         read.only("causal", True)
-        read.only("gating", "silu", default="none")
         read.unsupported(*_UNSUPPORTED)
         read.ignore(*WITHOUT_EFFECT)
         n_q, dep_q = read.integer("n_q", 8), read.integer("dep_q", 8)
@@ -202,16 +206,18 @@ def _own_codebooks(delays: Sequence[int], dep_q: int) -> int:
 
 def _temporal(read: ConfigReader, hidden_scale: float) -> TransformerConfig:
     dim = read.size("dim")
+    gated = read.choice("gating", "none", ("silu", "none")) == "silu"
     transformer = TransformerConfig(
         dim=dim,
         num_heads=read.size("num_heads", 8),
         num_layers=read.size("num_layers"),
-        ffn_hidden=_gated_hidden(dim, int(hidden_scale * dim)),
+        ffn_hidden=_gated_hidden(dim, int(hidden_scale * dim)) if gated else int(hidden_scale * dim),
         context=read.size("context"),
         kv_repeat=read.size("kv_repeat", 1),
-        rope=read.choice("positional_embedding", "sin", ROPES),
+        rope=read.choice("positional_embedding", "sin", POSITIONS),
         max_period=read.number("max_period", 10_000.0, least=1),
         norm=read.choice("norm", "layer_norm", NORMS),
+        gated=gated,
     )
     check_shape(read, transformer)
     return transformer
@@ -238,7 +244,7 @@ def _depth(
         ffn_hidden=_gated_hidden(dim, int(read.number("depformer_dim_feedforward", hidden_scale * dim))),
         context=steps,  # PyTorch ignores depformer_context: a step sees every earlier step of its frame
         kv_repeat=read.size("depformer_kv_repeat", temporal.kv_repeat),
-        rope=read.choice("depformer_pos_emb", "sin", ROPES),
+        rope=read.choice("depformer_pos_emb", "sin", POSITIONS),
         max_period=read.number("depformer_max_period", temporal.max_period, least=1),
         norm=temporal.norm,
     )

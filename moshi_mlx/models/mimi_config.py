@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from moshi_mlx.errors import CheckpointError, ConfigError, some
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
-from moshi_mlx.models.config import ROPES, TransformerConfig, check_shape
+from moshi_mlx.models.config import POSITIONS, TransformerConfig, check_shape
 from moshi_mlx.models.config_reader import ConfigReader
 
 _MIMI_TRANSFORMER = TransformerConfig(
@@ -151,7 +151,7 @@ def _transformer(read: ConfigReader, dimension: int) -> TransformerConfig:
         ffn_hidden=read.size("dim_feedforward", 2048),
         context=read.size("context"),
         kv_repeat=read.size("kv_repeat", 1),
-        rope=read.choice("positional_embedding", "sin", ROPES),
+        rope=read.choice("positional_embedding", "sin", POSITIONS),
         max_period=read.number("max_period", 10_000.0, least=1),
         norm="layer_norm",
         gated=False,

@@ -1,6 +1,6 @@
-"""Rotary position embedding: queries and keys are rotated by angles that grow with their position.
+"""Position embeddings: queries and keys are rotated by angles that grow with their position, or sines are added.
 
-Source: moshi/modules/rope.py; RoFormer (arXiv 2104.09864).
+Source: moshi/modules/rope.py; RoFormer (arXiv 2104.09864); moshi/modules/transformer.py `create_sin_embedding`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,17 @@ def rotate(x: mx.array, table: mx.array, config: TransformerConfig) -> mx.array:
         cos, sin = cos[:, None, None], sin[:, None, None]
     partner = x @ _partners(config.head_dim, config.rope).astype(x.dtype)
     return (x * cos + partner * sin).astype(x.dtype)
+
+
+def sinusoids(config: TransformerConfig, starts: Sequence[int] | np.ndarray, count: int) -> mx.array:
+    """Return what is added to inputs whose positions count from `starts` on, (len(starts), count, dim) float32.
+
+    Computed in float64. Unlike rotations these tell positions themselves, not only how far apart they are.
+    """
+    half = config.dim // 2
+    positions = np.asarray(starts)[:, None] + np.arange(count)
+    phases = positions[..., None] * config.max_period ** (-np.arange(half) / (half - 1))
+    return mx.array(np.concatenate([np.cos(phases), np.sin(phases)], axis=-1).astype(np.float32))
 
 
 @cache

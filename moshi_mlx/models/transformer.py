@@ -75,6 +75,9 @@ class Transformer(nn.Module):
         # Chunks of the usual size are fused; others, such as a prompt's, would be traced for every size.
         segments = self._fused if chunk.count <= state.step else self._segments
         position = _rope_positions(chunk, x.shape[0], self._config)
+        if self._config.rope == "sin":
+            starts = [chunk.position] if chunk.lived is None else chunk.lived
+            x = x + rope.sinusoids(self._config, starts, chunk.count).astype(x.dtype)
         x, queries, *keys_values = segments[0](x, position)
         for index, segment in enumerate(segments[1:]):
             keys, values = state.extend(index, keys_values, chunk)
@@ -110,7 +113,7 @@ class Transformer(nn.Module):
 def _rope_positions(chunk: Chunk, batch: int, config: TransformerConfig) -> mx.array:
     """Return the positions of queries, keys and values of all rows: (3 B,) int32, or a table of `angles`."""
     positions = [chunk.position] * (2 * batch) + [0] * batch
-    if chunk.count == 1 and config.rope != "none" and config.kv_repeat == 1 and rope.use_table():
+    if chunk.count == 1 and config.rotates and config.kv_repeat == 1 and rope.use_table():
         return rope.angles(config, positions)
     return mx.array(positions, mx.int32)
 
@@ -180,12 +183,12 @@ class Attention(nn.Module):
             if B > 1:
                 qkv = qkv.reshape(B, 3, -1).swapaxes(0, 1)
             qkv = qkv.reshape(3 * B, H, 1, D)
-            if config.rope != "none":
+            if config.rotates:
                 qkv = rope.rotate(qkv, position, config) if position.ndim > 1 else kernel(qkv, offset=position)
             return tuple(mx.split(qkv, [B]))
         qkv = qkv.reshape(B, T, H + 2 * Hkv, D).transpose(0, 2, 1, 3)
         qk, values = qkv[:, : H + Hkv], qkv[:, H + Hkv :]
-        if config.rope != "none":
+        if config.rotates:
             qk = kernel(qk, offset=position[0])
         return qk[:, :H], qk[:, H:], values
 

@@ -189,6 +189,34 @@ def test_a_row_that_joins_late_hears_nothing_from_before(transformer: Transforme
     assert np.abs(np.concatenate(late) - alone[0]).max() < 1e-5
 
 
+def test_rows_that_join_late_have_sinusoidal_positions_of_their_own(x: mx.array) -> None:
+    mx.random.seed(0)
+    transformer = Transformer(replace(CONFIG, rope="sin"))
+    state, alone = transformer.new_state(2), transformer.new_state(1)
+    state.rebase_at = 3 * state.slots
+    late = 5
+    for index in range(late):
+        transformer(x[:, index : index + 1], state)
+    state.reset_row(1)
+    for index in range(late, LENGTH):
+        got = transformer(x[:, index : index + 1], state)[1:]
+        expected = transformer(x[1:, index : index + 1], alone)
+        np.testing.assert_allclose(np.array(got), np.array(expected), atol=1e-5)
+    assert state.position < LENGTH, "positions should have been rebased"
+
+
+def test_sinusoidal_positions_that_are_given_back_come_again(x: mx.array) -> None:
+    mx.random.seed(0)
+    transformer = Transformer(replace(CONFIG, rope="sin"))
+    state = transformer.new_state(2, step=4)
+    expected = transformer(x[:, :12], transformer.new_state(2))
+    transformer(x[:, :8], state)
+    transformer(x[:, 20:24], state)
+    state.give_back(4)
+    got = transformer(x[:, 8:12], state)  # after four positions too many
+    np.testing.assert_allclose(np.array(got), np.array(expected[:, 8:]), atol=1e-5)
+
+
 def test_a_row_that_stands_still_does_not_disturb_the_others(transformer: Transformer, x: mx.array) -> None:
     alone = run(transformer, x[:1], [1] * LENGTH)
     state = transformer.new_state(2)
