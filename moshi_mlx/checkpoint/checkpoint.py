@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.checkpoint import nano
-from moshi_mlx.checkpoint.hub import HubRepo
+from moshi_mlx.checkpoint.hub import HubRepo, NotCachedError
 from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL, Folder, Place, find_place, locate
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError
@@ -204,10 +204,12 @@ def _read_settings(place: Place, override: str | None, offline: bool) -> dict[st
     """Read config.json; a checkpoint that has none has the settings of Moshi 7B, or of PersonaPlex."""
     try:
         path = locate(Folder(Path()), override, offline) if override else place.find("config.json")
-    except DownloadError:
+    except DownloadError as error:
         # Kyutai's first repositories have no config.json, and a cache filled by another program does not say so.
         if override or not (isinstance(place, HubRepo) and place.repo in ALIASES.values()):
             raise
+        if not isinstance(error, NotCachedError) and not any(map(place.has, LM_NAMES)):
+            raise  # the hub would be waited for once more for every file
         path = None
     settings = read_json(path) if path else {} if _is_persona(place, {}) else dict(MOSHI_7B)
     if "dim" not in settings and _is_persona(place, settings):

@@ -2,42 +2,102 @@
 
 import errno
 import hashlib
+import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from moshi_mlx.checkpoint.download import RemoteFile, UnreachableError, ask, quiet_library, resume
 from moshi_mlx.errors import DownloadError
+from moshi_mlx.weights.progress import progress_bar
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 
 
-def fetch(repo: str, filename: str, revision: str | None = None, offline: bool = False) -> Path:
+def fetch(
+    repo: str,
+    filename: str,
+    revision: str | None = None,
+    offline: bool = False,
+    advance: Callable[[int], None] | None = None,
+) -> Path:
     """Return the local path of a repository's file, downloaded only if the cache does not have it.
 
-    revision: branch, tag or commit; "main" unless given. A progress bar is drawn on stderr if that is a terminal.
+    A large file's download goes on where an earlier one was cut, and its SHA-256 is checked.
+    revision: branch, tag or commit; "main" unless given. advance: is told of bytes as they come, those that are
+    here from before included; unless given, a progress bar is drawn on stderr if that is a terminal.
     Raises DownloadError, with what to do about it.
     """
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
 
     where = f"{filename} of {_described(repo, revision)}"
+    path = PurePosixPath(filename.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise DownloadError(f"{repo}/{filename} is not a name the hub allows: it leads out of the repository")
     try:
-        return Path(hf_hub_download(repo, filename, revision=revision, local_files_only=True))
-    except errors.LocalEntryNotFoundError as error:
-        if offline:
-            raise NotCachedError(
-                f"{where} is not in the cache and --offline forbids fetching it; "
-                "run once without --offline, or give a folder",
-                filename,
-            ) from error
+        # Not hf_hub_download: it asks the hub what AI agents are called, even of what is here, and offline.
+        found = try_to_load_from_cache(repo, filename, revision=revision)
     except ValueError as error:
         raise DownloadError(f"{repo}/{filename} is not a name the hub allows: {_reason(error)}") from error
+    if isinstance(found, str):
+        return Path(found)
+    if offline:
+        raise NotCachedError(
+            f"{where} is not in the cache and --offline forbids fetching it; "
+            "run once without --offline, or take --model nano, which needs no download",
+            filename,
+        )
+    remote = None
     # The hub raises its own HTTP errors, plain OSErrors (disk, checks of size) and, out of its Rust downloader,
     # RuntimeErrors. `errors.HTTPError` is the base class of whatever HTTP library the installed version uses.
     try:
-        return Path(hf_hub_download(repo, filename, revision=revision))
+        with quiet_library():
+            with suppress(
+                errors.EntryNotFoundError
+            ):  # the library asks again, and keeps that there is no such file
+                remote = ask(repo, filename, revision)
+            if remote and (wanted := _survey.get()) is not None and not filename.endswith(".json"):
+                wanted.append(remote)
+                return remote.path
+            if remote and remote.sha256 and remote.nbytes <= constants.MAX_HTTP_DOWNLOAD_SIZE:
+                with _told(advance, filename, remote.nbytes) as advance:
+                    resume(remote, advance)
+            come = Path(hf_hub_download(repo, filename, revision=revision))
+            if advance and remote and not remote.sha256:
+                advance(remote.nbytes)
+            return come
     except (OSError, RuntimeError, errors.HTTPError, errors.EntryNotFoundError) as error:
-        raise _explained(error, repo, filename, revision) from error
+        raise _explained(error, repo, filename, revision, remote) from error
+
+
+_survey: ContextVar[list[RemoteFile] | None] = ContextVar("survey", default=None)
+
+
+@contextmanager
+def survey() -> Iterator[list[RemoteFile]]:
+    """Only ask, in this block, for the files that `fetch` would download, and list them; JSON files do come.
+
+    `fetch` returns where a file will lie. So the files of a model are found by who finds them always.
+    """
+    wanted: list[RemoteFile] = []
+    token = _survey.set(wanted)
+    try:
+        yield wanted
+    finally:
+        _survey.reset(token)
+
+
+@contextmanager
+def _told(advance: Callable[[int], None] | None, filename: str, nbytes: int) -> Iterator[Callable[[int], None]]:
+    if advance:
+        yield advance
+    else:
+        with progress_bar(f"fetching {filename}", nbytes) as bar:
+            yield bar
 
 
 @dataclass
@@ -72,19 +132,36 @@ class HubRepo:
         except MissingFileError:
             return None
 
+    def has(self, filename: str) -> bool:
+        """Whether the cache has a file."""
+        try:
+            return bool(fetch(self.repo, filename, self.revision, offline=True))
+        except DownloadError:
+            return False
+
     def __str__(self) -> str:
         return _described(self.repo, self.revision)
 
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal; large files in the hub's cache have it as their name."""
-    stored = path.resolve().name
-    if path.is_symlink() and _SHA256.fullmatch(stored):
-        return stored
+    return recorded_sha256(path) or computed_sha256(path)
+
+
+def recorded_sha256(path: Path) -> str | None:
+    """Return the SHA-256 that the hub's cache says a file has; None of small files and those elsewhere."""
+    # One link only: the blob may itself be a link, into the store that repositories share, under another hash.
+    stored = Path(os.readlink(path)).name if path.is_symlink() else ""
+    return stored if _SHA256.fullmatch(stored) else None
+
+
+def computed_sha256(path: Path, advance: Callable[[int], None] = lambda count: None) -> str:
+    """Read a file, and return its SHA-256. advance: is told of bytes as they are read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 22):
             digest.update(piece)
+            advance(len(piece))
     return digest.hexdigest()
 
 
@@ -141,7 +218,9 @@ def _described(repo: str, revision: str | None) -> str:
     return f"{repo}@{revision}" if revision else repo
 
 
-def _explained(error: Exception, repo: str, filename: str, revision: str | None) -> DownloadError:
+def _explained(
+    error: Exception, repo: str, filename: str, revision: str | None, remote: RemoteFile | None
+) -> DownloadError:
     from huggingface_hub import constants, errors
 
     status = _status(error)
@@ -160,14 +239,22 @@ def _explained(error: Exception, repo: str, filename: str, revision: str | None)
         return DownloadError(
             f"the hub refused {where} (HTTP {status}); `hf auth login` with a token that may read it"
         )
+    kept = f"; {remote.here / 1e6:.1f} of {remote.nbytes / 1e6:.1f} MB are here" if remote and remote.here else ""
     if status not in (None, 404):
-        return DownloadError(f"the hub failed with HTTP {status} at {where}; try again later")
-    if isinstance(error, errors.LocalEntryNotFoundError):  # its word for "could not ask, and it is not cached"
-        if constants.HF_HUB_OFFLINE:
-            return DownloadError(f"{where} is not in the cache and HF_HUB_OFFLINE forbids fetching it; unset it")
         return DownloadError(
-            f"cannot reach {constants.ENDPOINT} for {where} ({_reason(error)}); "
-            "check the network and try again, or give a folder"
+            f"the hub failed with HTTP {status} at {where}{kept}; try again later, "
+            "or take --model nano, which needs no download"
+        )
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return DownloadError(
+            f"{where} is not in the cache and HF_HUB_OFFLINE forbids fetching it; "
+            "unset it, or take --model nano, which needs no download"
+        )
+    if isinstance(error, UnreachableError | errors.LocalEntryNotFoundError):  # the library's word for the same
+        why = str(error) if isinstance(error, UnreachableError) else _reason(error)
+        return DownloadError(
+            f"cannot reach {constants.ENDPOINT} for {where} ({why}); "
+            "check the network and try again, or take --model nano, which needs no download"
         )
     if isinstance(error, errors.EntryNotFoundError):
         return MissingFileError(f"{_described(repo, revision)} has no file {filename}")
@@ -180,7 +267,7 @@ def _explained(error: Exception, repo: str, filename: str, revision: str | None)
             f"cannot write {error.filename or constants.HF_HUB_CACHE} for {where}; "
             "mend its permissions, or set HF_HUB_CACHE to a folder of yours"
         )
-    return DownloadError(f"cannot download {where}: {_reason(error)}; try again")
+    return DownloadError(f"cannot download {where}: {_reason(error)}{kept}; try again")
 
 
 def _status(error: BaseException | None) -> int | None:

@@ -236,13 +236,12 @@ def _report(made: Made, upload: str | None, as_json: bool, quiet: bool) -> None:
 
 
 def _summary(made: Made) -> list[str]:
+    from moshi_mlx.cli.tables import byte_size
     from moshi_mlx.quantize.card import grouped
 
-    size = made.weights
-    shown = f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
     layers = "; ".join(f"{count} layers in {scheme}" for scheme, count in made.schemes.items())
     lines = [
-        f"{made.folder}: {shown} of weights, {made.bits_per_weight:.2f} bits each "
+        f"{made.folder}: {byte_size(made.weights)} of weights, {made.bits_per_weight:.2f} bits each "
         f"({made.recipe}: {layers or 'nothing is quantized'}), {made.seconds:.0f} s",
     ]
     if made.schemes:

@@ -1,4 +1,4 @@
-"""Tables of text."""
+"""Tables of text, and numbers in them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ def table(rows: Iterable[Iterable[object]], headings: Iterable[object]) -> str:
     with console.capture() as printed:
         console.print(columns)
     return "\n".join(line.rstrip() for line in printed.get().splitlines())
+
+
+def byte_size(count: float) -> str:
+    """Bytes for people: 4.81 GB, 24.7 MB, 1.2 kB."""
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 def _text(cell: object) -> str:

@@ -24,7 +24,7 @@ from moshi_mlx.conversation.history import new_folder
 from moshi_mlx.conversation.observer import AudioMonitor
 from moshi_mlx.conversation.recorder import Recorder, check_folder, made_with
 from moshi_mlx.conversation.trimming import KEPT_SECONDS, ContextTrimmer
-from moshi_mlx.errors import AudioFileError, DownloadError
+from moshi_mlx.errors import AudioFileError
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.trace import Trace
 
@@ -122,12 +122,7 @@ def loaded(
     choose("input", devices.microphone)
     choose("output", devices.speaker)
     echo = EchoControl(devices.echo)
-    try:
-        found = model.resolve(sampling, screen.note)
-    except DownloadError as error:
-        raise DownloadError(
-            f"{error}; `moshi-mlx chat --model nano` needs no download and can be tried meanwhile"
-        ) from error
+    found = model.resolve(sampling, screen.note)
     screen.say(f"loading {found.name}")
     moshi = model.load(found)
     screen.say("warming up")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, file_download
 
+from moshi_mlx.checkpoint import download
 from moshi_mlx.checkpoint.hub import HubRepo, MissingFileError, fetch, parse_repo, parse_uri, sha256
 from moshi_mlx.errors import DownloadError
 from tests.hub_stub import COMMITS, HubStub, fill_cache
@@ -39,22 +40,23 @@ def point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
 @pytest.fixture
 def stub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStub]:
     stub = HubStub()
-    with stub.server() as server:
-        point_at(monkeypatch, f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with stub.serving() as endpoint:
+        point_at(monkeypatch, endpoint)
         yield stub
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
-def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
+def no_sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    touched = []  # kept, for a library may swallow what is raised
+
+    def refuse(*where: object, **_: object) -> None:
+        touched.append(where)
         raise AssertionError("the network was touched")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield
+    assert touched == []
 
 
 def message_of(*args: object, **kwargs: object) -> str:
@@ -81,13 +83,13 @@ def test_a_file_is_downloaded_once(cache: Path, stub: HubStub) -> None:
     stub.files[REPO] = {"config.json": b'{"dim": 1}'}
     for _ in range(2):
         assert fetch(REPO, "config.json").read_bytes() == b'{"dim": 1}'
-    assert [request.split()[0] for request in stub.requests] == ["HEAD", "GET"]
+    assert [request.split()[0] for request in stub.requests] == ["HEAD", "HEAD", "GET"]
 
 
 def test_a_revision_is_asked_for_by_name(cache: Path, stub: HubStub) -> None:
     stub.files[REPO] = {"config.json": b"{}"}
     assert COMMITS["v1"] in fetch(REPO, "config.json", "v1").parts
-    assert all("/resolve/v1/" in request for request in stub.requests)
+    assert all("/resolve/v1/" in request for request in stub.requests), "and for nothing else"
 
 
 def test_all_files_of_a_repository_come_from_one_commit(cache: Path, stub: HubStub) -> None:
@@ -117,6 +119,28 @@ def test_a_file_that_does_not_exist_is_found_missing_once(cache: Path, stub: Hub
 def test_offline_find_does_not_guess_that_a_file_is_missing(cache: Path, no_sockets: None) -> None:
     with pytest.raises(DownloadError, match="--offline forbids"):
         HubRepo(REPO, offline=True).find("config.json")
+
+
+def test_a_name_server_that_is_silent_is_not_waited_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+
+    def wait(*_: object, **__: object) -> None:
+        end.wait()
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", wait)
+    monkeypatch.setattr(download, "ANSWER_SECONDS", 0.05)
+    point_at(monkeypatch, "http://somewhere.example")
+    assert "(no answer within 0.05 s); check the network" in message_of(REPO, "config.json")
+    end.set()
+
+
+def test_how_long_is_waited_may_be_set(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "0.02")
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.02)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        point_at(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert "within 0.02 s" in message_of(REPO, "config.json")
 
 
 def test_an_unreachable_hub_is_named(cache: Path) -> None:
@@ -233,6 +257,10 @@ def test_the_sha256_of_a_file_is_read_off_the_cache_or_computed(tmp_path: Path) 
     large.write_bytes(b"abc")
     (tmp_path / "weights").symlink_to(large)
     assert sha256(tmp_path / "weights") == "0123" * 16
+    shared = tmp_path / "blobs" / ("4567" * 16)  # the blob of another may be a link to one that repositories share
+    shared.symlink_to(large)
+    (tmp_path / "shared").symlink_to(shared)
+    assert sha256(tmp_path / "shared") == "4567" * 16
     assert sha256(large) == abc, "a name alone proves nothing"
     small = tmp_path / "blobs" / ("0123" * 10)  # git's SHA-1
     small.write_bytes(b"abc")

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
-from moshi_mlx.checkpoint import nano
+from moshi_mlx.checkpoint import hub, nano
 from moshi_mlx.checkpoint.checkpoint import MIMI_NAME, TOKENIZER_NAME, Checkpoint
+from moshi_mlx.checkpoint.download import UnreachableError
 from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL
 from moshi_mlx.checkpoint.random_checkpoint import lm_tensors, train_tokenizer
 from moshi_mlx.errors import CheckpointError, DownloadError, QuantizationError
@@ -285,3 +286,22 @@ def test_a_checkpoint_is_found_where_mlx_is_not_installed() -> None:
         str(expected.lm_config.text_card),
         expected.lm_weights.name,
     ]
+
+
+def test_a_cache_without_a_config_is_enough_where_the_hub_cannot_be_had(
+    cache: Path, full_size, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def nobody(repo: str, filename: str, revision: str | None) -> None:
+        asked.append(filename)
+        raise UnreachableError("no answer")
+
+    monkeypatch.setattr(hub, "ask", nobody)
+    with pytest.raises(
+        DownloadError, match=r"cannot reach .* for config\.json of kyutai/moshiko-mlx-q4 \(no answer\)"
+    ):
+        Checkpoint.resolve("moshiko-q4")
+    assert asked == ["config.json"], "once, not for every file"
+    fill_cache(cache, "kyutai/moshiko-mlx-q4", usual(full_size, "q4"))
+    assert Checkpoint.resolve("moshiko-q4").lm_weights.exists()
