@@ -18,7 +18,7 @@ from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.hub import HubRepo, NotCachedError
 from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL, Folder, Place, find_place, locate
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
-from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError
+from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError, some
 from moshi_mlx.models.config import MOSHI_7B, PERSONA, PERSONAPLEX_7B, WITHOUT_EFFECT, LmConfig
 from moshi_mlx.models.config_reader import ConfigReader, read_json
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
@@ -48,6 +48,7 @@ class Checkpoint:
 
     sampling: what the checkpoint's authors recommend.
     settings: what its config.json says, file names included; Moshi 7B's where it has none.
+    choices: what was decided for the person, a line each: which of several sets of weights was taken.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Checkpoint:
     sampling: SamplingConfig
     settings: Mapping[str, Any]
     mimi_config_file: Path | None
+    choices: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.name}: {self.lm_weights}>"
@@ -114,6 +116,7 @@ class Checkpoint:
         place, own_file = find_place(name, offline)
         here = Folder(Path())  # what a person names lies where the person is
         settings = _read_settings(place, config, offline)
+        named = bool(lm_weights or own_file or settings.get("moshi_name"))
         lm_file, settings = _lm_file(place, name, lm_weights, own_file, settings)
         lm_config = LmConfig.from_dict(settings)
 
@@ -132,6 +135,7 @@ class Checkpoint:
             sampling=_sampling(settings.get("lm_gen_config") or {}),
             settings=settings,
             mimi_config_file=mimi_config_file,
+            choices=() if named else _other_sets(place, lm_file),
         )
 
     def check(self, quantization: str | int | None = None) -> None:
@@ -158,9 +162,9 @@ class Checkpoint:
         self.load_tokenizer()
 
     @property
-    def note(self) -> str:
-        """What a person should know before using the model; "" for nothing."""
-        return nano.greeting() if self.name == nano.NAME else ""
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know before using the model, a line each."""
+        return (*([nano.greeting()] if self.name == nano.NAME else []), *self.choices)
 
     @cached_property
     def weights(self) -> LmWeights:
@@ -174,9 +178,14 @@ class Checkpoint:
         """How the language model is quantized, None if it is not."""
         return self.weights.scheme
 
-    def load_lm(self, dtype: mx.Dtype | None = None, advance: Callable[[int], None] = lambda count: None) -> Lm:
-        """Return the language model, all weights in memory. Arguments as in `LmWeights.load`."""
-        return self.weights.load(dtype, advance)
+    def load_lm(
+        self,
+        dtype: mx.Dtype | None = None,
+        advance: Callable[[int], None] = lambda count: None,
+        tell: Callable[[str], None] = lambda note: None,
+    ) -> Lm:
+        """Return the language model, all weights in memory. Arguments and errors as in `LmWeights.load`."""
+        return self.weights.load(dtype, advance, tell)
 
     def load_tokenizer(self) -> TextTokenizer:
         """Return the text tokenizer, read once. Raises CheckpointError if its vocabulary is not the model's."""
@@ -276,6 +285,23 @@ def _usual_lm_file(place: Place, name: str) -> str:
         if place.find(file):
             return file
     raise CheckpointError(f"{place} has none of {', '.join(names)}; is it a Moshi model?")
+
+
+def _other_sets(place: Place, taken: str) -> tuple[str, ...]:
+    """Return a line that says which of several sets of weights was taken; none where there is one.
+
+    What a repository holds is not known without fetching it, so only folders are looked at.
+    """
+    if not isinstance(place, Folder):
+        return ()
+    sets = [file for file in LM_NAMES if place.find(file)]
+    parts = {file: shard_names(place.path / file) or [file] for file in sets}  # an index may list the one file
+    if not (others := [file for file in sets if parts[file] != parts[taken]]):
+        return ()
+    return (
+        f"{place} also holds {some(others)}, and no config says which is meant (moshi_name): {taken} was taken; "
+        f"to use another, give its path, such as {place.path / others[0]}",
+    )
 
 
 def _with_shards(place: Place, file: str, offline: bool) -> Path:

@@ -55,7 +55,7 @@ def answer(
         tell(note)
     source = FileSource(audio.pcm, **silence)
     with WavSink(output) if output else nullcontext() as wav:
-        moshi = model.load(model.resolve(sampling, tell))
+        moshi = model.load(model.resolve(sampling, tell), tell)
         transcript, stats = Transcript(), Stats()
         with moshi.session(sampling.seed) as session, shown_words(source.frames + 1, quiet) as shown:
             sinks = [sink for sink in (wav, transcript, events, shown) if sink]

@@ -170,8 +170,8 @@ class ModelOptions:
 
         found = Checkpoint.resolve(**self.checkpoint)
         self.check(found)
-        if found.note:
-            tell(found.note)
+        for note in found.notes:
+            tell(note)
         asked = {name: value for name, value in given(**vars(sampling)).items() if name != "seed"}
         return replace(found, sampling=replace(found.sampling, **asked))
 
@@ -183,13 +183,13 @@ class ModelOptions:
                 f"use `moshi-mlx transcribe --model {found.name}`"
             )
 
-    def load(self, found: "Checkpoint") -> "Moshi":
-        """Load the weights of a checkpoint that was found; draws a progress bar."""
+    def load(self, found: "Checkpoint", tell: Callable[[str], None]) -> "Moshi":
+        """Load the weights of a checkpoint that was found; draws a progress bar. tell: as in `resolve`."""
         from moshi_mlx.runtime.moshi import assemble
         from moshi_mlx.weights.progress import progress_bar
 
         with progress_bar(f"loading {found.lm_weights.name}", found.weights.nbytes) as advance:
-            return assemble(found, self.codec, self.kv_bits, advance)
+            return assemble(found, self.codec, self.kv_bits, advance, tell=tell)
 
 
 @dataclass(frozen=True)

@@ -226,6 +226,8 @@ def _report(made: Made, upload: str | None, as_json: bool, quiet: bool) -> None:
     """Say what was made, and upload it if that is wanted."""
     from moshi_mlx.checkpoint import hub
 
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
     if not quiet:
         print("\n".join(_summary(made)), file=sys.stderr)
     address = hub.upload(made.folder, upload) if upload else None

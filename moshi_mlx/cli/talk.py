@@ -124,7 +124,7 @@ def loaded(
     echo = EchoControl(devices.echo)
     found = model.resolve(sampling, screen.note)
     screen.say(f"loading {found.name}")
-    moshi = model.load(found)
+    moshi = model.load(found, screen.note)
     screen.say("warming up")
     moshi.warm_up()
     return echo, found, moshi

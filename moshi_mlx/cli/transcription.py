@@ -145,18 +145,21 @@ class Target:
 
 def loaded(model: SttModelOptions, vad_heads: str | None, events: JsonLines | None) -> Transcriber:
     """Find and load the model, with voice activity heads of another file if there is one."""
-    found = model.resolve(SamplingOptions(), lambda note: tell(note, events))
+
+    def note(text: str) -> None:
+        tell(text, events)
+
+    found = model.resolve(SamplingOptions(), note)
     timing = SttTiming.from_settings(found.settings)
     heads = locate(Folder(Path()), vad_heads, model.offline) if vad_heads else None
-    moshi = model.load(found)
+    moshi = model.load(found, note)
     if heads:
         add_extra_heads(moshi.lm, heads)
     transcriber = Transcriber(moshi, timing)
     if not transcriber.finds_pauses:
-        tell(
+        note(
             f"{found.name} has no voice activity heads, so pauses are only told from the times of words; "
-            "--vad-heads takes them from another file",
-            events,
+            "--vad-heads takes them from another file"
         )
     return transcriber
 

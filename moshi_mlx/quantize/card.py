@@ -22,6 +22,7 @@ class Made:
     base: what it was made of. title: what people pass to --model. schemes: description -> how many layers.
     weights: bytes of the language model's tensors. dense: its parameters that are not quantized; undivided: those
     of them that the recipe would quantize. files: name -> bytes. lora: the adapter that was merged, "" for none.
+    notes: what a person should know of the weights.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class Made:
     undivided: tuple[str, ...]
     files: Mapping[str, int]
     lora: str = ""
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
 

@@ -9,10 +9,16 @@ Source: the clipping search of AWQ (Lin et al., 2023), without its scaling of ch
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import mlx.core as mx
 import numpy as np
 
+from moshi_mlx.models.layers import dequantized
 from moshi_mlx.weights.quantization import Scheme
+from moshi_mlx.weights.safetensors import from_bits
 
 RANGES = (1.0, 0.9, 0.8, 0.7, 0.6)  # of a group's own
 FITS = 4  # rounds of rounding and least squares
@@ -88,3 +94,26 @@ def _fit(
     flat = spread == 0
     slope = mx.where(flat, scale, slope / mx.where(flat, 1.0, spread))
     return slope, mx.where(flat, bias, mean_value - slope * mean_code)
+
+
+@dataclass
+class Loss:
+    """How wrong quantizing makes a layer, counted block of rows by block."""
+
+    underflowed: bool = False  # whether a scale has become zero over weights that are not
+    wrong: float = 0.0  # sums of squares
+    size: float = 0.0
+
+    def add(self, bits: np.ndarray, parts: Sequence[np.ndarray], scheme: Scheme) -> None:
+        """Count a block. bits: its weights, in bfloat16. parts: what quantizing made of them."""
+        weight = from_bits(bits)
+        largest = np.abs(weight).reshape(len(weight), -1, scheme.group_size).max(axis=-1)
+        self.underflowed = self.underflowed or bool(((parts[1] == 0) & (largest > 0)).any())
+        made = np.array(dequantized([mx.array(part) for part in parts], **scheme.block()))
+        self.wrong += float(np.square(made - weight).sum(dtype=np.float64))
+        self.size += float(np.square(weight).sum(dtype=np.float64))
+
+    @property
+    def error(self) -> float:
+        """The size of the error over the layer's own."""
+        return math.sqrt(self.wrong / self.size) if self.size else 0.0

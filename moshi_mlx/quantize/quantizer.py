@@ -18,14 +18,16 @@ from moshi_mlx.errors import CheckpointError, QuantizationError, fetch_again, so
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import dequantized, parameters
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.quantize.levels import calibrated
+from moshi_mlx.quantize.levels import Loss, calibrated
 from moshi_mlx.weights.adapter import Adapter
 from moshi_mlx.weights.key_map import Origin
 from moshi_mlx.weights.lm_weights import LmWeights, parameter_shapes
 from moshi_mlx.weights.quantization import PARTS, Recipe, Scheme, main_scheme
 from moshi_mlx.weights.safetensors import TensorInfo, all_finite, from_bits, read_rows, to_bits
+from moshi_mlx.weights.values import all_zero, zeros_note
 
 BLOCK = 1 << 23  # weights quantized at once: 16 MB of bfloat16
+NVFP4_ERROR = 0.2  # of a layer's own size: it is .1 where all is well, and .14 just before scales underflow
 _DTYPES = {mx.uint32: "U32", mx.uint8: "U8"}  # all else is bfloat16
 _NUMPY = {"U32": np.uint32, "U8": np.uint8, "BF16": np.uint16}
 
@@ -153,6 +155,29 @@ class DenseReader:
     def __init__(self, weights: LmWeights, adapter: Adapter | None = None) -> None:
         self.weights, self._adapter = weights, adapter
         self.shapes = parameter_shapes(weights.config)
+        self._zeros: dict[str, None] = {}  # keys of matrices that are nothing but zeros
+        self._lost: dict[str, float] = {}  # layers whose scales underflowed -> error, of their own size
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of the weights that were read: a line for every kind of doubt."""
+        notes = [zeros_note(self.weights.path, self._zeros)] if self._zeros else []
+        if self._lost:
+            notes.append(
+                f"the weights of {some(self._lost)} are too small for the scales of nvfp4 and come out up to "
+                f"{max(self._lost.values()):.0%} wrong; give them another mode in a recipe file, such as mxfp4"
+            )
+        return notes
+
+    def saw_zeros(self, name: str) -> None:
+        """Remember that a parameter is nothing but zeros; norms and paddings may be."""
+        if name.endswith(".weight") and len(self.shapes[name]) == 2:
+            self._zeros[self.weights.stored(name).key] = None
+
+    def saw_loss(self, path: str, error: float) -> None:
+        """Remember how wrong a layer is whose scales underflowed, if that is more than nvfp4 always is."""
+        if error > NVFP4_ERROR:
+            self._lost[path] = error
 
     def adapted(self, name: str) -> bool:
         """Return whether an adapter changes a parameter."""
@@ -173,7 +198,9 @@ class DenseReader:
             if tensor.dtype == "BF16" and not self.adapted(name):
                 return _checked(rows, tensor, source.key)
             wide = from_bits(rows) if tensor.dtype == "BF16" else rows.astype(np.float32)
-        if self._adapter:
+        if self._adapter and self.adapted(name):
+            if not np.isfinite(wide).all():
+                raise _not_finite(tensor, source.key)  # before it could be taken for the adapter's
             wide = self._adapter.merge(name, wide, start)
         with np.errstate(over="ignore", invalid="ignore"):
             return _checked(to_bits(wide), tensor, source.key)
@@ -181,7 +208,9 @@ class DenseReader:
     def quantized_rows(self, name: str) -> np.ndarray:
         """Return a tensor of a quantized layer as it is stored; scales and biases as the bits of bfloat16."""
         tensor, rows = self._rows(name, 0, self.shapes[f"{name.rpartition('.')[0]}.weight"][0])
-        return to_bits(rows) if tensor.dtype in ("F32", "F16") else rows
+        if tensor.dtype in ("F32", "F16", "BF16"):
+            return _checked(rows if tensor.dtype == "BF16" else to_bits(rows), tensor, name)
+        return rows
 
     def _dequantized(self, path: str, start: int, stop: int) -> np.ndarray:
         """Return float32 rows of a quantized layer."""
@@ -206,16 +235,27 @@ def _layer(
     names = [key for part in PARTS if (key := f"{path}.{part}") in wanted.layout] if scheme else [name]
     dense = f"{path}.weight" if scheme else name
     if scheme and source.weights.schemes.get(path) == scheme and not source.adapted(dense):
-        return {key: source.quantized_rows(key) for key in names}
+        copied = {key: source.quantized_rows(key) for key in names}
+        if all_zero([_as_mlx(array, wanted.layout[key].dtype) for key, array in copied.items()], scheme):
+            source.saw_zeros(dense)
+        return copied
     made = {key: np.empty(wanted.layout[key].shape, _NUMPY[wanted.layout[key].dtype]) for key in names}
     count, *rest = source.shapes[dense]
     block = max(1, BLOCK // math.prod(rest))
+    is_zero, loss = True, Loss()
     for start in range(0, count, block):
         stop = min(start + block, count)
         bits = source.rows(dense, start, stop)
+        is_zero = is_zero and not (bits & 0x7FFF).any()
         parts = _quantize(bits, scheme, importance, path) if scheme else [bits]
+        if scheme and scheme.mode == "nvfp4":
+            loss.add(bits, parts, scheme)
         for array, part in zip(made.values(), parts, strict=True):
             array[start:stop] = part
+    if is_zero:
+        source.saw_zeros(dense)
+    if loss.underflowed:
+        source.saw_loss(path, loss.error)
     return made
 
 
@@ -261,7 +301,11 @@ def _as_mlx(array: np.ndarray, dtype: str) -> mx.array:
 
 def _checked(bits: np.ndarray, tensor: TensorInfo, key: str) -> np.ndarray:
     if not all_finite(bits):
-        raise CheckpointError(
-            f"{tensor.path}: {key} holds infinities or NaN; the file is damaged, {fetch_again(tensor.path)}"
-        )
+        raise _not_finite(tensor, key)
     return bits
+
+
+def _not_finite(tensor: TensorInfo, key: str) -> CheckpointError:
+    return CheckpointError(
+        f"{tensor.path}: {key} holds infinities or NaN; the file is damaged, {fetch_again(tensor.path)}"
+    )

@@ -105,6 +105,7 @@ def make_checkpoint(
             undivided=wanted.undivided,
             files={path.name: path.stat().st_size for path in sorted(part.iterdir())},
             lora=lora.path.name if lora else "",
+            notes=(*checkpoint.choices, *source.notes),
         )
         (part / card.NAME).write_text(card.card(made, quality), encoding="utf-8")
         Checkpoint.resolve(part, offline=True)  # what cannot be loaded is not handed over

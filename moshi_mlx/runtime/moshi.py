@@ -6,18 +6,15 @@ Not here: what a conversation is (see `session`), where files come from (see `ch
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import mlx.core as mx
-import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import DEFAULT_MODEL
-from moshi_mlx.errors import CheckpointError, ConfigError, fetch_again
+from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import silence
-from moshi_mlx.models.layers import parameter_bytes, parameters
+from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.prompt import Prompt
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from moshi_mlx.codec.base import Codec
     from moshi_mlx.models.lm import Lm
 
-FINITE_AT_ONCE = 8  # parameters that are checked together
 WARM_UP_FRAMES = 3  # the first hears nothing, the second speaks first, the third is like all others
 
 
@@ -49,11 +45,14 @@ def load(
     model: an alias ("moshiko-q4", "nano"), a hub repo id (optionally "@revision"), or a folder.
     codec: "auto", "rust" or "mlx". quantization: only to be checked against the file, never needed.
     kv_bits, conditions, guidance: see `Moshi`. A bar is drawn on stderr if that is a terminal.
+    What may be wrong with the weights is a warning (`UserWarning`).
     Raises CheckpointError, ConfigError, QuantizationError or CodecError.
     """
     checkpoint = Checkpoint.resolve(model, quantization=quantization, offline=offline)
+    for note in checkpoint.choices:
+        warnings.warn(note, stacklevel=2)
     with progress_bar(f"loading {checkpoint.lm_weights.name}", checkpoint.weights.nbytes) as advance:
-        return assemble(checkpoint, codec, kv_bits, advance, conditions, guidance)
+        return assemble(checkpoint, codec, kv_bits, advance, conditions, guidance, warnings.warn)
 
 
 def assemble(
@@ -63,28 +62,15 @@ def assemble(
     advance: Callable[[int], None] = lambda count: None,
     conditions: Mapping[str, str | None] | None = None,
     guidance: float = 1.0,
+    tell: Callable[[str], None] = lambda note: None,
 ) -> Moshi:
     """Load all weights of a checkpoint that was found. Arguments as in `load` and `LmWeights.load`."""
     chosen = checkpoint.lm_config.conditions(conditions)
     checkpoint.lm_config.check_guidance(guidance)
     loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
-    lm = checkpoint.load_lm(advance=advance)
-    check_finite(lm, checkpoint.lm_weights)
+    lm = checkpoint.load_lm(advance=advance, tell=tell)
     widen_on_cpu(lm)
     return Moshi(lm, loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits, chosen, guidance)
-
-
-def check_finite(lm: Lm, path: Path) -> None:
-    """Refuse weights that hold NaN or infinities. Raises CheckpointError with the first parameter that does."""
-    # Times zero, a number is zero whatever its size, and what is no number stays none: one sum tells.
-    numbers = {name: one for name, one in parameters(lm).items() if mx.issubdtype(one.dtype, mx.floating)}
-    sums = [(name, mx.sum(array * 0)) for name, array in numbers.items()]
-    for start in range(0, len(sums), FINITE_AT_ONCE):
-        group = sums[start : start + FINITE_AT_ONCE]
-        wrong = np.isnan(np.array(mx.stack([total.astype(mx.float32) for _, total in group])))
-        if wrong.any():
-            name = group[int(wrong.argmax())][0]
-            raise CheckpointError(f"{path} is damaged, {name} holds NaN or infinities; {fetch_again(path)}")
 
 
 class Moshi:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -66,7 +67,9 @@ def load_transcriber(
     as of `load`. Raises what `load` raises, and ConfigError for a model that speaks.
     """
     found = Checkpoint.resolve(model, offline=offline)
-    moshi = assemble(found, codec, kv_bits)
+    for note in found.choices:
+        warnings.warn(note, stacklevel=2)
+    moshi = assemble(found, codec, kv_bits, tell=warnings.warn)
     if vad_heads:
         add_extra_heads(moshi.lm, vad_heads)
     return Transcriber(moshi, SttTiming.from_settings(found.settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import secrets
 import signal
@@ -25,7 +26,7 @@ from moshi_mlx.errors import ServerError
 from moshi_mlx.web.access import LOCAL_NAMES, Access
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
 from moshi_mlx.web.limits import Limits
-from moshi_mlx.web.log import start_log
+from moshi_mlx.web.log import event, start_log
 from moshi_mlx.web.server import PAGE, STOP_SECONDS, Server
 from moshi_mlx.wire.messages import DEFAULT_PORT
 
@@ -112,6 +113,9 @@ def run_server(
     """
     start_log(quiet)
 
+    def tell(note: str) -> None:
+        event("note", level=logging.WARNING, text=note)
+
     def load(progress: LoadProgress) -> Moshi:
         from moshi_mlx.checkpoint.checkpoint import Checkpoint
         from moshi_mlx.runtime.moshi import assemble
@@ -119,8 +123,10 @@ def run_server(
 
         progress(None)  # a download's share is not known
         found = Checkpoint.resolve(**checkpoint)
+        for note in found.choices:
+            tell(note)
         with progress_bar("", found.weights.nbytes, progress) as advance:
-            return assemble(found, codec, kv_bits, advance)
+            return assemble(found, codec, kv_bits, advance, tell=tell)
 
     name = str(checkpoint.get("name", DEFAULT_MODEL))
     known = nano.questions() if name == nano.NAME else {}

@@ -13,10 +13,11 @@ import numpy as np
 
 from moshi_mlx.errors import CheckpointError, fetch_again, some
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.weights.key_map import Origin, torch_origin
+from moshi_mlx.weights.key_map import Origin, plain_names, torch_origin
 from moshi_mlx.weights.lm_weights import parameter_shapes
 from moshi_mlx.weights.safetensors import TensorInfo, from_bits, read_header, read_rows
 
+LARGEST = 3.3895e38  # what bfloat16 holds; of float32 the last numbers would be rounded to infinity
 _DTYPES = ("F32", "F16", "BF16")
 
 
@@ -24,6 +25,7 @@ _DTYPES = ("F32", "F16", "BF16")
 class _Pair:
     """The factors of one parameter: the `part`-th of `parts` blocks of the rows of both."""
 
+    module: str
     down: TensorInfo  # (parts x rank, in)
     up: TensorInfo  # (parts x out, rank)
     part: int
@@ -39,7 +41,7 @@ class Adapter:
 
     def __init__(self, path: Path, scaling: float, config: LmConfig) -> None:
         self.path, self.scaling = path, scaling
-        tensors = read_header(path)
+        tensors = plain_names(read_header(path), path)
         modules = {key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")}
         if not modules:
             raise CheckpointError(f"{path} is not a LoRA adapter (no lora_A): its tensors are {some(tensors)}")
@@ -52,7 +54,7 @@ class Adapter:
             module = source.key.removesuffix("_weight").removesuffix(".weight")
             if module in modules:
                 keys = f"{module}.lora_A.weight", f"{module}.lora_B.weight"
-                self.pairs[name] = self._pair(tensors, keys, source, shape)
+                self.pairs[name] = self._pair(tensors, module, keys, source, shape)
             elif source.key in tensors:
                 keys = (source.key,)
                 self._check(source.key, tensors[source.key], source.stored_shape(shape))
@@ -70,25 +72,41 @@ class Adapter:
         return name in self.pairs or name in self.replaced
 
     def merge(self, name: str, rows: np.ndarray, start: int = 0) -> np.ndarray:
-        """Return W + scaling * B A, in float32, for a parameter's rows from `start` on. rows: float32."""
+        """Return W + scaling * B A, in float32, for a parameter's rows from `start` on. rows: float32.
+
+        Raises CheckpointError if what the adapter has for it is infinite or NaN, and where it is too large for
+        bfloat16 once it is merged.
+        """
         if name in self.replaced:
             tensor, source = self.replaced[name]
             if source.flat or rows.ndim != 2:
-                return _float32(tensor).reshape(rows.shape)
+                return self._float32(source.key, tensor).reshape(rows.shape)
             begin = source.part * (tensor.shape[0] // source.parts) + start
-            return _float32(tensor, begin, begin + len(rows))
+            return self._float32(source.key, tensor, begin, begin + len(rows))
         if name not in self.pairs:
             return rows
         pair = self.pairs[name]
         rank, out = pair.down.shape[0] // pair.parts, pair.up.shape[0] // pair.parts
-        down = _float32(pair.down, pair.part * rank, (pair.part + 1) * rank)
+        down = self._float32(f"{pair.module}.lora_A.weight", pair.down, pair.part * rank, (pair.part + 1) * rank)
         begin = pair.part * out + start
-        up = _float32(pair.up, begin, begin + len(rows))
+        up = self._float32(f"{pair.module}.lora_B.weight", pair.up, begin, begin + len(rows))
         # numpy, not MLX: a GPU may multiply float32 in fewer bits, and MLX's BLAS is slow on CPUs.
-        return rows + np.float32(self.scaling) * (up @ down)
+        with np.errstate(over="ignore", invalid="ignore"):
+            merged = rows + np.float32(self.scaling) * (up @ down)
+        if not np.abs(merged).max(initial=0) <= LARGEST:
+            raise CheckpointError(
+                f"{self.path}: merging {pair.module} with a scaling of {self.scaling} gives weights that are too "
+                "large to be stored; a smaller --lora-scaling, or another adapter"
+            )
+        return merged
 
     def _pair(
-        self, tensors: Mapping[str, TensorInfo], keys: tuple[str, str], source: Origin, shape: tuple[int, ...]
+        self,
+        tensors: Mapping[str, TensorInfo],
+        module: str,
+        keys: tuple[str, str],
+        source: Origin,
+        shape: tuple[int, ...],
     ) -> _Pair:
         if keys[1] not in tensors:
             raise CheckpointError(f"{self.path} has {keys[0]} but no {keys[1]}; {fetch_again(self.path)}")
@@ -96,7 +114,7 @@ class Adapter:
         rank = up.shape[-1] if up.shape else 0
         self._check(keys[0], down, (rank * source.parts, shape[-1]))
         self._check(keys[1], up, (shape[0] * source.parts, rank))
-        return _Pair(down, up, source.part, source.parts)
+        return _Pair(module, down, up, source.part, source.parts)
 
     def _check(self, key: str, tensor: TensorInfo, wanted: tuple[int, ...]) -> None:
         if tensor.shape != wanted:
@@ -109,7 +127,12 @@ class Adapter:
                 f"{self.path}: {key} is of type {tensor.dtype}, one of {', '.join(_DTYPES)} expected"
             )
 
-
-def _float32(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> np.ndarray:
-    rows = read_rows(tensor, start, stop)
-    return from_bits(rows) if tensor.dtype == "BF16" else rows.astype(np.float32)
+    def _float32(self, key: str, tensor: TensorInfo, start: int = 0, stop: int | None = None) -> np.ndarray:
+        rows = read_rows(tensor, start, stop)
+        numbers = from_bits(rows) if tensor.dtype == "BF16" else rows.astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise CheckpointError(
+                f"{self.path}: {key} holds infinities or NaN; the adapter's training diverged or its file is "
+                f"damaged: take an earlier checkpoint, or {fetch_again(self.path)}"
+            )
+        return numbers

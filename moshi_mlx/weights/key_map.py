@@ -12,9 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
+
+T = TypeVar("T")
+
+_WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,23 @@ def mlx_origin(name: str, config: LmConfig) -> Origin:
     if rest.startswith(("linear_in.", "transformer.")):
         return Origin(f"depformer.slices.{schedule.index(schedule[k])}.{rest}")
     return Origin(name)
+
+
+def plain_names(tensors: Mapping[str, T], path: Path) -> dict[str, T]:
+    """Return the tensors of a file without what wrappers of PyTorch put into their names.
+
+    `torch.compile` inserts _orig_mod, DistributedDataParallel module, FSDP and checkpointing names of their own,
+    for the whole model or for a part of it. Raises CheckpointError if two names become one.
+    """
+    plain = {_WRAPPERS.sub("", name): tensor for name, tensor in tensors.items()}
+    if len(plain) < len(tensors):
+        kept = [_WRAPPERS.sub("", name) for name in tensors]
+        twice = sorted({name for name in kept if kept.count(name) > 1})
+        raise CheckpointError(
+            f"{path} holds {some(twice)} twice, with and without a wrapper's prefix (_orig_mod., module.); "
+            "save the model's own state_dict again"
+        )
+    return plain
 
 
 def detect_layout(names: Iterable[str], path: Path) -> str:

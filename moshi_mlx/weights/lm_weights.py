@@ -5,7 +5,7 @@ The key map says which tensor of a file is which parameter; parameters of the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +15,26 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from moshi_mlx.errors import CheckpointError, some
+from moshi_mlx.errors import CheckpointError, fetch_again, some
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.layers import parameters
+from moshi_mlx.models.layers import ROW_ARRAYS, parameters
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights.key_map import Origin, candle_origin, detect_layout, is_unused, mlx_origin, torch_origin
+from moshi_mlx.weights.key_map import (
+    Origin,
+    candle_origin,
+    detect_layout,
+    is_unused,
+    mlx_origin,
+    plain_names,
+    torch_origin,
+)
 from moshi_mlx.weights.safetensors import TensorInfo, read_rows, read_tensors, same_bytes
+from moshi_mlx.weights.values import FLOATS, SCALES, Look, all_zero, zeros_note
 
 if TYPE_CHECKING:  # a dense file needs nothing of it
     from moshi_mlx.weights.quantization import Scheme
 
-PIECE = 1 << 28  # bytes evaluated at once: enough to keep the disk busy, little enough to show progress
+PIECE = 1 << 26  # bytes evaluated at once: enough to keep the disk busy, little enough to look at one meanwhile
 GGUF = ".gguf"
 _DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 
@@ -39,7 +48,7 @@ class LmWeights:
 
     def __init__(self, path: Path, config: LmConfig, block: Mapping[str, Any] | None = None) -> None:
         self.path, self.config = path, config
-        self.tensors = _read_tensors(path)
+        self.tensors = plain_names(_read_tensors(path), path)
         self.layout = detect_layout(self.tensors, path)
         self.schemes = self._read_schemes()
         if block:
@@ -75,39 +84,93 @@ class LmWeights:
         """Bytes that loading puts into memory."""
         return sum(self.tensors[origin.key].nbytes // origin.parts for origin in set(self._origins.values()))
 
-    def load(self, dtype: mx.Dtype | None = None, advance: Callable[[int], None] = lambda count: None) -> Lm:
+    def load(
+        self,
+        dtype: mx.Dtype | None = None,
+        advance: Callable[[int], None] = lambda count: None,
+        tell: Callable[[str], None] = lambda note: None,
+    ) -> Lm:
         """Return the model with all weights in memory, as stored; only activations have `dtype`.
 
         dtype: of the activations; weights of a wider type widen them again.
         advance: told of bytes as they are read, `nbytes` in all.
-        Raises CheckpointError if the file cannot be read.
+        tell: gets one note if matrices hold nothing but zeros.
+        Raises CheckpointError if the file cannot be read, or holds infinities or NaN.
         """
         lm = self._skeleton()
         lm.activation_dtype = dtype or self.default_dtype
         origins = self._origins
         arrays: dict[Origin, mx.array] = {}
         try:
-            _evaluate(self._arrays(set(origins.values()), arrays), advance)
+            looks = list(self._evaluate(self._arrays(set(origins.values()), arrays), advance))
         except RuntimeError as error:
             raise CheckpointError(f"cannot load {self.path}: {error}") from error
+        for origin in (one for look in looks for one in look.not_finite()):
+            path = self.tensors[origin.key].path
+            raise CheckpointError(f"{path} is damaged, {origin.key} holds NaN or infinities; {fetch_again(path)}")
+        if zeros := self._zeros(arrays, {origin for look in looks for origin in look.zeros()}):
+            tell(zeros_note(self.path, zeros))
         lm.update(tree_unflatten([(name, arrays[origin]) for name, origin in origins.items()]))
         lm.eval()
         return lm
 
-    def _arrays(self, origins: Collection[Origin], found: dict[Origin, mx.array]) -> Iterator[mx.array]:
-        """Give the array of every origin, and put it into `found`."""
+    def _arrays(
+        self, origins: Collection[Origin], found: dict[Origin, mx.array]
+    ) -> Iterator[tuple[Origin, mx.array]]:
+        """Give every origin and its array, and put it into `found`."""
         depth = self.config.depth
         part_used = depth is not None and depth.schedule != depth.stored_schedule
         ordered = sorted(origins, key=lambda origin: (origin.key, origin.part))
         stored = [origin for origin in ordered if self._is_stored(self.tensors[origin.key])]
         file: dict[str, mx.array] = {}
         for path in dict.fromkeys(self.tensors[origin.key].path for origin in stored):
-            file |= mx.load(str(path), format="safetensors")  # type: ignore[arg-type]  # lazy: nothing is read yet
+            held = mx.load(str(path), format="safetensors")  # lazy: nothing is read yet
+            file |= plain_names(held, path)  # type: ignore[arg-type]
         lazy = {origin: _take(file[origin.key], origin, part_used) for origin in stored}
         del file  # so that a stacked tensor goes once all its parts are copied
         for origin in ordered:
             found[origin] = lazy.pop(origin) if origin in lazy else _read(self.tensors[origin.key], origin)
-            yield found[origin]
+            yield origin, found[origin]
+
+    def _evaluate(
+        self, arrays: Iterable[tuple[Origin, mx.array]], advance: Callable[[int], None]
+    ) -> Iterator[Look[Origin]]:
+        """Read the arrays piece by piece; each is looked at while the next is read."""
+        scales = {self._origins[f"{path}.scales"]: SCALES.get(how.mode) for path, how in self.schemes.items()}
+
+        def read() -> Look[Origin]:
+            mx.eval([array for _, array in piece])
+            advance(size)
+            return Look(
+                (origin, array, scales.get(origin) if array.dtype == mx.uint8 else FLOATS.get(array.dtype))
+                for origin, array in piece
+            )
+
+        piece, size = [], 0
+        for origin, array in arrays:
+            piece.append((origin, array))
+            size += array.nbytes
+            if size >= PIECE:
+                yield read()
+                piece, size = [], 0
+        yield read()
+
+    def _zeros(self, arrays: Mapping[Origin, mx.array], zeros: Container[Origin]) -> list[str]:
+        """Return the keys of matrices that are all zeros, given which arrays are. Norms and paddings may be."""
+        found: dict[str, None] = {}
+        for name, origin in self._origins.items():
+            path, _, leaf = name.rpartition(".")
+            if leaf != "weight" or arrays[origin].ndim != 2:
+                continue
+            if scheme := self.schemes.get(path):
+                parts = [one for leaf in ROW_ARRAYS if (one := self._origins.get(f"{path}.{leaf}"))]
+                may_be = scheme.mode != "affine" or parts[-1] in zeros
+                is_zero = may_be and all_zero([arrays[one] for one in parts], scheme)
+            else:
+                is_zero = origin in zeros
+            if is_zero:
+                found[origin.key] = None
+        return list(found)
 
     @staticmethod
     def _is_stored(tensor: TensorInfo) -> bool:
@@ -241,16 +304,3 @@ def _take(array: mx.array, origin: Origin, copied: bool) -> mx.array:
     rows = array.shape[0] // origin.parts
     start = origin.part * rows
     return array[mx.arange(start, start + rows)] if copied else array[start : start + rows]  # else a view
-
-
-def _evaluate(arrays: Iterable[mx.array], advance: Callable[[int], None]) -> None:
-    piece, size = [], 0
-    for array in arrays:
-        piece.append(array)
-        size += array.nbytes
-        if size >= PIECE:
-            mx.eval(piece)
-            advance(size)
-            piece, size = [], 0
-    mx.eval(piece)
-    advance(size)

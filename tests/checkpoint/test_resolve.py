@@ -74,7 +74,7 @@ def test_an_alias_is_kyutais_repository_also_without_config(cache: Path, full_si
     assert checkpoint.scheme == SCHEMES.get(kind)
     assert checkpoint.lm_config == LmConfig.from_dict(MOSHI_7B)
     assert checkpoint.mimi_config == MIMI
-    assert checkpoint.note == ""
+    assert checkpoint.notes == ()
     assert Checkpoint.resolve(f"kyutai/{voice}-mlx-{kind}", offline=True).lm_weights == checkpoint.lm_weights
 
 
@@ -214,7 +214,7 @@ def test_files_can_be_replaced_by_others(tiny_folder: Path, folder: Path, monkey
 def test_nano_comes_with_the_package_and_says_what_it_knows() -> None:
     checkpoint = Checkpoint.resolve("nano", offline=True)
     assert checkpoint.lm_weights.parent == nano.FOLDER
-    assert "What is the capital of France?" in checkpoint.note
+    assert "What is the capital of France?" in checkpoint.notes[0]
     assert (checkpoint.sampling.text_temperature, checkpoint.sampling.audio_temperature) == (0, 0)
 
 

@@ -13,8 +13,8 @@ from moshi_mlx.checkpoint.adapter import find_adapter
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, TINY_MIMI, train_tokenizer, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError, QuantizationError
-from moshi_mlx.runtime.moshi import load
 from tests.config_file import edit
+from tests.weights_file import rewrite
 
 
 @pytest.fixture
@@ -23,13 +23,6 @@ def folder_q4(tiny_q4: Path, tmp_path: Path) -> Path:
 
 
 Spoil = Callable[[Path], object]
-
-
-def rewrite(path: Path, change: Callable[[dict[str, mx.array]], object]) -> None:
-    arrays: dict[str, mx.array] = dict(mx.load(str(path)))  # type: ignore[arg-type]
-    mx.eval(arrays)
-    change(arrays)
-    mx.save_safetensors(str(path), arrays)
 
 
 def holds(content: bytes) -> Spoil:
@@ -187,26 +180,6 @@ def test_a_folder_that_is_no_model_says_what_it_lacks(tmp_path: Path) -> None:
         CheckpointError, match=r"has none of model\.safetensors, model\.q4\.safetensors, .*; is it a Moshi"
     ):
         Checkpoint.resolve(str(tmp_path))
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("name", ["text_linear.weight", "transformer.layers.1.norm2.alpha"])
-def test_weights_that_are_no_numbers_are_found_at_load(folder: Path, name: str, value: float) -> None:
-    def spoil(arrays: dict[str, mx.array]) -> None:
-        flat = arrays[name].reshape(-1)
-        flat[3] = value
-        arrays[name] = flat.reshape(arrays[name].shape)
-
-    rewrite(folder / LM, spoil)
-    parameter = name.replace("alpha", "weight")
-    with pytest.raises(CheckpointError, match=rf"is damaged, {parameter} holds NaN or infinities; fetch it again"):
-        load(str(folder), codec="mlx")
-
-
-def test_weights_of_zeros_and_of_any_size_are_weights(folder: Path) -> None:
-    rewrite(folder / LM, lambda arrays: arrays.update({"text_linear.weight": arrays["text_linear.weight"] * 0}))
-    rewrite(folder / LM, lambda arrays: arrays.update({"emb.3.weight": arrays["emb.3.weight"] * 1e30}))
-    load(str(folder), codec="mlx")
 
 
 def test_shards_beside_a_config_that_names_one_file_are_found(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,9 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.weights.quantization import RECIPES, Scheme
 from moshi_mlx.weights.safetensors import read_header
 from tests.cli.conftest import Done
+from tests.config_file import edit
 from tests.quantize.conftest import SMALL
+from tests.weights_file import rewrite
 
 Cli = Callable[..., Done]
 
@@ -118,6 +121,20 @@ def test_q4_is_the_default_and_nothing_is_said_if_that_is_wanted(
     done = moshi_cli("quantize", source, tmp_path / "made", "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")
     assert Checkpoint.resolve(tmp_path / "made").scheme == Scheme(4, 32)
+
+
+def test_notes_are_said_however_quiet_it_should_be(moshi_cli: Cli, source: Path, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(source, tmp_path / "base"))
+    rewrite(base / "model.safetensors", lambda arrays: arrays["text_linear.weight"].__setitem__(slice(None), 0))
+    shutil.copy(base / "model.safetensors", base / "consolidated.safetensors")
+    edit(base, moshi_name=None)
+    done = moshi_cli("quantize", base, tmp_path / "made", "--quiet", "--json")
+    assert done.code == 0, done.err
+    lines = done.err.splitlines()
+    assert [line.startswith(f"note: {base}") for line in lines] == [True, True]
+    assert "also holds consolidated.safetensors" in lines[0]
+    assert "nothing but zeros in text_linear.weight" in lines[1]
+    assert [f"note: {note}" for note in json.loads(done.out)["notes"]] == lines
 
 
 def test_the_result_is_an_object_for_programs(moshi_cli: Cli, source: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import soundfile
 
 from moshi_mlx.runtime.moshi import Moshi
 from tests.cli.conftest import Done
+from tests.config_file import edit
+from tests.weights_file import rewrite
 
 pytestmark = pytest.mark.slow
 
@@ -141,6 +144,17 @@ def test_a_note_on_the_recording_comes_whatever_else_is_shown(
     assert f"note: {note}\n" in done.err
     assert json.loads(done.out.splitlines()[0])["event"] == "note", "before the first word"
     assert (done.err == f"note: {note}\n") == bool(quiet)
+
+
+def test_what_is_doubtful_about_the_weights_is_a_note(moshi_cli: Cli, short: Path, folder: Path) -> None:
+    rewrite(folder / "model.safetensors", lambda arrays: arrays["text_linear.weight"].__setitem__(slice(None), 0))
+    shutil.copy(folder / "model.safetensors", folder / "consolidated.safetensors")
+    edit(folder, moshi_name=None)
+    options = ("--model", folder, "--codec", "mlx", "--lead", 0, "--tail", 0, "--quiet")
+    done = moshi_cli("run", short, "--json", *options)
+    notes = [event["text"] for line in done.out.splitlines() if (event := json.loads(line))["event"] == "note"]
+    assert [f"note: {note}" for note in notes] == done.err.splitlines()
+    assert ["zeros in text_linear.weight" in note for note in notes] == [False, True]
 
 
 @pytest.mark.parametrize(("stop", "name"), [(signal.SIGINT, "answer.wav"), (signal.SIGTERM, "answer.opus")])

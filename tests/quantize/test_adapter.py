@@ -1,6 +1,7 @@
 """LoRA adapters as moshi-finetune writes them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from moshi_mlx.weights.lm_weights import parameter_shapes
 from moshi_mlx.weights.safetensors import from_bits, read_header, read_rows
 from tests.hub_stub import fill_cache
 from tests.quantize.conftest import SMALL
+from tests.weights_file import rewrite
 
 RANK, SCALING = 4, 2.5
 DEPTH = "depformer.slices.{}.transformer.layers.0."
@@ -272,3 +274,53 @@ def test_a_full_fine_tune_on_the_hub_is_a_model(tmp_path: Path, monkeypatch: pyt
     missing.parent.mkdir(parents=True)
     missing.touch()
     assert Checkpoint.resolve("me/tuned", offline=True).lm_weights.name == "consolidated.safetensors"
+
+
+def spoilt(name: str, value: float) -> Callable[[dict[str, np.ndarray]], object]:
+    return lambda tensors: tensors[name].__setitem__((1, 2), value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoilt("text_linear.lora_A.weight", np.nan), r"text_linear\.lora_A\.weight holds infinities or NaN; "),
+        (spoilt("text_linear.lora_B.weight", np.inf), r"text_linear\.lora_B\.weight holds infinities or NaN"),
+        (spoilt("emb.2.weight", -np.inf), r"emb\.2\.weight holds infinities or NaN"),
+        (spoilt("text_linear.lora_B.weight", 3e38), r"merging text_linear with a scaling of 25\.0 gives"),
+        (spoilt("text_linear.lora_B.weight", 3e30), None),
+        (lambda tensors: tensors["text_linear.lora_B.weight"].fill(0), None),  # not trained yet
+    ],
+)  # fmt: skip
+def test_an_adapter_that_is_no_number_is_blamed_and_not_its_base(
+    make: Make, small: Path, tmp_path: Path, spoil: Callable[[dict[str, np.ndarray]], object], message: str | None
+) -> None:
+    tensors = {**factors({"text_linear": MODULES["text_linear"]}), "emb.2.weight": np.ones((65, 128), np.float32)}
+    spoil(tensors)
+    lora = found(small, adapter(tmp_path / "adapter", tensors), scaling=25.0)
+    if message:
+        with pytest.raises(CheckpointError, match=message) as refused:
+            make("q4", lora=lora)
+        assert str(refused.value).startswith(f"{tmp_path / 'adapter' / 'lora.safetensors'}: ")
+    else:
+        assert make("q4", lora=lora).notes == ()
+
+
+def test_a_base_that_is_no_number_is_blamed_and_not_the_adapter(make: Make, small: Path, tmp_path: Path) -> None:
+    lora = found(small, adapter(tmp_path / "adapter", factors({"text_linear": MODULES["text_linear"]})))
+    base = shutil.copytree(small, tmp_path / "base")
+    rewrite(base / "model.safetensors", lambda arrays: arrays["text_linear.weight"].__setitem__((0, 0), mx.nan))
+    with pytest.raises(
+        CheckpointError, match=r"base/model\.safetensors: text_linear\.weight holds infinities or NaN"
+    ):
+        make("q4", base, lora=lora)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module."])
+def test_the_prefixes_of_pytorchs_wrappers_are_left_out(
+    make: Make, small: Path, tmp_path: Path, prefix: str
+) -> None:
+    tensors = factors(MODULES)
+    plain = adapter(tmp_path / "plain", tensors)
+    wrapped = adapter(tmp_path / "wrapped", {prefix + name: array for name, array in tensors.items()})
+    files = [make("q8", name=f"of-{one.name}", lora=found(small, one)).folder for one in (plain, wrapped)]
+    assert len({(one / "model.safetensors").read_bytes() for one in files}) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -21,6 +22,8 @@ import pytest
 from moshi_mlx.errors import ServerError
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
 from moshi_mlx.web.program import choose_endpoint
+from tests.config_file import edit
+from tests.weights_file import rewrite
 
 pytestmark = pytest.mark.slow
 
@@ -126,6 +129,18 @@ def test_a_model_that_cannot_be_loaded_is_one_line(serve: Callable[..., Program]
     errors = [line for line in program.printed.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert "Traceback" not in program.printed
+
+
+def test_what_is_doubtful_about_the_weights_is_logged_however_quiet(
+    serve: Callable[..., Program], folder: Path
+) -> None:
+    rewrite(folder / "model.safetensors", lambda arrays: arrays["text_linear.weight"].__setitem__(slice(None), 0))
+    shutil.copy(folder / "model.safetensors", folder / "consolidated.safetensors")
+    edit(folder, moshi_name=None)
+    program = serve("--model", folder, "--port", 0, "--no-browser", "--quiet", "--codec", "mlx")
+    program.until(r"WARNING note text=.*also holds consolidated\.safetensors")
+    program.until(r"WARNING note text=.*nothing but zeros in text_linear\.weight")
+    program.end()
 
 
 def test_a_port_that_is_taken_is_one_line(serve: Callable[..., Program]) -> None:
