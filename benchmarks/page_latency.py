@@ -54,7 +54,7 @@ def talk(folder: Path, seconds: int, frame: int) -> tuple[np.ndarray, dict[str, 
         page.wait_for_selector("body[data-state=talking]")
         page.wait_for_timeout(1000 * seconds)
         figures = {"rate": page.evaluate("new AudioContext().sampleRate")}
-        figures |= {"left out": page.inner_text("#dropped"), "late": page.inner_text("#late")}
+        figures |= {"left out": page.text_content("#dropped"), "late": page.text_content("#late")}
         with page.expect_event("download", lambda download: download.suggested_filename.endswith(".wav")) as saved:
             page.click("#save")
         saved.value.save_as(folder / "talk.wav")

@@ -140,6 +140,132 @@ def test_keys_mute_restart_and_end(page: Page, server: PageServer) -> None:
     state(page, "idle")
 
 
+def test_an_end_can_be_taken_back_while_the_place_is_kept(page: Page, server: PageServer) -> None:
+    talk(page)
+    server.say(b"\x02 Hello")
+    page.get_by_text("Hello").wait_for()
+    page.click("#talk")
+    state(page, "ending")
+    status(page, "Ended")
+    page.wait_for_timeout(300)
+    server.loudest = 0.0
+    page.get_by_role("button", name="Undo").click()
+    state(page, "talking")
+    eventually(page, lambda: server.loudest > 0)  # the microphone is heard again
+    server.say(b"\x02 again")
+    page.get_by_text("again", exact=True).wait_for()
+    assert len(server.queries) == 1, "it is the same conversation"
+    page.click("#talk")
+    state(page, "idle")
+
+
+def test_who_speaks_is_said(page: Page, server: PageServer) -> None:
+    server.echo = False
+    talk(page)
+    status(page, "Hears you")
+    status(page, "Listening")
+    tone = np.sin(np.arange(1920) * 0.1).astype("<f4") * 0.3
+    for _ in range(12):
+        server.say(b"\x01" + tone.tobytes())
+    page.locator("#status", has_text=re.compile("Moshi speaks|You both speak")).wait_for()
+    page.wait_for_selector("body[data-speaking~=moshi]", state="attached")
+    page.wait_for_selector("body:not([data-speaking~=moshi])", state="attached")
+
+
+def test_an_interrupted_line_is_marked_and_a_whole_one_is_not(page: Page) -> None:
+    marks = page.evaluate("""async () => {
+        const { Transcript } = await import("./transcript.js");
+        const mark = (text, begin) => {
+            const transcript = new Transcript();
+            transcript.say(text, 1);
+            transcript.hear({ begin, end: begin + 0.5, peaks: [] });
+            transcript.say(" more", 1.4);
+            transcript.finish();
+            return Boolean(transcript.rows.find(({ who }) => who === "moshi").interrupted);
+        };
+        return [mark("I was", 1.2), mark("I was", 0.2), mark("I was", 3)];
+    }""")
+    assert marks == [True, False, False]
+
+
+def test_the_transcript_is_there_after_a_reload_and_goes_with_a_new_talk(page: Page, server: PageServer) -> None:
+    talk(page)
+    page.wait_for_selector("#transcript .you svg")
+    server.say(b"\x02 I stay.")
+    page.get_by_text("I stay.").wait_for()
+    page.reload()
+    page.get_by_text("I stay.").wait_for()
+    assert page.locator("#transcript .you svg path").first.get_attribute("d")
+    page.get_by_text("Before the page was loaded again").wait_for()
+    talk(page)
+    assert page.get_by_text("I stay.").count() == 0
+
+
+def test_all_questions_are_offered(page: Page, server: PageServer) -> None:
+    server.welcome = False
+    page.click("#talk")
+    eventually(page, server.connected)
+    questions = [f"Question {number}?" for number in range(44)]
+    server.tell(type="state", state="ready", model="a model", greeting="Hello.", questions=questions)
+    server.say(b"\x00")
+    state(page, "talking")
+    page.wait_for_selector("#transcript .you")  # somebody has spoken: they make room for what is said
+    assert page.locator("#questions").is_hidden()
+    page.get_by_role("button", name="What can I ask?").click()
+    assert page.locator("#questions li").count() == 6
+    page.get_by_role("button", name="All 44 questions").click()
+    assert page.locator("#questions li").all_inner_texts() == questions
+    assert page.locator("#more-questions").is_hidden()
+
+
+def test_the_light_says_how_it_goes_and_why_when_asked(page: Page, server: PageServer) -> None:
+    talk(page)
+    assert page.inner_text("#light") == "Good"
+    assert page.locator("#readout").is_hidden()
+    server.tell(type="stats", step_ms=20, lag_ms=90, dropped=9, sessions=1, waiting=0)
+    page.locator("#light", has_text="Uneven").wait_for()
+    for _ in range(5):
+        server.tell(type="stats", step_ms=120, lag_ms=90, dropped=9, sessions=1, waiting=0)
+    page.locator("#light", has_text="Too slow").wait_for()
+    page.click("#health summary")
+    assert "cannot keep up" in page.inner_text("#meaning")
+    page.locator("#step", has_text="120 ms").wait_for()
+    server.tell(type="stats", step_ms=20, lag_ms=90, dropped=9, sessions=1, waiting=0)
+    page.locator("#light", has_text="Good").wait_for()
+
+
+def test_a_finger_can_hold_to_talk(chromium: Browser, server: PageServer) -> None:
+    phone: Any = {"width": 360, "height": 640}
+    with browser.page(chromium, server.url, viewport=phone, has_touch=True, is_mobile=True) as page:
+        talk(page)
+        button = page.locator("#hold")
+        assert button.is_visible()
+        button.dispatch_event("pointercancel")  # before a finger was there: muted, as after every hold
+        status(page, "Muted")
+        button.hover()
+        page.mouse.down()
+        page.locator("body:not([data-muted])").wait_for()
+        page.mouse.move(1, 1)  # it slips off
+        page.wait_for_timeout(100)
+        assert page.evaluate("!document.body.hasAttribute('data-muted')")
+        page.mouse.up()
+        page.locator("body[data-muted]").wait_for()
+
+
+def test_the_volume_is_kept(page: Page, server: PageServer) -> None:
+    page.click("#open-settings")
+    page.locator("#volume").fill("0.5")
+    page.reload()
+    page.click("#open-settings")
+    assert page.locator("#volume").input_value() == "0.5"
+
+
+def test_it_can_be_installed(page: Page, server: PageServer) -> None:
+    manifest = page.evaluate("async () => (await fetch(document.querySelector('link[rel=manifest]').href)).json()")
+    assert manifest["display"] == "standalone"
+    assert page.evaluate(f"fetch('{manifest['icons'][0]['src']}').then((answer) => answer.ok)")
+
+
 def test_what_is_saved_has_both_sides_on_one_clock(page: Page, server: PageServer, tmp_path: Path) -> None:
     import soundfile
 
@@ -291,6 +417,7 @@ def test_a_microphone_of_zeros_is_told(page: Page) -> None:
 
 def test_settings_reach_the_server_and_stay(page: Page, server: PageServer) -> None:
     page.click("#open-settings")
+    page.click("#experts summary")
     page.locator("#text_temperature").fill("0.25")
     page.locator("#seed").fill("7")
     page.click("#apply")
@@ -298,6 +425,7 @@ def test_settings_reach_the_server_and_stay(page: Page, server: PageServer) -> N
     talk(page)
     assert server.queries == [{"audio": "pcm", "text_temperature": "0.25", "seed": "7"}]
     page.click("#open-settings")
+    page.click("#experts summary")
     page.click("#defaults")
     page.click("#apply")
     page.wait_for_selector("#transcript .divider")  # connected again

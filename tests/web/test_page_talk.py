@@ -125,7 +125,7 @@ def test_a_spoken_question_is_answered_in_words_and_aloud(
         talk(page)
         assert page.inner_text("#model") == "nano"
         answered(page, question)
-        page.wait_for_selector("#delay:not(:text('–'))")
+        page.wait_for_selector("#delay:not(:text('–'))", state="attached")
         with page.expect_event("download", lambda download: download.suggested_filename.endswith(".wav")) as saved:
             page.click("#save")
         saved.value.save_as(tmp_path / "talk.wav")

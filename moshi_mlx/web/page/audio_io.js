@@ -43,6 +43,8 @@ export class AudioIO extends Emitter {
   #source = null;
   /** @type {MediaStream | null} */
   #stream = null;
+  /** @type {GainNode | null} */
+  #gain = null;
   #muted = false;
   /** @type {number | null} Silent blocks from this microphone; null once it gave a signal. */
   #silent = 0;
@@ -80,7 +82,9 @@ export class AudioIO extends Emitter {
       });
       this.#node.port.onmessage = ({ data }) => this.#report(data);
       this.#node.onprocessorerror = () => this.emit("failure", new Failure("unknown", "The sound has stopped."));
-      this.#node.connect(context.destination);
+      this.#gain = context.createGain();
+      this.#gain.gain.value = this.preferences.values.volume;
+      this.#node.connect(this.#gain).connect(context.destination);
       await this.chooseMicrophone();
       await this.chooseSpeaker();
       if (this.#context !== context) return;
@@ -99,7 +103,7 @@ export class AudioIO extends Emitter {
   /** Release the microphone and the speaker. */
   close() {
     stop(this.#stream);
-    this.#stream = this.#source = this.#node = null;
+    this.#stream = this.#source = this.#node = this.#gain = null;
     const context = this.#context;
     this.#context = null;
     if (context) {
@@ -175,6 +179,12 @@ export class AudioIO extends Emitter {
   set muted(muted) {
     this.#muted = muted;
     this.#node?.port.postMessage({ muted });
+  }
+
+  /** @param {number} volume factor of Moshi's voice, 0 to 2; kept */
+  set volume(volume) {
+    this.preferences.set({ volume });
+    if (this.#gain && this.#context) this.#gain.gain.setTargetAtTime(volume, this.#context.currentTime, 0.02);
   }
 
   /** Start again what the browser or another app has paused; from a click. */

@@ -11,6 +11,7 @@ import { FRAME } from "./protocol.js";
 /** @import { Metadata, Samples } from "./protocol.js" */
 
 const FIRST_RETRY = 0.5; // seconds before the first attempt to connect again; each next one waits twice as long ...
+const UNDO_SECONDS = 5; // in which an end can be taken back: the microphone is off, the place is kept
 const LONGEST_RETRY = 10; // ... up to this
 // Codes of a server that stops or a network that breaks (RFC 6455, 7.4.1): worth another attempt.
 const TRANSIENT = new Set([1001, 1005, 1006, 1012, 1013, 1014]);
@@ -20,6 +21,7 @@ const RESTARTS = new Set([1001, 1012]); // of these, the ones that are so even w
  * @typedef {{ name: "idle" | "microphone" | "connecting" | "talking" }
  *   | { name: "loading", progress: number | null }
  *   | { name: "queued", position: number }
+ *   | { name: "ending", seconds: number }
  *   | { name: "waiting", seconds: number, failure: Failure }
  *   | { name: "failed", failure: Failure }} State
  */
@@ -61,12 +63,13 @@ export class Conversation extends Emitter {
   }
 
   get isOn() {
-    return !["idle", "failed"].includes(this.state.name);
+    return !["idle", "failed", "ending"].includes(this.state.name);
   }
 
   /** Open the microphone, connect, and talk as soon as there is a place. */
   async start() {
     if (this.isOn) return;
+    this.#leave();
     this.#become({ name: "microphone" });
     try {
       await this.#audio.open();
@@ -78,10 +81,33 @@ export class Conversation extends Emitter {
     if (this.state.name === "microphone" && this.#audio.isOpen) this.#connect();
   }
 
-  /** Hang up and release the microphone. */
+  /** Release the microphone at once, and hang up unless that is taken back in time. */
   end() {
+    if (this.state.name !== "talking") return this.hangUp();
+    this.#audio.close();
+    this.#become({ name: "ending", seconds: UNDO_SECONDS });
+    this.#timer = setTimeout(() => this.hangUp(), 1000 * UNDO_SECONDS);
+  }
+
+  /** Hang up at once. */
+  hangUp() {
     this.#leave();
     this.#become({ name: "idle" });
+  }
+
+  /** Take the end back: Moshi remembers everything, and has heard silence meanwhile. */
+  async undoEnd() {
+    if (this.state.name !== "ending") return;
+    clearTimeout(this.#timer);
+    try {
+      await this.#audio.open();
+    } catch (error) {
+      this.#fail(failureOf(error));
+      return;
+    }
+    if (this.state.name !== "ending" || !this.#connection) return;
+    this.#listenAnew();
+    this.#become({ name: "talking" });
   }
 
   /** Forget the conversation and begin a new one in the same place. */
@@ -115,10 +141,15 @@ export class Conversation extends Emitter {
   }
 
   #begin() {
+    this.#listenAnew();
+    this.emit("begin");
+  }
+
+  /** Count the stream's samples from here on. */
+  #listenAnew() {
     this.#received = 0;
     this.#cleared = false;
     this.#audio.clear();
-    this.emit("begin");
   }
 
   /** @param {Samples} pcm */
@@ -147,6 +178,7 @@ export class Conversation extends Emitter {
 
   /** @param {Ending} ending */
   async #closed({ begun, code, error }) {
+    if (this.state.name === "ending") return this.hangUp();
     const ended = this.#connection;
     if (!TRANSIENT.has(code) || (error && !RESTARTS.has(code))) return this.#fail(new Failure("server", error));
     if (begun) return this.#retry("unreachable");

@@ -25,6 +25,11 @@ export class DeviceForm {
       preferences.set({ speaker: this.#speaker.value });
       audio.chooseSpeaker();
     });
+    const volume = field("volume", HTMLInputElement);
+    volume.valueAsNumber = preferences.values.volume;
+    volume.addEventListener("input", () => {
+      audio.volume = volume.valueAsNumber;
+    });
     for (const name of PROCESSING) {
       const box = field(name, HTMLInputElement);
       box.checked = preferences.values[name];

@@ -1,4 +1,4 @@
-/** Keys that stand for buttons. */
+/** Keys that stand for buttons, and the button that stands for a key where there is none. */
 
 /** @typedef {{ mute(): void, hold(pressed: boolean): void, restart(): void, save(): void, end(): void }} Actions */
 
@@ -39,6 +39,21 @@ export function listenToKeys(actions) {
     if (event.key === " ") release();
   });
   window.addEventListener("blur", release); // the key may be released elsewhere
+}
+
+/**
+ * Let a button do what the space bar does: somebody is heard while it is pressed.
+ *
+ * @param {HTMLElement} button
+ * @param {(pressed: boolean) => void} hold
+ */
+export function holdToTalk(button, hold) {
+  button.addEventListener("pointerdown", (event) => {
+    button.setPointerCapture(event.pointerId); // a finger may slip off it
+    hold(true);
+  });
+  for (const end of ["pointerup", "pointercancel"]) button.addEventListener(end, () => hold(false));
+  button.addEventListener("contextmenu", (event) => event.preventDefault()); // of a long touch
 }
 
 /** @param {KeyboardEvent} event */

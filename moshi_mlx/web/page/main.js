@@ -5,12 +5,16 @@ import { Conversation, infoAddress } from "./conversation.js";
 import { DeviceForm } from "./device_form.js";
 import { field } from "./elements.js";
 import { Failure, failureOf } from "./failures.js";
-import { listenToKeys } from "./keys.js";
+import { Health } from "./health.js";
+import { KeptTranscript } from "./kept_transcript.js";
+import { holdToTalk, listenToKeys } from "./keys.js";
 import { Preferences } from "./preferences.js";
+import { Questions } from "./questions.js";
 import { Readout } from "./readout.js";
 import { Recording } from "./recording.js";
 import { SamplingForm } from "./sampling_form.js";
 import { SoundTest } from "./sound_test.js";
+import { Speaking } from "./speaking.js";
 import { StateView } from "./state_view.js";
 import { takeToken } from "./token.js";
 import { Transcript } from "./transcript.js";
@@ -26,7 +30,11 @@ const audio = new AudioIO(preferences);
 const conversation = new Conversation(audio, query);
 const recording = new Recording();
 const transcript = new Transcript();
+const kept = new KeptTranscript(transcript);
 const voiceActivity = new VoiceActivity();
+const speaking = new Speaking();
+const health = new Health();
+const questions = new Questions();
 const view = new StateView(pressed);
 const waveform = new Waveform(field("waveform", HTMLCanvasElement));
 const readout = new Readout(audio);
@@ -53,6 +61,7 @@ function query() {
 
 function talk() {
   if (conversation.isOn) return conversation.end();
+  if (conversation.state.name === "ending") return conversation.undoEnd();
   isRecording = false;
   recording.clear();
   transcript.clear();
@@ -78,24 +87,23 @@ conversation.on("state", (state) => {
 
 conversation.on("begin", () => {
   flush();
+  health.start();
   if (isRecording) transcript.note("A new conversation", recording.seconds);
   isRecording = true;
   document.body.dataset.recorded = "";
   field("save", HTMLButtonElement).disabled = false;
 });
 
-conversation.on("ready", ({ model, greeting, questions = [] }) => {
+conversation.on("ready", ({ model, greeting, questions: known = [] }) => {
   if (model) field("model").textContent = model;
-  field("greeting").textContent = questions.length ? "Ask, for instance," : greeting || "Say hello.";
-  const items = selection(questions).map((question) => {
-    const item = document.createElement("li");
-    item.textContent = question;
-    return item;
-  });
-  field("questions").replaceChildren(...items);
+  field("greeting").textContent = known.length ? "Ask, for instance," : greeting || "Say hello.";
+  questions.offer(known);
 });
 
-conversation.on("stats", (stats) => readout.stats(stats));
+conversation.on("stats", (stats) => {
+  readout.stats(stats);
+  health.stats(stats);
+});
 conversation.on("word", (word) => words.push(word));
 
 conversation.on("block", (block) => {
@@ -110,8 +118,12 @@ conversation.on("block", (block) => {
   words = words.slice(heard.length);
   const utterance = voiceActivity.add(microphone, now);
   if (utterance) transcript.hear(utterance);
+  speaking.add(speaker, utterance, now);
+  health.block(block, now);
   transcript.tick(now);
 });
+
+speaking.on("change", (speakers) => view.speak(speakers));
 
 transcript.on("row", () => view.setTranscript(true));
 transcript.on("clear", () => view.setTranscript(false));
@@ -121,17 +133,8 @@ function flush() {
   for (const { text } of words) transcript.say(text, recording.seconds);
   words = [];
   voiceActivity.stop();
+  speaking.stop();
   transcript.finish();
-}
-
-/**
- * Up to five of the questions, spread over all of them.
- *
- * @param {string[]} questions
- */
-function selection(questions) {
-  const step = Math.max(1, Math.floor(questions.length / 5));
-  return questions.filter((_, index) => index % step === 0).slice(0, 5);
 }
 
 /** @param {boolean} on */
@@ -164,7 +167,7 @@ audio.on("failure", (failure) => view.warn(failure));
 audio.on("recovery", (code) => view.recover(code));
 window.addEventListener("unhandledrejection", ({ reason }) => view.warn(failureOf(reason)));
 window.addEventListener("error", ({ error }) => error && view.warn(failureOf(error)));
-window.addEventListener("pagehide", () => conversation.end());
+window.addEventListener("pagehide", () => conversation.hangUp());
 
 // Buttons and keys
 
@@ -192,6 +195,7 @@ function download(blob, name) {
 field("talk").addEventListener("click", talk);
 field("mute").addEventListener("click", () => mute(!audio.muted));
 field("restart").addEventListener("click", () => conversation.restart());
+holdToTalk(field("hold"), (isPressed) => conversation.isOn && mute(!isPressed));
 field("save").addEventListener("click", save);
 field("open-settings").addEventListener("click", () => settings.showModal());
 settings.addEventListener("click", ({ target }) => {
@@ -232,4 +236,5 @@ async function introduce() {
 field("privacy").textContent = `Your voice goes to ${location.host} and nowhere else.`;
 if (!window.isSecureContext) view.warn(new Failure("insecure"));
 view.show(conversation.state);
+kept.restore();
 introduce();

@@ -8,6 +8,7 @@ const DEFAULTS = {
   echoCancellation: true,
   noiseSuppression: true,
   autoGainControl: true,
+  volume: 1, // factor of Moshi's voice
   /** @type {Record<string, number>} Query parameter -> value, only those that differ from the server's defaults. */
   sampling: {},
 };

@@ -5,6 +5,7 @@ import { describe } from "./failures.js";
 
 /** @import { State } from "./conversation.js" */
 /** @import { Failure, FailureCode } from "./failures.js" */
+/** @import { Speakers } from "./speaking.js" */
 
 const STEPS = ["microphone", "connecting", "loading", "queued"];
 
@@ -16,6 +17,8 @@ export class StateView {
   /** @type {State} */
   #state = { name: "idle" };
   #hasTranscript = false;
+  /** @type {Speakers} */
+  #speakers = { you: false, moshi: false, interrupted: false };
 
   /** @param {(failure: Failure) => void} pressed Called when the button of a failure is pressed. */
   constructor(pressed) {
@@ -26,20 +29,22 @@ export class StateView {
   show(state) {
     const before = this.#state.name;
     const { name } = state;
-    const isOn = !["idle", "failed"].includes(name);
+    const isOn = !["idle", "failed", "ending"].includes(name);
     this.#state = state;
     document.body.dataset.state = name;
-    field("talk").textContent = isOn ? "End" : "Talk";
+    field("talk").textContent = isOn ? "End" : name === "ending" ? "Undo" : "Talk";
     field("talk").classList.toggle("primary", !isOn);
     field("mute", HTMLButtonElement).disabled = !isOn;
+    field("hold", HTMLButtonElement).disabled = !isOn;
     field("restart", HTMLButtonElement).disabled = name !== "talking";
-    field("readout").hidden = !isOn;
+    field("health").hidden = !isOn;
     this.#showSection();
     if (STEPS.includes(name)) this.#showSteps();
     this.#showStatus();
     clearInterval(this.#timer);
     field("countdown").textContent = "";
-    if (state.name === "waiting") this.#countDown(state.seconds);
+    if (state.name === "waiting") this.#countDown("again in", state.seconds);
+    if (state.name === "ending") this.#countDown("for good in", state.seconds);
     if (["talking", "microphone"].includes(name) || (name === "idle" && before !== "idle")) this.#failures = [];
     if ("failure" in state) this.#failures = [state.failure];
     this.#showFailure();
@@ -57,6 +62,14 @@ export class StateView {
     field("mute").setAttribute("aria-pressed", String(muted));
     field("mute-label").textContent = muted ? "Muted" : "Mute";
     document.body.toggleAttribute("data-muted", muted);
+    this.#showStatus();
+  }
+
+  /** @param {Speakers} speakers Who speaks now. */
+  speak(speakers) {
+    this.#speakers = speakers;
+    const names = [speakers.you ? "you" : "", speakers.moshi ? "moshi" : ""];
+    document.body.dataset.speaking = names.filter(Boolean).join(" ");
     this.#showStatus();
   }
 
@@ -89,7 +102,7 @@ export class StateView {
   }
 
   #showStatus() {
-    field("status").textContent = status(this.#state, this.#muted);
+    field("status").textContent = status(this.#state, this.#muted, this.#speakers);
   }
 
   #showSteps() {
@@ -109,12 +122,15 @@ export class StateView {
     else bar.removeAttribute("value");
   }
 
-  /** @param {number} seconds */
-  #countDown(seconds) {
+  /**
+   * @param {string} what
+   * @param {number} seconds
+   */
+  #countDown(what, seconds) {
     const end = performance.now() + 1000 * seconds;
     const show = () => {
       const left = Math.max(1, Math.ceil((end - performance.now()) / 1000));
-      field("countdown").textContent = `again in ${left} s`;
+      field("countdown").textContent = `${what} ${left} s`;
     };
     show();
     this.#timer = setInterval(show, 1000);
@@ -135,8 +151,9 @@ export class StateView {
 /**
  * @param {State} state
  * @param {boolean} muted
+ * @param {Speakers} speakers
  */
-function status(state, muted) {
+function status(state, muted, speakers) {
   switch (state.name) {
     case "idle":
       return "";
@@ -149,12 +166,25 @@ function status(state, muted) {
     case "queued":
       return queue(state.position);
     case "talking":
-      return muted ? "Muted" : "Listening";
+      return talking(muted, speakers);
+    case "ending":
+      return "Ended";
     case "waiting":
       return "Connection lost";
     case "failed":
       return "Stopped";
   }
+}
+
+/**
+ * @param {boolean} muted
+ * @param {Speakers} speakers
+ */
+function talking(muted, { you, moshi, interrupted }) {
+  if (interrupted) return "Interrupted: it listens";
+  if (you && !muted) return moshi ? "You both speak" : "Hears you";
+  if (moshi) return "Moshi speaks";
+  return muted ? "Muted" : "Listening";
 }
 
 /** @param {State} state */

@@ -6,9 +6,13 @@ import { Emitter } from "./emitter.js";
 
 const LINE_PAUSE = 1.5; // seconds of silence after which Moshi's words begin a new line ...
 const SENTENCE_PAUSE = 0.7; // ... or, after the end of a sentence, these
+const GIVES_WAY = 1.2; // seconds within which Moshi stops when somebody speaks
 const BREATH = 0.1; // seconds of silence after which the person has stopped speaking
 
-/** @typedef {{ who: "moshi" | "", begin: number, end: number, text: string }} Line Moshi's, or a note of the page. */
+/**
+ * @typedef {{ who: "moshi" | "", begin: number, end: number, text: string, interrupted?: boolean }} Line Moshi's, or a
+ *   note of the page.
+ */
 /** @typedef {{ who: "you", of: Utterance, begin: number, end: number, peaks: number[] }} Voice */
 /** @typedef {Line | Voice} Row All times are seconds. */
 
@@ -87,8 +91,37 @@ export class Transcript extends Emitter {
 
   /** Complete Moshi's line. */
   finish() {
-    if (this.#line) this.emit("complete", this.#line);
+    const line = this.#line;
     this.#line = null;
+    if (!line) return;
+    line.interrupted = this.#isInterrupted(line);
+    this.emit("complete", line);
+  }
+
+  /**
+   * Whether the person spoke into Moshi's line, and it stopped before its sentence did.
+   *
+   * @param {Line} line
+   */
+  #isInterrupted({ begin, end, text }) {
+    const voice = this.#voice;
+    if (!voice || voice.begin <= begin || voice.begin > end + BREATH || /[.!?…]["”']?\s*$/.test(text))
+      return false;
+    return end - voice.begin <= GIVES_WAY;
+  }
+
+  /**
+   * Begin with rows from before, and a note behind them.
+   *
+   * @param {Row[]} rows
+   */
+  restore(rows) {
+    for (const row of rows) {
+      const before = row.who === "you" ? { ...row, of: row } : row;
+      this.rows.push(before);
+      this.emit("row", { row: before, before: undefined });
+    }
+    this.note("Before the page was loaded again", rows[rows.length - 1].end);
   }
 
   /**
@@ -129,7 +162,8 @@ export class Transcript extends Emitter {
 /** @param {Row} row */
 function plain(row) {
   if (row.who === "you") return `You: (speaks for ${(row.end - row.begin).toFixed(1)} s)`;
-  return row.who ? `Moshi: ${row.text.trim()}` : `[${row.text.trim()}]`;
+  if (!row.who) return `[${row.text.trim()}]`;
+  return `Moshi: ${row.text.trim()}${row.interrupted ? " — interrupted" : ""}`;
 }
 
 /**

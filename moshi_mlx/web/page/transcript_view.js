@@ -23,8 +23,9 @@ export class TranscriptView {
   constructor(transcript) {
     transcript.on("row", ({ row, before }) => this.#add(row, before));
     transcript.on("change", (row) => this.#update(row));
-    transcript.on("complete", ({ text }) => {
-      field("announcer").textContent = `Moshi: ${text}`; // for screen readers
+    transcript.on("complete", (line) => {
+      field("announcer").textContent = `Moshi: ${line.text}`; // for screen readers
+      if (line.interrupted) this.#items.get(line)?.item.classList.add("interrupted");
     });
     transcript.on("clear", () => {
       this.#items.clear();
@@ -41,6 +42,7 @@ export class TranscriptView {
     const time = document.createElement("time");
     const drawing = row.who === "you" ? voiceDrawing(row) : textDrawing(row);
     item.className = row.who || "divider";
+    if ("interrupted" in row && row.interrupted) item.classList.add("interrupted");
     time.textContent = clock(row.begin);
     time.dateTime = `PT${row.begin.toFixed(1)}S`;
     item.append(time, drawing.element);
