@@ -222,6 +222,7 @@ def test_the_light_says_how_it_goes_and_why_when_asked(page: Page, server: PageS
     talk(page)
     assert page.inner_text("#light") == "Good"
     assert page.locator("#readout").is_hidden()
+    page.wait_for_timeout(2100)  # in the beginning everybody finds their pace
     server.tell(type="stats", step_ms=20, lag_ms=90, dropped=9, sessions=1, waiting=0)
     page.locator("#light", has_text="Uneven").wait_for()
     for _ in range(5):

@@ -7,6 +7,7 @@ import { field } from "./elements.js";
 
 const MEMORY = 5; // seconds for which a loss is remembered
 const FRAME_MS = 80;
+const BEGINNING = 2; // seconds in which everybody finds their pace: what is lost there does not count
 const SLOW = 5; // stats in a row, a second each, with a model that takes longer than its frames
 const LATE_MS = 500; // of lag
 
@@ -30,6 +31,8 @@ export class Health {
   #slow = 0; // stats in a row
   #losses = 0; // of everything that counts them
   #lastLoss = Number.NEGATIVE_INFINITY; // seconds
+  /** @type {number | null} */
+  #begun = null; // seconds
   #late = false;
   #dropped = 0; // frames, by the server
 
@@ -37,6 +40,7 @@ export class Health {
   start() {
     this.#slow = this.#losses = this.#dropped = 0;
     this.#lastLoss = Number.NEGATIVE_INFINITY;
+    this.#begun = null;
     this.#late = false;
     this.#show("good");
   }
@@ -60,7 +64,8 @@ export class Health {
    */
   block({ underruns, dropped }, time) {
     const losses = underruns + Math.round(dropped * 12.5) + this.#dropped;
-    if (losses > this.#losses) this.#lastLoss = time;
+    this.#begun ??= time;
+    if (losses > this.#losses && time - this.#begun > BEGINNING) this.#lastLoss = time;
     this.#losses = losses;
     if (this.#slow >= SLOW) this.#show("slow");
     else this.#show(this.#late || time - this.#lastLoss < MEMORY ? "uneven" : "good");
