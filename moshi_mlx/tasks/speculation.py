@@ -125,6 +125,18 @@ def accepted(drafts: Sequence[int], texts: Sequence[int]) -> int:
     return len(texts)
 
 
+def count_passes(texts: Sequence[int], drafter: Drafter, ahead: int) -> int:
+    """Return the passes that decoding takes a model which says this, token by token."""
+    passes = start = 0
+    while start < len(texts):
+        right = accepted(drafter.draft(ahead - 1), texts[start : start + ahead])
+        for token in texts[start : start + right]:
+            drafter.observe(token)
+        start += right
+        passes += 1
+    return passes
+
+
 class SpeculativeDecoder:
     """Decodes one recording after the other, exactly as greedy stepping would.
 

@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from benchmarks.transcribe_passes import BARS, counted, text_stream
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.batch import Batch
@@ -19,6 +20,7 @@ from moshi_mlx.tasks.speculation import (
     SpeculativeDecoder,
     TextDrafter,
     accepted,
+    count_passes,
 )
 from tests.golden import lm_golden, stt_golden
 
@@ -85,6 +87,8 @@ def test_the_tokens_are_those_of_stepping(
     assert [one.text_id for one in heard] == texts
     np.testing.assert_allclose(np.stack([one.vad for one in heard if one.vad is not None]), vad, atol=1e-5)
     assert decoder.frames == len(texts)
+    if fresh := {"padding": PaddingDrafter(PADDING), "text": TextDrafter(PADDING, BOUNDARY)}.get(kind):
+        assert decoder.passes == count_passes(texts, fresh, ahead)
     if kind == "right":
         assert decoder.passes == -(-len(texts) // ahead), "every pass should have been kept whole"
     if ahead == 1:
@@ -125,6 +129,23 @@ def test_a_model_that_speaks_cannot_read_ahead() -> None:
 )
 def test_what_follows_the_first_wrong_guess_is_given_back(drafts: list[int], texts: list[int], count: int) -> None:
     assert accepted(drafts, texts) == count
+
+
+def test_real_word_times_take_few_passes() -> None:
+    rows = [row for row in counted() if row["ahead"] == AHEAD]
+    assert {row["speech"].split(",")[0] for row in rows} == BARS.keys()
+    for row in rows:
+        assert row["text"] >= BARS[row["speech"].split(",")[0]], row
+        assert row["text"] > row["padding"] > 1, "what was said before should help"
+
+
+def test_words_are_placed_as_in_training() -> None:
+    said = {"starts": {"1": [0.0, 0.16, 0.3, 0.5]}, "seconds": {"1": 0.8}, "pieces": [[9], [8, 7, 6], [5], [4, 4]]}
+    texts, words_per_second = text_stream([said], "1", half=False)
+    # After half a second; a boundary stands where there is room; the third word takes the place of a piece.
+    words = [BOUNDARY, 9, BOUNDARY, 8, 7, 5, BOUNDARY, 4, 4]
+    assert texts == [PADDING] * 5 + words + [PADDING] * 7
+    assert words_per_second == pytest.approx(4 / 1.7)
 
 
 def test_a_text_drafter_guesses_what_followed_before() -> None:
