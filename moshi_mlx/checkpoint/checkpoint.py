@@ -7,6 +7,7 @@ Source of names and defaults: moshi/models/loaders.py `CheckpointInfo.from_hf_re
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moshi_mlx.checkpoint import nano
+from moshi_mlx.checkpoint import nano, others
 from moshi_mlx.checkpoint.hub import HubRepo, NotCachedError
 from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL, Folder, Place, find_place, locate
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from moshi_mlx.weights.lm_weights import LmWeights
     from moshi_mlx.weights.quantization import Scheme
 
+CONFIG_NAME, LM_KWARGS_NAME = "config.json", "moshi_lm_kwargs.json"
 FINE_TUNED = "consolidated.safetensors"  # what moshi-finetune calls a model that it has merged
 LM_NAMES = (
     *("model.safetensors", "model.q4.safetensors", "model.q8.safetensors"),
@@ -210,26 +212,34 @@ class Checkpoint:
 
 
 def _read_settings(place: Place, override: str | None, offline: bool) -> dict[str, Any]:
-    """Read config.json; a checkpoint that has none has the settings of Moshi 7B, or of PersonaPlex."""
+    """Read config.json, or the arguments of `LMModel` beside it or in its place, as LLM-jp-Moshi has them.
+
+    A checkpoint that has neither has the settings of Moshi 7B, or of PersonaPlex.
+    """
+    if isinstance(place, HubRepo):
+        others.refuse_repository(place.repo)
+    known = isinstance(place, HubRepo) and place.repo in ALIASES.values()
     try:
-        path = locate(Folder(Path()), override, offline) if override else place.find("config.json")
+        path = locate(Folder(Path()), override, offline) if override else place.find(CONFIG_NAME)
     except DownloadError as error:
         # Kyutai's first repositories have no config.json, and a cache filled by another program does not say so.
-        if override or not (isinstance(place, HubRepo) and place.repo in ALIASES.values()):
+        if override or not known:
             raise
         if not isinstance(error, NotCachedError) and not any(map(place.has, LM_NAMES)):
             raise  # the hub would be waited for once more for every file
         path = None
-    settings = read_json(path) if path else {} if _is_persona(place, {}) else dict(MOSHI_7B)
+    settings = read_json(path) if path else {}
+    if not known and not settings.keys() & {"dim", "model_type", "architectures"} and not _is_persona(place, {}):
+        with contextlib.suppress(NotCachedError):  # a cache filled before they were looked for
+            if arguments := place.find(LM_KWARGS_NAME):
+                path, settings = arguments, {**read_json(arguments), **settings}
+    if not path and not _is_persona(place, settings):
+        settings = dict(MOSHI_7B)
     if "dim" not in settings and _is_persona(place, settings):
         # NVIDIA's config says what the model is called, the rest is in its program.
         known = {*PERSONAPLEX_7B, *WITHOUT_EFFECT}
         settings = {**PERSONAPLEX_7B, **{key: value for key, value in settings.items() if key in known}}
-    if "dim" not in settings and (foreign := settings.get("model_type") or settings.get("architectures")):
-        raise CheckpointError(
-            f"{path} is not Kyutai's config but another program's (model_type or architectures: {foreign}), whose "
-            "files are not read here; use a checkpoint such as kyutai/moshiko-mlx-q4"
-        )
+    others.refuse_settings(settings, path)
     for key in ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name"):
         if not isinstance(settings.get(key), str | None):
             raise ConfigError(f"config field {key!r} is {settings[key]!r}: a file name expected")
@@ -284,6 +294,8 @@ def _usual_lm_file(place: Place, name: str) -> str:
     for file in names:
         if place.find(file):
             return file
+    if all(map(place.find, others.SPLIT)):
+        raise CheckpointError(f"{place} is {others.SPLIT_BY}; {others.MLX_REPOSITORY}")
     raise CheckpointError(f"{place} has none of {', '.join(names)}; is it a Moshi model?")
 
 

@@ -155,7 +155,7 @@ class LmConfig:
         read = ConfigReader(config)
         read.only("causal", True)
         read.unsupported(*_UNSUPPORTED)
-        read.ignore(*WITHOUT_EFFECT)
+        read.ignore(*WITHOUT_EFFECT, *[key for key in read.left if key.endswith("_quantization")])
         n_q, dep_q = read.integer("n_q", 8), read.integer("dep_q", 8)
         if n_q < dep_q:  # before anything is counted up to dep_q
             raise read.error("n_q", n_q, f"it must be at least dep_q = {dep_q}")

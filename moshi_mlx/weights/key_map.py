@@ -182,6 +182,10 @@ def detect_layout(names: Iterable[str], path: Path) -> str:
             f"{path} is a LoRA adapter, not a model: merge it into its base, "
             f"`moshi-mlx quantize BASE FOLDER --recipe bf16 --lora {path}`"
         )
+    if any_has("image_prefix.", "cross_attention.mha.", "cross_attention.gate."):
+        raise CheckpointError(
+            f"{path} is of MoshiVis, which looks at images by cross attention; Kyutai's moshivis runs it"
+        )
     if any_has("encoder.model.0.", "decoder.model.0."):
         raise CheckpointError(f"{path} holds the Mimi codec, not the language model; give the model's file")
     if any_has("audio_embs.", "depformer.slices."):

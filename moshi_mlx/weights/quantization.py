@@ -11,7 +11,7 @@ decide; a block that says otherwise is an error.
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -252,8 +252,11 @@ def check_against_block(schemes: Mapping[str, Scheme], block: Mapping[str, Any] 
     """Raise QuantizationError if a config's `quantization` block contradicts what the tensors are.
 
     block: {"bits", "group_size", "mode" = "affine", <layer path>: false, true or such a block of its own, ...}.
+    One of another program, with fields that are none of these, is passed over: the shapes have said it all.
     """
     if not block:
+        return
+    if schemes and _is_foreign(block, schemes):
         return
     default = _read_block(block, "quantization")
     if not schemes:
@@ -265,6 +268,12 @@ def check_against_block(schemes: Mapping[str, Scheme], block: Mapping[str, Any] 
             raise QuantizationError(
                 f"config says {said or 'not quantized'} for {path}, but its shapes are {scheme}"
             )
+
+
+def _is_foreign(block: Mapping[str, Any], layers: Collection[str]) -> bool:
+    """Whether a block is not mlx-lm's convention: it has other fields, such as "quantized_components": [names]."""
+    others = [value for key, value in block.items() if key not in ("bits", "group_size", "mode", *layers)]
+    return any(not isinstance(value, bool | Mapping) for value in others)
 
 
 def check_against_request(scheme: Scheme | None, wanted: str | int | Scheme | None, name: str) -> None:

@@ -66,7 +66,6 @@ WRONG: list[tuple[str, Spoil, str]] = [
     (LM, links_nowhere, r"is a link to \.\./\.\./blobs/dead, which is not there; fetch it again"),
     (CONFIG, links_nowhere, r"is a link to \.\./\.\./blobs/dead, which is not there"),
     (CONFIG, holds(b'{"model_type": "llama", "hidden_size": 64}'), r"another program's .*: llama\)"),
-    (CONFIG, holds(b'{"model_type": "personaplex", "version": "7b"}'), r"another program's .*: personaplex\)"),
     (CONFIG, holds(b'{"architectures": ["Moshi"]}'), r"another program's .*: \['Moshi'\]\)"),
     (
         LM,
