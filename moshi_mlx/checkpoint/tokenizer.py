@@ -44,6 +44,10 @@ class TextTokenizer:
             return bytes([int(text[3:-1], 16)])
         return text.replace(SPACE, " ").encode()
 
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text."""
+        return list(self._processor.encode(text))
+
     def stream(self) -> "TextStream":
         """Return a decoder for one conversation."""
         return TextStream(self)

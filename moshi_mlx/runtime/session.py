@@ -71,6 +71,10 @@ class Tokenizer(Protocol):
         """A decoder for one conversation."""
         ...
 
+    def encode(self, text: str, /) -> list[int]:
+        """The tokens of a text."""
+        ...
+
 
 class Model(Protocol):
     """What conversations need of a loaded model; see `moshi.Moshi`."""

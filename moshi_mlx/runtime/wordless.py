@@ -63,6 +63,10 @@ class NoWords:
         """Itself: it remembers nothing."""
         return self
 
+    def encode(self, text: str, /) -> list[int]:
+        """No tokens, whatever the text."""
+        return []
+
     def push(self, id: int, /) -> str:
         """No text, whatever the token."""
         return ""
