@@ -30,14 +30,14 @@ def run_inference(
     verbose: Annotated[bool, typer.Option("--verbose", help="Accepted without effect.")] = False,
 ) -> None:
     """Answer a recording, as `moshi-mlx run` does, or with a speech-to-text model transcribe it."""
-    from moshi_mlx.cli.answer import answer
+    from moshi_mlx.cli.answer import Manner, answer
 
     if cfg_coef != 1.0:
         raise ConfigError(f"--cfg-coef {cfg_coef}: classifier-free guidance is not supported, only 1 is")
     sampling = options.SamplingOptions(seed, text_temperature=temp, audio_temperature=temp)
     model = kyutai.model(offline)
     try:
-        answer(infile, outfile or None, _AnyModel(**vars(model)), sampling, silence={})
+        answer(infile, outfile or None, _AnyModel(**vars(model)), Manner(sampling, silence={}))
     except _ListensOnly:  # known once its config is there, before its weights are loaded
         from moshi_mlx.cli.transcription import transcribe_recordings
 

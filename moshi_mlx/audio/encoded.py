@@ -65,23 +65,23 @@ def format_of(path: str | Path) -> Format | None:
 
 
 class SndfileEncoder:
-    """Writes 24 kHz mono into an open file that can be rewound, as the audio comes.
+    """Writes 24 kHz audio into an open file that can be rewound, as the audio comes.
 
     Raises OSError where the system refuses.
     """
 
-    def __init__(self, file: BinaryIO, form: Format) -> None:
+    def __init__(self, file: BinaryIO, form: Format, channels: int = 1) -> None:
         import soundfile
 
         self._file: Any = _Guarded(file)
         self._whole_numbers = form.encoding == "PCM_16"
         self._sound = soundfile.SoundFile(
-            self._file, "w", SAMPLE_RATE, channels=1, format=form.container, subtype=form.encoding
+            self._file, "w", SAMPLE_RATE, channels=channels, format=form.container, subtype=form.encoding
         )
         self._file.check()
 
     def write(self, pcm: np.ndarray) -> None:
-        """Add (samples,) float32, 1.0 = full scale; NaN becomes silence."""
+        """Add (samples,) or (samples, channels) float32, 1.0 = full scale; NaN becomes silence."""
         samples = pcm16(pcm) if self._whole_numbers else np.clip(np.nan_to_num(pcm, nan=0.0), -1.0, 1.0)
         for start in range(0, len(samples), _BLOCK):
             self._sound.write(samples[start : start + _BLOCK])

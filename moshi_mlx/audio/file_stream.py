@@ -39,11 +39,14 @@ class FileSource:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield (1920,) float32 frames: the extra one, the lead, the recording, the tail."""
-        before, after = repeat(silence(), 1 + self.lead), repeat(silence(), self._tail)
-        for frame in chain(before, split_frames(self._pcm), after):
+        for frame in chain([silence()], self.heard()):
             if self._closed.is_set():
                 return
             yield frame
+
+    def heard(self) -> Iterator[np.ndarray]:
+        """Yield the frames that the replies with audio are simultaneous with: all but the extra one."""
+        return chain(repeat(silence(), self.lead), split_frames(self._pcm), repeat(silence(), self._tail))
 
     def close(self) -> None:
         """End the iteration before its next frame; from any thread."""
@@ -58,14 +61,20 @@ class WavSink:
 
     The file gets its name when the block ends; if the block raises, there is none (see `AudioWriter`).
     Raises AudioFileError where the system refuses and for a format that is not written, already on construction.
+    heard: the frames of the other side, if it is to be in the file too: left, the replies right.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.file = AudioWriter(path)
+    def __init__(self, path: str | Path, heard: Iterator[np.ndarray] | None = None) -> None:
+        self._heard = heard
+        self.file = AudioWriter(path, 2 if heard else 1)
 
     def write(self, reply: Reply) -> None:
         """Add the audio of one reply; one without audio adds nothing."""
-        if reply.audio is not None:
+        if reply.audio is None:
+            return
+        if self._heard:
+            self.file.write(np.stack([next(self._heard, silence()), reply.audio], axis=1))
+        else:
             self.file.write(reply.audio)
 
     def __enter__(self) -> WavSink:

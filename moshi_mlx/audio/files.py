@@ -82,6 +82,17 @@ def read_audio(path: str | Path) -> Audio:
         raise AudioFileError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".aiff", ".aif", ".webm", ".aac", ".w64")
+
+
+def recordings_in(folder: str | Path) -> list[str]:
+    """Name the recordings of a folder, in order. Raises AudioFileError if it holds none."""
+    inside = sorted(str(path) for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
+    if not inside:
+        raise AudioFileError(f"the folder {folder} holds no recordings ({', '.join(SUFFIXES)})")
+    return inside
+
+
 def read_recordings(paths: Iterable[str | Path]) -> list[np.ndarray]:
     """Read several recordings, (samples,) float32 each; what a person should know of them goes to stderr."""
     recordings = [read_audio(path) for path in paths]

@@ -16,34 +16,34 @@ _UNKNOWN = 0xFFFF_FFFF  # the size that players read as "until the end", for str
 
 
 class WavEncoder:
-    """Writes a mono WAV into an open file, readable from its first samples on.
+    """Writes a WAV into an open file, readable from its first samples on.
 
     name: of the file, for people. `write` raises AudioFileError for more than the format can hold.
     """
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._file, self._name = file, name
-        self._samples = 0
-        file.write(header(_UNKNOWN))
+    def __init__(self, file: BinaryIO, name: str, channels: int = 1) -> None:
+        self._file, self._name, self._channels = file, name, channels
+        self._bytes = 0
+        file.write(header(_UNKNOWN, channels))
 
     def write(self, pcm: np.ndarray) -> None:
-        """Add (samples,) float32, 1.0 = full scale; NaN becomes silence."""
-        if (self._samples + len(pcm)) * _BYTES > _MAX_DATA:
+        """Add (samples,) or (samples, channels) float32, 1.0 = full scale; NaN becomes silence."""
+        if self._bytes + pcm.size * _BYTES > _MAX_DATA:
             raise AudioFileError(f"{self._name} would grow past 4 GiB, more than a WAV file can hold")
         self._file.write(pcm16(pcm).tobytes())
-        self._samples += len(pcm)
+        self._bytes += pcm.size * _BYTES
 
     def finish(self) -> None:
         """Put the length into the header; for a file that can be rewound."""
         self._file.seek(0)
-        self._file.write(header(self._samples * _BYTES))
+        self._file.write(header(self._bytes, self._channels))
 
     def abandon(self) -> None:
         """Write no more."""
 
 
 def pcm16(pcm: np.ndarray) -> np.ndarray:
-    """Convert samples to what a WAV holds, (samples,) int16. pcm: float, 1.0 = full scale; NaN becomes silence."""
+    """Convert samples to what a WAV holds, int16 of the same shape. pcm: float, 1.0 = full scale; NaN: silence."""
     return np.clip(np.round(np.nan_to_num(pcm, nan=0.0) * 32768.0), -32768, 32767).astype("<i2")
 
 

@@ -24,7 +24,7 @@ STDOUT = "-"
 
 
 class AudioWriter:
-    """A mono file at 24 kHz, written as the audio comes.
+    """A file at 24 kHz, mono unless told otherwise, written as the audio comes.
 
     The suffix names the format (`encoded.FORMATS`); any that names none gets a WAV of 16 bits.
     Opening it proves that the place can be written. `finish` gives the file its name; `discard` leaves nothing.
@@ -34,7 +34,7 @@ class AudioWriter:
     Raises AudioFileError where the system refuses, and for a format that is not written here.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, channels: int = 1) -> None:
         self.name = "standard output" if str(path) == STDOUT else str(path)
         self.clipped = 0
         self.samples = 0
@@ -45,7 +45,9 @@ class AudioWriter:
         with self._refusals():
             self._file = self._open(path)
             form = self._format
-            self._encoder = SndfileEncoder(self._file, form) if form else WavEncoder(self._file, self.name)
+            self._encoder = (
+                SndfileEncoder(self._file, form, channels) if form else WavEncoder(self._file, self.name, channels)
+            )
 
     @property
     def seconds(self) -> float:
@@ -53,7 +55,7 @@ class AudioWriter:
         return self.samples / SAMPLE_RATE
 
     def write(self, pcm: np.ndarray) -> None:
-        """Add audio. pcm: (samples,) float, 1.0 = full scale; NaN becomes silence."""
+        """Add audio. pcm: (samples,) or (samples, channels) float, 1.0 = full scale; NaN becomes silence."""
         if self._encoder is None:
             raise AudioFileError(f"{self.name} is already closed")
         pcm = np.asarray(pcm, dtype=np.float32)

@@ -4,88 +4,205 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import typer
 
 from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink, speech_end
-from moshi_mlx.audio.files import read_audio
+from moshi_mlx.audio.files import Audio, read_audio, recordings_in
 from moshi_mlx.audio.writer import AudioWriter
-from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
+from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.options import ModelOptions, SamplingOptions
 from moshi_mlx.cli.words import JsonLines, shown_words
 from moshi_mlx.conversation.transcript import Transcript
-from moshi_mlx.errors import AudioFileError
+from moshi_mlx.errors import AudioFileError, system_errors
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.engine import converse
+from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.stats import Stats
+from moshi_mlx.tasks.captions import FORMATS
+from moshi_mlx.weights.atomic import AtomicPath
 
 STREAM = "-"  # standard input or output
 
 
-def answer(
-    recording: str,
-    output: str | None,
-    model: ModelOptions,
-    sampling: SamplingOptions,
-    silence: Mapping[str, float],
-    as_json: bool = False,
-    quiet: bool = False,
-) -> None:
-    """Answer a recording and report on it.
+@dataclass(frozen=True)
+class Manner:
+    """How recordings are answered.
 
     silence: what was given of `FileSource`'s lead and tail; the rest is its defaults.
-    What can go wrong cheaply goes wrong first: the recording, the place of the answer, the options, the weights.
+    transcript: a file for the words and their times, in the format of its suffix; for a folder the suffix alone.
+    stereo: both voices go into the answer's file.
     """
-    _check_output(recording, output, as_json)
-    events = JsonLines(sys.stdout) if as_json else None
-    say = _silent if quiet else _say
 
-    def tell(note: str) -> None:
+    sampling: SamplingOptions
+    silence: Mapping[str, float]
+    transcript: str | None = None
+    stereo: bool = False
+    as_json: bool = False
+    quiet: bool = False
+
+    @property
+    def events(self) -> JsonLines | None:
+        """Where programs read what happens."""
+        return JsonLines(sys.stdout) if self.as_json else None
+
+    def say(self, line: str) -> None:
+        """Tell the person at the terminal, unless quiet."""
+        if not self.quiet:
+            _say(line)
+
+    def tell(self, events: JsonLines | None, note: str) -> None:
         """Say what is not as the person may think, however quiet it should be."""
         _say(f"note: {note}")
         if events:
             events.emit("note", text=note)
 
+
+def answer(recording: str, output: str | None, model: ModelOptions, manner: Manner) -> None:
+    """Answer a recording, or all of a folder, and report on it.
+
+    What can go wrong cheaply goes wrong first: the recording, the place of the answer, the options, the weights.
+    """
+    if os.path.isdir(recording):
+        _answer_all(recordings_in(recording), output, model, manner)
+        return
+    _check_output(recording, output, manner)
     audio = read_audio(recording)
-    say(audio.describe())
-    for note in audio.notes:
-        tell(note)
-    source = FileSource(audio.pcm, **silence)
-    with WavSink(output) if output else nullcontext() as wav:
-        moshi = model.load(model.resolve(sampling, tell), tell)
-        transcript, stats = Transcript(), Stats()
-        with moshi.session(sampling.seed) as session, shown_words(source.frames + 1, quiet) as shown:
-            sinks = [sink for sink in (wav, transcript, events, shown) if sink]
-            with interruptible(source.close) as interruption:
-                converse(session, source, Tee(*sinks), stats)
+    source, events = FileSource(audio.pcm, **manner.silence), manner.events
+    with undone("the model was not loaded, and nothing is answered"), _opened(output, source, manner) as wav:
+        _introduce(audio, manner, events)
+        tell = partial(manner.tell, events)
+        moshi = model.load(model.resolve(manner.sampling, tell), tell)
+        heard = _converse(moshi, source, wav, manner, events)
     # The answer is complete and has its name from here on.
-    delay = transcript.delay_after(source.lead * FRAME_SECONDS + speech_end(audio.pcm))
-    file = wav.file if wav else None
-    report = _Report(transcript.text, stats, interruption.came, session.seed, delay, output, file)
+    report = heard.report(audio, source, output, wav, manner.transcript)
     if events:
         events.emit("end", **report.as_dict())
-    elif output != STREAM and not (shown and sys.stdout.isatty() and sys.stderr.isatty()):
-        print(transcript.text, flush=True)
+    elif output != STREAM and not (not manner.quiet and sys.stdout.isatty() and sys.stderr.isatty()):
+        print(report.text, flush=True)
     for line in report.lines():
-        say(line)
-    if interruption.came:
+        manner.say(line)
+    if report.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _answer_all(recordings: Sequence[str], output: str | None, model: ModelOptions, manner: Manner) -> None:
+    """Answer recordings one after the other, each as if it were alone; what cannot be read is told."""
+    places = _places(recordings, output, manner)
+    done, unread = 0, 0
+
+    def state() -> str:
+        left = len(recordings) - done - unread
+        return f"{done} of {len(recordings)} recordings are answered, {left} are not"
+
+    with undone(state):
+        tell = partial(manner.tell, manner.events)
+        moshi = model.load(model.resolve(manner.sampling, tell), tell)
+        for recording, (place, transcript) in zip(recordings, places, strict=True):
+            events = JsonLines(sys.stdout, file=recording) if manner.as_json else None
+            try:
+                audio = read_audio(recording)
+            except AudioFileError as error:
+                print(f"error: {error}", file=sys.stderr)
+                unread += 1
+                continue
+            source = FileSource(audio.pcm, **manner.silence)
+            with _opened(place, source, manner) as wav:
+                _introduce(audio, manner, events)
+                heard = _converse(moshi, source, wav, manner, events)
+            report = heard.report(audio, source, place, wav, transcript)
+            if events:
+                events.emit("end", **report.as_dict())
+            else:
+                print(f"{recording}: {report.text}", flush=True)
+            for line in report.lines():
+                manner.say(line)
+            if report.interrupted:
+                raise KeyboardInterrupt
+            done += 1
+    if unread:
+        raise typer.Exit(1)
+
+
+def _introduce(audio: Audio, manner: Manner, events: JsonLines | None) -> None:
+    manner.say(audio.describe())
+    for note in audio.notes:
+        manner.tell(events, note)
+
+
+def _opened(output: str | None, source: FileSource, manner: Manner) -> AbstractContextManager[WavSink | None]:
+    """The file of an answer, if it is wanted."""
+    return WavSink(output, source.heard() if manner.stereo else None) if output else nullcontext()
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What came of a conversation with a recording."""
+
+    transcript: Transcript
+    stats: Stats
+    seed: int
+    interrupted: bool
+
+    def report(
+        self, audio: Audio, source: FileSource, output: str | None, wav: WavSink | None, transcript: str | None
+    ) -> _Report:
+        """Write the words where they are wanted, and say what became of the recording."""
+        seconds = source.frames * FRAME_SECONDS
+        if transcript:
+            with AtomicPath(Path(transcript), AudioFileError) as part:
+                text = FORMATS[_ending(transcript)](self.transcript.words(seconds))
+                part.write_text(text, encoding="utf-8")
+        return _Report(
+            text=self.transcript.text,
+            stats=self.stats,
+            left=max(0.0, seconds - self.stats.frames * FRAME_SECONDS) if self.interrupted else None,
+            seed=self.seed,
+            delay=self.transcript.delay_after(source.lead * FRAME_SECONDS + speech_end(audio.pcm)),
+            output=output,
+            file=wav.file if wav else None,
+            transcript=transcript,
+        )
+
+
+def _converse(
+    moshi: Moshi, source: FileSource, wav: WavSink | None, manner: Manner, events: JsonLines | None
+) -> _Heard:
+    transcript, stats = Transcript(), Stats()
+    with (
+        moshi.session(manner.sampling.seed) as session,
+        shown_words(source.frames + 1, manner.quiet) as shown,
+        interruptible(source.close) as interruption,
+    ):
+        converse(session, source, Tee(*(sink for sink in (wav, transcript, events, shown) if sink)), stats)
+    return _Heard(transcript, stats, session.seed, interruption.came)
 
 
 @dataclass(frozen=True)
 class _Report:
-    """What became of a recording. delay: seconds from the end of its speech to the next word, None without one."""
+    """What became of a recording. delay: seconds from the end of its speech to the next word, None without one.
+
+    left: seconds that were not answered any more, None if nothing was interrupted.
+    """
 
     text: str
     stats: Stats
-    interrupted: bool
+    left: float | None
     seed: int
     delay: float | None
     output: str | None
     file: AudioWriter | None
+    transcript: str | None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C came."""
+        return self.left is not None
 
     def as_dict(self) -> dict[str, object]:
         """The last event of --json."""
@@ -97,30 +214,80 @@ class _Report:
             "output": self.output,
             "output_seconds": self.file.seconds if self.file else None,
             "clipped_samples": self.file.clipped if self.file else None,
+            "transcript": self.transcript,
             **self.stats.as_dict(),
         }
 
     def lines(self) -> list[str]:
         """What the person at the terminal is told at the end."""
-        lines = [*(["interrupted"] if self.interrupted else []), self.stats.summary()]
+        lines = [self.stats.summary()]
+        if self.left is not None:
+            kept = "what was said before is kept" if self.file or self.transcript else "nothing is written"
+            lines.insert(0, f"interrupted: the last {self.left:.1f} s were not answered; {kept}")
         if self.delay is not None:
             lines.append(f"reply delay {self.delay:.2f} s (from the end of the recorded speech to the next word)")
         if self.file:
             clipped = f", {self.file.clipped} samples clipped" if self.file.clipped else ""
             lines.append(f"answer in {self.file.name}: {self.file.seconds:.2f} s{clipped}")
+        if self.transcript:
+            lines.append(f"words in {self.transcript}")
         return [*lines, f"seed {self.seed}"]
 
 
-def _check_output(recording: str, output: str | None, as_json: bool) -> None:
-    if output == STREAM and as_json:
+def _check_output(recording: str, output: str | None, manner: Manner) -> None:
+    if output == STREAM and manner.as_json:
         raise typer.BadParameter("--json and an answer to - both want standard output")
-    if output and os.path.isfile(output) and os.path.exists(recording) and os.path.samefile(recording, output):
-        raise AudioFileError(f"{output} is the recording itself: give the answer another name")
+    if manner.stereo and not output:
+        raise typer.BadParameter("--stereo puts both voices into OUT: name it")
+    for written in (output, manner.transcript):
+        if (
+            written
+            and os.path.isfile(written)
+            and os.path.exists(recording)
+            and os.path.samefile(recording, written)
+        ):
+            raise AudioFileError(f"{written} is the recording itself: give the answer another name")
+    if manner.transcript:
+        _ending(manner.transcript)
+        parent = Path(manner.transcript).absolute().parent
+        if not parent.is_dir():
+            raise AudioFileError(f"cannot write {manner.transcript}: the folder {parent} does not exist")
+
+
+def _ending(transcript: str) -> str:
+    """The format that a transcript's name, or its suffix alone, asks for. Raises BadParameter for none."""
+    ending = (Path(transcript).suffix[1:] or transcript).lower()
+    if ending not in FORMATS:
+        raise typer.BadParameter(f"--transcript {transcript}: a name that ends in {', '.join(FORMATS)} expected")
+    return ending
+
+
+def _places(recordings: Sequence[str], output: str | None, manner: Manner) -> list[tuple[str | None, str | None]]:
+    """Where answer and words of every recording go: into the folder OUT; words alone beside the recording."""
+    if manner.stereo and not output:
+        raise typer.BadParameter("--stereo puts both voices into OUT: name a folder")
+    if output == STREAM or (output and os.path.isfile(output)):
+        raise AudioFileError(f"{len(recordings)} recordings cannot all be answered in {output}: name a folder")
+    ending = _ending(manner.transcript) if manner.transcript else None
+    if manner.transcript and Path(manner.transcript).suffix:
+        raise typer.BadParameter(f"--transcript {manner.transcript}: for a folder give the format alone, {ending}")
+    if output:
+        with system_errors(f"cannot make {output}", AudioFileError):
+            Path(output).mkdir(parents=True, exist_ok=True)
+    found = []
+    for recording in map(Path, recordings):
+        into = Path(output) if output else recording.parent
+        place = str(into / f"{recording.stem}.wav") if output else None
+        words = str(into / f"{recording.stem}.{ending}") if ending else None
+        found.append((place, words))
+    names = [name for pair in found for name in pair if name]
+    for name in names:
+        if names.count(name) > 1:
+            raise AudioFileError(f"two recordings would be answered in {name}: give one of them another name")
+        if name in recordings:
+            raise AudioFileError(f"{name} is a recording itself: name another folder")
+    return found
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _silent(line: str) -> None:
-    pass

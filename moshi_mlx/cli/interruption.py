@@ -13,6 +13,22 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _END = b"\0"  # no signal has this number
 
 
+@contextmanager
+def undone(what: str | Callable[[], str]) -> Iterator[None]:
+    """Let Ctrl-C in this block say what was done and what was not. what: those words, or what gives them then."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if interrupt.args:
+            raise  # a block within this one has said it
+        raise KeyboardInterrupt(what if isinstance(what, str) else what()) from None
+
+
+def told(interrupt: KeyboardInterrupt) -> str:
+    """The line that tells of Ctrl-C."""
+    return ": ".join(["interrupted", *map(str, interrupt.args)])
+
+
 class Interruption:
     """Says whether Ctrl-C came."""
 

@@ -16,7 +16,7 @@ from moshi_mlx.cli.demo import demo
 from moshi_mlx.cli.devices import devices
 from moshi_mlx.cli.doctor import doctor
 from moshi_mlx.cli.history import history
-from moshi_mlx.cli.interruption import INTERRUPTED
+from moshi_mlx.cli.interruption import INTERRUPTED, told
 from moshi_mlx.cli.options import ModelOptions
 from moshi_mlx.cli.quality import quality
 from moshi_mlx.cli.quantize import quantize
@@ -52,7 +52,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     def run(**values: object) -> None:
         for name, group in groups.items():
             values[name] = group(**{option.name: values.pop(option.name) for option in options[name]})
-        command(**values)
+        try:
+            command(**values)
+        except KeyboardInterrupt as interrupt:  # typer would say nothing
+            print(told(interrupt), file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
 
     flat = [each for name, one in parameters.items() for each in options.get(name, [one])]
     flat = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in flat]

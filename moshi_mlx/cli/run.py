@@ -8,10 +8,15 @@ from moshi_mlx.cli import options
 
 
 def run(
-    recording: Annotated[str, typer.Argument(metavar="IN", help="Recording to answer; - for stdin.")],
+    recording: Annotated[
+        str, typer.Argument(metavar="IN", help="Recording to answer, or a folder of them; - for stdin.")
+    ],
     output: Annotated[
         str | None,
-        typer.Argument(metavar="OUT", help="File for the answer, in the format of its suffix; - for stdout."),
+        typer.Argument(
+            metavar="OUT",
+            help="File for the answer, in the format of its suffix; - for stdout. A folder if IN is one.",
+        ),
     ] = None,
     *,
     model: options.ModelOptions,
@@ -33,6 +38,16 @@ def run(
             show_default="10.0",
         ),
     ] = None,
+    stereo: Annotated[
+        bool, typer.Option("--stereo", help="Put both voices into OUT: IN on the left, the answer on the right.")
+    ] = False,
+    transcript: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="File for the words and their times: .srt, .vtt, .json, .txt; for a folder only the format: srt.",
+        ),
+    ] = None,
     sampling: options.SamplingOptions,
     as_json: options.EventsOption = False,
     quiet: options.QuietOption = False,
@@ -42,20 +57,15 @@ def run(
     IN is a wav, flac, ogg, opus or mp3 file of any rate; its channels are mixed down to one. The words appear on
     stderr as they are spoken and, when Moshi has finished, on stdout (unless the answer or --json goes there).
     OUT is what its suffix names: wav, flac, mp3, ogg, opus, aiff, au, caf or w64. It is simultaneous with IN
-    between its silences. Ctrl-C keeps what was said so far.
+    between its silences. Ctrl-C keeps what was said so far. Of a folder, each recording is answered as if it were
+    alone, in a wav of its name in the folder OUT.
 
     With --json, {"event": "text", "t": seconds, "text": piece} is printed for every piece as it comes, t counted
     from the start of OUT, {"event": "note", "text": line} for whatever is not heard as it was recorded, and
-    last {"event": "end", "text": everything, ...} with the seed and the timing.
+    last {"event": "end", "text": everything, ...} with the seed and the timing; of a folder, each with "file".
     """
-    from moshi_mlx.cli.answer import answer
+    from moshi_mlx.cli.answer import Manner, answer
 
-    answer(
-        recording,
-        output,
-        model,
-        sampling,
-        silence=options.given(lead=lead, tail=tail),
-        as_json=as_json,
-        quiet=quiet,
-    )
+    silence = options.given(lead=lead, tail=tail)
+    manner = Manner(sampling, silence, transcript, stereo, as_json=as_json, quiet=quiet)
+    answer(recording, output, model, manner)

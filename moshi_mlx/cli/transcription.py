@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from moshi_mlx.audio.files import STDIN, Audio, read_audio
+from moshi_mlx.audio.files import STDIN, Audio, read_audio, recordings_in
 from moshi_mlx.checkpoint.names import Folder, locate
 from moshi_mlx.cli.answer import STREAM
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
@@ -24,8 +24,6 @@ from moshi_mlx.tasks.words import Pause, Transcription, Word, begins_segment
 from moshi_mlx.weights.atomic import AtomicPath
 from moshi_mlx.weights.extra_heads import add_extra_heads
 from moshi_mlx.weights.progress import progress_bar
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".aiff", ".aif", ".webm", ".aac", ".w64")
 
 
 def transcribe_recordings(
@@ -69,10 +67,7 @@ def wanted(places: Sequence[str]) -> tuple[list[str], str | None]:
         if not Path(place).is_dir():
             recordings.append(place)
             continue
-        inside = sorted(str(path) for path in Path(place).iterdir() if path.suffix.lower() in SUFFIXES)
-        if not inside:
-            raise AudioFileError(f"the folder {place} holds no recordings ({', '.join(SUFFIXES)})")
-        recordings += inside
+        recordings += recordings_in(place)
     return recordings, output
 
 

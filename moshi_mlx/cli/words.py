@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class JsonLines:
-    """A sink that prints one JSON object a line, as it happens."""
+    """A sink that prints one JSON object a line, as it happens. common: values that every event has, too."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, **common: object) -> None:
+        self._stream, self._common = stream, common
 
     def write(self, reply: Reply) -> None:
         """Print the words of one reply, with their time."""
@@ -36,7 +36,7 @@ class JsonLines:
 
     def emit(self, event: str, **values: object) -> None:
         """Print an event; from any thread."""
-        self._stream.write(json.dumps({"event": event, **values}) + "\n")  # in one piece
+        self._stream.write(json.dumps({"event": event, **values, **self._common}) + "\n")  # in one piece
         self._stream.flush()
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from moshi_mlx.tasks.words import LONGEST_WORD, Transcription, Word
+
 if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply
 
@@ -28,6 +30,21 @@ class Transcript:
     def text(self) -> str:
         """All words so far."""
         return "".join(text for _, text in self.pieces).strip()
+
+    def words(self, seconds: float) -> Transcription:
+        """All words with their times, of a conversation of so many seconds; a word ends where the next begins."""
+        pieces: list[Piece] = []
+        for time, text in self.pieces:
+            if pieces and not text.startswith(" "):
+                pieces[-1] = (pieces[-1][0], pieces[-1][1] + text)
+            else:
+                pieces.append((time, text))
+        after = [*(begin for begin, _ in pieces[1:]), seconds]
+        words = [
+            Word(text.strip(), begin, max(begin, min(begin + LONGEST_WORD, end)))
+            for (begin, text), end in zip(pieces, after, strict=True)
+        ]
+        return Transcription(seconds, [word for word in words if word.text])
 
     def delay_after(self, seconds: float) -> float | None:
         """Seconds from a moment to the first word that comes after it; None if no word does."""
