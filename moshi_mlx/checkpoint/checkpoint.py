@@ -223,7 +223,7 @@ def _read_settings(place: Place, override: str | None, offline: bool) -> dict[st
         path = locate(Folder(Path()), override, offline) if override else place.find(CONFIG_NAME)
     except DownloadError as error:
         # Kyutai's first repositories have no config.json, and a cache filled by another program does not say so.
-        if override or not known:
+        if override or not (known and isinstance(place, HubRepo)):
             raise
         if not isinstance(error, NotCachedError) and not any(map(place.has, LM_NAMES)):
             raise  # the hub would be waited for once more for every file

@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Literal, TextIO
 
 import typer
 
@@ -66,7 +66,7 @@ def bench(
         ),
     ] = None,
     codec: Annotated[
-        str | None,
+        Literal["auto", "rust", "mlx", "none"] | None,
         typer.Option(
             help="Codec: rust, mlx, auto, or none for random codes.",
             show_default="none with random weights, else auto",
@@ -109,8 +109,16 @@ def bench(
         return
     if model and (random or shape or counts):
         raise typer.BadParameter("--model is a checkpoint: leave out --random, --shape and --counts")
+    from moshi_mlx.bench import shapes
     from moshi_mlx.bench.times import DEFAULT_KIND, DEFAULT_SHAPE, times_report
     from moshi_mlx.cli.bench_report import counts_text, csv_text, markdown_text, run_text
+
+    with options.usage():
+        if model is None:
+            shapes.shape(shape or DEFAULT_SHAPE)
+            shapes.kind_named(quantized or DEFAULT_KIND)
+        else:
+            options.known_scheme(quantized)
 
     if counts:
         others = {"--codec": codec, "--kv-bits": kv_bits, "--sustained": sustained, "--plot": plot}

@@ -17,7 +17,7 @@ from moshi_mlx.cli.devices import devices
 from moshi_mlx.cli.doctor import doctor
 from moshi_mlx.cli.history import history
 from moshi_mlx.cli.interruption import INTERRUPTED, told
-from moshi_mlx.cli.options import ModelOptions
+from moshi_mlx.cli.options import ModelOptions, WrongUsage
 from moshi_mlx.cli.quality import quality
 from moshi_mlx.cli.quantize import quantize
 from moshi_mlx.cli.run import run
@@ -124,7 +124,7 @@ def run_program(app: typer.Typer) -> None:
         app()
     except MoshiError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, WrongUsage) else 1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -6,13 +6,14 @@ Defaults live where they are used (`checkpoint.DEFAULT_MODEL`, `SamplingConfig`,
 means "not given", and a test checks the defaults that the help shows against them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from moshi_mlx.errors import ConfigError
+from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
 
 if TYPE_CHECKING:
@@ -32,16 +33,43 @@ ModelOption = Annotated[
     ),
 ]
 PRECISIONS = "q4, q8, q6, q5, q4-g64, mxfp4, mxfp8, nvfp4 or bf16 (4 is q4, 8 is q8)"
+
+
+class WrongUsage(MoshiError):
+    """A value that no model could make right; found before anything is fetched or loaded. Exit code 2."""
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Make an error of the block wrong usage."""
+    try:
+        yield
+    except MoshiError as error:
+        raise WrongUsage(str(error)) from error
+
+
+def known_scheme(name: str | None) -> str | None:
+    """Refuse what is no quantization here already: a model may have to be fetched first."""
+    if name is not None:
+        from moshi_mlx.weights.quantization import UNQUANTIZED, parse_scheme
+
+        with usage():
+            if name != UNQUANTIZED:
+                parse_scheme(name)
+    return name
+
+
 QuantizedOption = Annotated[
     str | None,
     typer.Option(
         "--quantized",
         "-q",
+        callback=known_scheme,
         help=f"Check that the weights are {PRECISIONS}; loading never needs it.",
     ),
 ]
 CodecOption = Annotated[
-    str,
+    Literal["auto", "rust", "mlx"],
     typer.Option(help="Mimi in Rust (rust) or MLX (mlx); auto takes Rust beside a GPU where it is installed."),
 ]
 
@@ -144,6 +172,15 @@ class SamplingOptions:
         ),
     ] = None
 
+    def __post_init__(self) -> None:
+        with usage():
+            SamplingConfig(**self.asked)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The settings of `SamplingConfig` that were given."""
+        return {name: value for name, value in given(**vars(self)).items() if name != "seed"}
+
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -172,8 +209,7 @@ class ModelOptions:
         self.check(found)
         for note in found.notes:
             tell(note)
-        asked = {name: value for name, value in given(**vars(sampling)).items() if name != "seed"}
-        return replace(found, sampling=replace(found.sampling, **asked))
+        return replace(found, sampling=replace(found.sampling, **sampling.asked))
 
     def check(self, found: "Checkpoint") -> None:
         """Raise ConfigError for a model that cannot do what the command is for: to talk."""

@@ -61,13 +61,18 @@ def quality(
     from moshi_mlx.audio.files import read_recordings
     from moshi_mlx.bench.scene import scene
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.names import find_place
     from moshi_mlx.checkpoint.nano import RECORDING
     from moshi_mlx.quality.candidates import find_candidate, parse_candidate
     from moshi_mlx.quality.evaluator import Evaluator, steps_to_evaluate
     from moshi_mlx.quantize.card import add_quality
     from moshi_mlx.weights.progress import progress_bar
 
-    wanted = [parse_candidate(text) for text in candidates]
+    with options.usage():
+        wanted = [parse_candidate(text) for text in candidates]
+        for candidate in wanted:
+            if candidate.weights and not candidate.recipe:
+                find_place(candidate.weights, offline)
     recordings = read_recordings(audio or [RECORDING])
     checkpoint = Checkpoint.resolve(reference, offline=offline)
     for candidate in wanted:

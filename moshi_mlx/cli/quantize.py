@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moshi_mlx.cli import options
-from moshi_mlx.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +24,10 @@ _UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2*
 
 
 def parse_bytes(text: str) -> int:
-    """Read bytes that a person writes as "4.2GB", "900 MB" or "4GiB". Raises ConfigError for anything else."""
+    """Read bytes that a person writes as "4.2GB", "900 MB" or "4GiB". Raises WrongUsage for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)?", text.strip().lower())
     if not match:
-        raise ConfigError(f"{text!r} is not a size such as 4.2GB or 900MB")
+        raise options.WrongUsage(f"{text!r} is not a size such as 4.2GB or 900MB")
     return int(float(match[1]) * _UNITS[match[2] or ""])
 
 
@@ -36,7 +35,16 @@ SourceArgument = Annotated[
     str,
     typer.Argument(metavar="SRC", help="An alias, hub repository, folder or weights file, in any layout."),
 ]
-FolderArgument = Annotated[Path, typer.Argument(metavar="DST", help="The model folder to make.")]
+FolderArgument = Annotated[
+    Path | None, typer.Argument(metavar="DST", help="The model folder to make.", show_default=False)
+]
+ListOption = Annotated[
+    bool,
+    typer.Option(
+        "--list-layers",
+        help="Make nothing: list the layers by the names that a recipe calls them, and what it makes of them.",
+    ),
+]
 RecipeOption = Annotated[
     str | None,
     typer.Option(
@@ -106,7 +114,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print what was made to
 
 def quantize(
     source: SourceArgument,
-    folder: FolderArgument,
+    folder: FolderArgument = None,
     recipe: RecipeOption = None,
     bits: BitsOption = None,
     group_size: GroupSizeOption = None,
@@ -124,6 +132,7 @@ def quantize(
     shard_gb: ShardOption = None,
     quality: QualityOption = None,
     upload: UploadOption = None,
+    list_layers: ListOption = False,
     offline: options.OfflineOption = False,
     as_json: JsonOption = False,
     quiet: options.QuietOption = False,
@@ -152,10 +161,16 @@ def quantize(
     _refuse(audio and not measures, "--audio is what --budget and --calibrate measure on; leave it out")
     _refuse(upload and offline, "--upload needs the network that --offline forbids; leave one of them out")
     _refuse(lora_scaling is not None and not lora, "--lora-scaling is that of an adapter: give it with --lora")
-    chosen = _recipe(recipe or DEFAULT_RECIPE, bits, group_size, mode)
-    figures = read_json(quality) if quality else None
-    if upload:
-        parse_repo(upload)
+    with options.usage():
+        chosen = _recipe(recipe or DEFAULT_RECIPE, bits, group_size, mode)
+        figures = read_json(quality) if quality else None
+        if upload:
+            parse_repo(upload)
+    if list_layers:
+        print(_layers(source, config, chosen, offline))
+        return
+    if folder is None:
+        raise options.WrongUsage("DST is missing: name the model folder to make")
     check_free(folder, force)
 
     found = Checkpoint.resolve(source, offline=offline, config=config, tokenizer=tokenizer, mimi_weights=mimi)
@@ -181,7 +196,7 @@ def quantize(
 
 def _refuse(wrong: object, message: str) -> None:
     if wrong:
-        raise ConfigError(message)
+        raise options.WrongUsage(message)
 
 
 def _recipe(name: str, bits: int | None, group_size: int | None, mode: str | None) -> Recipe:
@@ -192,6 +207,29 @@ def _recipe(name: str, bits: int | None, group_size: int | None, mode: str | Non
         return parse_recipe(name)
     scheme = make_scheme(bits, group_size, mode)
     return Recipe(str(scheme).partition(" (")[0], scheme)
+
+
+def _layers(source: str, config: str | None, recipe: Recipe, offline: bool) -> str:
+    """Layers by the names a recipe calls them, their shapes, and what it makes of them. No weights are fetched."""
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.hub import survey
+    from moshi_mlx.cli.tables import table
+    from moshi_mlx.models.lm import Lm
+    from moshi_mlx.quantize.quantizer import conversion, quantizable
+    from moshi_mlx.weights.quantization import UNQUANTIZED
+
+    with survey():
+        found = Checkpoint.find(source, offline=offline, config=config)
+    lm, wanted = Lm(found.lm_config), conversion(found.lm_config, recipe)
+    layers = dict(lm.named_modules())
+    rows: dict[tuple[str, ...], int] = {}
+    for path in quantizable(lm):
+        shape = " x ".join(map(str, layers[path]["weight"].shape))
+        row = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path), shape, str(wanted.schemes.get(path, UNQUANTIZED))
+        rows[row] = rows.get(row, 0) + 1
+    return table(
+        [(name, count, *others) for (name, *others), count in rows.items()], ("layer", "", "shape", recipe)
+    )
 
 
 def _study(

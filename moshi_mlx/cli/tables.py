@@ -31,7 +31,7 @@ def byte_size(count: float) -> str:
     """Bytes for people: 4.81 GB, 24.7 MB, 1.2 kB."""
     if count >= 1e9:
         return f"{count / 1e9:.2f} GB"
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
 
 def _text(cell: object) -> str:

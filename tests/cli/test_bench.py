@@ -158,8 +158,8 @@ def test_counts_of_a_small_shape(moshi_cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["--shape", "moshi-8b"], 1, "there is no shape 'moshi-8b'"),
-        (["--shape", "moshi-tiny", "-q", "q3"], 1, "'q3'"),
+        (["--shape", "moshi-8b"], 2, "there is no shape 'moshi-8b'"),
+        (["--shape", "moshi-tiny", "-q", "q3"], 2, "'q3'"),
         (["--shape", "moshi-tiny", "--context", "65", "--frames", "1"], 1, "a context of 65 is outside 0–64"),
         (["--context", "many"], 2, "many"),
         (["--context", "10,-5"], 2, "--context 10,-5"),

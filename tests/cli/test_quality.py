@@ -84,7 +84,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     moshi_cli: Cli, tiny_folder: Path, words: list[str], says: str
 ) -> None:
     done = moshi_cli("quality", tiny_folder, *words)
-    assert done.code == 1
+    assert done.code == (1 if "--audio" in words or "--plot" in words else 2)
     assert says in done.err
     assert done.err.count("\n") == 1
 
@@ -128,7 +128,7 @@ def test_budgets_that_cannot_be_are_refused_in_one_line(
 ) -> None:
     audio = ["--audio", question] if words == ["--budget", "1kB"] else []
     done = moshi_cli("quantize", small, tmp_path / "made", *words, *audio)
-    assert done.code == 1
+    assert done.code == (1 if "1kB" in words else 2)
     assert says in done.err
     assert done.err.count("\n") == 1
     assert not (tmp_path / "made").exists()
