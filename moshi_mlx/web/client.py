@@ -191,6 +191,8 @@ class Client:
     def _loading(self) -> None:
         if self._model.phase is Phase.LOADING:
             self._tell(type="state", state="loading", progress=self._model.progress)
+        elif self._model.phase is Phase.MISSING:
+            self._tell(type="state", state="missing", problem=self._model.problem)
 
     def _queued(self, position: int) -> None:
         event("queued", self.name, position=position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from moshi_mlx.errors import DownloadError
 from moshi_mlx.runtime.scheduler import Scheduler
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig
@@ -26,6 +28,7 @@ class Phase(Enum):
     """What the thread is doing."""
 
     LOADING = "loading"
+    MISSING = "missing"  # it cannot be fetched; `again` tries once more
     READY = "ready"
     ENDED = "ended"
 
@@ -41,6 +44,7 @@ class ModelThread:
     def __init__(self, load: Callable[[LoadProgress], Moshi], size: int, keep_thread: bool = False) -> None:
         self.phase = Phase.LOADING
         self.progress: float | None = None
+        self.problem = ""  # why it is missing, for people
         self.sampling = SamplingConfig()  # the model's own, once it is ready
         self.stats = Stats()
         self._load, self._size, self._keep_thread = load, size, keep_thread
@@ -52,6 +56,7 @@ class ModelThread:
         self._ready = asyncio.Event()
         self._ended = asyncio.Event()
         self._closing = threading.Event()
+        self._again = threading.Event()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="moshi-model", daemon=True)
 
@@ -67,8 +72,13 @@ class ModelThread:
         assert self._scheduler, "asked before it was ready"
         return self._scheduler
 
+    def again(self) -> None:
+        """Load once more, after what was wrong with the network, or another model."""
+        self._set_phase(Phase.LOADING)
+        self._again.set()
+
     async def ready(self, watch: Callable[[], None]) -> None:
-        """Wait for the model; `watch` is called whenever `progress` changes."""
+        """Wait for the model; `watch` is called whenever `progress` or `phase` changes before."""
         self._watchers.add(watch)
         try:
             await self._ready.wait()
@@ -95,6 +105,7 @@ class ModelThread:
     def close(self) -> None:
         """End all conversations after the frame at hand."""
         self._closing.set()
+        self._again.set()
         if self._scheduler:
             self._scheduler.close()
 
@@ -103,8 +114,8 @@ class ModelThread:
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            moshi = self._load(lambda progress: self._tell(self._set_progress, progress))
-            if not self._closing.is_set():
+            moshi = self._loaded()
+            if moshi and not self._closing.is_set():
                 moshi.warm_up(self._size, moshi.sampling)
                 self.sampling = moshi.sampling
                 self._scheduler = Scheduler(moshi.batch(self._size), self.stats)
@@ -120,6 +131,17 @@ class ModelThread:
         if self._keep_thread:
             threading.Event().wait()
 
+    def _loaded(self) -> Moshi | None:
+        """Load the model; if it cannot be had, once more whenever told to. None when there is no use for it."""
+        while not self._closing.is_set():
+            try:
+                return self._load(lambda progress: self._tell(self._set_progress, progress))
+            except DownloadError as error:
+                self._tell(self._set_phase, Phase.MISSING, str(error))
+            self._again.wait()
+            self._again.clear()
+        return None
+
     def _tell(self, function: Callable[..., None], *arguments: object) -> None:
         assert self._loop
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -129,6 +151,15 @@ class ModelThread:
 
     def _set_progress(self, progress: float | None) -> None:
         self.progress = progress
+        self._watched()
+
+    def _set_phase(self, phase: Phase, problem: str = "") -> None:
+        self.phase, self.problem = phase, problem
+        if problem:
+            event("missing", level=logging.WARNING, why=problem)
+        self._watched()
+
+    def _watched(self) -> None:
         for watch in list(self._watchers):
             watch()
 

@@ -122,23 +122,28 @@ def run_server(
         from moshi_mlx.weights.progress import progress_bar
 
         progress(None)  # a download's share is not known
-        found = Checkpoint.resolve(**checkpoint)
+        found = Checkpoint.resolve(**wanted)
         for note in found.choices:
             tell(note)
         with progress_bar("", found.weights.nbytes, progress) as advance:
             return assemble(found, codec, kv_bits, advance, tell=tell)
 
-    name = str(checkpoint.get("name", DEFAULT_MODEL))
-    known = nano.questions() if name == nano.NAME else {}
-    about = {"model": name, "greeting": nano.greeting() if known else "", "questions": list(known)}
+    wanted = dict(checkpoint)
+
+    def take_nano() -> dict[str, Any]:
+        wanted.clear()
+        wanted["name"] = nano.NAME
+        return _about(nano.NAME)
+
     server = Server(
         load,
-        about,
+        _about(str(checkpoint.get("name", DEFAULT_MODEL))),
         max_sessions,
         Access(endpoint.names, endpoint.token, endpoint.page_hosts, endpoint.origins),
         page,
         Limits(trim=trim),
         keep_thread=True,
+        take_nano=take_nano,
     )
     interrupted = asyncio.run(_run(server, endpoint, browser, quiet))
     if server.model.working:
@@ -146,6 +151,12 @@ def run_server(
         sys.stderr.flush()
         os._exit(130 if interrupted else 0)
     return interrupted
+
+
+def _about(name: str) -> dict[str, Any]:
+    """What clients are told of a model."""
+    known = nano.questions() if name == nano.NAME else {}
+    return {"model": name, "greeting": nano.greeting() if known else "", "questions": list(known)}
 
 
 async def _run(server: Server, endpoint: Endpoint, browser: bool, quiet: bool) -> bool:

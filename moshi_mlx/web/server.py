@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, web
 
+from moshi_mlx.checkpoint import nano
 from moshi_mlx.errors import ProtocolError, ServerError
 from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
@@ -45,6 +46,8 @@ class Server:
 
     load: returns the Moshi, on the model's thread. about: what clients are told of the model: its name, and what
     it can be asked. page: the folder of the page, None for none. keep_thread: as in `ModelThread`.
+    take_nano: lets `load` load Nano from then on, and returns what to tell of it; the page offers that where the
+    model cannot be had.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Server:
         page: Path | None = PAGE,
         limits: Limits | None = None,
         keep_thread: bool = False,
+        take_nano: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self.model = ModelThread(load, max_sessions, keep_thread)
         self.clients: set[Client] = set()
@@ -63,10 +67,12 @@ class Server:
         self._gone: Counter[str] = Counter()  # metrics of the clients that have left
         self._about, self._access, self._page = about, access or Access(), page
         self._limits = limits or Limits()
+        self._take_nano = take_nano
         self._stopping = False
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/api/chat", self._chat)
         app.router.add_get("/api/info", self._info)
+        app.router.add_post("/api/model", self._choose_model)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
         if page:
@@ -146,10 +152,20 @@ class Server:
                 "model": self._about["model"],
                 "version": __version__,
                 "state": self.model.phase.value,
+                "problem": self.model.problem or None,
                 "sampling": describe(self.model.sampling),
                 "max_sessions": self._admission.size,
             }
         )
+
+    async def _choose_model(self, request: web.Request) -> web.Response:
+        """Try again to have the model, or with ?take=nano take Nano in its place; only while it cannot be had."""
+        if self.model.phase is not Phase.MISSING:
+            raise web.HTTPConflict(text="the model is not missing\n")
+        if request.query.get("take") == nano.NAME and self._take_nano:
+            self._about.update(self._take_nano())  # clients that wait are told of it, too
+        self.model.again()
+        return web.Response(status=204)
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response(

@@ -22,6 +22,7 @@ const RESTARTS = new Set([1001, 1012]); // of these, the ones that are so even w
  *   | { name: "loading", progress: number | null }
  *   | { name: "queued", position: number }
  *   | { name: "ending", seconds: number }
+ *   | { name: "missing", failure: Failure }
  *   | { name: "waiting", seconds: number, failure: Failure }
  *   | { name: "failed", failure: Failure }} State
  */
@@ -160,13 +161,14 @@ export class Conversation extends Emitter {
 
   /** @param {Metadata} metadata */
   #read(metadata) {
-    const { type, state, progress = null, position = 1 } = metadata;
+    const { type, state, progress = null, position = 1, problem = "" } = metadata;
     if (type === "reset") this.#begin();
     else if (type === "stats") this.emit("stats", metadata);
     else if (type !== "state") return;
     else if (state === "ready") this.emit("ready", metadata);
     else if (state === "loading") this.#become({ name: state, progress });
     else if (state === "queued") this.#become({ name: state, position });
+    else if (state === "missing") this.#become({ name: state, failure: new Failure("model", problem) });
   }
 
   /** @param {Block} block */
@@ -235,12 +237,12 @@ async function refusal(query) {
 }
 
 /**
- * The address of /api/info; of the query only the token matters there.
+ * The address of /api/info, or another under /api; of the query only the token matters there.
  *
  * @param {URLSearchParams} query
  */
-export function infoAddress(query) {
-  const address = new URL("api/info", location.href);
+export function infoAddress(query, name = "info") {
+  const address = new URL(`api/${name}`, location.href);
   const token = query.get("token");
   address.hash = "";
   address.search = token === null ? "" : new URLSearchParams({ token }).toString();

@@ -1,6 +1,10 @@
 /** What can go wrong, in words, and what to do about it. */
 
-/** @typedef {{ title: string, remedy: string, action?: string }} Words What to show; action: the label of a button. */
+/**
+ * What to show; action, other: the labels of buttons.
+ *
+ * @typedef {{ title: string, remedy: string, action?: string, other?: string }} Words
+ */
 
 const MAC = /Mac/.test(navigator.userAgent);
 const SYSTEM = MAC
@@ -58,6 +62,12 @@ const WORDS = {
     title: "Moshi cannot be reached",
     remedy: "Is it still running? “moshi-mlx serve” starts it. This page connects again by itself.",
     action: "Try now",
+  }),
+  model: (/** @type {string} */ problem) => ({
+    title: "The model cannot be had",
+    remedy: sentence(problem),
+    action: "Try again",
+    other: "Use Nano",
   }),
   full: () => ({
     title: "Moshi accepts no conversation now",

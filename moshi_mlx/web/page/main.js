@@ -8,6 +8,7 @@ import { Failure, failureOf } from "./failures.js";
 import { Health } from "./health.js";
 import { KeptTranscript } from "./kept_transcript.js";
 import { holdToTalk, listenToKeys } from "./keys.js";
+import { ModelChoice } from "./model_choice.js";
 import { Preferences } from "./preferences.js";
 import { Questions } from "./questions.js";
 import { Readout } from "./readout.js";
@@ -39,6 +40,7 @@ const view = new StateView(pressed);
 const waveform = new Waveform(field("waveform", HTMLCanvasElement));
 const readout = new Readout(audio);
 const sampling = new SamplingForm(preferences);
+const models = new ModelChoice(query);
 const settings = field("settings", HTMLDialogElement);
 new TranscriptView(transcript);
 new DeviceForm(audio, preferences, (error) => view.warn(failureOf(error)));
@@ -156,13 +158,24 @@ document.addEventListener("visibilitychange", () => keepAwake(conversation.state
 
 // Failures
 
-/** @param {Failure} failure Its button was pressed. */
-function pressed({ code }) {
+/**
+ * A button of a failure was pressed.
+ *
+ * @param {Failure} failure
+ * @param {boolean} isOther
+ */
+function pressed({ code }, isOther) {
   if (code === "paused") audio.resume();
+  else if (code === "model") models.choose(isOther ? "nano" : "");
   else if (conversation.state.name === "waiting") conversation.reconnect();
   else talk();
 }
 
+models.on("missing", (problem) => !conversation.isOn && view.warn(new Failure("model", problem)));
+models.on("there", (name) => {
+  view.recover("model");
+  field("model").textContent = name;
+});
 audio.on("failure", (failure) => view.warn(failure));
 audio.on("recovery", (code) => view.recover(code));
 window.addEventListener("unhandledrejection", ({ reason }) => view.warn(failureOf(reason)));
@@ -238,3 +251,4 @@ if (!window.isSecureContext) view.warn(new Failure("insecure"));
 view.show(conversation.state);
 kept.restore();
 introduce();
+models.watch();

@@ -20,7 +20,8 @@ const RESTART = 3; // a control
  *
  * @typedef {Object} Metadata
  * @property {string} [type] "state", "stats" or "reset"
- * @property {string} [state] "loading", "queued" or "ready"
+ * @property {string} [state] "loading", "missing", "queued" or "ready"
+ * @property {string} [problem] missing: why the model cannot be had
  * @property {number | null} [progress] loading: 0 to 1, null where it is not known
  * @property {number} [position] queued: 1 for the next
  * @property {string} [model] ready: its name

@@ -20,9 +20,13 @@ export class StateView {
   /** @type {Speakers} */
   #speakers = { you: false, moshi: false, interrupted: false };
 
-  /** @param {(failure: Failure) => void} pressed Called when the button of a failure is pressed. */
+  /** @param {(failure: Failure, isOther: boolean) => void} pressed Called when a button of a failure is pressed. */
   constructor(pressed) {
-    field("notice-action").addEventListener("click", () => pressed(this.#failures[this.#failures.length - 1]));
+    for (const name of ["action", "other"]) {
+      field(`notice-${name}`).addEventListener("click", () => {
+        pressed(this.#failures[this.#failures.length - 1], name === "other");
+      });
+    }
   }
 
   /** @param {State} state */
@@ -45,6 +49,7 @@ export class StateView {
     field("countdown").textContent = "";
     if (state.name === "waiting") this.#countDown("again in", state.seconds);
     if (state.name === "ending") this.#countDown("for good in", state.seconds);
+    if (before === "missing") this.recover("model");
     if (["talking", "microphone"].includes(name) || (name === "idle" && before !== "idle")) this.#failures = [];
     if ("failure" in state) this.#failures = [state.failure];
     this.#showFailure();
@@ -140,11 +145,13 @@ export class StateView {
     const failure = this.#failures[this.#failures.length - 1];
     field("notice").hidden = !failure;
     if (!failure) return;
-    const { title, remedy, action = "" } = describe(failure);
+    const { title, remedy, action = "", other = "" } = describe(failure);
     field("notice-title").textContent = title;
     field("notice-remedy").textContent = remedy;
     field("notice-action").hidden = !action;
     field("notice-action").textContent = action;
+    field("notice-other").hidden = !other;
+    field("notice-other").textContent = other;
   }
 }
 
@@ -169,6 +176,8 @@ function status(state, muted, speakers) {
       return talking(muted, speakers);
     case "ending":
       return "Ended";
+    case "missing":
+      return "There is no model";
     case "waiting":
       return "Connection lost";
     case "failed":
