@@ -57,6 +57,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def hibiki_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with Hibiki's streams, delays and conditioner, everything else small and random."""
+    from moshi_mlx.checkpoint.random_checkpoint import TINY_HIBIKI, write_random_checkpoint
+
+    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "hibiki", TINY_HIBIKI)
+
+
+@pytest.fixture(scope="session")
 def tiny_q4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as Kyutai publishes q4."""
     from moshi_mlx.checkpoint.random_checkpoint import write_random_checkpoint

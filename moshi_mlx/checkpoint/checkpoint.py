@@ -20,7 +20,15 @@ from moshi_mlx.checkpoint.hub import HubRepo, NotCachedError
 from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL, Folder, Place, find_place, locate
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError, some
-from moshi_mlx.models.config import MOSHI_7B, PERSONA, PERSONAPLEX_7B, WITHOUT_EFFECT, LmConfig
+from moshi_mlx.models.config import (
+    END_OF_TEXT,
+    HIBIKI,
+    MOSHI_7B,
+    PERSONA,
+    PERSONAPLEX_7B,
+    WITHOUT_EFFECT,
+    LmConfig,
+)
 from moshi_mlx.models.config_reader import ConfigReader, read_json
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
 from moshi_mlx.sampling_config import SamplingConfig
@@ -176,6 +184,16 @@ class Checkpoint:
         return LmWeights(self.lm_weights, self.lm_config, self.settings.get("quantization"))
 
     @property
+    def translates(self) -> bool:
+        """Whether it is Hibiki, a model that translates speech.
+
+        Its config says so, as PyTorch wants it; MLX repositories may leave that out.
+        """
+        kind = self.settings.get("model_type")
+        named = str(self.settings.get("moshi_name") or "").startswith(HIBIKI)
+        return kind == HIBIKI or (kind is None and (named or self.lm_config.rates_quality))
+
+    @property
     def scheme(self) -> Scheme | None:
         """How the language model is quantized, None if it is not."""
         return self.weights.scheme
@@ -187,7 +205,12 @@ class Checkpoint:
         tell: Callable[[str], None] = lambda note: None,
     ) -> Lm:
         """Return the language model, all weights in memory. Arguments and errors as in `LmWeights.load`."""
-        return self.weights.load(dtype, advance, tell)
+        lm = self.weights.load(dtype, advance, tell)
+        if self.translates:
+            # It may say too early that it has ended; that is to be read as padding, so that it goes on.
+            # Source: moshi/models/loaders.py `CheckpointInfo.get_moshi`.
+            lm.read_text_as(END_OF_TEXT, lm.config.text_padding_id)
+        return lm
 
     def load_tokenizer(self) -> TextTokenizer:
         """Return the text tokenizer, read once. Raises CheckpointError if its vocabulary is not the model's."""

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
-from moshi_mlx.models.config import PERSONA, LmConfig
+from moshi_mlx.models.conditioner_config import QUALITIES
+from moshi_mlx.models.config import HIBIKI, PERSONA, LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig, published_shapes
 from moshi_mlx.weights.atomic import AtomicPath
 from moshi_mlx.weights.key_map import Origin, torch_origin, torch_shapes
@@ -41,6 +42,17 @@ TINY = {
 
 TINY_PERSONA = {**TINY, "dep_q": 16, "depformer_dim_feedforward": None, "model_type": PERSONA}
 """PersonaPlex's, likewise."""
+
+TINY_HIBIKI = {
+    **TINY, "delays": [0] + ([0] + [2] * 7) * 2, "model_type": HIBIKI,
+    "conditioners": {
+        "description": {
+            "type": "lut", "lut": {"n_bins": 31, "dim": 16, "tokenizer": "noop", "possible_values": [*QUALITIES]},
+        },
+    },
+    "fuser": {"sum": ["description"], "cross": [], "prepend": []},
+}  # fmt: skip
+"""Hibiki 1B's, likewise."""
 
 TINY_STT = {
     **{key: value for key, value in TINY.items() if not key.startswith("depformer_")},

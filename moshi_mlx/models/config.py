@@ -16,7 +16,8 @@ from moshi_mlx.models.config_reader import ConfigReader
 
 NORMS = ("rms_norm_f32", "layer_norm")
 POSITIONS = ("rope", "rope_concat", "sin", "none")
-PERSONA = "personaplex"  # a model_type
+PERSONA, HIBIKI = "personaplex", "hibiki"  # model_types
+END_OF_TEXT = 2  # sentencepiece's </s>: a translation has ended
 
 WITHOUT_EFFECT = (  # they describe files, provenance or training, not what the model computes
     *("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "_name_or_path", "model_id"),
@@ -132,6 +133,11 @@ class LmConfig:
                     f"conditioner {name!r} has no value {value!r}; it must be one of {', '.join(values)}"
                 )
         return {name: lut.best for name, lut in self.conditioners.items()} | dict(given)
+
+    @property
+    def rates_quality(self) -> bool:
+        """Whether a conditioner says how good a translation is, as Hibiki's does."""
+        return any(lut.best for lut in self.conditioners.values())
 
     def contrary_conditions(self) -> dict[str, str | None]:
         """Return the values that guidance leads away from."""

@@ -38,10 +38,11 @@ class Control(Enum):
     JOIN = "join"  # it gets its place in the batch
     RESET = "reset"  # it is forgotten, and a new one begins
     TRIM = "trim"  # the model forgets all of it but what its session remembers
+    MARK_END = "mark end"  # its next frame says that what the model hears has ended, see `Session.mark_end`
     LEAVE = "leave"  # it ends
 
 
-RESET, TRIM = Control.RESET, Control.TRIM
+RESET, TRIM, MARK_END = Control.RESET, Control.TRIM, Control.MARK_END
 
 QUEUE_FRAMES = 4  # between stages: enough to ride out a slow frame, little enough to stay live
 
@@ -50,7 +51,7 @@ class Source(Protocol):
     """Where frames come from."""
 
     def __iter__(self) -> Iterator[np.ndarray | Control]:
-        """Yield (1920,) float32 frames at 24 kHz, RESET or TRIM; may wait for the next one."""
+        """Yield (1920,) float32 frames at 24 kHz, RESET, TRIM or MARK_END; may wait for the next one."""
         ...
 
     def close(self) -> None:
@@ -93,14 +94,19 @@ class Listener(Protocol):
 class Slot:
     """One conversation's place in the loop.
 
-    seed, sampling: of a conversation that joins in the loop; without a seed every new one has another.
+    seed, sampling, conditions: of a conversation that joins in the loop, as in `Batch.join`; without a seed every
+        new one has another.
     """
 
     def __init__(
-        self, listener: Listener, seed: int | None = None, sampling: SamplingConfig | None = None
+        self,
+        listener: Listener,
+        seed: int | None = None,
+        sampling: SamplingConfig | None = None,
+        conditions: Mapping[str, str | None] | None = None,
     ) -> None:
         self.listener = listener
-        self.seed, self.sampling = seed, sampling
+        self.seed, self.sampling, self.conditions = seed, sampling, conditions
         self.session: Session | None = None  # until it has joined
         self.broken = False  # it has failed, and its listener knows
 
@@ -209,6 +215,8 @@ class Stages:
                 return self._each(self._encode, item)
         if item.control is RESET:
             self._guarded(item.slot, lambda: item.slot.talking.reset_encoder())
+        elif item.control is MARK_END:
+            self._guarded(item.slot, lambda: item.slot.talking.mark_end())
         return item
 
     def generate(self, item: Item) -> Item:
@@ -250,13 +258,13 @@ class Stages:
 
     def _change(self, control: Control, slot: Slot) -> None:
         if control is Control.JOIN:
-            slot.session = self._batch.join(slot.seed, slot.sampling)
+            slot.session = self._batch.join(slot.seed, slot.sampling, slot.conditions)
             slot.listener.joined()
         elif slot.session is None:
             return
         elif control is TRIM:
             slot.session.trim()
-        else:
+        elif control is RESET:
             if slot.seed is None:
                 slot.session.seed = new_seed()
             slot.session.reset_generation()

@@ -70,7 +70,8 @@ def assemble(
     loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
     lm = checkpoint.load_lm(advance=advance, tell=tell)
     widen_on_cpu(lm)
-    return Moshi(lm, loaded, checkpoint.load_tokenizer(), checkpoint.sampling, kv_bits, chosen, guidance)
+    tokenizer, sampling = checkpoint.load_tokenizer(), checkpoint.sampling
+    return Moshi(lm, loaded, tokenizer, sampling, kv_bits, chosen, guidance, checkpoint.translates)
 
 
 class Moshi:
@@ -83,6 +84,7 @@ class Moshi:
         "very_good"), None for the learned padding.
     guidance: classifier-free, of models with conditions: 1 is none; above, sessions keep away from the worst
         condition, at the price of a second row of state each. Kyutai names 3 as typical for Hibiki.
+    translates: whether it is made for `tasks.translate`.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Moshi:
         kv_bits: int | None = None,
         conditions: Mapping[str, str | None] | None = None,
         guidance: float = 1.0,
+        translates: bool = False,
     ) -> None:
         if kv_bits not in (None, 8):
             raise ConfigError(f"kv_bits is {kv_bits}: 8 (int8) or None (as the activations) expected")
@@ -102,6 +105,7 @@ class Moshi:
         lm.config.check_guidance(guidance)
         self.conditions: Mapping[str, str | None] = lm.config.conditions(conditions)
         self.guidance = guidance
+        self.translates = translates
         lm.fuse()
         self.lm = lm
         self.codec = codec

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -34,9 +34,14 @@ class QueuedSlot(Slot):
     """A slot whose frames come when they come. All methods may be called from any thread."""
 
     def __init__(
-        self, scheduler: Scheduler, listener: Listener, seed: int | None, sampling: SamplingConfig
+        self,
+        scheduler: Scheduler,
+        listener: Listener,
+        seed: int | None,
+        sampling: SamplingConfig,
+        conditions: Mapping[str, str | None] | None = None,
     ) -> None:
-        super().__init__(listener, seed, sampling)
+        super().__init__(listener, seed, sampling, conditions)
         self.heard = FrameQueue(PacedGovernor(), scheduler.clock, scheduler.changed)
         self.silences = 0  # ticks at which its frame was missing
         self.lag = 0.0  # seconds from the end of the last answered frame to its reply
@@ -107,9 +112,15 @@ class Scheduler:
             self._closed = True
             self.changed.notify_all()
 
-    def join(self, listener: Listener, seed: int | None, sampling: SamplingConfig) -> QueuedSlot:
+    def join(
+        self,
+        listener: Listener,
+        seed: int | None,
+        sampling: SamplingConfig,
+        conditions: Mapping[str, str | None] | None = None,
+    ) -> QueuedSlot:
         """Start a conversation; `listener.joined` is called when it has its place in the batch."""
-        slot = QueuedSlot(self, listener, seed, sampling)
+        slot = QueuedSlot(self, listener, seed, sampling, conditions)
         self.ask(Control.JOIN, slot)
         return slot
 

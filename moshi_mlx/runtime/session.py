@@ -106,7 +106,14 @@ class Rows(Protocol):
         """Bytes of weights and state."""
         ...
 
-    def join(self, seed: int | None, sampling: SamplingConfig | None, *, prompt: Prompt | None = None) -> Session:
+    def join(
+        self,
+        seed: int | None,
+        sampling: SamplingConfig | None,
+        conditions: Mapping[str, str | None] | None,
+        *,
+        prompt: Prompt | None = None,
+    ) -> Session:
         """Start a conversation in a free row."""
         ...
 
@@ -151,6 +158,7 @@ class Session:
         self._stream = batch.moshi.codec.stream()
         self._codebooks = batch.moshi.lm.config.input_codebooks  # of the user, for each frame
         self._frames_in = 0
+        self._end_is_next = False
         self._history: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=0)  # heard and sampled at each step
         self._start_generation()
 
@@ -171,6 +179,9 @@ class Session:
             # The model reads initial tokens at step 0, and the codec must start on the frame that is heard first:
             # its left padding is part of how streams begin (moshi/server.py, `skip_frames`).
             return self.prompt.user_codes[-1] if self.prompt else np.zeros(self._codebooks, dtype=np.int32)
+        if self._end_is_next:
+            self._end_is_next = False
+            return np.full(self._codebooks, self.batch.moshi.lm.config.card, dtype=np.int32)
         return self._stream.encode(frame)[: self._codebooks]
 
     def generate(self, codes: np.ndarray) -> Generated:
@@ -253,9 +264,18 @@ class Session:
         self.reset_generation()
         self.reset_decoder()
 
+    def mark_end(self) -> None:
+        """Let the next frame tell the model that what it hears has ended, which translation models wait for.
+
+        That frame is not encoded: all its codes are the one that no audio has (2048), and silence is to follow.
+        For the thread that encodes. Source: moshi/run_inference.py `InferenceState.run`.
+        """
+        self._end_is_next = True
+
     def reset_encoder(self) -> None:
         """The encoder's part of `reset`, for the thread that encodes."""
         self._frames_in = 0
+        self._end_is_next = False
         self._stream.reset_encoder()
 
     def reset_generation(self) -> None:

@@ -5,6 +5,7 @@ For measuring and comparing models whose weights nobody trained, or whose codes 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,7 +83,7 @@ class Wordless:
     sampling: SamplingConfig
     tokenizer: Tokenizer = field(default_factory=NoWords)
     kv_bits: int | None = None
-    conditions: dict[str, str | None] = field(default_factory=dict)
+    conditions: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def unfused(lm: Lm) -> Wordless:
