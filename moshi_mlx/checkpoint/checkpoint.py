@@ -7,7 +7,6 @@ Source of names and defaults: moshi/models/loaders.py `CheckpointInfo.from_hf_re
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,20 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.checkpoint import nano, others
-from moshi_mlx.checkpoint.hub import HubRepo, NotCachedError
-from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL, Folder, Place, find_place, locate
+from moshi_mlx.checkpoint.names import DEFAULT_MODEL, Folder, Place, find_place, locate
+from moshi_mlx.checkpoint.settings import FINE_TUNED, LM_NAMES, is_translator, read_sampling, read_settings
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
-from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError, some
-from moshi_mlx.models.config import (
-    END_OF_TEXT,
-    HIBIKI,
-    MOSHI_7B,
-    PERSONA,
-    PERSONAPLEX_7B,
-    WITHOUT_EFFECT,
-    LmConfig,
-)
-from moshi_mlx.models.config_reader import ConfigReader, read_json
+from moshi_mlx.errors import CheckpointError, ConfigError, some
+from moshi_mlx.models.config import END_OF_TEXT, LmConfig
+from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.weights.safetensors import read_header, shard_names
@@ -42,12 +33,6 @@ if TYPE_CHECKING:
     from moshi_mlx.weights.lm_weights import LmWeights
     from moshi_mlx.weights.quantization import Scheme
 
-CONFIG_NAME, LM_KWARGS_NAME = "config.json", "moshi_lm_kwargs.json"
-FINE_TUNED = "consolidated.safetensors"  # what moshi-finetune calls a model that it has merged
-LM_NAMES = (
-    *("model.safetensors", "model.q4.safetensors", "model.q8.safetensors"),
-    *("model.safetensors.index.json", "model.q8.gguf", FINE_TUNED),
-)
 MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
 TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
 
@@ -125,7 +110,7 @@ class Checkpoint:
         name = os.fspath(name)
         place, own_file = find_place(name, offline)
         here = Folder(Path())  # what a person names lies where the person is
-        settings = _read_settings(place, config, offline)
+        settings = read_settings(place, config, offline)
         named = bool(lm_weights or own_file or settings.get("moshi_name"))
         lm_file, settings = _lm_file(place, name, lm_weights, own_file, settings)
         lm_config = LmConfig.from_dict(settings)
@@ -142,7 +127,7 @@ class Checkpoint:
             lm_weights=_with_shards(here if lm_weights else place, lm_file, offline),
             mimi_weights=found(mimi_weights, settings.get("mimi_name") or MIMI_NAME),
             tokenizer=found(tokenizer, settings.get("tokenizer_name") or TOKENIZER_NAME),
-            sampling=_sampling(settings.get("lm_gen_config") or {}),
+            sampling=read_sampling(settings.get("lm_gen_config") or {}),
             settings=settings,
             mimi_config_file=mimi_config_file,
             choices=() if named else _other_sets(place, lm_file),
@@ -185,13 +170,8 @@ class Checkpoint:
 
     @property
     def translates(self) -> bool:
-        """Whether it is Hibiki, a model that translates speech.
-
-        Its config says so, as PyTorch wants it; MLX repositories may leave that out.
-        """
-        kind = self.settings.get("model_type")
-        named = str(self.settings.get("moshi_name") or "").startswith(HIBIKI)
-        return kind == HIBIKI or (kind is None and (named or self.lm_config.rates_quality))
+        """Whether it is Hibiki, a model that translates speech."""
+        return is_translator(self.settings, self.lm_config)
 
     @property
     def scheme(self) -> Scheme | None:
@@ -232,51 +212,6 @@ class Checkpoint:
         from moshi_mlx.codec.load import load_codec
 
         return load_codec(self.mimi_weights, self.mimi_config, self.lm_config.codebooks, kind)
-
-
-def _read_settings(place: Place, override: str | None, offline: bool) -> dict[str, Any]:
-    """Read config.json, or the arguments of `LMModel` beside it or in its place, as LLM-jp-Moshi has them.
-
-    A checkpoint that has neither has the settings of Moshi 7B, or of PersonaPlex.
-    """
-    if isinstance(place, HubRepo):
-        others.refuse_repository(place.repo)
-    known = isinstance(place, HubRepo) and place.repo in ALIASES.values()
-    try:
-        path = locate(Folder(Path()), override, offline) if override else place.find(CONFIG_NAME)
-    except DownloadError as error:
-        # Kyutai's first repositories have no config.json, and a cache filled by another program does not say so.
-        if override or not (known and isinstance(place, HubRepo)):
-            raise
-        if not isinstance(error, NotCachedError) and not any(map(place.has, LM_NAMES)):
-            raise  # the hub would be waited for once more for every file
-        path = None
-    settings = read_json(path) if path else {}
-    if not known and not settings.keys() & {"dim", "model_type", "architectures"} and not _is_persona(place, {}):
-        with contextlib.suppress(NotCachedError):  # a cache filled before they were looked for
-            if arguments := place.find(LM_KWARGS_NAME):
-                path, settings = arguments, {**read_json(arguments), **settings}
-    if not path and not _is_persona(place, settings):
-        settings = dict(MOSHI_7B)
-    if "dim" not in settings and _is_persona(place, settings):
-        # NVIDIA's config says what the model is called, the rest is in its program.
-        known = {*PERSONAPLEX_7B, *WITHOUT_EFFECT}
-        settings = {**PERSONAPLEX_7B, **{key: value for key, value in settings.items() if key in known}}
-    others.refuse_settings(settings, path)
-    for key in ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name"):
-        if not isinstance(settings.get(key), str | None):
-            raise ConfigError(f"config field {key!r} is {settings[key]!r}: a file name expected")
-    for key in ("lm_gen_config", "quantization"):
-        if not isinstance(settings.get(key), Mapping | None):
-            raise ConfigError(f"config field {key!r} is {settings[key]!r}: a group of fields expected")
-    return settings
-
-
-def _is_persona(place: Place, settings: Mapping[str, Any]) -> bool:
-    """Return whether a config without dimensions is that of PersonaPlex: it or the repository is called so."""
-    kind = settings.get("model_type")
-    named = isinstance(place, HubRepo) and PERSONA in place.repo.lower()
-    return kind == PERSONA or (kind is None and not settings.get("architectures") and named)
 
 
 def _lm_file(
@@ -345,24 +280,3 @@ def _with_shards(place: Place, file: str, offline: bool) -> Path:
     for shard in shard_names(path):
         locate(place, file.removesuffix(path.name) + shard, offline)
     return path
-
-
-def _sampling(settings: Mapping[str, Any]) -> SamplingConfig:
-    """Read how the authors draw tokens.
-
-    Source: moshi/models/lm.py `LMGen.__init__`, whose arguments `lm_gen_config` holds.
-    """
-    read = ConfigReader(settings, prefix="lm_gen_config.")
-    default = SamplingConfig()
-    text, audio = (
-        read.number("temp_text", default.text_temperature),
-        read.number("temp", default.audio_temperature),
-    )
-    if read.get("use_sampling", True) is False:
-        text = audio = 0.0
-    return SamplingConfig(
-        text_temperature=text,
-        text_top_k=read.integer("top_k_text", default.text_top_k),
-        audio_temperature=audio,
-        audio_top_k=read.integer("top_k", default.audio_top_k),
-    )

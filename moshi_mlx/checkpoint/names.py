@@ -14,18 +14,23 @@ from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.hub import HubRepo, fetch, parse_repo, parse_uri
 from moshi_mlx.errors import CheckpointError, DownloadError, fetch_again
 
-ALIASES = {
+FIRST = {
     f"{voice}-{kind}": f"kyutai/{voice}-mlx-{kind}"
     for voice in ("moshiko", "moshika")
     for kind in ("q4", "q8", "bf16")
-} | {
+}  # not all of them have a config.json
+ALIASES = FIRST | {
     "personaplex": "nvidia/personaplex-7b-v1",
     "personaplex-rl": "kyutai/personaplex-rl-seamless",
     "stt-1b": "kyutai/stt-1b-en_fr-mlx",
     "stt-2.6b": "kyutai/stt-2.6b-en-mlx",
+    "hibiki-1b": "kyutai/hibiki-1b-mlx-bf16",
+    "hibiki-2b": "kyutai/hibiki-2b-mlx-bf16",
+    "hibiki-zero": "kyutai/hibiki-zero-3b-pytorch-bf16",
 }
 DEFAULT_MODEL = "moshiko-q4"
 DEFAULT_STT_MODEL = "stt-1b"
+DEFAULT_TRANSLATOR = "hibiki-1b"
 
 
 class Place(Protocol):

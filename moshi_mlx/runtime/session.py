@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,41 +18,11 @@ from moshi_mlx.frames import FRAME_SECONDS, checked_frame
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.prompt import SAMPLED, Prompt
+from moshi_mlx.runtime.reply import Generated, Reply
 from moshi_mlx.runtime.step import Draw, FrameStep
 from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
 
 NOT_GENERATED = -2  # "no value yet", PyTorch's `ungenerated_token_id`
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What one step gives back.
-
-    audio: (1920,) float32 at 24 kHz, full scale 1 (peaks may pass it); None while the acoustic delay fills.
-    text: the piece of the inner monologue sampled at this step, "" for padding.
-    time: seconds from the conversation's first frame to the audio that belongs to `text`; that audio comes with
-        the reply one acoustic delay (one frame for Moshi) later.
-    vad: (heads, classes) float32, what the model's extra heads say of voice activity, see `Lm.vad`; None for
-        models without.
-    text_id: the text token sampled at this step.
-    """
-
-    audio: np.ndarray | None
-    text: str
-    time: float
-    vad: np.ndarray | None = None
-    text_id: int | None = None
-
-
-@dataclass(frozen=True)
-class Generated:
-    """What the language model made of one frame: codes (dep_q,) int32, None while delays fill; else as `Reply`."""
-
-    codes: np.ndarray | None
-    text: str
-    text_id: int
-    time: float
-    vad: np.ndarray | None = None
 
 
 class TextStream(Protocol):
