@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml uv.lock scripts/install.sh
 	@scripts/install.sh "$(VENV)" "$(BACKEND)"
 	@touch $@
 
-demo: $(STAMP)  ## a recorded conversation with Nano, offline: words, times, answer.wav and a picture in demo/
+demo: $(STAMP)  ## a recorded conversation with Nano, offline: words, times, both voices and a picture in demo/
 	@$(RUN) $(BIN)/moshi-mlx demo demo
 
 test: $(STAMP)  ## run the whole test suite; PYTEST_ARGS="-k mimi" for a part of it

@@ -17,7 +17,8 @@ def test_the_python_example_runs(
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(example.splitlines()) <= 10
     pcm, rate = soundfile.read(ROOT / "tests" / "data" / "question.flac")
-    soundfile.write(tmp_path / "question.wav", pcm, rate)
+    (tmp_path / "demo").mkdir()
+    soundfile.write(tmp_path / "demo" / "question.wav", pcm, rate)
     shutil.copytree(tiny_folder, tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
     exec(compile(example.replace('"moshiko-q4"', '"./tiny"'), "README.md", "exec"), {})

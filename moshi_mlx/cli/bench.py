@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TextIO
 import typer
 
 from moshi_mlx.cli import options
+from moshi_mlx.cli.interruption import undone
 
 
 def bench(
@@ -148,20 +149,21 @@ def bench(
 
     tell(f"measuring {model or f'random weights of the shape {shape or DEFAULT_SHAPE}'}")
     countdown = Countdown(sys.stderr)
-    report = times_report(
-        **options.given(
-            model=model, shape_name=shape, kind=quantized, codec=codec, frames=frames, kv_bits=kv_bits
-        ),
-        contexts=_contexts(context) if context else None,
-        batch=batch,
-        repeat=repeat,
-        paced=paced,
-        sustained=_seconds(sustained) if sustained else None,
-        keep=plot is not None,
-        offline=offline,
-        tell=tell,
-        progress=countdown if sys.stderr.isatty() else False,
-    )
+    with undone("the measurement is not finished, and nothing is reported"):
+        report = times_report(
+            **options.given(
+                model=model, shape_name=shape, kind=quantized, codec=codec, frames=frames, kv_bits=kv_bits
+            ),
+            contexts=_contexts(context) if context else None,
+            batch=batch,
+            repeat=repeat,
+            paced=paced,
+            sustained=_seconds(sustained) if sustained else None,
+            keep=plot is not None,
+            offline=offline,
+            tell=tell,
+            progress=countdown if sys.stderr.isatty() else False,
+        )
     if plot:
         plot_frame_times(report, plot)
     shown = json.dumps if as_json else markdown_text if markdown else csv_text if csv else run_text

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from moshi_mlx.cli import config_file
+from moshi_mlx.cli.interruption import undone
 from moshi_mlx.doctor.probe import run_python
 from moshi_mlx.doctor.report import Checkup, Finding, findings, page, report_json
 from moshi_mlx.doctor.verdict import NANO, Measured, talk_to, verdict_line
@@ -104,6 +105,7 @@ def doctor(
     raise typer.Exit(any(finding.mark == "bad" for finding in found))
 
 
+@undone("the measurements are not finished, and nothing is reported")
 def measurements(checkup: Checkup, planned: Plan, alone: bool) -> tuple[list[Measured], list[Finding]]:
     """Run frames of Nano and of all that fits, each in a process of its own; takes minutes.
 
@@ -152,6 +154,7 @@ def _shown(file: dict[str, Any]) -> list[Finding]:
     ]
 
 
+@undone("the machine was not checked")
 def gather() -> Checkup:
     """Find out all there is to find out; takes a few seconds."""
     from moshi_mlx.checkpoint.catalogue import cached_models, free_disk

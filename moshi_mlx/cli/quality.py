@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from moshi_mlx.cli import options
+from moshi_mlx.cli.interruption import undone
 from moshi_mlx.sampling_config import MAX_SEED
 
 
@@ -64,7 +65,7 @@ def quality(
     from moshi_mlx.checkpoint.names import find_place
     from moshi_mlx.checkpoint.nano import RECORDING
     from moshi_mlx.quality.candidates import find_candidate, parse_candidate
-    from moshi_mlx.quality.evaluator import Evaluator, steps_to_evaluate
+    from moshi_mlx.quality.evaluator import Evaluator, Quality, steps_to_evaluate
     from moshi_mlx.quantize.card import add_quality
     from moshi_mlx.weights.progress import progress_bar
 
@@ -78,9 +79,15 @@ def quality(
     for candidate in wanted:
         find_candidate(candidate, checkpoint, offline)
     total = steps_to_evaluate(recordings, wanted)
-    with progress_bar("comparing", total, False if quiet else None, "steps") as advance:
+    qualities: list[Quality] = []
+
+    def state() -> str:
+        return f"{len(qualities)} of {len(wanted)} candidates were compared, and nothing is reported"
+
+    with undone(state), progress_bar("comparing", total, False if quiet else None, "steps") as advance:
         evaluator = Evaluator(checkpoint, recordings, seed, codec=codec, advance=advance)
-        qualities = [evaluator.evaluate(candidate, offline) for candidate in wanted]
+        for candidate in wanted:
+            qualities.append(evaluator.evaluate(candidate, offline))
     if plot:
         plot_qualities(plot, reference, qualities)
     for candidate, one in zip(wanted, qualities, strict=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moshi_mlx.cli import options
+from moshi_mlx.cli.interruption import undone
 
 if TYPE_CHECKING:
     import numpy as np
@@ -173,25 +174,28 @@ def quantize(
         raise options.WrongUsage("DST is missing: name the model folder to make")
     check_free(folder, force)
 
-    found = Checkpoint.resolve(source, offline=offline, config=config, tokenizer=tokenizer, mimi_weights=mimi)
-    adapter = find_adapter(lora, found, scaling=lora_scaling, offline=offline) if lora else None
-    importance = None
-    if measures:
-        chosen, importance = _study(found, chosen, budget, calibrate, audio, quiet)
-    made = make_checkpoint(
-        found,
-        folder,
-        chosen,
-        lora=adapter,
-        requantize=requantize,
-        force=force,
-        shard_bytes=int(shard_gb * 1e9) if shard_gb else None,
-        importance=importance,
-        quality=figures,
-        title=upload,
-        progress=False if quiet else None,
-    )
-    _report(made, upload, as_json, quiet)
+    there = "as it was" if folder.exists() else "not made"
+    with undone(f"{folder} is {there}, and nothing else is left"):
+        found = Checkpoint.resolve(source, offline=offline, config=config, tokenizer=tokenizer, mimi_weights=mimi)
+        adapter = find_adapter(lora, found, scaling=lora_scaling, offline=offline) if lora else None
+        importance = None
+        if measures:
+            chosen, importance = _study(found, chosen, budget, calibrate, audio, quiet)
+        made = make_checkpoint(
+            found,
+            folder,
+            chosen,
+            lora=adapter,
+            requantize=requantize,
+            force=force,
+            shard_bytes=int(shard_gb * 1e9) if shard_gb else None,
+            importance=importance,
+            quality=figures,
+            title=upload,
+            progress=False if quiet else None,
+        )
+    with undone(f"{folder} is made, but {upload} may have only a part of it"):
+        _report(made, upload, as_json, quiet)
 
 
 def _refuse(wrong: object, message: str) -> None:

@@ -15,7 +15,7 @@ from moshi_mlx.audio.echo.control import EchoCanceller, EchoControl, TracedEcho
 from moshi_mlx.audio.portaudio import unsuppressed_stderr
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.cli.dashboard import figures
-from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
+from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.options import DeviceOptions, ModelOptions, SamplingOptions
 from moshi_mlx.cli.screen import Screen
 from moshi_mlx.conversation.conversation import Conversation
@@ -112,6 +112,7 @@ def more_keys(duplex: Duplex, draft: Draft | None, save: Path | None) -> dict[st
     }
 
 
+@undone("the conversation had not begun")
 def loaded(
     model: ModelOptions, devices: DeviceOptions, sampling: SamplingOptions, screen: Screen
 ) -> tuple[EchoControl, Checkpoint, Moshi]:

@@ -13,7 +13,7 @@ import typer
 from moshi_mlx.audio.files import STDIN, Audio, read_audio, recordings_in
 from moshi_mlx.checkpoint.names import Folder, locate
 from moshi_mlx.cli.answer import STREAM
-from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
+from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.options import SamplingOptions, SttModelOptions
 from moshi_mlx.cli.words import JsonLines
 from moshi_mlx.errors import AudioFileError
@@ -48,7 +48,8 @@ def transcribe_recordings(
         say(first.describe(), quiet)
         for note in first.notes:
             tell(note, events)
-    transcriber = loaded(model, vad_heads, events)
+    with undone("nothing is transcribed"):
+        transcriber = loaded(model, vad_heads, events)
     if first:
         _transcribe_one(first, transcriber, target, events, quiet)
     elif not _transcribe_many(recordings, transcriber, target, events, quiet):
@@ -241,26 +242,28 @@ def _transcribe_many(
     names: Sequence[str], transcriber: Transcriber, target: Target, events: JsonLines | None, quiet: bool
 ) -> bool:
     """Return whether all recordings could be read."""
-    unread, began, heard = 0, time.perf_counter(), 0.0
-    for start in range(0, len(names), TOGETHER):
-        group = list(_readable(names[start : start + TOGETHER], events))
-        unread += len(names[start : start + TOGETHER]) - len(group)
-        frames = sum(transcriber.source(audio.pcm).frames for _, audio in group)
-        with progress_bar("transcribing", frames, False if quiet else None, "frames") as advance:
-            done = transcriber.transcribe_together([audio.pcm for _, audio in group], TOGETHER, advance)
-        for (name, audio), transcription in zip(group, done, strict=True):
-            heard += audio.seconds
-            path = target.write(name, transcription)
-            if events:
-                for event in [*transcription.words, *transcription.pauses]:
-                    emit(events, event, file=name)
-                events.emit(
-                    "end", text=transcription.text, seconds=round(audio.seconds, 3), output=path, file=name
-                )
-            elif target.streams:
-                print(f"{name}: {transcription.text}", flush=True)
-            if path:
-                say(f"{path}: {len(transcription.words)} words", quiet)
+    unread, began, heard, finished = 0, time.perf_counter(), 0.0, 0
+    with undone(lambda: f"{finished} of {len(names)} recordings are transcribed"):
+        for start in range(0, len(names), TOGETHER):
+            group = list(_readable(names[start : start + TOGETHER], events))
+            unread += len(names[start : start + TOGETHER]) - len(group)
+            frames = sum(transcriber.source(audio.pcm).frames for _, audio in group)
+            with progress_bar("transcribing", frames, False if quiet else None, "frames") as advance:
+                done = transcriber.transcribe_together([audio.pcm for _, audio in group], TOGETHER, advance)
+            for (name, audio), transcription in zip(group, done, strict=True):
+                heard += audio.seconds
+                path = target.write(name, transcription)
+                finished += 1
+                if events:
+                    for event in [*transcription.words, *transcription.pauses]:
+                        emit(events, event, file=name)
+                    events.emit(
+                        "end", text=transcription.text, seconds=round(audio.seconds, 3), output=path, file=name
+                    )
+                elif target.streams:
+                    print(f"{name}: {transcription.text}", flush=True)
+                if path:
+                    say(f"{path}: {len(transcription.words)} words", quiet)
     seconds = time.perf_counter() - began
     say(f"{heard:.1f} s of recordings in {seconds:.1f} s", quiet)
     return not unread

@@ -97,7 +97,7 @@ def test_docs_cli_says_what_can_be_given_and_what_is_otherwise() -> None:
         "| 0 to 65535 | 8998 |",
         "`--open`, `--no-browser` | Open the page in the browser. |  | on |",
         "| `SECONDS`, 1 to 3600 | off |",
-        "| `FOLDER` | Where answer.wav and timeline.svg go. |  | demo |",
+        "| `FOLDER` | Where the sound files and timeline.svg go. |  | demo |",
     ):
         assert row in text
 
