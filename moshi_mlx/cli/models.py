@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moshi_mlx.cli.interruption import INTERRUPTED
 from moshi_mlx.cli.options import MODEL_HELP, JsonOption, QuietOption
 from moshi_mlx.cli.tables import byte_size, table
 
@@ -90,8 +89,9 @@ def get(
             fetch(wanted, advance)
     except KeyboardInterrupt:
         came = byte_size(wanted.nbytes - wanted.to_fetch)
-        say(f"interrupted: {came} of {byte_size(wanted.nbytes)} are here, and the same command goes on from there")
-        raise typer.Exit(INTERRUPTED) from None
+        raise KeyboardInterrupt(
+            f"{came} of {byte_size(wanted.nbytes)} are here, and the same command goes on from there"
+        ) from None
     say(f"{name} is complete: {byte_size(wanted.nbytes)} in {len(wanted.files)} files")
 
 

@@ -1,7 +1,9 @@
 """`moshi-mlx models`, driven as a person would: against a hub on this machine, in a cache of its own."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,6 +99,28 @@ def test_get_says_what_it_will_do_and_does_it(
     asked = len(hub.requests)
     assert models("get", ALIAS).stderr == f"{ALIAS} is complete: {total / 1e6:.1f} MB in 5 files\n"
     assert len(hub.requests) == asked, "what is here is not asked for"
+
+
+def test_on_a_terminal_there_is_one_bar_for_all_files(hub: HubStub, environment: dict[str, str]) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "moshi_mlx", "models", "get", ALIAS]
+    size = {"COLUMNS": "100", "TERM": "xterm"}
+    with subprocess.Popen(command, env={**os.environ, **environment, **size}, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal ends whose other side is closed
+            while piece := os.read(ours, 65536):
+                shown += piece
+    os.close(ours)
+    assert process.returncode == 0
+    text = shown.decode()
+    lines = {
+        re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).split("  ")[0].strip() for line in re.split(r"[\r\n]+", text)
+    }
+    bars = {line for line in lines if "━" in line}
+    assert bars
+    assert all(line.startswith(f"fetching {ALIAS} ━") for line in bars), bars
+    assert "4.8/4.8 MB" in text
 
 
 @pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
