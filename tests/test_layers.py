@@ -20,6 +20,7 @@ FLOORS = [
     ["conversation"],
     ["quantize"],
     ["quality"],
+    ["finetune"],
     ["web", "bench", "doctor"],
     ["cli"],
     ["__init__", "__main__", "local", "local_web", "run_inference", "run_helium"],  # front doors
