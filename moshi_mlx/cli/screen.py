@@ -128,6 +128,9 @@ class Screen(Observer):
         self._emit("end", text=text, interrupted=interrupted, seed=seed, **losses, **stats.as_dict())
         lost = f"; {losses['dropped']} frames dropped, {losses['underruns']} underruns"
         self.say(stats.live_summary() + (lost if losses["dropped"] or losses["underruns"] else ""))
+        if interrupted:
+            kept = "all that was said is kept" if save else "nothing of it is kept (--keep keeps a conversation)"
+            self.say(f"interrupted: the conversation has ended, and {kept}")
         if save:
             self.say(f"conversation in {save}")
         self.say(f"seed {seed}")

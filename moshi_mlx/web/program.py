@@ -146,6 +146,8 @@ def run_server(
         take_nano=take_nano,
     )
     interrupted = asyncio.run(_run(server, endpoint, browser, quiet))
+    if interrupted and not quiet:
+        print("interrupted: the server has stopped, and its conversations have ended", file=sys.stderr)
     if server.model.working:
         # Still loading: a thread in MLX must not meet the end of the interpreter.
         sys.stderr.flush()

@@ -128,6 +128,7 @@ def test_a_spoken_question_is_answered_through_the_speaker(
         answered = talk.said("Paris.", ANSWER)
         threading.Event().wait(1.5)  # the last word is being said
     assert talk.end() == 130
+    assert "interrupted: the conversation has ended, and all that was said is kept\n" in talk.errors
     end = talk.events[-1]
     assert answered, f"{talk.text!r}; {end['dropped']} of {end['frames']} frames dropped: the machine must keep up"
     assert talk.text == "The capital of France is Paris."

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ from moshi_mlx.audio.watchdog import DeviceEvent
 from moshi_mlx.cli.screen import Screen
 from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.stats import Stats
 from tests.cli.test_dashboard import CALM
 
 
@@ -145,3 +147,18 @@ def test_a_warning_in_a_log_is_a_line() -> None:
     err = Stream(terminal=False)
     Screen(False, False, err).state("loop")
     assert err.getvalue().startswith("Moshi repeats itself")
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "save", "says"),
+    [
+        (True, None, "nothing of it is kept (--keep keeps a conversation)"),
+        (True, Path("talk"), "all that was said is kept"),
+        (False, None, ""),
+    ],
+)
+def test_ctrl_c_says_what_becomes_of_the_conversation(interrupted: bool, save: Path | None, says: str) -> None:
+    err = Stream(terminal=False)
+    Screen(False, False, err).end(Stats(), {"dropped": 0, "underruns": 0}, 1, interrupted, save)
+    told = [line for line in err.getvalue().splitlines() if line.startswith("interrupted")]
+    assert told == ([f"interrupted: the conversation has ended, and {says}"] if says else [])

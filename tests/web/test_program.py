@@ -113,6 +113,8 @@ def test_it_says_where_it_is_and_ends_when_told(serve: Callable[..., Program], n
     assert program.end(number) == code
     assert time.monotonic() - asked < 10, "two seconds, and a busy machine's share"
     assert "Traceback" not in program.printed
+    said = "interrupted: the server has stopped, and its conversations have ended\n"
+    assert program.printed.endswith(said) == (number == signal.SIGINT)
 
 
 def test_it_can_be_ended_while_it_loads(serve: Callable[..., Program]) -> None:
