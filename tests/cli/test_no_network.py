@@ -14,7 +14,7 @@ import pytest
 from tests.cli.conftest import QUESTION
 
 LINE = re.compile(
-    r"error: cannot reach (\S+) for \S+ of kyutai/moshiko-mlx-q4 \((.+)\); "
+    r"error: cannot reach (\S+) for \S+ of kyutai/\S+ \((.+)\); "
     r"check the network and try again, or take --model nano, which needs no download"
 )
 COMMANDS = {
@@ -23,6 +23,7 @@ COMMANDS = {
     "quality": ["quality", "moshiko-q4", "q8"],
     "bench": ["bench", "--model", "moshiko-q4", "--json"],
     "demo": ["demo", "--model", "moshiko-q4"],
+    "transcribe": ["transcribe", str(QUESTION), "--quiet"],
     "models get": ["models", "get", "moshiko-q4"],
 }
 

@@ -20,6 +20,7 @@ RUN = ["run", str(QUESTION), *MODEL]
         ([*RUN, "--seed", "-1"], "--seed"),
         ([*RUN, "-q", "7"], "quantization '7' is unknown; one of q4"),
         ([*RUN, "--codec", "gpu"], "--codec"),
+        (["transcribe", str(QUESTION), "-q", "7"], "quantization '7' is unknown"),
         (["chat", *MODEL, "--top-p", "2"], "top_p is 2.0"),
         (["chat", *MODEL, "-q", "none"], "quantization 'none' is unknown"),
         (["serve", *MODEL, "-q", "q9"], "quantization 'q9' is unknown"),
