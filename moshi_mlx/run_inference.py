@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moshi_mlx.cli import options
+from moshi_mlx.cli import members, options
 from moshi_mlx.cli.main import program, run_program
-from moshi_mlx.errors import ConfigError
 
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
@@ -24,36 +24,45 @@ def run_inference(
     temp: Annotated[
         float | None, typer.Option(help="Temperature of text and audio.", show_default="the model's")
     ] = None,
-    cfg_coef: Annotated[float, typer.Option(help="Only 1 (no guidance) is supported.")] = 1.0,
+    cfg_coef: Annotated[float, typer.Option(help="Guidance of Hibiki, as --cfg of `moshi-mlx translate`.")] = 1.0,
     seed: options.SeedOption = None,
     offline: options.OfflineOption = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Accepted without effect.")] = False,
 ) -> None:
-    """Answer a recording, as `moshi-mlx run` does, or with a speech-to-text model transcribe it."""
+    """Answer a recording, as `moshi-mlx run` does; with Hibiki translate it, with speech to text transcribe it."""
     from moshi_mlx.cli.answer import Manner, answer
 
-    if cfg_coef != 1.0:
-        raise ConfigError(f"--cfg-coef {cfg_coef}: classifier-free guidance is not supported, only 1 is")
     sampling = options.SamplingOptions(seed, text_temperature=temp, audio_temperature=temp)
-    model = kyutai.model(offline)
+    model = replace(kyutai.model(offline), cfg=cfg_coef)
+    manner = Manner(sampling, silence={})
     try:
-        answer(infile, outfile or None, _AnyModel(**vars(model)), Manner(sampling, silence={}))
+        answer(infile, outfile or None, _AnyModel(**vars(model)), manner)
+    except _Translates:
+        from moshi_mlx.cli.translation import translate_recording
+
+        translate_recording(infile, outfile or None, members.TranslatorOptions(**vars(model)), manner)
     except _ListensOnly:  # known once its config is there, before its weights are loaded
         from moshi_mlx.cli.transcription import transcribe_recordings
 
-        transcribe_recordings([infile], None, None, options.SttModelOptions(**vars(model)), None)
+        transcribe_recordings([infile], None, None, members.SttModelOptions(**vars(model)), None)
 
 
 class _ListensOnly(Exception):
     """The model is a speech-to-text model."""
 
 
+class _Translates(Exception):
+    """The model translates."""
+
+
 class _AnyModel(options.ModelOptions):
-    """A model that talks, or one that listens only."""
+    """A model that talks, or tells by an exception what else it does."""
 
     def check(self, found: Checkpoint) -> None:
         if not found.lm_config.depth:
             raise _ListensOnly
+        if found.translates:
+            raise _Translates
 
 
 if __name__ == "__main__":

@@ -71,11 +71,11 @@ def answer(recording: str, output: str | None, model: ModelOptions, manner: Mann
     if os.path.isdir(recording):
         _answer_all(recordings_in(recording), output, model, manner)
         return
-    _check_output(recording, output, manner)
+    check_output(recording, output, manner)
     audio = read_audio(recording)
     source, events = FileSource(audio.pcm, **manner.silence), manner.events
     with undone("the model was not loaded, and nothing is answered"), _opened(output, source, manner) as wav:
-        _introduce(audio, manner, events)
+        introduce(audio, manner, events)
         tell = partial(manner.tell, events)
         moshi = model.load(model.resolve(manner.sampling, tell), tell)
         heard = _converse(moshi, source, wav, manner, events)
@@ -113,7 +113,7 @@ def _answer_all(recordings: Sequence[str], output: str | None, model: ModelOptio
                 continue
             source = FileSource(audio.pcm, **manner.silence)
             with _opened(place, source, manner) as wav:
-                _introduce(audio, manner, events)
+                introduce(audio, manner, events)
                 heard = _converse(moshi, source, wav, manner, events)
             report = heard.report(audio, source, place, wav, transcript)
             if events:
@@ -129,7 +129,8 @@ def _answer_all(recordings: Sequence[str], output: str | None, model: ModelOptio
         raise typer.Exit(1)
 
 
-def _introduce(audio: Audio, manner: Manner, events: JsonLines | None) -> None:
+def introduce(audio: Audio, manner: Manner, events: JsonLines | None) -> None:
+    """Say what a recording is, and what is not heard of it as it was recorded."""
     manner.say(audio.describe())
     for note in audio.notes:
         manner.tell(events, note)
@@ -155,9 +156,7 @@ class _Heard:
         """Write the words where they are wanted, and say what became of the recording."""
         seconds = source.frames * FRAME_SECONDS
         if transcript:
-            with AtomicPath(Path(transcript), AudioFileError) as part:
-                text = FORMATS[_ending(transcript)](self.transcript.words(seconds))
-                part.write_text(text, encoding="utf-8")
+            write_words(self.transcript, seconds, transcript)
         return _Report(
             text=self.transcript.text,
             stats=self.stats,
@@ -234,7 +233,14 @@ class _Report:
         return [*lines, f"seed {self.seed}"]
 
 
-def _check_output(recording: str, output: str | None, manner: Manner) -> None:
+def write_words(transcript: Transcript, seconds: float, name: str) -> None:
+    """Write the words of a recording of so many seconds, in the format that the file's name ends in."""
+    with AtomicPath(Path(name), AudioFileError) as part:
+        part.write_text(FORMATS[_ending(name)](transcript.words(seconds)), encoding="utf-8")
+
+
+def check_output(recording: str, output: str | None, manner: Manner) -> None:
+    """Refuse places for the answer that cannot be, before anything is loaded."""
     if output == STREAM and manner.as_json:
         raise typer.BadParameter("--json and an answer to - both want standard output")
     if manner.stereo and not output:

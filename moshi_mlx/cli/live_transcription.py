@@ -13,7 +13,7 @@ from moshi_mlx.audio.file_stream import Tee
 from moshi_mlx.audio.microphone import Microphone
 from moshi_mlx.audio.portaudio import unsuppressed_stderr
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
-from moshi_mlx.cli.options import SttModelOptions
+from moshi_mlx.cli.members import SttModelOptions
 from moshi_mlx.cli.transcription import Lines, Target, emit, loaded, say, wanted
 from moshi_mlx.cli.words import JsonLines
 from moshi_mlx.frames import FRAME_SECONDS

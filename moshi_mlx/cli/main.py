@@ -23,11 +23,12 @@ from moshi_mlx.cli.quantize import quantize
 from moshi_mlx.cli.run import run
 from moshi_mlx.cli.serve import serve
 from moshi_mlx.cli.transcribe import transcribe
+from moshi_mlx.cli.translate import translate
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.version import __version__
 
 HELP = ("-h", "--help")
-COMMANDS = (chat, serve, run, transcribe, demo, history, quantize, quality, bench, devices, doctor)
+COMMANDS = (chat, serve, run, transcribe, translate, demo, history, quantize, quality, bench, devices, doctor)
 
 
 def program(*commands: Callable[..., None], **how: Any) -> typer.Typer:

@@ -90,6 +90,21 @@ KvBitsOption = Annotated[
         show_default="as the weights",
     ),
 ]
+ConditionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Condition of a model that takes any, such as description=good for Hibiki; may be repeated.",
+        show_default="the best",
+    ),
+]
+CfgOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Guidance away from the worst condition (classifier-free); 3 is usual. Doubles the work for a frame.",
+        show_default="1: none",
+    ),
+]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Use only files that are already here.")]
 SeedOption = Annotated[
     int | None,
@@ -190,13 +205,26 @@ class ModelOptions:
     quantized: QuantizedOption = None
     codec: CodecOption = "auto"
     kv_bits: KvBitsOption = None
+    condition: ConditionOption = None
+    cfg: CfgOption = None
     offline: OfflineOption = False
     files: Mapping[str, str] = field(default_factory=dict)  # to use instead of its own, as in `Checkpoint.resolve`
+
+    def __post_init__(self) -> None:
+        for one in self.condition or ():
+            if not all(one.partition("=")):
+                raise typer.BadParameter(f"--condition {one}: NAME=VALUE expected, such as description=good")
 
     @property
     def checkpoint(self) -> dict[str, Any]:
         """The arguments of `Checkpoint.resolve`."""
         return given(name=self.model, quantization=self.quantized, offline=self.offline, **self.files)
+
+    @property
+    def played(self) -> dict[str, Any]:
+        """How the model is played, as arguments of `assemble`."""
+        conditions = dict(one.split("=", 1) for one in self.condition or ())
+        return {"conditions": conditions, "guidance": 1.0 if self.cfg is None else self.cfg}
 
     def resolve(self, sampling: SamplingOptions, tell: Callable[[str], None]) -> "Checkpoint":
         """Find the checkpoint, and let its sampling be what was asked for. Errors are those of `Checkpoint`.
@@ -207,6 +235,8 @@ class ModelOptions:
 
         found = Checkpoint.resolve(**self.checkpoint)
         self.check(found)
+        found.lm_config.conditions(self.played["conditions"])
+        found.lm_config.check_guidance(self.played["guidance"])
         for note in found.notes:
             tell(note)
         return replace(found, sampling=replace(found.sampling, **sampling.asked))
@@ -225,37 +255,7 @@ class ModelOptions:
         from moshi_mlx.weights.progress import progress_bar
 
         with progress_bar(f"loading {found.lm_weights.name}", found.weights.nbytes) as advance:
-            return assemble(found, self.codec, self.kv_bits, advance, tell=tell)
-
-
-@dataclass(frozen=True)
-class SttModelOptions(ModelOptions):
-    """Which speech-to-text model, and how it is loaded."""
-
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="An alias (stt-1b: English and French, stt-2.6b: English), a hub repository, or a folder.",
-            show_default="stt-1b",
-        ),
-    ] = None
-
-    @property
-    def checkpoint(self) -> dict[str, Any]:
-        """The arguments of `Checkpoint.resolve`."""
-        from moshi_mlx.checkpoint.names import DEFAULT_STT_MODEL
-
-        return {"name": DEFAULT_STT_MODEL, **super().checkpoint}
-
-    def check(self, found: "Checkpoint") -> None:
-        """Raise ConfigError for a model that speaks."""
-        if found.lm_config.depth:
-            raise ConfigError(
-                f"{found.name} is a model that speaks, not a speech-to-text model; "
-                f"give one such as stt-1b, or let it answer with `moshi-mlx run --model {found.name}`"
-            )
+            return assemble(found, self.codec, self.kv_bits, advance, tell=tell, **self.played)
 
 
 _FILE_HELP = "Instead of the model's own: a path or hf://owner/name/file."

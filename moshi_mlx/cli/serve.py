@@ -82,6 +82,7 @@ def serve(
         endpoint=choose_endpoint(lan=lan, **given),
         codec=model.codec,
         kv_bits=model.kv_bits,
+        played=model.played,
         max_sessions=max_sessions,
         trim=trim,
         browser=browser,

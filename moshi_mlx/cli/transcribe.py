@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from moshi_mlx.cli import options
+from moshi_mlx.cli import members, options
 
 
 def transcribe(
@@ -18,7 +18,7 @@ def transcribe(
         ),
     ] = None,
     *,
-    model: options.SttModelOptions,
+    model: members.SttModelOptions,
     kind: Annotated[
         Literal["srt", "vtt", "json", "txt"] | None,
         typer.Option(

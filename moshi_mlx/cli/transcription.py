@@ -14,7 +14,8 @@ from moshi_mlx.audio.files import STDIN, Audio, read_audio, recordings_in
 from moshi_mlx.checkpoint.names import Folder, locate
 from moshi_mlx.cli.answer import STREAM
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
-from moshi_mlx.cli.options import SamplingOptions, SttModelOptions
+from moshi_mlx.cli.members import SttModelOptions
+from moshi_mlx.cli.options import SamplingOptions
 from moshi_mlx.cli.words import JsonLines
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.frames import FRAME_SECONDS

@@ -100,6 +100,7 @@ def run_server(
     endpoint: Endpoint,
     codec: str = "auto",
     kv_bits: int | None = None,
+    played: Mapping[str, Any] | None = None,
     max_sessions: int = 1,
     trim: float | None = None,
     page: Path | None = PAGE,
@@ -108,8 +109,9 @@ def run_server(
 ) -> bool:
     """Serve until Ctrl-C or SIGTERM. Returns whether it was Ctrl-C.
 
-    checkpoint: keyword arguments of `Checkpoint.resolve`. trim: as in `Limits`. page: as in `Server`. quiet: log
-    warnings and errors only. Raises MoshiError, also where the model cannot be loaded.
+    checkpoint: keyword arguments of `Checkpoint.resolve`. played: conditions and guidance, of `assemble`. trim: as
+    in `Limits`. page: as in `Server`. quiet: log warnings and errors only.
+    Raises MoshiError, also where the model cannot be loaded.
     """
     start_log(quiet)
 
@@ -126,7 +128,7 @@ def run_server(
         for note in found.choices:
             tell(note)
         with progress_bar("", found.weights.nbytes, progress) as advance:
-            return assemble(found, codec, kv_bits, advance, tell=tell)
+            return assemble(found, codec, kv_bits, advance, tell=tell, **(played or {}))
 
     wanted = dict(checkpoint)
 

@@ -27,10 +27,26 @@ def test_known_flags_answer_a_recording(question: Path, tiny_folder: Path, tmp_p
     assert done.stdout.strip()
 
 
-def test_what_is_not_supported_is_said(question: Path) -> None:
-    done = subprocess.run([*COMMAND, "--cfg-coef", "2", question], capture_output=True, text=True)
+def test_guidance_needs_a_model_with_conditions(question: Path, tiny_folder: Path) -> None:
+    command = [*COMMAND, "--hf-repo", tiny_folder, "--cfg-coef", "2", question]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: --cfg-coef 2.0: classifier-free guidance is not supported, only 1 is\n"
+    assert done.stderr.endswith(
+        "error: guidance of 2 compares two conditions, but this model takes none; leave it at 1\n"
+    )
+
+
+def test_hibiki_translates(question: Path, hibiki_folder: Path, tmp_path: Path) -> None:
+    said = set()
+    for guidance in ("1", "3"):
+        answer = tmp_path / f"{guidance}.wav"
+        options = ["--hf-repo", hibiki_folder, "--temp", "0", "--cfg-coef", guidance]
+        done = subprocess.run([*COMMAND, *options, question, answer], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "translation in" in done.stderr
+        assert soundfile.info(answer).frames > 38 * 1920
+        said.add(done.stdout)
+    assert len(said) == 2
 
 
 def test_a_speech_to_text_model_transcribes(question: Path, stt_folder: Path, tmp_path: Path) -> None:
