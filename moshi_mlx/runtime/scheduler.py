@@ -28,6 +28,8 @@ EARNED_AFTER = 25  # ticks in a row at which a slot's frame was there, before ti
 STALLED_AFTER = (
     2.0  # seconds without a frame from anybody, before those who talk are given silence: the longest chunk
 )
+CHANGES_A_TICK = 1  # after which a tick that is due goes first, so that nobody's changes hold up the others
+_FORGETS = {Control.RESET, Control.LEAVE}  # until they are done, a slot's frames are for what comes after them
 
 
 class QueuedSlot(Slot):
@@ -91,6 +93,7 @@ class Scheduler:
         self._batch = batch
         self._waiting: deque[Change] = deque()  # at most one of each kind a slot
         self._closed = False
+        self._changes = 0  # since the last tick
         self._next = -np.inf  # the next tick comes no earlier
         self._last = -np.inf
         self._pool = ThreadPoolExecutor(thread_name_prefix="moshi-codec") if batch.moshi.codec.threaded else None
@@ -151,10 +154,12 @@ class Scheduler:
     def next_item(self) -> Item | None:
         """Return what is to be done now; None if nothing is, at the latest until `due`."""
         with self.changed:
-            if self._waiting:
-                return self._arrange(self._waiting.popleft())
             due = self._tick_due()
-            return None if due is None or due > self.clock() else self._tick()
+            is_due = due is not None and due <= self.clock()
+            if self._waiting and not (is_due and self._changes >= CHANGES_A_TICK):
+                self._changes += 1
+                return self._arrange(self._waiting.popleft())
+            return self._tick() if is_due else None
 
     def due(self) -> float | None:
         """Return when there may be something to do if nothing else happens, None for never."""
@@ -168,8 +173,9 @@ class Scheduler:
         A tick waits for those who have earned it: whose frames were there for two seconds. Nobody can hold up the
         others twice within that time.
         """
-        came = [since for slot in self.slots if (since := slot.heard.next_captured) is not None]
-        begun = [slot for slot in self.slots if slot.begun]
+        going = self._going()
+        came = [since for slot in going if (since := slot.heard.next_captured) is not None]
+        begun = [slot for slot in going if slot.begun]
         if not came:
             if not begun:
                 return None
@@ -180,6 +186,10 @@ class Scheduler:
             return self._next
         # From the time at which everyone's next frame should be there: people speak by clocks of their own.
         return max(self._next, max(min(came), self._last + FRAME_SECONDS) + PATIENCE)
+
+    def _going(self) -> list[QueuedSlot]:
+        """Return the slots whose frames belong into the next tick."""
+        return [slot for slot in self.slots if not slot.asked & _FORGETS]
 
     def _arrange(self, change: Change) -> Change:
         slot = change.slot
@@ -199,7 +209,7 @@ class Scheduler:
         now = self.clock()
         items: dict[Slot, np.ndarray] = {}
         answered = []
-        for slot in self.slots:
+        for slot in self._going():
             frame = slot.heard.take_now()
             if frame is not None:
                 if not slot.begun and items:
@@ -213,6 +223,7 @@ class Scheduler:
                 slot.silences += 1
                 slot.punctual = 0
                 slot.heard.ran_dry()
+        self._changes = 0
         self._last = now
         self._next = max(self._next, now - FRAME_SECONDS) + FRAME_SECONDS
         return Tick(items, frozenset(answered))

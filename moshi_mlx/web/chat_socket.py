@@ -26,6 +26,7 @@ class ChatSocket(web.WebSocketResponse):
     def __init__(self, limits: Limits) -> None:
         super().__init__(
             compress=False,
+            autoping=False,  # answering costs something: see `Client`
             max_msg_size=messages.MAX_MESSAGE + 1,  # the first size that aiohttp refuses
             heartbeat=limits.heartbeat,
             timeout=limits.goodbye,

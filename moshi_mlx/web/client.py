@@ -6,7 +6,9 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMsgType
@@ -15,6 +17,7 @@ from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.errors import MoshiError, ProtocolError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.scheduler import QueuedSlot
+from moshi_mlx.web.budget import ClientBudget, OverBudget
 from moshi_mlx.web.chat_socket import ChatSocket, Gone
 from moshi_mlx.web.intake import Intake
 from moshi_mlx.web.limits import Limits
@@ -24,15 +27,20 @@ from moshi_mlx.wire import messages
 from moshi_mlx.wire.audio import AUDIO_WIRES
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from moshi_mlx.runtime.session import Reply
     from moshi_mlx.web.admission import Admission
     from moshi_mlx.wire.query import ChatQuery
+
+_RESTART = bytes([messages.Kind.CONTROL, messages.RESTART])
 
 
 class Client:
     """One conversation with one client; its slot's listener.
 
     name: of the session, in the log. about: what the client is told of the model when it is ready.
+    readers: of audio, away from the event loop. offended: whether the client was thrown out for asking too much.
     """
 
     def __init__(
@@ -43,12 +51,15 @@ class Client:
         admission: Admission,
         limits: Limits,
         about: dict[str, Any],
+        readers: Executor,
     ) -> None:
         self.name = secrets.token_hex(4)
         self.slot: QueuedSlot | None = None
+        self.offended = False
         self.talking = False  # from the handshake on: what comes before is not for the model
         self._query, self._socket, self._model = query, socket, model
-        self._admission, self._limits, self._about = admission, limits, about
+        self._admission, self._limits, self._about, self._readers = admission, limits, about, readers
+        self._budget = ClientBudget(limits)
         self._loop = asyncio.get_running_loop()
         self._wire = AUDIO_WIRES[query.audio]()
         self._intake = Intake()
@@ -89,6 +100,7 @@ class Client:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         expected = isinstance(reason, MoshiError | Gone)
+        self.offended = isinstance(reason, OverBudget)
         if reason and not expected:
             event("failed", self.name, error=repr(reason))
         await self._socket.say_goodbye(reason, self._code)
@@ -113,16 +125,32 @@ class Client:
         async for message in self._socket:
             if message.type is WSMsgType.ERROR:
                 raise Gone(str(message.data))
-            if message.type is not WSMsgType.BINARY or not message.data:
-                continue
-            data: bytes = message.data
-            if data[0] == messages.Kind.AUDIO:
-                self._hear(data[1:])
-            elif data[:2] == bytes([messages.Kind.CONTROL, messages.RESTART]):
+            self._budget.message(len(message.data or b""))
+            if message.type is WSMsgType.PING:
+                await self._socket.pong(message.data)
+            elif message.type is WSMsgType.BINARY and message.data[:1] == bytes([messages.Kind.AUDIO]):
+                await self._hear(message.data[1:])
+            elif message.type is WSMsgType.BINARY and message.data[:2] == _RESTART:
+                self._budget.control()
                 self._restart()
+            elif message.type is not WSMsgType.PONG:
+                self._budget.ignored()
+            await asyncio.sleep(0)  # of what waits, others' comes in between
 
-    def _hear(self, payload: bytes) -> None:
-        pcm = self._wire.read(payload)
+    async def _hear(self, payload: bytes) -> None:
+        """Read a message's audio in slices, each on a thread where that takes a moment."""
+        slices = self._wire.slices(payload, self.talking)
+        if self._query.audio == "pcm":
+            for pcm in slices:
+                self._take(pcm)
+            return
+        before = self._wire.work
+        while (pcm := await self._loop.run_in_executor(self._readers, partial(next, slices, None))) is not None:
+            self._budget.work(self._wire.work - before)
+            before = self._wire.work
+            self._take(pcm)
+
+    def _take(self, pcm: np.ndarray) -> None:
         if not len(pcm):
             return
         self._last_heard = time.monotonic()

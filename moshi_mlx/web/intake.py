@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from moshi_mlx.errors import ProtocolError
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, is_silent
 from moshi_mlx.runtime.flow import HeardFrame
+from moshi_mlx.web.budget import OverBudget
 
 MAX_AHEAD = 2.5  # seconds of audio that a client may send before they have passed: the longest chunk and some
 MAX_FLOOD = 30.0  # seconds of audio too many, beyond which a flood is taken for lasting
@@ -33,7 +33,7 @@ class Intake:
     def add(self, pcm: np.ndarray, now: float) -> Iterator[HeardFrame]:
         """Yield the frames that are complete with these samples, (n,) float32; what is no number becomes silence.
 
-        now: seconds. Raises ProtocolError for a client whose flood lasts.
+        now: seconds. Raises OverBudget for a client whose flood lasts.
         """
         pcm = pcm[: self._allowed(len(pcm), now)]
         pcm = np.clip(np.nan_to_num(pcm, posinf=0.0, neginf=0.0), -1.0, 1.0)
@@ -59,7 +59,7 @@ class Intake:
         self.flood += early
         self._recent = max(0.0, self._recent - passed) + early
         if self._recent > MAX_FLOOD:
-            raise ProtocolError(
+            raise OverBudget(
                 f"{self._recent:.0f} s of audio came ahead of time: send it as fast as it is spoken, at most "
                 f"{self._max_ahead:g} s ahead"
             )

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Rate:
+    """So many a second, for ever, and `burst` at once: what a network held back comes in a moment."""
+
+    a_second: float
+    burst: float
+
+
+@dataclass(frozen=True)
 class Limits:
     """How long and how much a client may, and how much of a conversation the model remembers."""
 
@@ -19,3 +27,10 @@ class Limits:
     unsent_messages: int = 250  # messages of any kind that wait for a client
     waiting: int = 64  # clients that wait for a place
     trim: float | None = None  # seconds of a conversation that outlast context trimming; None: it is never trimmed
+    # A phone that was without a network for ten seconds is within all of these.
+    messages: Rate = Rate(250, 2_500)  # from a client
+    bytes: Rate = Rate(200_000, 4_000_000)  # of its messages; raw audio has 96,000 a second
+    work: Rate = Rate(1_000, 6_000)  # units, as in `AudioWire`; pages of 20 ms are 150 a second
+    controls: Rate = Rate(0.5, 5)  # new conversations on one connection
+    ignored: Rate = Rate(10, 300)  # messages of kinds that mean nothing here
+    offences: Rate = Rate(0.1, 5)  # clients of an address ended for more than that, before it has to pause

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from moshi_mlx.errors import ProtocolError, ServerError
 from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
 from moshi_mlx.web.admission import Admission
+from moshi_mlx.web.budget import Budgets
 from moshi_mlx.web.chat_socket import ChatSocket
 from moshi_mlx.web.client import Client
 from moshi_mlx.web.limits import Limits
@@ -68,6 +70,8 @@ class Server:
         self._about, self._access, self._page = about, access or Access(), page
         self._limits = limits or Limits()
         self._take_nano = take_nano
+        self._offences = Budgets(self._limits.offences)
+        self._readers = ThreadPoolExecutor(1, "moshi-reader")  # one: clients' slices come in turn
         self._stopping = False
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/api/chat", self._chat)
@@ -102,6 +106,7 @@ class Server:
             client.end(code=WSCloseCode.GOING_AWAY)
         self.model.close()
         await self._runner.cleanup()
+        self._readers.shutdown(wait=False)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -130,11 +135,15 @@ class Server:
             query = read_query(request.query)
         except ProtocolError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
+        if self._offences[request.remote].empty:
+            raise web.HTTPTooManyRequests(
+                text="clients of this address were ended for asking too much; try again in ten seconds\n"
+            )
         if self._stopping or self._admission.waiting >= self._limits.waiting:
             raise web.HTTPServiceUnavailable(text="too many clients are waiting for a place; try again later\n")
         socket = ChatSocket(self._limits)
         await socket.prepare(request)
-        client = Client(query, socket, self.model, self._admission, self._limits, self._about)
+        client = Client(query, socket, self.model, self._admission, self._limits, self._about, self._readers)
         self.clients.add(client)
         event("connected", client.name, remote=request.remote, query=shown(request.query)[:200] or None)
         try:
@@ -142,6 +151,8 @@ class Server:
         finally:
             self.clients.discard(client)
             self._gone += count(client)
+            if client.offended:
+                self._offences[request.remote].spend()
             if request.transport:
                 request.transport.abort()  # what a client does not read must not wait here
         return socket

@@ -6,6 +6,7 @@ lacing value for a packet of 255 bytes or more, whose checksum shows how long it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
@@ -26,9 +27,14 @@ class _Page(NamedTuple):
 
 
 class OggPackets:
-    """Takes bytes of any kind and gives packets; never fails."""
+    """Takes bytes of any kind and gives packets; never fails.
+
+    A page that begins and is none may cost much more than its bytes: each beginning is examined, up to the 65 kB
+    that it says it has. So `pages` stops after each, and `wasted` counts.
+    """
 
     def __init__(self) -> None:
+        self.wasted = 0  # bytes whose checksum was taken, of what was no page
         self.skipped = 0  # bytes that belonged to no whole page
         self.mended = 0  # pages whose length was wrong
         self._rest = b""  # the beginning of a page
@@ -37,12 +43,18 @@ class OggPackets:
 
     def add(self, message: bytes) -> list[bytes]:
         """Return the packets that end in these bytes."""
+        return [packet for packets in self.pages(message) for packet in packets]
+
+    def pages(self, message: bytes) -> Iterator[list[bytes]]:
+        """Yield the packets that end in each page of these bytes, none for what only begins as a page does.
+
+        To be taken to its end: what it leaves belongs to the next message.
+        """
         if message.startswith(MAGIC):  # clients send whole pages: the rest of that one will not come
             self.skipped += len(self._rest)
             self._rest = b""
         data = self._rest + message
         self._rest = b""
-        packets: list[bytes] = []
         position = 0
         while (start := data.find(MAGIC, position)) >= 0:
             self.skipped += start - position
@@ -50,22 +62,22 @@ class OggPackets:
             end = page_end(data, start) or 0
             if not end and following < 0:
                 self._rest = data[start:]
-                return packets
+                return
             page = _parse(data[start:end])
             if page is None:  # does it go on to the next one, whatever it says itself?
+                self.wasted += max(0, end - start)
                 end = following if following >= 0 else len(data)
                 page = _parse(data[start:end])
                 self.mended += page is not None
             if page is None:
+                self.wasted += end - start
                 end = start + len(MAGIC)
                 self.skipped += len(MAGIC)
-            else:
-                packets += self._packets(page)
             position = end
+            yield self._packets(page) if page else []
         keep = next((n for n in (3, 2, 1) if data.endswith(MAGIC[:n]) and len(data) - n >= position), 0)
         self.skipped += len(data) - keep - position
         self._rest = data[len(data) - keep :]
-        return packets
 
     def _packets(self, page: _Page) -> list[bytes]:
         """Return the packets that end in a page."""

@@ -12,7 +12,7 @@ import pytest
 
 from moshi_mlx.errors import CodecError, MoshiError
 from moshi_mlx.frames import is_silent
-from moshi_mlx.runtime.engine import Tick
+from moshi_mlx.runtime.engine import Change, Tick
 from moshi_mlx.runtime.flow import HeardFrame
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.scheduler import PATIENCE, STALLED_AFTER, QueuedSlot, Scheduler
@@ -232,6 +232,54 @@ def test_a_reset_begins_anew_for_one_only(tiny_moshi: Moshi, noise_frames: np.nd
     assert same(person.replies[before:], alone(tiny_moshi, voice[10:], 2))
     heard = np.concatenate([voice[:10], np.zeros((silences, 1920), np.float32), voice[10:]])
     assert same(listener.replies, alone(tiny_moshi, heard, 1))
+
+
+@pytest.mark.parametrize("hostile", [1, 3])
+def test_resets_without_end_hold_nobody_up(tiny_moshi: Moshi, noise_frames: np.ndarray, hostile: int) -> None:
+    """Each reset takes 25 ms here, and is asked for anew as soon as it is done."""
+    room = Room(tiny_moshi, 4)
+    slots = [room.enter()[0] for _ in range(1 + hostile)]
+    answered = 0
+    came = room.now
+    for index in range(60_000):
+        if came <= room.now:
+            slots[0].hear(HeardFrame(noise_frames[0, index % 20], room.now, False))
+            came += FRAME
+        for slot in slots[1:]:
+            slot.reset()
+            slot.hear(HeardFrame(noise_frames[0, 0], room.now, False))
+        item = room.scheduler.next_item()
+        room.now += 0.001 if item is None else 0.005 if isinstance(item, Tick) else 0.025
+        if isinstance(item, Tick):
+            answered += slots[0] in item.answered
+            assert slots[1] not in item.items, "what it sent before the reset belongs to no conversation"
+            slots[0].heard.answered()
+        if came > 130.0:
+            break
+    assert answered >= 0.99 * 30 / FRAME
+    assert slots[0].heard.dropped == 0
+    assert slots[0].silences <= 2
+
+
+def test_what_follows_a_reset_is_heard_after_it(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    """Also where a tick that is due goes first."""
+    room = Room(tiny_moshi, 2)
+    (one, person), (other, _) = room.enter(), room.enter()
+    for _ in range(3):
+        for slot in (one, other):
+            slot.hear(HeardFrame(noise_frames[0, 0], room.now, False))
+        room.until(room.now + FRAME)
+    said = len(person.replies)
+    other.trim()
+    one.reset()
+    for slot in (one, other):
+        slot.hear(HeardFrame(noise_frames[0, 1], room.now, False))
+    items = [room.scheduler.next_item() for _ in range(3)]
+    assert [type(item) for item in items] == [Change, Tick, Change]
+    assert isinstance(items[1], Tick)
+    assert one not in items[1].items
+    assert len(one.heard) == 1
+    assert len(person.replies) == said
 
 
 def test_without_a_seed_every_conversation_is_another(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:

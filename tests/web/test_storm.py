@@ -7,6 +7,8 @@ import gc
 import random
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 
 import aiohttp
 import numpy as np
@@ -14,7 +16,8 @@ import pytest
 import sphn
 
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.web.limits import Limits
+from moshi_mlx.web.limits import Limits, Rate
+from moshi_mlx.wire.ogg import HEADER, MAGIC, make_page
 from tests.web.running import Running, free, run, talking
 
 pytestmark = pytest.mark.slow
@@ -45,9 +48,18 @@ def junk(chance: random.Random, pages: list[bytes]) -> bytes:
     return b"\1" + chance.randbytes(chance.randrange(64))
 
 
+@pytest.fixture(scope="module")
+def patient(tiny_moshi: Moshi) -> Iterator[Running]:
+    """A server that lets clients come again however often they were thrown out."""
+    running = Running(tiny_moshi, limits=Limits(offences=Rate(1000, 1000)))
+    yield running
+    running.stop()
+
+
 @pytest.mark.parametrize("query", ["", "audio=pcm"])
-def test_any_bytes_do_no_harm(server: Running, query: str) -> None:
+def test_any_bytes_do_no_harm(patient: Running, query: str) -> None:
     """Half of all messages go each way of sending audio."""
+    server = patient
     chance = random.Random(len(query))
     writer = sphn.OpusStreamWriter(24_000)
     pages = [writer.append_pcm(np.zeros(1920, np.float32)) for _ in range(10)]
@@ -61,8 +73,9 @@ def test_any_bytes_do_no_harm(server: Running, query: str) -> None:
                 for _ in range(500):
                     if talk.closed:
                         break
-                    await talk.socket.send_bytes(junk(chance, pages))
                     sent += 1
+                    with suppress(ConnectionError):
+                        await talk.socket.send_bytes(junk(chance, pages))
                     if sent % 50 == 0:
                         await asyncio.sleep(0)
         async with talking(server.url) as talk:
@@ -185,6 +198,112 @@ def test_a_client_that_vanished_without_a_word_is_noticed(tiny_moshi: Moshi) -> 
             async with talking(running.url, "") as second:
                 await second.begun()
             await vanished.close()
+
+    try:
+        run(go())
+    finally:
+        running.stop()
+
+
+BEGINNINGS = HEADER.pack(MAGIC, 0, 0, 0, 1, 1, 0, 255) * 2300  # of pages that never were
+TINY = b"".join(make_page(b"", sequence) for sequence in range(2300))
+FLOODS = {
+    "beginnings of pages": ("", b"\1" + BEGINNINGS[:65_000], 2, "pages and packets a second"),
+    "tiny pages": ("", b"\1" + TINY[:65_000], 3, "pages and packets a second"),
+    "resets": ("audio=pcm", b"\3\3", 6, "new conversations a second"),
+    "kinds that mean nothing": ("audio=pcm", b"\x63junk", 301, "neither audio nor a control"),
+    "empty messages": ("audio=pcm", b"", 301, "neither audio nor a control"),
+    "empty audio": ("audio=pcm", b"\1", 2501, "messages a second"),
+    "bytes": ("audio=pcm", b"\x63" + bytes(65_000), 62, "bytes a second"),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_who_sends_what_yields_nothing_is_told_so_and_thrown_out(patient: Running, name: str) -> None:
+    """The floods here are just above the limits, which are those of a real server."""
+    query, message, count, words = FLOODS[name]
+
+    async def go() -> None:
+        async with talking(patient.url, query) as talk:
+            await talk.begun()
+            if not query:  # else these are no Ogg at all
+                await talk.socket.send_bytes(b"\1" + make_page(b"OpusHead", 0))
+            with suppress(ConnectionError):
+                for _ in range(2 * count):
+                    await talk.socket.send_bytes(message)
+            await talk.end()
+            assert len(talk.errors) == 1
+            assert words in talk.errors[0]
+            assert talk.socket.close_code == 1008
+        async with talking(patient.url) as talk:
+            await talk.begun()
+            await talk.speak_until(lambda: len(talk.audio) >= 3)
+
+    run(go())
+    run(free(patient))
+
+
+def test_pings_are_answered_and_paid_for(patient: Running) -> None:
+    async def go() -> None:
+        async with aiohttp.ClientSession() as session:
+            socket = await session.ws_connect(f"{patient.url}/api/chat", autoping=False)
+            assert (await socket.receive()).data == b"\0"
+            await socket.ping(b"there?")
+            while (answer := await socket.receive()).type is not aiohttp.WSMsgType.PONG:
+                pass
+            assert answer.data == b"there?"
+            with suppress(ConnectionError):
+                for _ in range(5000):
+                    await socket.ping()
+            said = []
+            while not socket.closed:
+                message = await socket.receive()
+                said += [message.data] if message.type is aiohttp.WSMsgType.BINARY else []
+            assert b"messages a second" in said[-1]
+
+    run(asyncio.wait_for(go(), 60))
+    run(free(patient))
+
+
+def test_what_a_stalled_network_brings_at_once_is_no_offence(patient: Running) -> None:
+    """Ten seconds of messages of 20 ms, as Opus and as samples."""
+    writer = sphn.OpusStreamWriter(24_000)
+    pages = [writer.append_pcm(np.zeros(480, np.float32)) for _ in range(500)]
+    samples = np.zeros(480, "<f4").tobytes()
+
+    async def go() -> None:
+        for query, payloads in (("", pages), ("audio=pcm", [samples] * 500)):
+            async with talking(patient.url, query) as talk:
+                await talk.begun()
+                for payload in payloads:
+                    await talk.socket.send_bytes(b"\1" + payload)
+                heard = len(talk.of_kind(1))
+                await talk.until(lambda talk=talk, heard=heard: len(talk.of_kind(1)) >= heard + 10 or talk.errors)
+                assert not talk.errors
+            await free(patient)
+
+    run(go())
+
+
+def test_an_address_that_offends_again_and_again_has_to_pause(tiny_moshi: Moshi) -> None:
+    running = Running(tiny_moshi, limits=Limits(offences=Rate(0.001, 2), ignored=Rate(1, 1)))
+
+    async def offend() -> None:
+        async with talking(running.url) as talk:
+            await talk.begun()
+            await talk.socket.send_bytes(b"\x63")
+            await talk.socket.send_bytes(b"\x63")
+            await talk.end()
+            assert talk.errors
+
+    async def go() -> None:
+        await offend()
+        await free(running)
+        await offend()
+        await free(running)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await offend()
+        assert caught.value.status == 429
 
     try:
         run(go())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -206,3 +207,27 @@ def test_memory_and_work_are_bounded() -> None:
     many = b"".join(make_page(b"\xfb\x06", sequence) for sequence in range(2000))  # each says 120 ms
     with pytest.raises(ProtocolError, match="more than 4 s of audio"):
         OpusWire().read(many)
+
+
+def test_the_work_of_reading_is_counted_and_comes_in_slices(messages: list[bytes]) -> None:
+    """Bytes say little about it: of 64 kB, a clean stream takes a fiftieth of what beginnings of pages take."""
+    beginnings = HEADER.pack(MAGIC, 0, 0, 0, 1, 1, 0, 255) * 2300  # each says that it has the next 20 kB or so
+    for message, most in ((b"".join(messages[:40]), 700), (beginnings, 10_000)):
+        wire = OpusWire()
+        works = [0]
+        with suppress(ProtocolError):
+            for _ in wire.slices(message):
+                works.append(wire.work)
+        assert len(works) > 8
+        assert max(np.diff(works)) <= 200
+        assert 0.3 * most < works[-1] <= most
+    assert wire.pages.wasted > 100 * len(beginnings)
+
+
+def test_a_stream_nobody_listens_to_is_followed_and_not_decoded(messages: list[bytes]) -> None:
+    wire = OpusWire()
+    for message in messages[:10]:
+        assert not sum(map(len, wire.slices(message, decode=False)))
+    assert sum(len(wire.read(message)) for message in messages[10:12]) > 0
+    with pytest.raises(ProtocolError, match="FLAC"):
+        list(OpusWire().slices(make_page(b"\x7fFLAC and so on", 0), decode=False))
