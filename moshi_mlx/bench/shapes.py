@@ -18,6 +18,9 @@ from moshi_mlx.weights.key_map import mlx_origin
 from moshi_mlx.weights.quantization import NAMED, UNQUANTIZED, Scheme
 
 _HIBIKI_DELAYS = [0, *[0, *[2] * 7] * 2]
+_HIBIKI_LONG_DELAYS = [0, *[0, *[2] * 15] * 2]
+_SHARED_STEPS = [*range(8), *[8] * 8]
+_STT = MOSHI_7B | {"dim": 2048, "n_q": 32, "dep_q": 0, "delays": [0] * 33, "max_period": 100_000}
 
 SHAPES: dict[str, dict[str, Any]] = {
     "moshi-7b": MOSHI_7B,
@@ -26,6 +29,19 @@ SHAPES: dict[str, dict[str, Any]] = {
     "hibiki-1b": MOSHI_7B
     | {"dim": 2048, "num_heads": 16, "num_layers": 16, "text_card": 48_000, "context": 500}
     | {"max_period": 100_000, "delays": _HIBIKI_DELAYS},
+    "hibiki-2b": MOSHI_7B
+    | {"dim": 2560, "num_heads": 20, "num_layers": 24, "text_card": 48_000, "context": 1500}
+    | {"max_period": 100_000, "n_q": 32, "dep_q": 16, "delays": _HIBIKI_LONG_DELAYS}
+    | {"depformer_weights_per_step_schedule": _SHARED_STEPS}
+    | {"depformer_num_layers": 4, "depformer_dim_feedforward": 3072, "depformer_low_rank_embeddings": 128},
+    "hibiki-zero-3b": MOSHI_7B
+    | {"dim": 2048, "num_heads": 16, "num_layers": 28, "kv_repeat": 2, "hidden_scale": 6, "text_card": 48_000}
+    | {"positional_embedding": "rope_concat", "max_period": 20_000, "n_q": 32, "dep_q": 16}
+    | {"delays": _HIBIKI_LONG_DELAYS, "depformer_weights_per_step_schedule": _SHARED_STEPS}
+    | {"depformer_dim_feedforward": None, "depformer_kv_repeat": 1, "depformer_norm": "layer_norm"},
+    "stt-1b": _STT
+    | {"num_heads": 16, "num_layers": 16, "context": 750, "text_card": 8000, "extra_heads_num_heads": 4},
+    "stt-2.6b": _STT | {"num_heads": 32, "num_layers": 48, "context": 375, "text_card": 4000},
     "helium-2b": {
         "dim": 2560, "num_heads": 20, "num_layers": 24, "hidden_scale": 4.125, "context": 4096,
         "text_card": 48_000, "n_q": 0, "dep_q": 0, "delays": [0], "max_period": 100_000,

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moshi_mlx.checkpoint import nano, others
+from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.names import DEFAULT_MODEL, Folder, Place, find_place, locate
 from moshi_mlx.checkpoint.settings import FINE_TUNED, LM_NAMES, is_translator, read_sampling, read_settings
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
@@ -252,8 +252,9 @@ def _usual_lm_file(place: Place, name: str) -> str:
     for file in names:
         if place.find(file):
             return file
-    if all(map(place.find, others.SPLIT)):
-        raise CheckpointError(f"{place} is {others.SPLIT_BY}; {others.MLX_REPOSITORY}")
+    from moshi_mlx.checkpoint.others import refuse_parts
+
+    refuse_parts(place)
     raise CheckpointError(f"{place} has none of {', '.join(names)}; is it a Moshi model?")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from moshi_mlx.checkpoint.names import Place
 from moshi_mlx.errors import CheckpointError
 
 MLX_REPOSITORY = "use a checkpoint such as kyutai/moshiko-mlx-q4"
@@ -39,7 +40,6 @@ BY_MODEL_TYPE = {  # of configs without a field that LMModel has
     "mimi": "the codec Mimi alone, not a language model",
 }
 SPLIT = ("temporal.safetensors", "depformer.safetensors", "embeddings.safetensors")
-SPLIT_BY = "cut into temporal, depformer and embeddings for speech-swift, whose names are not read here"
 
 
 def refuse_repository(repo: str) -> None:
@@ -47,6 +47,15 @@ def refuse_repository(repo: str) -> None:
     found = next((what for start, what in BY_REPOSITORY.items() if repo.lower().startswith(start)), None)
     if found:
         raise CheckpointError(f"{repo} is {found}")
+
+
+def refuse_parts(place: Place) -> None:
+    """Raise CheckpointError for a place with a model that is cut in parts for another program."""
+    if all(map(place.find, SPLIT)):
+        raise CheckpointError(
+            f"{place} is cut into temporal, depformer and embeddings for speech-swift, whose names are not read "
+            f"here; {MLX_REPOSITORY}"
+        )
 
 
 def refuse_settings(settings: Mapping[str, Any], path: Path | None) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.checkpoint import others
 from moshi_mlx.checkpoint.hub import HubRepo, NotCachedError
 from moshi_mlx.checkpoint.names import FIRST, Folder, Place, locate
 from moshi_mlx.errors import ConfigError, DownloadError
@@ -31,6 +30,8 @@ def read_settings(place: Place, override: str | None, offline: bool) -> dict[str
 
     A checkpoint that has neither has the settings of Moshi 7B, or of PersonaPlex.
     """
+    from moshi_mlx.checkpoint import others
+
     if isinstance(place, HubRepo):
         others.refuse_repository(place.repo)
     first = isinstance(place, HubRepo) and place.repo in FIRST.values()
@@ -55,7 +56,8 @@ def read_settings(place: Place, override: str | None, offline: bool) -> dict[str
         # NVIDIA's config says what the model is called, the rest is in its program.
         known = {*PERSONAPLEX_7B, *WITHOUT_EFFECT}
         settings = {**PERSONAPLEX_7B, **{key: value for key, value in settings.items() if key in known}}
-    others.refuse_settings(settings, path)
+    if "dim" not in settings or settings.get("tts_config") or settings.get("model_type") == "tts":
+        others.refuse_settings(settings, path)
     for key in ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name"):
         if not isinstance(settings.get(key), str | None):
             raise ConfigError(f"config field {key!r} is {settings[key]!r}: a file name expected")

@@ -21,7 +21,8 @@ def bench(
     shape: Annotated[
         str | None,
         typer.Option(
-            help="Shape of the random weights: moshi-7b, hibiki-1b, helium-2b, moshi-tiny.",
+            help="Shape of the random weights: moshi-7b, personaplex-7b, stt-1b, stt-2.6b, hibiki-1b, hibiki-2b, "
+            "hibiki-zero-3b, helium-2b, moshi-tiny.",
             show_default="moshi-7b",
         ),
     ] = None,

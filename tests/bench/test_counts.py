@@ -1,5 +1,7 @@
 """What a frame costs on any machine: its gates, and bytes against those of real arrays and the published shape."""
 
+from pathlib import Path
+
 import mlx.core as mx
 import pytest
 
@@ -39,6 +41,20 @@ def test_compiled_code_was_traced_and_then_never_again(counts: Counts) -> None:
 def test_bytes_come_with_the_counts(counts: Counts) -> None:
     assert counts.traffic[0].total / 1e9 == pytest.approx(4.610, abs=0.001)
     assert counts.traffic[3000].keys_values == 3000 * 512 * 1024
+
+
+@pytest.mark.parametrize(("name", "size"), [("hibiki-1b", 3_600_043_224), ("hibiki-2b", 5_574_762_720)])
+def test_published_shapes_have_the_bytes_of_the_published_files(name: str, size: int) -> None:
+    config = LmConfig.from_dict(SHAPES[name])
+    arrays = {
+        mlx_origin(key, config).key: each.nbytes for key, each in parameters(skeleton(config, "bf16")).items()
+    }
+    assert 0 < size - sum(arrays.values()) < 300_000  # a header, and the conditioner that is left out
+
+
+def test_the_help_names_every_shape() -> None:
+    help_text = (Path(__file__).parents[2] / "docs/cli.md").read_text()
+    assert all(name in help_text for name in SHAPES)
 
 
 def test_a_text_model_has_a_temporal_transformer_alone() -> None:
