@@ -183,7 +183,7 @@ class Client:
         await self._model.ready(self._loading)
         async with self._admission.place(self._queued):
             sampling = self._query.sampling(self._model.sampling)
-            self.slot = self._model.scheduler.join(self, self._query.seed, sampling)
+            self.slot = self._model.scheduler.join(self, self._query.seed, sampling, self._query.conditions)
             try:
                 await self._joined.wait()
                 await asyncio.to_thread(self.slot.prepare)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moshi_mlx.errors import ProtocolError
@@ -33,8 +33,9 @@ SETTINGS = {
     "repetition_penalty": Setting("repetition_penalty", 1.0, 2.0),
     "repetition_penalty_context": Setting("repetition_context", 0, 200, whole=True),
 }
+CONDITION = "condition"  # ours: name=value, several with commas between them
 MAX_STEPS = 1_000_000  # a conversation of 22 hours
-KNOWN = {*SETTINGS, "pad_mult", "max_steps", "seed", "text_seed", "audio_seed", "audio"}
+KNOWN = {*SETTINGS, "pad_mult", "max_steps", "seed", "text_seed", "audio_seed", "audio", CONDITION}
 _MOST = 2**53  # of a seed: beyond it a float no longer holds every integer
 
 
@@ -44,7 +45,7 @@ class ChatQuery:
 
     settings: the fields of `SamplingConfig` that it sets. seed: None for another one each time. steps: frames
     after which the conversation ends, None for never. audio: a key of `AUDIO_WIRES`. notes: what is not done as
-    asked.
+    asked. conditions: conditioner name -> value, for models that have any; the model's own where none is given.
     """
 
     settings: dict[str, Any]
@@ -52,6 +53,7 @@ class ChatQuery:
     steps: int | None
     audio: str
     notes: tuple[str, ...]
+    conditions: dict[str, str] = field(default_factory=dict)
 
     def sampling(self, default: SamplingConfig) -> SamplingConfig:
         """Return how tokens are sampled, as the model does where the client asks for nothing."""
@@ -61,7 +63,7 @@ class ChatQuery:
 def read_query(query: Mapping[str, str]) -> ChatQuery:
     """Read a query. Unknown names are ignored, values out of range are moved to its end, which is noted.
 
-    Raises ProtocolError for a value that is no number, and for a way of sending audio that does not exist.
+    Raises ProtocolError for a value that is no number, no condition, or a way to send audio that does not exist.
     """
     notes: list[str] = []
 
@@ -92,6 +94,7 @@ def read_query(query: Mapping[str, str]) -> ChatQuery:
         steps=None if steps is None else int(steps),
         audio=audio,
         notes=tuple(notes),
+        conditions=dict(_condition(one) for one in query.get(CONDITION, "").split(",") if one.strip()),
     )
 
 
@@ -101,6 +104,13 @@ def describe(default: SamplingConfig) -> dict[str, dict[str, float]]:
         name: {"default": getattr(default, setting.field), "min": setting.low, "max": setting.high}
         for name, setting in SETTINGS.items()
     }
+
+
+def _condition(text: str) -> tuple[str, str]:
+    name, _, value = text.strip().partition("=")
+    if not (name and value):
+        raise ProtocolError(f"condition={text[:40]!r}: name=value expected, such as description=good")
+    return name, value
 
 
 def _number(name: str, text: str, whole: bool) -> float:

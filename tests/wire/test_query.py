@@ -90,3 +90,14 @@ def test_the_ranges_that_are_told_are_those_that_hold() -> None:
         assert told["min"] <= told["default"] <= told["max"]
         assert not read_query({name: str(told["max"])}).notes
         assert read_query({name: str(told["max"] + 1)}).notes
+
+
+def test_conditions_are_pairs_of_name_and_value() -> None:
+    assert read_query({}).conditions == {}
+    assert read_query({"condition": "description=good, mood=a=b"}).conditions == {
+        "description": "good",
+        "mood": "a=b",
+    }
+    for wrong in ("description", "=good", "description="):
+        with pytest.raises(ProtocolError, match="name=value expected, such as description=good"):
+            read_query({"condition": wrong})
