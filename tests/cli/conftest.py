@@ -4,8 +4,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from moshi_mlx.doctor.report import Checkup
 
 QUESTION = Path(__file__).parents[1] / "data" / "question.flac"
 
@@ -38,3 +42,19 @@ def moshi_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 def question() -> Path:
     """A recorded question."""
     return QUESTION
+
+
+@pytest.fixture
+def doctor(moshi_cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Run it with a given checkup."""
+    from moshi_mlx.cli import doctor as command
+    from moshi_mlx.codec import load
+
+    monkeypatch.setenv("TERM_PROGRAM", "iTerm.app")
+
+    def call(checkup: "Checkup", *words: str) -> Done:
+        monkeypatch.setattr(command, "gather", lambda: checkup)
+        monkeypatch.setattr(load, "find_spec", checkup.packages.get)
+        return moshi_cli("doctor", *words)
+
+    return call
