@@ -27,13 +27,13 @@ from moshi_mlx.frames import FRAME_RATE
 from moshi_mlx.models.config import LmConfig, TransformerConfig
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import Lm
+from moshi_mlx.planning.planner import size_of
 from moshi_mlx.tasks.speculation import AHEAD, Drafter, PaddingDrafter, TextDrafter, count_passes
 
 WORDS = Path(__file__).parent / "word_times.json"
 PADDING, BOUNDARY = 3, 0
 LEAD = 0.5  # seconds before the first word
 GAP = 0.4  # seconds between sentences of dense speech
-STT_1B_BYTES = 2.0e9  # of weights that a pass reads: 1 B parameters in bfloat16, tables of embeddings not counted
 
 STT_1B = LmConfig(
     transformer=TransformerConfig(2048, 16, 16, 5632, 750, max_period=100_000),
@@ -81,7 +81,7 @@ def counted() -> Iterator[dict[str, Any]]:
             for ahead in (8, AHEAD, 32):
                 drafters: tuple[Drafter, ...] = (PaddingDrafter(PADDING), TextDrafter(PADDING, BOUNDARY))
                 padding, text = (len(texts) / count_passes(texts, one, ahead) for one in drafters)
-                stepping = 60 * FRAME_RATE * STT_1B_BYTES / 1e9
+                stepping = 60 * FRAME_RATE * size_of(STT_1B).frame_bytes(bits=16, context=0) / 1e9
                 yield {
                     "speech": f"{kind}, rate {rate}",
                     "words_per_second": round(words_per_second, 2),
