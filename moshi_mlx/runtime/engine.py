@@ -24,7 +24,7 @@ import numpy as np
 
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.runtime.limits import process_limits
-from moshi_mlx.runtime.pipeline import called, mapped
+from moshi_mlx.runtime.pipeline import Spare, SpareTime, called, mapped
 from moshi_mlx.runtime.session import Generated, Reply, Rows, Session
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
@@ -154,41 +154,47 @@ class Stream(Protocol):
 Frames = Source | Iterable[np.ndarray | Control]
 
 
-def converse(session: Session, source: Frames, sink: Sink, stats: Stats | None = None) -> Stats:
+def converse(
+    session: Session, source: Frames, sink: Sink, stats: Stats | None = None, spare: Spare | None = None
+) -> Stats:
     """Feed every frame of `source` through `session` and give every reply to `sink`.
 
     source: a `Source`, or anything else that gives frames and cannot be closed, such as a list or a generator.
-    stats: where to count, for whoever wants to watch; returned as well.
+    stats: where to count, for whoever wants to watch; returned as well. spare: as of `run`.
 
     Returns when the source ends. The calling thread runs the language model. An error in any stage stops all
     of them and is raised here; the source is closed in every case, the sink belongs to the caller.
     """
-    return converse_together({session: (source, sink)}, stats)
+    return converse_together({session: (source, sink)}, stats, spare)
 
 
-def converse_together(parties: Mapping[Session, tuple[Frames, Sink]], stats: Stats | None = None) -> Stats:
+def converse_together(
+    parties: Mapping[Session, tuple[Frames, Sink]], stats: Stats | None = None, spare: Spare | None = None
+) -> Stats:
     """As `converse`, for several sessions of one batch in lockstep: each tick takes a frame from every source.
 
     A session whose source ends before the others' leaves the batch.
     """
     stats = stats or Stats()
     batch = next(iter(parties)).batch
-    return run(Stages(batch, stats), _Lockstep(parties), batch, stats)
+    return run(Stages(batch, stats), _Lockstep(parties), batch, stats, spare)
 
 
-def run(stages: Stages, stream: Stream, batch: Rows, stats: Stats) -> Stats:
-    """The loop: every item of `stream` through the stages, until it ends."""
+def run(stages: Stages, stream: Stream, batch: Rows, stats: Stats, spare: Spare | None = None) -> Stats:
+    """The loop: every item of `stream` through the stages, until it ends. spare: see `pipeline.SpareTime`."""
     threaded = batch.moshi.codec.threaded
     depths = stats.queue_depths
+    arrivals = SpareTime(stream, spare)
     with (
         stats.timed(),
         called("decode", stages.decode, threaded, QUEUE_FRAMES, depths) as output,
-        mapped("encode", stages.encode, stream, threaded, QUEUE_FRAMES, depths) as encoded,
+        mapped("encode", stages.encode, arrivals, threaded, QUEUE_FRAMES, depths) as encoded,
         closing(stream),
         process_limits(batch.held_bytes),
     ):
         for item in encoded:
             output(stages.generate(item))
+            arrivals.done()
     return stats
 
 

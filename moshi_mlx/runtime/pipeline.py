@@ -6,15 +6,18 @@ Errors of a stage's thread are raised in the thread that uses the stage.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.flow import BoundedQueue, QueueClosed
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+AT_ONCE = 0.001  # seconds; an item that comes sooner had been waiting
 JOIN_SECONDS = 2.0  # a thread that hangs in foreign code must not hang the program; it is a daemon
 
 
@@ -73,6 +76,39 @@ def called(
         worker.finish()
     finally:
         worker.stop(depths)
+
+
+Spare = Callable[[float], None]
+"""What is done between two frames; told until when it may work, as `time.perf_counter` counts."""
+
+
+class SpareTime(Generic[T]):
+    """Passes the items of a live stream on, and gives the time between them to `spare`.
+
+    `done` is called, on the thread that owns MLX, after the work on each item. What is left until the next frame
+    should come is spare, if the item had been waited for and none has come since: who is behind has no time.
+    """
+
+    def __init__(self, items: Iterable[T], spare: Spare | None) -> None:
+        self._items, self._spare = items, spare
+        self._came = self._done = 0
+        self._time = self._waited = 0.0  # when the latest came, and for how many seconds it was waited
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield the items."""
+        asked = time.perf_counter()
+        for item in self._items:
+            self._time = time.perf_counter()
+            self._waited = self._time - asked
+            self._came += 1
+            yield item
+            asked = time.perf_counter()
+
+    def done(self) -> None:
+        """Let `spare` work if there is time."""
+        self._done += 1
+        if self._spare and self._came == self._done and self._waited > AT_ONCE:
+            self._spare(self._time + FRAME_SECONDS)
 
 
 class _Worker(Generic[T]):

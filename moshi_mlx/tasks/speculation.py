@@ -20,8 +20,9 @@ import numpy as np
 
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.layers import compiled
-from moshi_mlx.models.lm import Lm
+from moshi_mlx.models.lm import Lm, LmState
 
+CONTEXTS = 50_000  # that a drafter counts: some megabytes, and more than a day of talk has
 AHEAD = 16  # positions of a pass: a second and a quarter; twice as many would save few passes more
 
 
@@ -76,7 +77,8 @@ class TextDrafter:
     def observe(self, token: int) -> None:
         """Count a token that has come, and what it came after."""
         for context in self._contexts():
-            self._counts.setdefault(context, Counter())[token] += 1
+            if context in self._counts or len(self._counts) < CONTEXTS:
+                self._counts.setdefault(context, Counter())[token] += 1
         self._advance(token)
 
     def draft(self, count: int) -> list[int]:
@@ -154,8 +156,9 @@ class SpeculativeDecoder:
                 f"a model with dep_q {config.dep_q} and delays up to {max(config.delays)} cannot read ahead: "
                 "only speech-to-text models (dep_q 0, no delays) can"
             )
-        self._lm, self._ahead, self._kv_bits = lm, ahead, kv_bits
-        self._drafter = drafter or TextDrafter(config.text_padding_id, config.text_end_padding_id)
+        self.config, self.ahead = config, ahead
+        self._lm, self._kv_bits = lm, kv_bits
+        self.drafter = drafter or TextDrafter(config.text_padding_id, config.text_end_padding_id)
         self._head = compiled(self._make_head)
         self.passes = self.frames = 0
 
@@ -164,36 +167,75 @@ class SpeculativeDecoder:
 
         codes: (n_q,) int32 of every frame; at most `ahead` of them are taken in advance.
         """
-        config, ahead = self._lm.config, self._ahead
-        state = self._lm.new_state(kv_bits=self._kv_bits, step=ahead)
-        condition = self._lm.condition()
-        coming = iter(codes)
-        columns = deque([np.full(config.n_q, config.card, np.int32)])  # of the positions to come
-        last = config.text_card
+        reading, coming = self.begin(), iter(codes)
         while True:
-            columns.extend(islice(coming, ahead - len(columns)))
-            if not columns:
+            for frame in islice(coming, self.ahead - reading.waiting):
+                reading.add(frame)
+            if not reading.waiting:
                 return
-            known, drafts = len(columns), self._drafter.draft(ahead - 1)
-            # Always whole passes: another size would be traced anew. What is too much is given back.
-            tokens = np.full((1, 1 + config.n_q, ahead), -1, np.int32)
-            tokens[0, 0] = [last, *drafts]
-            tokens[0, 1:, :known] = np.stack(list(columns), axis=1)
-            hidden = self._lm.temporal(mx.array(tokens), state, condition)
-            made = self._head(hidden)
-            mx.eval(made, state.arrays())
-            texts, *vad = [np.array(array) for array in made]
-            right = accepted(drafts, texts[:known].tolist())
-            state.temporal.give_back(ahead - right)
-            self.passes += 1
-            self.frames += right
-            for index in range(right):
-                columns.popleft()
-                last = int(texts[index])
-                self._drafter.observe(last)
-                yield Heard(last, vad[0][index] if vad else None)
+            yield from reading.advance()
+
+    def begin(self) -> Reading:
+        """Begin a recording whose frames come when they come."""
+        return Reading(self)
+
+    def run(self, tokens: np.ndarray, state: LmState, known: int) -> list[np.ndarray]:
+        """Run one pass and give back what was guessed wrong; for `Reading`.
+
+        tokens: (1 + n_q, ahead) int32, of which the first `known` positions count. Returns the right text tokens,
+        (T,) int32, and where the model has extra heads, voice activity, (T, heads, classes) float32.
+        """
+        hidden = self._lm.temporal(mx.array(tokens[None]), state, self._lm.condition())
+        made = self._head(hidden)
+        mx.eval(made, state.arrays())
+        arrays = [np.array(array) for array in made]
+        right = accepted(tokens[0, 1:].tolist(), arrays[0][:known].tolist())
+        state.temporal.give_back(self.ahead - right)
+        self.passes += 1
+        self.frames += right
+        return [array[:right] for array in arrays]
 
     def _make_head(self, hidden: mx.array) -> list[mx.array]:
         """hidden: (1, T, dim). Returns text tokens (T,), and (T, heads, classes) where there are extra heads."""
         texts = mx.argmax(self._lm.text_linear(hidden)[0], axis=-1).astype(mx.int32)
         return [texts, self._lm.vad(hidden)[0]] if self._lm.config.extra_heads else [texts]
+
+    def new_state(self) -> LmState:
+        """Return the state of a new recording."""
+        return self._lm.new_state(kv_bits=self._kv_bits, step=self.ahead)
+
+
+class Reading:
+    """What a `SpeculativeDecoder` knows of one recording. Begins with the step that reads initial tokens."""
+
+    def __init__(self, decoder: SpeculativeDecoder) -> None:
+        self._decoder, self._config = decoder, decoder.config
+        self._state = decoder.new_state()
+        self._columns = deque([np.full(self._config.n_q, self._config.card, np.int32)])  # of positions to come
+        self._last = self._config.text_card
+
+    @property
+    def waiting(self) -> int:
+        """Positions that can be read."""
+        return len(self._columns)
+
+    def add(self, codes: np.ndarray) -> None:
+        """Take the codes of the next frame, (n_q,) int32."""
+        self._columns.append(codes)
+
+    def advance(self) -> list[Heard]:
+        """Read what waits, in one pass of at most `ahead` positions; return what is heard at one or more."""
+        ahead, drafter = self._decoder.ahead, self._decoder.drafter
+        # Always whole passes: another size would be traced anew. What is too much is given back.
+        tokens = np.full((1 + self._config.n_q, ahead), -1, np.int32)
+        tokens[0] = [self._last, *drafter.draft(ahead - 1)]
+        known = min(self.waiting, ahead)
+        tokens[1:, :known] = np.stack(list(islice(self._columns, known)), axis=1)
+        texts, *vad = self._decoder.run(tokens, self._state, known)
+        heard = []
+        for index, text in enumerate(texts.tolist()):
+            self._columns.popleft()
+            drafter.observe(text)
+            self._last = text
+            heard.append(Heard(text, vad[0][index] if vad else None))
+        return heard

@@ -146,6 +146,18 @@ class WordStream:
                 done.append(Pause(self._clipped(position * FRAME_SECONDS - self._prefix), probability))
         return done
 
+    def skip(self, frames: int) -> list[Word]:
+        """Pass over frames that the model never heard; give the word that they cut off."""
+        done = self.finish()
+        self._position += frames
+        return done
+
+    @property
+    def complete(self) -> float:
+        """Seconds of the recording up to which all words that begin there have been given."""
+        first = self._start if self._word else self._position
+        return max(0.0, (first - 1) * FRAME_SECONDS - self._prefix - self._delay)
+
     def finish(self) -> list[Word]:
         """End the text; give the word that was not complete."""
         return [self._take(self._position)] if self._word else []
