@@ -24,6 +24,13 @@ def chat(
         Path | None, typer.Option(help="Write the times of every stage to this file, for ui.perfetto.dev.")
     ] = None,
     trim: options.TrimOption = None,
+    captions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Write down what you say with this speech-to-text model (stt-1b), in the time Moshi leaves.",
+        ),
+    ] = None,
     latency: Annotated[
         bool,
         typer.Option("--latency", help="Instead of talking, play ten clicks and show a breakdown of the latency."),
@@ -40,14 +47,16 @@ def chat(
     questions.
 
     With --json: {"event": "text", "t": seconds, "text": piece}, {"event": "turn", "speaker": "user" or "moshi",
-    "t": ..., "end": ...} when one is over, {"event": "device", "kind": ..., "message": ...},
+    "t": ..., "end": ...} when one is over, with --captions {"event": "caption", "word": ..., "start": ...,
+    "end": ...}, {"event": "device", "kind": ..., "message": ...},
     {"event": "state", "state": "ready"} (or muted, listening, reset, refresh: the context was trimmed, loop: Moshi
     repeats itself), {"event": "drops", "t": ..., "dropped": frames, "underruns": gaps}, {"event": "echo",
     "t": ..., "state": ..., "erle_db": ...}, last {"event": "end", ...}; after a reset t starts again at 0. With
     --latency only {"event": "latency", "mouth_to_ear_ms": ..., "rungs": [{"name": ..., "ms": ...}, ...]}.
     """
-    if latency and (save or keep or trace or trim):
-        raise typer.BadParameter("--latency is no conversation: leave out --save, --keep, --trace and --trim")
+    if latency and (save or keep or trace or trim or captions):
+        others = "--save, --keep, --trace, --trim and --captions"
+        raise typer.BadParameter(f"--latency is no conversation: leave out {others}")
     if latency:
         from moshi_mlx.cli.latency import measure_latency
 
@@ -55,4 +64,15 @@ def chat(
     else:
         from moshi_mlx.cli.talk import talk
 
-        talk(model, devices, sampling, save=save, keep=keep, trace=trace, trim=trim, as_json=as_json, quiet=quiet)
+        talk(
+            model,
+            devices,
+            sampling,
+            save=save,
+            keep=keep,
+            trace=trace,
+            trim=trim,
+            captions=captions,
+            as_json=as_json,
+            quiet=quiet,
+        )

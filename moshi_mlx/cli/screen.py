@@ -16,6 +16,7 @@ from moshi_mlx.cli.words import JsonLines
 from moshi_mlx.conversation.history import turn_text
 from moshi_mlx.conversation.observer import Observer, State
 from moshi_mlx.conversation.transcript import Transcript
+from moshi_mlx.tasks.words import Pause, Word
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.echo.control import EchoControl
@@ -78,12 +79,21 @@ class Screen(Observer):
 
     def turn(self, turn: Turn) -> None:
         """Show a turn that is over, in a block of its own."""
-        about = {"interrupted": True} if turn.interrupted else {}
+        about: dict[str, object] = {"interrupted": True} if turn.interrupted else {}
+        if turn.speaker == "user" and turn.text:
+            about["text"] = turn.text
         self._emit("turn", speaker=turn.speaker, t=round(turn.begin, 3), end=round(turn.end, 3), **about)
         if self._dashboard:
             self._dashboard.turn(turn)
         elif not self._torn:
             self.say(turn_text(turn))
+
+    def caption(self, event: Word | Pause) -> None:
+        """Tell programs of a word of the user; a person reads it in the turn, once that is over."""
+        if isinstance(event, Word):
+            self._emit("caption", word=event.text, start=event.start, end=event.end)
+        else:
+            self._emit("pause", pause=event.time, p=round(event.probability, 4))
 
     def say(self, line: str) -> None:
         """Print a line, to stay."""

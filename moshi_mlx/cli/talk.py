@@ -14,6 +14,7 @@ from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.echo.control import EchoCanceller, EchoControl, TracedEcho
 from moshi_mlx.audio.portaudio import unsuppressed_stderr
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.cli.captions import captioner_beside
 from moshi_mlx.cli.dashboard import figures
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.options import DeviceOptions, ModelOptions, SamplingOptions
@@ -39,6 +40,7 @@ def talk(
     trace: Path | None = None,
     trim: float | None = None,
     frames: int | None = None,
+    captions: str | None = None,
     as_json: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -46,7 +48,7 @@ def talk(
 
     save: a folder that keeps the conversation. keep: let the history keep it. trace: a file for the times of every
     stage. trim: seconds that stay when a full window is trimmed; None trims it only when the person asks. frames:
-    how many there may be.
+    how many there may be. captions: a speech-to-text model that writes down what the person says.
     """
     with ExitStack() as stack:
         screen = Screen(as_json, quiet, stack.enter_context(unsuppressed_stderr()))
@@ -60,6 +62,9 @@ def talk(
         if trim:
             with moshi.session(0) as session:
                 ContextTrimmer(session, trim).warm_up(session)
+        captioner = captioner_beside(found, moshi, captions, model, screen) if captions else None
+        if captioner:
+            stack.callback(captioner.close)
         session = stack.enter_context(moshi.session(sampling.seed))
         trimmer = ContextTrimmer(session, trim or KEPT_SECONDS, automatic=trim is not None)
         duplex = stack.enter_context(opened(devices, TracedEcho(echo, tracing) if tracing else echo, screen))
@@ -71,14 +76,15 @@ def talk(
         elif screen.has_keys:
             recorder = draft = stack.enter_context(closing(Draft(found.name, about, monitor.losses)))
         sinks = [*screen.sinks, monitor]
-        conversation = Conversation(session, duplex, sinks, screen, recorder, trimmer, tracing, frames)
+        conversation = Conversation(session, duplex, sinks, screen, recorder, trimmer, tracing, frames, captioner)
         keys = more_keys(duplex, draft, save)
         with screen.shown(lambda: figures(conversation, duplex, echo), conversation, keys):
             screen.state("ready")
             with interruptible(conversation.close) as interruption:
                 conversation.run()
         kept = draft.kept if draft else save
-        screen.end(conversation.stats, monitor.losses(), session.seed, interruption.came, kept)
+        losses = monitor.losses() | ({"captions_dropped": captioner.dropped} if captioner else {})
+        screen.end(conversation.stats, losses, session.seed, interruption.came, kept)
     if interruption.came:
         raise typer.Exit(INTERRUPTED)
 

@@ -15,6 +15,7 @@ from moshi_mlx.conversation.repetition import RepetitionDetector
 from moshi_mlx.conversation.turns import Turn, TurnTracker
 from moshi_mlx.runtime.engine import RESET, TRIM, Control, Sink, converse
 from moshi_mlx.runtime.stats import Stats
+from moshi_mlx.tasks.words import Pause, Word
 
 if TYPE_CHECKING:
     from moshi_mlx.conversation.draft import Draft
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from moshi_mlx.conversation.trimming import ContextTrimmer
     from moshi_mlx.runtime.session import Reply, Session
     from moshi_mlx.runtime.trace import Trace
+    from moshi_mlx.tasks.captioner import Captioner
 
 
 class LiveAudio(Protocol):
@@ -48,7 +50,8 @@ class Conversation:
     sinks: what else gets every reply, after the speaker. observer: is told of a reset (after the last reply before
     it), of a trimmed context, of repetition, and of every turn that is over. recorder: gets frames with their
     replies, and turns. trimmer: says when to trim the context. trace: gets the stages' times, resets and trims.
-    frames: how many there may be, None for any number.
+    frames: how many there may be, None for any number. captions: makes words of what the user says, in the time
+    that is left.
     """
 
     def __init__(
@@ -61,9 +64,13 @@ class Conversation:
         trimmer: ContextTrimmer | None = None,
         trace: Trace | None = None,
         frames: int | None = None,
+        captions: Captioner | None = None,
     ) -> None:
         self.stats = Stats()
-        self.turns = TurnTracker(self._finished)
+        self.turns = TurnTracker(self._finished, (lambda: captions.complete) if captions else None)
+        self._captions = captions
+        if captions:
+            captions.found = self._captioned
         self._session, self._audio, self._recorder = session, audio, recorder
         self._unanswered: deque[np.ndarray] = deque()  # frames whose reply has not come yet
         self._sinks = [*sinks, *([trimmer] if trimmer else [])]
@@ -91,7 +98,8 @@ class Conversation:
     def run(self) -> Stats:
         """Run the conversation. The calling thread runs the model; errors of the audio are raised here."""
         try:
-            return converse(self._session, self, self, self.stats)
+            spare = self._captions.work if self._captions else None
+            return converse(self._session, self, self, self.stats, spare)
         finally:
             self.turns.close()
 
@@ -103,12 +111,16 @@ class Conversation:
                 if self._trimmer:
                     self._trimmer.restart()
                 self._mark("reset")
+                if self._captions:
+                    self._captions.reset()
                 yield RESET
             if self._trimmer and self._trimmer.due(frame):
                 self._mark("trim")
                 yield TRIM
                 self._observer.state("refresh")
             self._unanswered.append(frame)
+            if self._captions:
+                self._captions.hear(frame)
             yield frame
 
     def write(self, reply: Reply) -> None:
@@ -127,6 +139,12 @@ class Conversation:
         self.turns.add(frame, reply)
         if reply.text and self._repetition.add(reply.text):
             self._observer.state("loop")
+
+    def _captioned(self, event: Word | Pause) -> None:
+        """Take what the captions found."""
+        if isinstance(event, Word):
+            self.turns.hear(event)
+        self._observer.caption(event)
 
     def _finished(self, turn: Turn) -> None:
         if self._recorder:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from moshi_mlx.audio.echo.control import EchoControl
     from moshi_mlx.runtime.session import Reply
     from moshi_mlx.runtime.trace import Trace
+    from moshi_mlx.tasks.words import Pause, Word
 
 EVERY = round(FRAME_RATE)  # replies, a second, between two looks: a busy machine may drop a frame in every one
 
@@ -30,6 +31,9 @@ class Observer:
 
     def turn(self, turn: Turn) -> None:
         """Take note of a turn that is over."""
+
+    def caption(self, event: Word | Pause) -> None:
+        """Take note of a word of the user, or of a pause that is expected."""
 
     def losses(self, time: float, dropped: int, underruns: int) -> None:
         """Take note of dropped frames and gaps in the voice. time: seconds; dropped, underruns: so many by now."""

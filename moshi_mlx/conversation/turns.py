@@ -1,6 +1,7 @@
 """Who speaks when: the turns of a live conversation, from the user's frames and the model's replies.
 
-The model writes down only its own words, so a user's turn is a stretch of sound; it has no text.
+The model writes down only its own words, so a user's turn is a stretch of sound; it has no text, unless captions
+tell of the user's words.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from moshi_mlx.frames import FRAME_SECONDS, SILENCE_DB, is_silent, level
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.tasks.words import Word
 
 Speaker = Literal["user", "moshi"]
 
@@ -24,6 +26,9 @@ ABOVE_FLOOR = 9.0  # dB by which speech is louder than the room
 FLOOR_RISE = 1.0 * FRAME_SECONDS  # dB a frame: as slowly the floor follows a room that becomes louder
 SHORTEST = 2  # frames; a single loud one is a click
 STOPS_WITHIN = 1.2  # seconds of a user's first sound, in which a model that was interrupted falls silent
+CAPTION_SECONDS = 4.0  # by which captions may be late before a turn is told of without them
+CAPTION_SLACK = 0.3  # seconds by which a word's time and the sound may differ
+CAPTION_BEFORE = 1.0  # seconds before a turn in which quiet words may have been said
 SENTENCE_ENDS = tuple(".!?…。！？")
 
 
@@ -31,7 +36,7 @@ SENTENCE_ENDS = tuple(".!?…。！？")
 class Turn:
     """What one side says until it pauses.
 
-    begin, end: seconds from the conversation's first frame. text: of the model, "" for the user.
+    begin, end: seconds from the conversation's first frame. text: what was said; "" for a user without captions.
     interrupted: the user spoke into it, and it ended before its sentence did.
     """
 
@@ -64,10 +69,17 @@ class TurnTracker:
     """Follows a conversation frame by frame.
 
     finished: is told of every turn that is over, in the order in which they began.
+    captioned: seconds up to which the user's words have been given to `hear`; None if none ever are. A user's turn
+    waits for them, but no longer than CAPTION_SECONDS.
     """
 
-    def __init__(self, finished: Callable[[Turn], None] = lambda turn: None) -> None:
-        self._finished = finished
+    def __init__(
+        self,
+        finished: Callable[[Turn], None] = lambda turn: None,
+        captioned: Callable[[], float] | None = None,
+    ) -> None:
+        self._finished, self._captioned = finished, captioned
+        self._heard: list[Word] = []  # of the user, in no turn yet
         self._detector = SpeechDetector()
         self._frames = 0
         self._over: list[Turn] = []  # and not told yet: another one began before
@@ -99,17 +111,37 @@ class TurnTracker:
         moshi.add(now, voiced, reply.text)
         self._tell(now)
 
+    def hear(self, word: Word) -> None:
+        """Take a word of the user; from any thread."""
+        self._heard.append(word)
+
     def close(self) -> None:
         """Finish the turns at hand: the conversation is over, or begins anew."""
-        self._tell(self._frames + _PAUSE_FRAMES)
+        self._tell(self._frames + _PAUSE_FRAMES, last=True)
 
-    def _tell(self, now: int) -> None:
-        """Tell of the turns that are over, in the order in which they began."""
+    def _tell(self, now: int, last: bool = False) -> None:
+        """Tell of the turns that are over, in the order in which they began. last: even without their captions."""
         self._over += [turn for one in self._open.values() if (turn := one.ended(now))]
         self._over.sort(key=lambda turn: turn.begin)
         begun = min((one.begin for one in self._open.values()), default=math.inf)
-        while self._over and self._over[0].begin <= begun:
-            self._finished(self._over.pop(0))
+        while self._over and self._over[0].begin <= begun and (last or not self._awaited(self._over[0], now)):
+            self._finished(self._with_words(self._over.pop(0)))
+
+    def _awaited(self, turn: Turn, now: int) -> bool:
+        """Return whether words of a turn may still come."""
+        if turn.speaker == "moshi" or self._captioned is None:
+            return False
+        late = now * FRAME_SECONDS - turn.end > CAPTION_SECONDS
+        return not late and self._captioned() < turn.end + CAPTION_SLACK
+
+    def _with_words(self, turn: Turn) -> Turn:
+        """Return a user's turn with the words that begin in it, or where the loudness alone heard nothing."""
+        if turn.speaker == "moshi" or self._captioned is None:
+            return turn
+        heard = [word for word in self._heard if word.start < turn.end + CAPTION_SLACK]
+        del self._heard[: len(heard)]
+        mine = [word.text for word in heard if word.start >= turn.begin - CAPTION_BEFORE]
+        return replace(turn, text=" ".join(mine))
 
 
 _PAUSE_FRAMES = round(PAUSE / FRAME_SECONDS)

@@ -252,3 +252,17 @@ def test_killed_it_leaves_what_was_said(chat: Callable[..., Chat], tmp_path: Pat
     assert about["frames"] >= 12
     assert about["dropped"] >= 0
     assert "virtmic" in about["devices"][0]
+
+
+def test_what_one_says_is_written_down_too(
+    chat: Callable[..., Chat], sound_card: SoundCard, stt_folder: Path, tmp_path: Path
+) -> None:
+    talk = chat(
+        "--model", "nano", "--json", "--input", "virtmic", "--output", "virtspk", "--captions", stt_folder,
+        "--codec", "mlx", "--save", tmp_path / "talk",
+    )  # fmt: skip
+    talk.wait_for(is_ready)
+    sound_card.speak(0.2 * np.random.RandomState(0).standard_normal(96_000).astype(np.float32))
+    talk.wait_for(lambda events: sum(event["event"] == "caption" for event in events) > 3)
+    assert talk.end() == 130
+    assert talk.events[-1]["captions_dropped"] >= 0

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,15 @@ from moshi_mlx.conversation.conversation import Conversation
 from moshi_mlx.conversation.observer import Observer, State
 from moshi_mlx.conversation.recorder import Recorder
 from moshi_mlx.conversation.trimming import ContextTrimmer
+from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.errors import AudioDeviceError
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.session import Reply, Session
 from moshi_mlx.runtime.trace import Trace
 from moshi_mlx.sampling_config import SamplingConfig
+from moshi_mlx.tasks.captioner import Captioner
+from moshi_mlx.tasks.transcribe import SttTiming, Transcriber
+from moshi_mlx.tasks.words import Pause, Word
 
 
 class Told(Observer):
@@ -294,3 +299,63 @@ def test_a_reset_makes_a_trim_needless(tiny_moshi: Moshi) -> None:
         conversation.run()
     assert same(audio.replies, plain(tiny_moshi, audio.pcm[:7]) + plain(tiny_moshi, audio.pcm[7:]))
     assert told == ["reset"]
+
+
+class Slow(Audio):
+    """One whose frames are waited for."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frame in super().__iter__():
+            time.sleep(0.005)
+            yield frame
+
+
+class Unhurried(Captioner):
+    """Captions on a machine that is as fast as it takes."""
+
+    def work(self, until: float) -> None:
+        super().work(until + 60)
+
+
+class Captions(Told):
+    """Hears of captions and turns."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda name: None)
+        self.words: list[Word] = []
+        self.turns: list[Turn] = []
+
+    def caption(self, event: Word | Pause) -> None:
+        if isinstance(event, Word):
+            self.words.append(event)
+
+    def turn(self, turn: Turn) -> None:
+        self.turns.append(turn)
+
+
+@pytest.fixture(scope="module")
+def transcriber(stt_folder: Path) -> Transcriber:
+    return Transcriber(load(stt_folder, codec="mlx"), SttTiming(delay=0.16))
+
+
+def test_captions_are_made_between_the_frames(tiny_moshi: Moshi, transcriber: Transcriber) -> None:
+    captions, told, audio = Unhurried(transcriber), Captions(), Slow(frames=40)
+    audio.pcm[:5] = audio.pcm[30:] = 0.0
+    with tiny_moshi.session(seed=5) as session:
+        Conversation(session, audio, observer=told, captions=captions).run()
+    assert same(audio.replies, plain(tiny_moshi, audio.pcm)), "Moshi says the same as without"
+    assert len(told.words) > 3
+    assert captions.dropped == 0
+    user = next(turn for turn in told.turns if turn.speaker == "user")
+    said = " ".join(word.text for word in told.words if user.begin - 1 <= word.start < user.end)
+    assert user.text.startswith(said)
+    assert said
+
+
+def test_a_conversation_that_is_behind_makes_no_captions(tiny_moshi: Moshi, transcriber: Transcriber) -> None:
+    captions, told, audio = Unhurried(transcriber), Captions(), Audio(frames=60)  # all there at once
+    with tiny_moshi.session(seed=5) as session:
+        Conversation(session, audio, observer=told, captions=captions).run()
+    assert same(audio.replies, plain(tiny_moshi, audio.pcm))
+    assert told.words == []
+    assert captions.dropped == 10, "fifty wait"

@@ -6,6 +6,7 @@ import pytest
 from moshi_mlx.conversation.turns import SpeechDetector, Turn, TurnTracker
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.runtime.session import Reply
+from moshi_mlx.tasks.words import Word
 
 QUIET = np.zeros(FRAME_SAMPLES, np.float32)
 VOICE = np.sin(np.arange(FRAME_SAMPLES) * 0.05).astype(np.float32) * 0.2
@@ -85,3 +86,38 @@ def test_a_noisy_room_is_no_speech_and_speech_in_it_is() -> None:
     noise = [random.randn(FRAME_SAMPLES).astype(np.float32) * 0.02 for _ in range(60)]  # -34 dBFS
     assert not any(detector.hears(frame) for frame in noise[:50])
     assert all(detector.hears(frame + VOICE) for frame in noise[50:])
+
+
+def captioned(script: str, complete: dict[int, float], words: list[Word]) -> list[tuple[int, Turn]]:
+    """Turns, each with the frame at which it was told. complete: frame -> seconds whose words are known then."""
+    known, now = [0.0], [0]
+    found: list[tuple[int, Turn]] = []
+    tracker = TurnTracker(lambda turn: found.append((now[0], turn)), lambda: known[0])
+    coming = list(words)
+    for number, letter in enumerate(script):
+        now[0] = number
+        known[0] = complete.get(number, known[0])
+        while coming and coming[0].start < known[0]:
+            tracker.hear(coming.pop(0))
+        tracker.add(VOICE if letter in "ub" else QUIET, Reply(VOICE if letter in "mb" else QUIET, "", 0.0))
+    tracker.close()
+    return found
+
+
+WORDS = [Word("A", 0.0, 0.1), Word("Hello", 2.0, 2.4), Word("sea", 2.5, 2.9), Word("later", 8.0, 8.3)]
+
+
+def test_a_users_turn_waits_for_its_words() -> None:
+    script = "." * 25 + "u" * 12 + "." * 15 + "m" * 10 + "." * 40  # the user: 2.0 to 2.96 s
+    found = captioned(script, {70: 2.6, 80: 3.4}, WORDS)
+    assert [turn.text for _, turn in found] == ["Hello sea", ""], "not what was said long before, or after"
+    assert [frame for frame, _ in found] == [80, 80], "and the answer waits behind it"
+    assert [turn.speaker for _, turn in found] == ["user", "moshi"]
+
+
+def test_a_turn_does_not_wait_for_ever() -> None:
+    script = "." * 25 + "u" * 12 + "." * 80
+    found = captioned(script, {}, WORDS)
+    assert [turn.text for _, turn in found] == [""]
+    assert found[0][0] == 37 + 51, "more than four seconds after its end"
+    assert captioned(script[:60], {50: 2.6}, WORDS)[0][1].text == "Hello sea", "the end of all waits for nothing"

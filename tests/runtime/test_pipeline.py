@@ -2,10 +2,13 @@
 
 import itertools
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
-from moshi_mlx.runtime.pipeline import called, mapped
+from moshi_mlx.frames import FRAME_SECONDS
+from moshi_mlx.runtime.pipeline import SpareTime, called, mapped
 
 BOTH = pytest.mark.parametrize("threaded", [False, True], ids=["inline", "threaded"])
 
@@ -91,3 +94,35 @@ def test_an_error_in_the_caller_drops_the_waiting_calls() -> None:
     with pytest.raises(KeyboardInterrupt):
         use()
     assert seen == [0]
+
+
+@BOTH
+def test_time_is_spare_after_items_that_were_waited_for(threaded: bool) -> None:
+    """Two items come at once, then two after a wait each."""
+    gates = [threading.Event() for _ in range(4)]
+    came: list[float] = []
+    spare: list[tuple[int, float]] = []
+    done = 0
+
+    def items() -> Iterator[int]:
+        for number, gate in enumerate(gates):
+            if number >= 2:
+                assert gate.wait(10)
+                time.sleep(0.02)
+            came.append(time.perf_counter())
+            yield number
+
+    stream = SpareTime(items(), lambda until: spare.append((done, until)))
+    with mapped("stage", lambda item: item, stream, threaded, 4, {}) as results:
+        for done in results:
+            if done in (1, 2):
+                gates[done + 1].set()
+            stream.done()
+    assert [item for item, _ in spare] == [2, 3]
+    assert spare[-1][1] == pytest.approx(came[3] + FRAME_SECONDS, abs=0.01)
+
+
+def test_without_anything_to_do_spare_time_passes() -> None:
+    stream = SpareTime([1, 2], None)
+    for _ in stream:
+        stream.done()

@@ -23,6 +23,9 @@ class Pieces:
     def push(self, id: int, /) -> str:
         return PIECES[id]
 
+    def encode(self, text: str, /) -> list[int]:
+        raise NotImplementedError
+
 
 def stream(prefix: float = 0.0, delay: float = 0.0, seconds: float = 100.0) -> WordStream:
     return WordStream(Pieces(), CONFIG, prefix, delay, seconds)
