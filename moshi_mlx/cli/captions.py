@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from moshi_mlx.cli.options import ModelOptions, SamplingOptions, SttModelOptions
+from moshi_mlx.cli.members import SttModelOptions
+from moshi_mlx.cli.options import ModelOptions, SamplingOptions
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.machine import this_machine
 from moshi_mlx.planning.planner import CODEC_BYTES, MARGIN_BYTES, Budget, frame_ms, size_of

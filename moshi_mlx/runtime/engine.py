@@ -165,19 +165,18 @@ def converse(
     Returns when the source ends. The calling thread runs the language model. An error in any stage stops all
     of them and is raised here; the source is closed in every case, the sink belongs to the caller.
     """
-    return converse_together({session: (source, sink)}, stats, spare)
+    stats, batch = stats or Stats(), session.batch
+    return run(Stages(batch, stats), _Lockstep({session: (source, sink)}), batch, stats, spare)
 
 
-def converse_together(
-    parties: Mapping[Session, tuple[Frames, Sink]], stats: Stats | None = None, spare: Spare | None = None
-) -> Stats:
+def converse_together(parties: Mapping[Session, tuple[Frames, Sink]], stats: Stats | None = None) -> Stats:
     """As `converse`, for several sessions of one batch in lockstep: each tick takes a frame from every source.
 
     A session whose source ends before the others' leaves the batch.
     """
     stats = stats or Stats()
     batch = next(iter(parties)).batch
-    return run(Stages(batch, stats), _Lockstep(parties), batch, stats, spare)
+    return run(Stages(batch, stats), _Lockstep(parties), batch, stats)
 
 
 def run(stages: Stages, stream: Stream, batch: Rows, stats: Stats, spare: Spare | None = None) -> Stats:
