@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply, Session
     from moshi_mlx.sampling_config import SamplingConfig
     from moshi_mlx.tasks.transcribe import Transcriber, load_transcriber
+    from moshi_mlx.tasks.translate import translate
     from moshi_mlx.tasks.words import Transcription
 
 _HOMES = {
@@ -40,6 +41,7 @@ _HOMES = {
     "runtime.moshi": ("Moshi", "load"),
     "sampling_config": ("SamplingConfig",),
     "runtime.session": ("Reply", "Session"),
+    "tasks.translate": ("translate",),
     "tasks.transcribe": ("Transcriber", "load_transcriber"),
     "tasks.words": ("Transcription",),
 }
@@ -68,6 +70,7 @@ __all__ = [
     "load_transcriber",
     "read_audio",
     "split_frames",
+    "translate",
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from moshi_mlx.checkpoint.random_checkpoint import TINY_HIBIKI, write_random_checkpoint
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.config import END_OF_TEXT
@@ -152,6 +153,16 @@ def test_a_recording_becomes_audio_and_words(hibiki: Moshi, noise_frames: np.nda
     guided = translate(hibiki, pcm, seed=3, tail=1.0, guidance=3.0)
     for changed in (bad, guided):
         assert not np.array_equal(changed.audio, found.audio)
+
+
+def test_a_model_without_conditions_translates_too(tmp_path: Path, noise_frames: np.ndarray) -> None:
+    zero = {key: value for key, value in TINY_HIBIKI.items() if key not in ("conditioners", "fuser")}
+    moshi = load(write_random_checkpoint(tmp_path / "zero", zero), codec="mlx")
+    found = translate(moshi, noise_frames[:10].reshape(-1), seed=1, tail=0.5)
+    assert found.text
+    assert len(found.audio) >= 10 * FRAME_SAMPLES
+    with pytest.raises(ConfigError, match="guidance of 2 compares two conditions"):
+        translate(moshi, noise_frames[0], guidance=2)
 
 
 def test_only_models_that_translate_do(tiny_moshi: Moshi) -> None:
