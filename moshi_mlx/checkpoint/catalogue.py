@@ -27,7 +27,8 @@ from moshi_mlx.checkpoint.names import ALIASES, find_place
 from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError
 from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.planning.planner import size_of
-from moshi_mlx.weights.safetensors import read_header, read_tensors, shard_names
+from moshi_mlx.weights.key_map import read_any
+from moshi_mlx.weights.safetensors import read_header, shard_names
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def missing_part(name: str) -> str:
     """Say what a model lacks on this machine, "" if all files are there, the headers of its weights whole."""
     try:
         found = Checkpoint.find(name, offline=True)
-        read_tensors(found.lm_weights)
+        read_any(found.lm_weights)
         read_header(found.mimi_weights)
     except NotCachedError as error:
         return f"{error.file} is not here"
@@ -127,7 +128,7 @@ def describe(name: str) -> dict[str, Any]:
         cached_folder(repo)
     found = Checkpoint.find(name, offline=True)
     files = files_of(found)
-    stored = sum(tensor.nbytes for tensor in read_tensors(found.lm_weights).values())
+    stored = sum(tensor.end - tensor.begin for tensor in read_any(found.lm_weights).values())
     config, size = found.lm_config, size_of(found.lm_config)
     return {
         "name": name,

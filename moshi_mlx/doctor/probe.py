@@ -103,10 +103,10 @@ def measure_model(name: str, check: bool, python: str = sys.executable) -> tuple
     Returns its size, bits per weight, and the config of its codec. Raises MoshiError.
     """
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
-    from moshi_mlx.weights.safetensors import read_tensors
+    from moshi_mlx.weights.key_map import read_any
 
     checkpoint = Checkpoint.find(name, offline=True)
-    stored = sum(tensor.nbytes for tensor in read_tensors(checkpoint.lm_weights).values())
+    stored = sum(tensor.end - tensor.begin for tensor in read_any(checkpoint.lm_weights).values())
     if check and (problem := run_python(python, _CHECK_MODEL, name).problem):
         raise CheckpointError(problem.partition("Error: ")[2] or problem)
     bits = 8 * stored / size_of(checkpoint.lm_config.as_stored).stored

@@ -16,6 +16,9 @@ from typing import TypeVar
 
 from moshi_mlx.errors import CheckpointError, some
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.weights.safetensors import TensorInfo, read_tensors
+
+GGUF = ".gguf"
 
 T = TypeVar("T")
 
@@ -195,6 +198,20 @@ def detect_layout(names: Iterable[str], path: Path) -> str:
     if any(name.startswith("emb.") or name.endswith((".alpha", ".in_proj_weight")) for name in names):
         return "torch"
     raise CheckpointError(f"{path} is not a Moshi model: its tensors are {some(names)}")
+
+
+def read_any(path: Path) -> dict[str, TensorInfo]:
+    """Return the tensors of a weights file: safetensors, an index of shards, or GGUF. Raises as their readers."""
+    if path.suffix == GGUF:
+        from moshi_mlx.weights.gguf import read_gguf
+
+        return read_gguf(path)
+    tensors = read_tensors(path)
+    if not any(name.endswith("_scb") for name in tensors):
+        return tensors
+    from moshi_mlx.weights.int8 import from_bitsandbytes
+
+    return from_bitsandbytes(tensors)
 
 
 def is_unused(name: str, config: LmConfig) -> bool:

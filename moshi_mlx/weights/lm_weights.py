@@ -20,22 +20,23 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import ROW_ARRAYS, parameters
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.weights.key_map import (
+    GGUF,
     Origin,
     candle_origin,
     detect_layout,
     is_unused,
     mlx_origin,
     plain_names,
+    read_any,
     torch_origin,
 )
-from moshi_mlx.weights.safetensors import TensorInfo, read_rows, read_tensors, same_bytes
+from moshi_mlx.weights.safetensors import TensorInfo, read_rows, same_bytes
 from moshi_mlx.weights.values import FLOATS, SCALES, Look, all_zero, zeros_note
 
 if TYPE_CHECKING:  # a dense file needs nothing of it
     from moshi_mlx.weights.quantization import Scheme
 
 PIECE = 1 << 26  # bytes evaluated at once: enough to keep the disk busy, little enough to look at one meanwhile
-GGUF = ".gguf"
 _DTYPES = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}
 
 
@@ -48,7 +49,7 @@ class LmWeights:
 
     def __init__(self, path: Path, config: LmConfig, block: Mapping[str, Any] | None = None) -> None:
         self.path, self.config = path, config
-        self.tensors = plain_names(_read_tensors(path), path)
+        self.tensors = plain_names(read_any(path), path)
         self.layout = detect_layout(self.tensors, path)
         self.schemes = self._read_schemes()
         if block:
@@ -261,19 +262,6 @@ class LmWeights:
         config = self.config
         transformer = config.transformer
         return f"{transformer.num_layers} layers of {transformer.dim}, n_q {config.n_q}, dep_q {config.dep_q}"
-
-
-def _read_tensors(path: Path) -> dict[str, TensorInfo]:
-    if path.suffix == GGUF:
-        from moshi_mlx.weights.gguf import read_gguf
-
-        return read_gguf(path)
-    tensors = read_tensors(path)
-    if not any(name.endswith("_scb") for name in tensors):
-        return tensors
-    from moshi_mlx.weights.int8 import from_bitsandbytes
-
-    return from_bitsandbytes(tensors)
 
 
 def _read(tensor: TensorInfo, origin: Origin) -> mx.array:

@@ -14,6 +14,7 @@ from moshi_mlx.errors import CheckpointError
 from moshi_mlx.models.layers import dequantized
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quantize.writer import make_checkpoint
+from moshi_mlx.weights.key_map import read_any
 from moshi_mlx.weights.lm_weights import LmWeights
 from moshi_mlx.weights.quantization import parse_recipe
 from tests.config_file import edit
@@ -206,6 +207,17 @@ def test_a_gguf_file_gives_the_logits_of_the_weights_it_stands_for(
     assert_same_logits(model, expected, 3e-6)
     assert not hasattr(model.depformer.slices[0].emb, "scales")  # what a low-rank layer follows stays dense
     assert hasattr(model.text_emb, "scales")
+
+
+def test_doctor_counts_the_bytes_of_a_gguf_file(dense: Path, folder: Path) -> None:
+    arrays = candle(arrays_of(dense))
+    write_gguf(folder / "model.q8.gguf", arrays)
+    (folder / LM).unlink()
+    edit(folder, moshi_name="model.q8.gguf")
+    matrices = sum(one.size for name, one in arrays.items() if has_whole_blocks(name, one))
+    others = sum(one.size for name, one in arrays.items() if not has_whole_blocks(name, one))
+    tensors = read_any(Checkpoint.find(folder).lm_weights).values()
+    assert sum(tensor.end - tensor.begin for tensor in tensors) == matrices * 34 // 32 + 4 * others
 
 
 def test_a_gguf_file_without_a_config_is_found(dense: Path, folder: Path) -> None:
