@@ -44,8 +44,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20)
     options = parser.parse_args()
     if not options.folder.exists():
-        how = {"layout": "mlx", "scheme": options.scheme} if options.scheme else {"dtype": "bfloat16"}
-        write_random_checkpoint(options.folder, CONFIG, None, **how)
+        if options.scheme:
+            write_random_checkpoint(options.folder, CONFIG, None, layout="mlx", scheme=options.scheme)
+        else:
+            write_random_checkpoint(options.folder, CONFIG, None, dtype="bfloat16")
     unlooked = mock.patch("moshi_mlx.weights.lm_weights.Look", return_value=Look([]))
     seconds(options.folder)  # into the page cache
     plain, checked = [], []

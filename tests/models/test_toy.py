@@ -20,6 +20,12 @@ CONFIG = {
 """What differs from `LMModel`'s defaults: ungated, sinusoidal, layer norm."""
 
 
+def loaded(name: str) -> dict[str, mx.array]:
+    found = mx.load(str(Path(ASSETS, name)))
+    assert isinstance(found, dict)
+    return found
+
+
 @pytest.mark.skipif(not ASSETS, reason="MOSHI_TEST_ASSETS is not set")
 def test_kyutais_own_test_model_gives_its_stored_logits() -> None:
     config = LmConfig.from_dict(CONFIG)
@@ -27,7 +33,7 @@ def test_kyutais_own_test_model_gives_its_stored_logits() -> None:
     stored = {
         name: np.array(array)
         for file in ("codes", "out")
-        for name, array in dict(mx.load(str(Path(ASSETS, f"test_lm_{file}.safetensors")))).items()
+        for name, array in loaded(f"test_lm_{file}.safetensors").items()
     }
     codes = stored["codes"]  # (B, 1 + n_q, T)
     B, _, T = codes.shape
