@@ -235,8 +235,6 @@ class ModelOptions:
 
         found = Checkpoint.resolve(**self.checkpoint)
         self.check(found)
-        found.lm_config.conditions(self.played["conditions"])
-        found.lm_config.check_guidance(self.played["guidance"])
         for note in found.notes:
             tell(note)
         return replace(found, sampling=replace(found.sampling, **sampling.asked))

@@ -131,12 +131,14 @@ class Recorder:
 def made_with(checkpoint: Checkpoint, moshi: Moshi, echo: str, hashed: bool = True) -> dict[str, Any]:
     """What session.json says of how a conversation was made. hashed: all weights, too, which takes seconds."""
     weights = {"file": checkpoint.lm_weights.name}
+    played = {"conditions": dict(moshi.conditions), "guidance": moshi.guidance} if moshi.conditions else {}
     return {
         "version": __version__,
         "model": checkpoint.name,
         "weights": {**weights, "sha256": sha256(checkpoint.lm_weights)} if hashed else weights,
         "codec": moshi.codec.name,
         "sampling": asdict(moshi.sampling),
+        **played,
         "echo": echo,
     }
 

@@ -156,6 +156,18 @@ def test_the_known_front_door_talks_too(chat: Callable[..., Chat], tmp_path: Pat
     assert re.search(r"^10 frames in", talk.errors, re.MULTILINE)
 
 
+def test_a_translation_model_translates_live(
+    chat: Callable[..., Chat], hibiki_folder: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    talk = chat("--json", "-m", hibiki_folder, "--codec", "mlx", "--cfg", 2, "--save", kept)
+    talk.wait_for(lambda events: sum(event["event"] == "text" for event in events) >= 3)
+    assert talk.end() == 130
+    about = json.loads((kept / "session.json").read_text())
+    assert about["conditions"] == {"description": "very_good"}
+    assert about["guidance"] == 2
+
+
 def test_it_ends_though_the_sound_server_does_not_answer_any_more(
     sound_card: SoundCard, chat: Callable[..., Chat]
 ) -> None:
