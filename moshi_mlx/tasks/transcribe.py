@@ -16,6 +16,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
@@ -23,6 +25,7 @@ from moshi_mlx.checkpoint.names import DEFAULT_STT_MODEL
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, silence, split_frames
 from moshi_mlx.models.config import ConfigReader
+from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.engine import converse_together
 from moshi_mlx.runtime.moshi import Moshi, assemble
 from moshi_mlx.runtime.pipeline import mapped
@@ -78,20 +81,21 @@ def load_transcriber(
 class Transcriber:
     """A loaded speech-to-text model.
 
-    ahead: frames of known audio that are read in one pass, see `SpeculativeDecoder`; 1 is stepping.
+    ahead: frames of known audio that are read in one pass, see `SpeculativeDecoder`; 1 is stepping. Unless given,
+        as many as pay: see `worthwhile_ahead`.
     Raises ConfigError for a model that speaks.
 
     >>> transcriber = load_transcriber("stt-1b")
     >>> transcriber.transcribe(read_audio("talk.wav").pcm).text
     """
 
-    def __init__(self, moshi: Moshi, timing: SttTiming, ahead: int = AHEAD) -> None:
+    def __init__(self, moshi: Moshi, timing: SttTiming, ahead: int | None = None) -> None:
         if moshi.lm.config.depth:
             raise ConfigError(
                 "this model speaks, it is no speech-to-text model: transcribe with one such as stt-1b"
             )
         self.moshi, self.timing = moshi, timing
-        self.decoder = SpeculativeDecoder(moshi.lm, ahead, kv_bits=moshi.kv_bits)
+        self.decoder = SpeculativeDecoder(moshi.lm, ahead or worthwhile_ahead(moshi.lm), kv_bits=moshi.kv_bits)
 
     @property
     def finds_pauses(self) -> bool:
@@ -214,6 +218,16 @@ class WordSink:
         for event in events:
             self.events.append(event)
             self._found(event)
+
+
+def worthwhile_ahead(lm: Lm) -> int:
+    """Return how many frames to read in one pass: one where a pass of several costs as much as their steps.
+
+    Dense products, and those of quantized weights on a GPU, are bound by reading the weights. MLX's quantized
+    product on a CPU takes its rows one after the other: 16 of them take 15 times as long as one (MLX 0.32.4).
+    """
+    quantized = any(isinstance(layer, nn.QuantizedLinear) for layer in lm.modules())
+    return 1 if quantized and mx.default_device() == mx.cpu else AHEAD
 
 
 def collected(events: Iterable[Word | Pause], seconds: float) -> Transcription:

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
+from moshi_mlx.checkpoint.random_checkpoint import TINY_STT, write_random_checkpoint
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.sampling_config import GREEDY
+from moshi_mlx.tasks.speculation import AHEAD
 from moshi_mlx.tasks.transcribe import SttTiming, Transcriber, WordSink
 
 TIMING = SttTiming(delay=0.5, prefix=0.24)
@@ -89,3 +92,12 @@ def test_timing_comes_from_the_config() -> None:
     assert SttTiming.from_settings({"dim": 64, "stt_config": None}) == SttTiming()
     with pytest.raises(ConfigError, match=r"stt_config.audio_delay_seconds' is 'long'"):
         SttTiming.from_settings({"stt_config": {"audio_delay_seconds": "long"}})
+
+
+def test_a_quantized_model_reads_ahead_only_where_that_pays(stt: Moshi, tmp_path: Path) -> None:
+    quantized = load(write_random_checkpoint(tmp_path / "q4", TINY_STT, layout="mlx", scheme="q4"), codec="mlx")
+    assert Transcriber(stt, TIMING).decoder.ahead == AHEAD
+    transcriber = Transcriber(quantized, TIMING)
+    assert transcriber.decoder.ahead == (1 if mx.default_device() == mx.cpu else AHEAD)
+    pcm = noise(12)
+    assert transcriber.transcribe(pcm).words == Transcriber(quantized, TIMING, ahead=5).transcribe(pcm).words
