@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from moshi_mlx.audio.file_stream import FileSource, WavSink
     from moshi_mlx.audio.files import read_audio
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.voices import Voices
     from moshi_mlx.errors import MoshiError
     from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
     from moshi_mlx.runtime.batch import Batch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi, load
     from moshi_mlx.runtime.session import Reply, Session
     from moshi_mlx.sampling_config import SamplingConfig
+    from moshi_mlx.tasks.persona import persona
     from moshi_mlx.tasks.transcribe import Transcriber, load_transcriber
     from moshi_mlx.tasks.translate import translate
     from moshi_mlx.tasks.words import Transcription
@@ -35,6 +37,8 @@ _HOMES = {
     "audio.files": ("read_audio",),
     "frames": ("FRAME_SAMPLES", "SAMPLE_RATE", "split_frames"),
     "checkpoint.checkpoint": ("Checkpoint",),
+    "checkpoint.voices": ("Voices",),
+    "tasks.persona": ("persona",),
     "runtime.batch": ("Batch",),
     "runtime.engine": ("RESET", "Sink", "Source", "converse"),
     "errors": ("MoshiError",),
@@ -63,11 +67,13 @@ __all__ = [
     "Source",
     "Transcriber",
     "Transcription",
+    "Voices",
     "WavSink",
     "__version__",
     "converse",
     "load",
     "load_transcriber",
+    "persona",
     "read_audio",
     "split_frames",
     "translate",

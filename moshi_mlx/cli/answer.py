@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,14 @@ from moshi_mlx.audio.files import Audio, read_audio, recordings_in
 from moshi_mlx.audio.writer import AudioWriter
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.options import ModelOptions, SamplingOptions
+from moshi_mlx.cli.persona import NOBODY, PersonaOptions
 from moshi_mlx.cli.words import JsonLines, shown_words
 from moshi_mlx.conversation.transcript import Transcript
 from moshi_mlx.errors import AudioFileError, system_errors
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.prompt import Prompt
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.tasks.captions import FORMATS
 from moshi_mlx.weights.atomic import AtomicPath
@@ -36,13 +38,14 @@ class Manner:
 
     silence: what was given of `FileSource`'s lead and tail; the rest is its defaults.
     transcript: a file for the words and their times, in the format of its suffix; for a folder the suffix alone.
-    stereo: both voices go into the answer's file.
+    stereo: both voices go into the answer's file. persona: who the model is to be.
     """
 
     sampling: SamplingOptions
     silence: Mapping[str, float]
     transcript: str | None = None
     stereo: bool = False
+    persona: PersonaOptions = NOBODY
     as_json: bool = False
     quiet: bool = False
 
@@ -77,8 +80,8 @@ def answer(recording: str, output: str | None, model: ModelOptions, manner: Mann
     with undone("the model was not loaded, and nothing is answered"), _opened(output, source, manner) as wav:
         introduce(audio, manner, events)
         tell = partial(manner.tell, events)
-        moshi = model.load(model.resolve(manner.sampling, tell), tell)
-        heard = _converse(moshi, source, wav, manner, events)
+        moshi, prompt = _loaded(model, manner, tell)
+        heard = _converse(moshi, prompt, source, wav, manner, events)
     # The answer is complete and has its name from here on.
     report = heard.report(audio, source, output, wav, manner.transcript)
     if events:
@@ -102,7 +105,7 @@ def _answer_all(recordings: Sequence[str], output: str | None, model: ModelOptio
 
     with undone(state):
         tell = partial(manner.tell, manner.events)
-        moshi = model.load(model.resolve(manner.sampling, tell), tell)
+        moshi, prompt = _loaded(model, manner, tell)
         for recording, (place, transcript) in zip(recordings, places, strict=True):
             events = JsonLines(sys.stdout, file=recording) if manner.as_json else None
             try:
@@ -114,7 +117,7 @@ def _answer_all(recordings: Sequence[str], output: str | None, model: ModelOptio
             source = FileSource(audio.pcm, **manner.silence)
             with _opened(place, source, manner) as wav:
                 introduce(audio, manner, events)
-                heard = _converse(moshi, source, wav, manner, events)
+                heard = _converse(moshi, prompt, source, wav, manner, events)
             report = heard.report(audio, source, place, wav, transcript)
             if events:
                 events.emit("end", **report.as_dict())
@@ -127,6 +130,14 @@ def _answer_all(recordings: Sequence[str], output: str | None, model: ModelOptio
             done += 1
     if unread:
         raise typer.Exit(1)
+
+
+def _loaded(model: ModelOptions, manner: Manner, tell: Callable[[str], None]) -> tuple[Moshi, Prompt | None]:
+    """Load the model, and make of it who it is to be."""
+    found = model.resolve(manner.sampling, tell)
+    role = manner.persona.read(found, model.offline, tell)
+    moshi = model.load(found, tell)
+    return moshi, role.prompt(moshi)
 
 
 def introduce(audio: Audio, manner: Manner, events: JsonLines | None) -> None:
@@ -170,11 +181,16 @@ class _Heard:
 
 
 def _converse(
-    moshi: Moshi, source: FileSource, wav: WavSink | None, manner: Manner, events: JsonLines | None
+    moshi: Moshi,
+    prompt: Prompt | None,
+    source: FileSource,
+    wav: WavSink | None,
+    manner: Manner,
+    events: JsonLines | None,
 ) -> _Heard:
     transcript, stats = Transcript(), Stats()
     with (
-        moshi.session(manner.sampling.seed) as session,
+        moshi.session(manner.sampling.seed, prompt=prompt) as session,
         shown_words(source.frames + 1, manner.quiet) as shown,
         interruptible(source.close) as interruption,
     ):

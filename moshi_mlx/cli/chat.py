@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from moshi_mlx.cli import options
+from moshi_mlx.cli.persona import PersonaOptions
 
 
 def chat(
@@ -13,6 +14,7 @@ def chat(
     model: options.ModelOptions,
     devices: options.DeviceOptions,
     sampling: options.SamplingOptions,
+    persona: PersonaOptions,
     save: Annotated[
         Path | None,
         typer.Option(help="Keep the conversation in this new folder: both voices, their mix, the words."),
@@ -68,6 +70,7 @@ def chat(
             model,
             devices,
             sampling,
+            persona=persona,
             save=save,
             keep=keep,
             trace=trace,

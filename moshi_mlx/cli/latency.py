@@ -30,7 +30,7 @@ def measure_latency(
     """Run a conversation in which clicks take the place of Moshi's voice, and print what became of them."""
     with ExitStack() as stack:
         screen = Screen(False, quiet, stack.enter_context(unsuppressed_stderr()))
-        control, _, moshi = loaded(model, devices, sampling, screen)
+        control, _, moshi, _ = loaded(model, devices, sampling, screen)
         session = stack.enter_context(moshi.session(sampling.seed))
         echo = EchoBypass(control, control.holds_back)
         duplex = stack.enter_context(opened(devices, echo, screen))

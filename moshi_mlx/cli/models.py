@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moshi_mlx.cli.options import MODEL_HELP, JsonOption, QuietOption
+from moshi_mlx.cli.options import MODEL_HELP, JsonOption, OfflineOption, QuietOption
 from moshi_mlx.cli.tables import byte_size, table
 
 if TYPE_CHECKING:
@@ -95,6 +95,25 @@ def get(
     say(f"{name} is complete: {byte_size(wanted.nbytes)} in {len(wanted.files)} files")
 
 
+def voices(
+    name: NameArgument = "personaplex", as_json: JsonOption = False, offline: OfflineOption = False
+) -> None:
+    """List the voices that come with a model, for --voice of chat, serve and run.
+
+    A file is fetched for that if it is not here. A voice may also be a file of your own: a .pt as NVIDIA's code
+    saves them, or a recording of somebody.
+    """
+    from moshi_mlx.checkpoint.voices import ARCHIVE, Voices
+
+    found = Voices(name, offline).names
+    if as_json:
+        print(json.dumps({"model": name, "voices": found}))
+    elif found:
+        print("\n".join(found))
+    else:
+        print(f"{name} has no voices (no {ARCHIVE})", file=sys.stderr)
+
+
 def remove(
     name: NameArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -142,7 +161,7 @@ def info(
     print("\n" + table(rows, ("file", "size", "sha256")))
 
 
-COMMANDS = (list_, get, remove, info)
+COMMANDS = (list_, get, remove, info, voices)
 
 
 def _as_dict(model: Model) -> dict[str, object]:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from moshi_mlx.cli import options
+from moshi_mlx.cli.persona import PersonaOptions
 
 
 def run(
@@ -49,6 +50,7 @@ def run(
         ),
     ] = None,
     sampling: options.SamplingOptions,
+    persona: PersonaOptions,
     as_json: options.EventsOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
@@ -67,5 +69,5 @@ def run(
     from moshi_mlx.cli.answer import Manner, answer
 
     silence = options.given(lead=lead, tail=tail)
-    manner = Manner(sampling, silence, transcript, stereo, as_json=as_json, quiet=quiet)
+    manner = Manner(sampling, silence, transcript, stereo, persona, as_json=as_json, quiet=quiet)
     answer(recording, output, model, manner)

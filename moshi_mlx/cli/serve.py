@@ -7,6 +7,7 @@ import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.cli.interruption import INTERRUPTED
+from moshi_mlx.cli.persona import PersonaOptions
 from moshi_mlx.wire.messages import DEFAULT_PORT
 
 HostOption = Annotated[
@@ -29,6 +30,7 @@ BrowserOption = Annotated[bool, typer.Option("--open/--no-browser", help="Open t
 def serve(
     *,
     model: options.ModelOptions,
+    persona: PersonaOptions,
     host: HostOption = None,
     port: PortOption = None,
     max_sessions: Annotated[
@@ -87,6 +89,7 @@ def serve(
         trim=trim,
         browser=browser,
         quiet=quiet,
+        role=lambda found: persona.read(found, model.offline),
     )
     if interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -18,6 +18,7 @@ from moshi_mlx.cli.captions import captioner_beside
 from moshi_mlx.cli.dashboard import figures
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.options import DeviceOptions, ModelOptions, SamplingOptions
+from moshi_mlx.cli.persona import NOBODY, PersonaOptions
 from moshi_mlx.cli.screen import Screen
 from moshi_mlx.conversation.conversation import Conversation
 from moshi_mlx.conversation.draft import Draft
@@ -28,6 +29,7 @@ from moshi_mlx.conversation.trimming import KEPT_SECONDS, ContextTrimmer
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.trace import Trace
+from moshi_mlx.tasks.persona import Role
 
 
 def talk(
@@ -35,6 +37,7 @@ def talk(
     devices: DeviceOptions,
     sampling: SamplingOptions,
     *,
+    persona: PersonaOptions = NOBODY,
     save: Path | None = None,
     keep: bool = False,
     trace: Path | None = None,
@@ -46,26 +49,28 @@ def talk(
 ) -> None:
     """Talk until the person quits, and report on it. The microphone opens when all is warm.
 
-    save: a folder that keeps the conversation. keep: let the history keep it. trace: a file for the times of every
-    stage. trim: seconds that stay when a full window is trimmed; None trims it only when the person asks. frames:
-    how many there may be. captions: a speech-to-text model that writes down what the person says.
+    persona: who the model is to be. save: a folder that keeps the conversation. keep: let the history keep it.
+    trace: a file for the times of every stage. trim: seconds that stay when a full window is trimmed; None trims
+    it only when the person asks. frames: how many there may be. captions: a speech-to-text model that writes down
+    what the person says.
     """
     with ExitStack() as stack:
         screen = Screen(as_json, quiet, stack.enter_context(unsuppressed_stderr()))
         if save:
             check_folder(save)
         tracing = stack.enter_context(closing(Trace(trace))) if trace else None
-        echo, found, moshi = loaded(model, devices, sampling, screen)
+        echo, found, moshi, role = loaded(model, devices, sampling, screen, persona)
+        prompt = role.prompt(moshi)
         if keep and not save:
             save = new_folder(found.name)
         about = made_with(found, moshi, devices.echo, hashed=bool(save))  # may take seconds: before devices open
         if trim:
-            with moshi.session(0) as session:
+            with moshi.session(0, prompt=prompt) as session:
                 ContextTrimmer(session, trim).warm_up(session)
         captioner = captioner_beside(found, moshi, captions, model, screen) if captions else None
         if captioner:
             stack.callback(captioner.close)
-        session = stack.enter_context(moshi.session(sampling.seed))
+        session = stack.enter_context(moshi.session(sampling.seed, prompt=prompt))
         trimmer = ContextTrimmer(session, trim or KEPT_SECONDS, automatic=trim is not None)
         duplex = stack.enter_context(opened(devices, TracedEcho(echo, tracing) if tracing else echo, screen))
         monitor = AudioMonitor(duplex, echo, screen, tracing)
@@ -120,9 +125,13 @@ def more_keys(duplex: Duplex, draft: Draft | None, save: Path | None) -> dict[st
 
 @undone("the conversation had not begun")
 def loaded(
-    model: ModelOptions, devices: DeviceOptions, sampling: SamplingOptions, screen: Screen
-) -> tuple[EchoControl, Checkpoint, Moshi]:
-    """Choose the devices' echo treatment, find the checkpoint, load the model and warm it up.
+    model: ModelOptions,
+    devices: DeviceOptions,
+    sampling: SamplingOptions,
+    screen: Screen,
+    persona: PersonaOptions = NOBODY,
+) -> tuple[EchoControl, Checkpoint, Moshi, Role]:
+    """Choose the devices' echo treatment, find the checkpoint and who it is to be, load the model and warm it up.
 
     What can go wrong cheaply goes wrong first.
     """
@@ -130,11 +139,12 @@ def loaded(
     choose("output", devices.speaker)
     echo = EchoControl(devices.echo)
     found = model.resolve(sampling, screen.note)
+    role = persona.read(found, model.offline, screen.note)
     screen.say(f"loading {found.name}")
     moshi = model.load(found, screen.note)
     screen.say("warming up")
     moshi.warm_up()
-    return echo, found, moshi
+    return echo, found, moshi, role
 
 
 @contextmanager

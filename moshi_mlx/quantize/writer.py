@@ -11,6 +11,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.errors import CheckpointError, QuantizationError
+from moshi_mlx.checkpoint.voices import ARCHIVE, Voices
+from moshi_mlx.errors import CheckpointError, DownloadError, QuantizationError
 from moshi_mlx.models.config import PERSONA, LmConfig
 from moshi_mlx.quantize import card
 from moshi_mlx.quantize.card import Made
@@ -79,7 +81,8 @@ def make_checkpoint(
             "or --requantize to lose precision twice"
         )
     others = _other_files(checkpoint)
-    total = wanted.nbytes + sum(path.stat().st_size for path in others.values())
+    voices = _voices(checkpoint)
+    total = wanted.nbytes + sum(path.stat().st_size for path in (*others.values(), *([voices] if voices else ())))
     with AtomicPath(folder, CheckpointError) as part:
         part.mkdir(parents=True)
         remove_abandoned(folder)
@@ -91,6 +94,8 @@ def make_checkpoint(
             for key, path in others.items():
                 names[key] = _copy(path, part, key)
                 advance(path.stat().st_size)
+        if voices:
+            _copy(voices, part, ARCHIVE)
         settings = _settings(checkpoint, wanted, names)
         (part / CONFIG).write_text(json.dumps(settings, indent=1), encoding="utf-8")
         made = Made(
@@ -118,6 +123,14 @@ def _other_files(checkpoint: Checkpoint) -> dict[str, Path]:
     if checkpoint.mimi_config_file:
         files["mimi_config_name"] = checkpoint.mimi_config_file
     return files
+
+
+def _voices(checkpoint: Checkpoint) -> Path | None:
+    """Return the archive of a checkpoint's voices, if it has one and that is on this machine."""
+    if checkpoint.lm_config.takes_prompt:
+        with suppress(DownloadError):
+            return Voices(checkpoint.name, offline=True).archive
+    return None
 
 
 def _copy(path: Path, folder: Path, key: str) -> str:

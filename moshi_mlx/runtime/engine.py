@@ -25,6 +25,7 @@ import numpy as np
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.runtime.limits import process_limits
 from moshi_mlx.runtime.pipeline import Spare, SpareTime, called, mapped
+from moshi_mlx.runtime.prompt import Prompt
 from moshi_mlx.runtime.session import Generated, Reply, Rows, Session
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
@@ -92,11 +93,7 @@ class Listener(Protocol):
 
 
 class Slot:
-    """One conversation's place in the loop.
-
-    seed, sampling, conditions: of a conversation that joins in the loop, as in `Batch.join`; without a seed every
-        new one has another.
-    """
+    """One conversation's place in the loop. Without a seed, every new conversation in it has another."""
 
     def __init__(
         self,
@@ -104,9 +101,10 @@ class Slot:
         seed: int | None = None,
         sampling: SamplingConfig | None = None,
         conditions: Mapping[str, str | None] | None = None,
+        prompt: Prompt | None = None,
     ) -> None:
         self.listener = listener
-        self.seed, self.sampling, self.conditions = seed, sampling, conditions
+        self.seed, self.sampling, self.conditions, self.prompt = seed, sampling, conditions, prompt
         self.session: Session | None = None  # until it has joined
         self.broken = False  # it has failed, and its listener knows
 
@@ -263,7 +261,7 @@ class Stages:
 
     def _change(self, control: Control, slot: Slot) -> None:
         if control is Control.JOIN:
-            slot.session = self._batch.join(slot.seed, slot.sampling, slot.conditions)
+            slot.session = self._batch.join(slot.seed, slot.sampling, slot.conditions, slot.prompt)
             slot.listener.joined()
         elif slot.session is None:
             return

@@ -14,6 +14,7 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import LmConfig
 
 SAMPLED = -2  # a token that the model is to generate
+NO_PROMPT = "this model takes no prompt; PersonaPlex does (--model personaplex)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class Prompt:
     def check(self, config: LmConfig) -> None:
         """Raise ConfigError for a model that takes no prompt, or not this one."""
         if not config.takes_prompt:
-            raise ConfigError("this model takes no prompt; PersonaPlex does (--model personaplex)")
+            raise ConfigError(NO_PROMPT)
         frames = len(self)
         shapes = (self.texts.shape, self.codes.shape, self.user_codes.shape)
         if shapes != ((frames,), (frames, config.dep_q), (frames, config.input_codebooks)) or frames < 2:

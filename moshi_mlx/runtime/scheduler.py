@@ -19,6 +19,7 @@ import numpy as np
 from moshi_mlx.frames import FRAME_SECONDS, silence
 from moshi_mlx.runtime.engine import Change, Control, Item, Listener, Slot, Stages, Tick, run
 from moshi_mlx.runtime.flow import FrameQueue, HeardFrame, PacedGovernor, QueueClosed
+from moshi_mlx.runtime.prompt import Prompt
 from moshi_mlx.runtime.session import Rows
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig
@@ -42,8 +43,9 @@ class QueuedSlot(Slot):
         seed: int | None,
         sampling: SamplingConfig,
         conditions: Mapping[str, str | None] | None = None,
+        prompt: Prompt | None = None,
     ) -> None:
-        super().__init__(listener, seed, sampling, conditions)
+        super().__init__(listener, seed, sampling, conditions, prompt)
         self.heard = FrameQueue(PacedGovernor(), scheduler.clock, scheduler.changed)
         self.silences = 0  # ticks at which its frame was missing
         self.lag = 0.0  # seconds from the end of the last answered frame to its reply
@@ -121,9 +123,10 @@ class Scheduler:
         seed: int | None,
         sampling: SamplingConfig,
         conditions: Mapping[str, str | None] | None = None,
+        prompt: Prompt | None = None,
     ) -> QueuedSlot:
         """Start a conversation; `listener.joined` is called when it has its place in the batch."""
-        slot = QueuedSlot(self, listener, seed, sampling, conditions)
+        slot = QueuedSlot(self, listener, seed, sampling, conditions, prompt)
         self.ask(Control.JOIN, slot)
         return slot
 

@@ -80,8 +80,8 @@ class Rows(Protocol):
         seed: int | None,
         sampling: SamplingConfig | None,
         conditions: Mapping[str, str | None] | None,
-        *,
-        prompt: Prompt | None = None,
+        prompt: Prompt | None,
+        /,
     ) -> Session:
         """Start a conversation in a free row."""
         ...

@@ -7,6 +7,8 @@ Source: NVIDIA's fork of moshi, models/lm.py `LMGen.step_system_prompts`; offlin
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from moshi_mlx.checkpoint.voices import Voice
@@ -22,6 +24,21 @@ TONE = (430, 1268, 381, 1611, 1095, 1495, 56, 472)  # 440 Hz at half of full sca
 TAG = "<system>"
 VOICE_LUFS = -24.0  # of recordings that voices are taken from
 UNKNOWN = -1  # a token that embeds to zero, where embeddings stand in its place
+
+
+@dataclass(frozen=True, eq=False)
+class Role:
+    """Who the model is to be: text, "" for nothing; voice: one that was read, or a recording as for `persona`."""
+
+    text: str = ""
+    voice: Voice | np.ndarray | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.text.strip()) or self.voice is not None
+
+    def prompt(self, moshi: Moshi) -> Prompt | None:
+        """Return the prompt for it, None for nobody in particular."""
+        return persona(moshi, self.text, self.voice) if self else None
 
 
 def persona(moshi: Moshi, text: str = "", voice: Voice | np.ndarray | None = None) -> Prompt:

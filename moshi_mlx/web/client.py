@@ -25,10 +25,12 @@ from moshi_mlx.web.log import event
 from moshi_mlx.web.model_thread import ModelThread, Phase
 from moshi_mlx.wire import messages
 from moshi_mlx.wire.audio import AUDIO_WIRES
+from moshi_mlx.wire.query import PROMPTS
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from moshi_mlx.runtime.prompt import Prompt
     from moshi_mlx.runtime.session import Reply
     from moshi_mlx.web.admission import Admission
     from moshi_mlx.wire.query import ChatQuery
@@ -182,8 +184,10 @@ class Client:
         self._loading()
         await self._model.ready(self._loading)
         async with self._admission.place(self._queued):
-            sampling = self._query.sampling(self._model.sampling)
-            self.slot = self._model.scheduler.join(self, self._query.seed, sampling, self._query.conditions)
+            sampling, prompt = self._query.sampling(self._model.sampling), await self._prompt()
+            self.slot = self._model.scheduler.join(
+                self, self._query.seed, sampling, self._query.conditions, prompt
+            )
             try:
                 await self._joined.wait()
                 await asyncio.to_thread(self.slot.prepare)
@@ -191,7 +195,11 @@ class Client:
                 if self._limits.trim:
                     self._trimmer = ContextTrimmer(session, self._limits.trim, automatic=True)
                 self._socket.begin()
-                self._tell(type="state", state="ready", seed=session.seed, **self._about)
+                prompts = self._model.prompts
+                about = self._about | (prompts.about if prompts else {})
+                self._tell(type="state", state="ready", seed=session.seed, **about)
+                if self._query.prompts and not prompts:
+                    self._refuse(f"this model takes no {' and no '.join(self._query.prompts)}")
                 event("talking", self.name, seed=session.seed)
                 self._intake.clear()
                 self._last_heard = time.monotonic()
@@ -200,6 +208,22 @@ class Client:
             finally:
                 self.talking = False
                 self.slot.leave()
+
+    async def _prompt(self) -> Prompt | None:
+        """Return what comes before the conversation. Raises ProtocolError for what the model has not."""
+        if not self._model.prompts:
+            return None
+        asked = [self._query.prompts.get(name, "") for name in PROMPTS]
+        try:
+            return await asyncio.to_thread(self._model.prompts.prompt, *asked)
+        except MoshiError as error:
+            raise ProtocolError(str(error)) from error
+
+    def _refuse(self, note: str) -> None:
+        """Say what the conversation goes on without."""
+        self._note(note)
+        if self._query.audio != "pcm":
+            self._socket.post(messages.error(note))
 
     async def _report(self, slot: QueuedSlot) -> None:
         """Send statistics, for ever; and end the conversation if the client only holds the place."""

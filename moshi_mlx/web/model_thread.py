@@ -19,6 +19,7 @@ from moshi_mlx.web.log import event
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
+    from moshi_mlx.web.prompts import Prompts
 
 LoadProgress = Callable[[float | None], None]
 """Called with how much is loaded, 0 to 1, None where that is not known."""
@@ -37,16 +38,25 @@ class ModelThread:
     """All but the work itself happens on the event loop that `start` was called on.
 
     load: returns the Moshi, called on the thread. size: how many conversations there may be at once.
+    prompts: makes what clients may ask for of the Moshi, None where it takes no prompt; called on the thread.
     keep_thread: for a program that ends with its model: the thread sleeps when its work is done. If it ends while
         the interpreter does, MLX may abort (seen in 0.32).
     """
 
-    def __init__(self, load: Callable[[LoadProgress], Moshi], size: int, keep_thread: bool = False) -> None:
+    def __init__(
+        self,
+        load: Callable[[LoadProgress], Moshi],
+        size: int,
+        keep_thread: bool = False,
+        prompts: Callable[[Moshi], Prompts | None] = lambda moshi: None,
+    ) -> None:
         self.phase = Phase.LOADING
         self.progress: float | None = None
         self.problem = ""  # why it is missing, for people
         self.sampling = SamplingConfig()  # the model's own, once it is ready
+        self.prompts: Prompts | None = None  # once it is ready, if it takes any
         self.stats = Stats()
+        self._make_prompts = prompts
         self._load, self._size, self._keep_thread = load, size, keep_thread
         self._loop: asyncio.AbstractEventLoop | None = None
         self._began = 0.0
@@ -117,7 +127,7 @@ class ModelThread:
             moshi = self._loaded()
             if moshi and not self._closing.is_set():
                 moshi.warm_up(self._size, moshi.sampling)
-                self.sampling = moshi.sampling
+                self.sampling, self.prompts = moshi.sampling, self._make_prompts(moshi)
                 self._scheduler = Scheduler(moshi.batch(self._size), self.stats)
                 self._tell(self._set_ready)
                 if self._closing.is_set():  # it was set while there was no scheduler to close

@@ -14,7 +14,7 @@ import ssl
 import sys
 import threading
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,8 +31,11 @@ from moshi_mlx.web.server import PAGE, STOP_SECONDS, Server
 from moshi_mlx.wire.messages import DEFAULT_PORT
 
 if TYPE_CHECKING:
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.runtime.moshi import Moshi
+    from moshi_mlx.tasks.persona import Role
     from moshi_mlx.web.model_thread import LoadProgress
+    from moshi_mlx.web.prompts import Prompts
 
 NO_TOKEN = "none"
 _EVERYWHERE = ("0.0.0.0", "::", "")
@@ -106,11 +109,13 @@ def run_server(
     page: Path | None = PAGE,
     browser: bool = True,
     quiet: bool = False,
+    role: Callable[[Checkpoint], Role] | None = None,
 ) -> bool:
     """Serve until Ctrl-C or SIGTERM. Returns whether it was Ctrl-C.
 
     checkpoint: keyword arguments of `Checkpoint.resolve`. played: conditions and guidance, of `assemble`. trim: as
-    in `Limits`. page: as in `Server`. quiet: log warnings and errors only.
+    in `Limits`. page: as in `Server`. quiet: log warnings and errors only. role: reads who a model that takes
+    prompts is where clients ask for nothing.
     Raises MoshiError, also where the model cannot be loaded.
     """
     start_log(quiet)
@@ -118,15 +123,29 @@ def run_server(
     def tell(note: str) -> None:
         event("note", level=logging.WARNING, text=note)
 
+    chosen: list[tuple[str, Role]] = []
+
+    def prompts(moshi: Moshi) -> Prompts | None:
+        from moshi_mlx.checkpoint.voices import Voices
+        from moshi_mlx.web.prompts import Prompts
+
+        name, wanted = chosen[-1]
+        offline = bool(checkpoint.get("offline"))
+        return Prompts(moshi, Voices(name, offline), wanted) if moshi.lm.config.takes_prompt else None
+
     def load(progress: LoadProgress) -> Moshi:
         from moshi_mlx.checkpoint.checkpoint import Checkpoint
         from moshi_mlx.runtime.moshi import assemble
+        from moshi_mlx.tasks.persona import Role
         from moshi_mlx.weights.progress import progress_bar
 
         progress(None)  # a download's share is not known
         found = Checkpoint.resolve(**wanted)
         for note in found.choices:
             tell(note)
+        # It may be refused, so before the weights.
+        who = role(found) if role and wanted == dict(checkpoint) else Role()
+        chosen.append((found.name, who))
         with progress_bar("", found.weights.nbytes, progress) as advance:
             return assemble(found, codec, kv_bits, advance, tell=tell, **(played or {}))
 
@@ -146,6 +165,7 @@ def run_server(
         Limits(trim=trim),
         keep_thread=True,
         take_nano=take_nano,
+        prompts=prompts,
     )
     interrupted = asyncio.run(_run(server, endpoint, browser, quiet))
     if interrupted and not quiet:

@@ -27,6 +27,7 @@ from moshi_mlx.wire.query import describe, read_query, shown
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
+    from moshi_mlx.web.prompts import Prompts
 
 PAGE = Path(__file__).parent / "page"
 STOP_SECONDS = 1.0  # for clients and the model to finish
@@ -47,7 +48,8 @@ class Server:
     """One model, its clients, its page; all methods on one event loop.
 
     load: returns the Moshi, on the model's thread. about: what clients are told of the model: its name, and what
-    it can be asked. page: the folder of the page, None for none. keep_thread: as in `ModelThread`.
+    it can be asked. page: the folder of the page, None for none. keep_thread, prompts: as in
+    `ModelThread`.
     take_nano: lets `load` load Nano from then on, and returns what to tell of it; the page offers that where the
     model cannot be had.
     """
@@ -62,8 +64,9 @@ class Server:
         limits: Limits | None = None,
         keep_thread: bool = False,
         take_nano: Callable[[], dict[str, Any]] | None = None,
+        prompts: Callable[[Moshi], Prompts | None] = lambda moshi: None,
     ) -> None:
-        self.model = ModelThread(load, max_sessions, keep_thread)
+        self.model = ModelThread(load, max_sessions, keep_thread, prompts)
         self.clients: set[Client] = set()
         self._admission = Admission(max_sessions)
         self._gone: Counter[str] = Counter()  # metrics of the clients that have left
@@ -166,6 +169,7 @@ class Server:
                 "problem": self.model.problem or None,
                 "sampling": describe(self.model.sampling),
                 "max_sessions": self._admission.size,
+                **(self.model.prompts.about if self.model.prompts else {}),
             }
         )
 

@@ -34,6 +34,7 @@ SETTINGS = {
     "repetition_penalty_context": Setting("repetition_context", 0, 200, whole=True),
 }
 CONDITION = "condition"  # ours: name=value, several with commas between them
+PROMPTS = ("voice_prompt", "text_prompt")  # PersonaPlex's: a voice's file name, and a role
 MAX_STEPS = 1_000_000  # a conversation of 22 hours
 KNOWN = {*SETTINGS, "pad_mult", "max_steps", "seed", "text_seed", "audio_seed", "audio", CONDITION}
 _MOST = 2**53  # of a seed: beyond it a float no longer holds every integer
@@ -46,6 +47,7 @@ class ChatQuery:
     settings: the fields of `SamplingConfig` that it sets. seed: None for another one each time. steps: frames
     after which the conversation ends, None for never. audio: a key of `AUDIO_WIRES`. notes: what is not done as
     asked. conditions: conditioner name -> value, for models that have any; the model's own where none is given.
+    prompts: those of PROMPTS that it gives.
     """
 
     settings: dict[str, Any]
@@ -54,6 +56,7 @@ class ChatQuery:
     audio: str
     notes: tuple[str, ...]
     conditions: dict[str, str] = field(default_factory=dict)
+    prompts: dict[str, str] = field(default_factory=dict)
 
     def sampling(self, default: SamplingConfig) -> SamplingConfig:
         """Return how tokens are sampled, as the model does where the client asks for nothing."""
@@ -80,9 +83,6 @@ def read_query(query: Mapping[str, str]) -> ChatQuery:
     chosen = {one.field: number(name, one.low, one.high, one.whole) for name, one in SETTINGS.items()}
     if number("pad_mult", -math.inf, math.inf, whole=False):
         notes.append("pad_mult is not supported")
-    for name in ("voice_prompt", "text_prompt"):
-        if query.get(name, "").strip():
-            notes.append(f"this model takes no {name}")
     steps = number("max_steps", 1, MAX_STEPS)
     seeds = [number(name, -_MOST, _MOST) for name in ("seed", "text_seed", "audio_seed")]
     audio = query.get("audio", "opus")
@@ -95,6 +95,7 @@ def read_query(query: Mapping[str, str]) -> ChatQuery:
         audio=audio,
         notes=tuple(notes),
         conditions=dict(_condition(one) for one in query.get(CONDITION, "").split(",") if one.strip()),
+        prompts={name: value for name in PROMPTS if (value := query.get(name, "").strip())},
     )
 
 

@@ -37,6 +37,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "q8": write_random_checkpoint(base / "q8", TINY_PERSONA, layout="mlx", scheme="q8"),
         "q4": write_random_checkpoint(base / "q4", TINY_PERSONA, layout="mlx", scheme="q4"),
     }
+    (made["torch"] / "voices.tgz").write_bytes(b"voices")
     make_checkpoint(Checkpoint.resolve(made["torch"]), base / "ours", parse_recipe("q8"))
     return made | {"ours": base / "ours"}
 
@@ -111,6 +112,7 @@ def test_both_layouts_and_our_own_quantized_file_hold_one_model(folders: dict[st
     config = json.loads((folders["ours"] / "config.json").read_text())
     assert (config["dep_q"], config["model_type"]) == (8, "personaplex")
     assert not any(".slices.8." in name for name in read_header(folders["ours"] / "model.safetensors"))
+    assert (folders["ours"] / "voices.tgz").read_bytes() == b"voices"
     found = Checkpoint.resolve(folders["ours"]).lm_config
     assert found.takes_prompt
     assert found.delays == LmConfig.from_dict(TINY_PERSONA).delays

@@ -66,8 +66,9 @@ def test_what_is_no_number_is_refused(query: dict[str, str]) -> None:
 
 def test_what_a_model_cannot_do_is_noted_and_what_is_unknown_is_not_shown() -> None:
     query = {"voice_prompt": "NATF2.pt", "text_prompt": "You are kind.", "email": "a@b.example", "seed": "4"}
-    assert read_query(query).notes == ("this model takes no voice_prompt", "this model takes no text_prompt")
-    assert not read_query({"voice_prompt": "", "seed": "4"}).notes
+    assert read_query(query).prompts == {"voice_prompt": "NATF2.pt", "text_prompt": "You are kind."}
+    assert not read_query(query).notes
+    assert not read_query({"voice_prompt": "", "seed": "4"}).prompts
     assert shown(query) == "voice_prompt&text_prompt&email&seed=4"
 
 
