@@ -16,7 +16,7 @@ import numpy as np
 
 from moshi_mlx.frames import FRAME_SECONDS, silence
 from moshi_mlx.tasks.speculation import SpeculativeDecoder
-from moshi_mlx.tasks.transcribe import Transcriber
+from moshi_mlx.tasks.transcribe import Transcriber, worthwhile_ahead
 from moshi_mlx.tasks.words import Pause, Word
 
 LATE_FRAMES = 50  # that may wait: what is said four seconds late is no caption any more
@@ -42,7 +42,8 @@ class Captioner:
         self.dropped = 0
         self.found = found
         self._transcriber, self._clock = transcriber, clock
-        self._decoder = SpeculativeDecoder(moshi.lm, TOGETHER, kv_bits=moshi.kv_bits)
+        ahead = min(TOGETHER, worthwhile_ahead(moshi.lm))
+        self._decoder = SpeculativeDecoder(moshi.lm, ahead, kv_bits=moshi.kv_bits)
         self._stream = moshi.codec.stream()
         self._codebooks = moshi.lm.config.input_codebooks
         self._lock = threading.Lock()  # of the four below
@@ -86,7 +87,7 @@ class Captioner:
                 self._base = began
                 self._stream.reset_encoder()
                 self._begin()
-            read = self._reading.waiting and (not waiting or self._reading.waiting >= TOGETHER)
+            read = self._reading.waiting and (not waiting or self._reading.waiting >= self._decoder.ahead)
             if not (read or waiting):
                 return
             now = self._clock()
