@@ -38,7 +38,7 @@ class PageServer:
 
     welcome: whether a client gets its handshake at once; otherwise `say` sends whatever a test wants.
     echo: whether audio goes back, in frames of `frame` samples.
-    status: of every answer under /api, for one that lets nobody in.
+    status: of every answer under /api, for one that lets nobody in. info: what it says of itself.
     """
 
     def __init__(self, frame: int = FRAME) -> None:
@@ -47,6 +47,7 @@ class PageServer:
         self.frame = frame
         self.welcome = self.echo = True
         self.status = 200
+        self.info = dict(INFO)
         self.queries: list[dict[str, str]] = []
         self.controls: list[int] = []
         self.samples = 0
@@ -128,7 +129,7 @@ class PageServer:
         return web.FileResponse(PAGE / "index.html")
 
     async def _info(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(INFO, status=self.status)
+        return web.json_response(self.info, status=self.status)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         self.queries.append(dict(request.query))

@@ -433,6 +433,23 @@ def test_settings_reach_the_server_and_stay(page: Page, server: PageServer) -> N
     assert server.queries[1:] == [{"audio": "pcm"}]
 
 
+def test_a_voice_and_a_role_are_asked_for_where_the_model_takes_them(page: Page, server: PageServer) -> None:
+    page.click("#open-settings")
+    page.wait_for_selector("#text_temperature", state="attached")  # what the server says of itself has come
+    assert page.locator("#persona").is_hidden()
+    server.info |= {"voices": ["NATF0", "NATF2"], "persona": "You are kind."}
+    page.reload()
+    page.click("#open-settings")
+    page.select_option("#voice", "NATF2")
+    page.locator("#role").fill("You are a pirate.")
+    page.click("#become")
+    page.reload()
+    talk(page)
+    assert server.queries == [{"audio": "pcm", "voice_prompt": "NATF2", "text_prompt": "You are a pirate."}]
+    page.click("#open-settings")
+    assert page.locator("#persona").is_hidden()  # the server that answered has another model now
+
+
 @pytest.mark.parametrize("mark", ["?", "#"])
 def test_the_token_leaves_the_address_and_is_kept(page: Page, server: PageServer, mark: str) -> None:
     page.goto(f"{server.url}{mark}token=secret")

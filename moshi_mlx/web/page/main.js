@@ -9,6 +9,7 @@ import { Health } from "./health.js";
 import { KeptTranscript } from "./kept_transcript.js";
 import { holdToTalk, listenToKeys } from "./keys.js";
 import { ModelChoice } from "./model_choice.js";
+import { PersonaForm } from "./persona_form.js";
 import { Preferences } from "./preferences.js";
 import { Questions } from "./questions.js";
 import { Readout } from "./readout.js";
@@ -40,6 +41,7 @@ const view = new StateView(pressed);
 const waveform = new Waveform(field("waveform", HTMLCanvasElement));
 const readout = new Readout(audio);
 const sampling = new SamplingForm(preferences);
+const persona = new PersonaForm(preferences);
 const models = new ModelChoice(query);
 const settings = field("settings", HTMLDialogElement);
 new TranscriptView(transcript);
@@ -55,6 +57,7 @@ let wakeLock = null;
 function query() {
   const wanted = new URLSearchParams({ audio: "pcm" });
   for (const [name, value] of Object.entries(preferences.values.sampling)) wanted.set(name, String(value));
+  persona.ask(wanted);
   if (token) wanted.set("token", token);
   return wanted;
 }
@@ -96,7 +99,8 @@ conversation.on("begin", () => {
   field("save", HTMLButtonElement).disabled = false;
 });
 
-conversation.on("ready", ({ model, greeting, questions: known = [] }) => {
+conversation.on("ready", ({ model, greeting, questions: known = [], voices, persona: role }) => {
+  persona.show(voices, role);
   if (model) field("model").textContent = model;
   field("greeting").textContent = known.length ? "Ask, for instance," : greeting || "Say hello.";
   questions.offer(known);
@@ -219,6 +223,11 @@ field("apply").addEventListener("click", () => {
   settings.close();
   conversation.reconnect();
 });
+field("become").addEventListener("click", () => {
+  persona.keep();
+  settings.close();
+  conversation.reconnect();
+});
 field("defaults").addEventListener("click", () => sampling.reset());
 
 listenToKeys({
@@ -240,6 +249,7 @@ async function introduce() {
     field("model").textContent = info.model ?? "";
     field("version").textContent = info.version ? `moshi-mlx ${info.version}` : "";
     sampling.show(info.sampling);
+    persona.show(info.voices, info.persona);
   } catch (error) {
     if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;
     // Nobody answers: pressing Talk will tell.

@@ -9,6 +9,8 @@ const DEFAULTS = {
   noiseSuppression: true,
   autoGainControl: true,
   volume: 1, // factor of Moshi's voice
+  voice: "", // of a model that takes one; "" for the server's own
+  role: "", // likewise
   /** @type {Record<string, number>} Query parameter -> value, only those that differ from the server's defaults. */
   sampling: {},
 };

@@ -27,6 +27,8 @@ const RESTART = 3; // a control
  * @property {string} [model] ready: its name
  * @property {string} [greeting] ready
  * @property {string[]} [questions] ready: what this model can be asked
+ * @property {string[]} [voices] ready: the voices that a client may name, of a model that takes one
+ * @property {string} [persona] ready: its role for those who name none
  * @property {number} [step_ms] stats: median time of a step of the model
  * @property {number} [lag_ms] stats: from the first sample of a frame to its reply
  * @property {number} [dropped] stats: frames that the model did not hear
