@@ -36,13 +36,17 @@ def stt_golden() -> Golden:
     return read_golden("stt")
 
 
-def read_golden(name: str) -> Golden:
-    """Load tests/assets/{name}.npz: a config, the shapes of PyTorch's tensors, and answers."""
+def read_golden(name: str, as_stored: bool = False) -> Golden:
+    """Load tests/assets/{name}.npz: a config, the shapes of PyTorch's tensors, and answers.
+
+    as_stored: with all depth steps that a file holds, also those that are never run.
+    """
     with np.load(ASSETS / f"{name}.npz") as file:
         answers = dict(file)
     config = json.loads(str(answers.pop("config")))
     shapes = json.loads(str(answers.pop("shapes")))
-    lm = Lm(LmConfig.from_dict(config))
+    lm_config = LmConfig.from_dict(config)
+    lm = Lm(lm_config.as_stored if as_stored else lm_config)
     parameters = []
     for parameter, value in parameters_of(lm).items():
         source = torch_origin(parameter, lm.config)

@@ -58,3 +58,27 @@ def case(number: int) -> tuple[list, float, float, float]:
         alignments.append(["late", [begin, begin + 1], "SPEAKER_MAIN"])
     there = window if number % 4 or not number else window * random.rand()
     return alignments, float(start), window, float(there)
+
+
+STEPS, TOTAL = 10, 100  # taken of a schedule of so many
+RANK, SCALING = 4, 2.0
+ADAPTED = 0.3  # of random tensors: adapters are small beside what they adapt
+SCHEDULES = ((100, 0.05), (7, 0.05), (30, 0.3), (1, 0.05))  # steps, share that warms up
+
+
+def codes_of(config: dict, step: int, rows: int = 2, frames: int = 30) -> np.ndarray:
+    """The made-up windows of a step, (B, 1 + n_q, T) int32: words in padding, and one that ends early."""
+    random = np.random.RandomState(1000 + step)
+    codes = random.randint(0, config["card"], (rows, 1 + config["n_q"], frames))
+    words = random.randint(0, config["text_card"], (rows, frames))
+    codes[:, 0] = np.where(random.rand(rows, frames) < 0.6, random.choice([0, 3], (rows, frames)), words)
+    codes[-1, 1:, frames - 5 :] = -1
+    codes[-1, 0, frames - 2 :] = -1
+    return codes.astype(np.int32)
+
+
+def shadow(name: str, array: np.ndarray) -> np.ndarray:
+    """Its norm and its products with three random arrays, which no other array of its size is likely to share."""
+    flat = np.asarray(array, np.float64).ravel()
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    return np.array([np.linalg.norm(flat), *(flat @ random.standard_normal(flat.size) for _ in range(3))])

@@ -1,0 +1,144 @@
+"""A model that learns: one step at a time, compiled once.
+
+Not here: where windows come from (`batches`), what is kept on disk and when (`run`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.optimizers import clip_grad_norm
+from mlx.utils import tree_map
+
+from moshi_mlx.errors import CheckpointError
+from moshi_mlx.finetune.loss import PARTS, Batch, losses
+from moshi_mlx.finetune.optimizer import adamw, one_cycle, scalars
+from moshi_mlx.finetune.parameters import Trained
+from moshi_mlx.finetune.settings import Settings
+from moshi_mlx.models.lm import Lm
+
+Values = dict[str, mx.array]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a batch gave. total: the loss that is trained; parts: of each of `loss.PARTS`, nats a prediction."""
+
+    total: float
+    parts: Mapping[str, float]
+    norm: float = 0.0  # of all gradients, before they are clipped
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of it are numbers."""
+        return bool(np.isfinite([self.total, self.norm]).all())
+
+
+class Trainer:
+    """A model, what of it is trained, and the optimizer's state.
+
+    conditions: of the model's conditioners, see `Lm.condition`. step: how many were taken.
+    """
+
+    def __init__(
+        self, lm: Lm, trained: Trained, settings: Settings, conditions: Mapping[str, str | None] | None = None
+    ) -> None:
+        self.lm, self.trained, self.settings = lm, trained, settings
+        self.step = 0
+        self.traces = 0  # of the step: one, unless windows change their shape
+        self.values: Values = dict(trained.start)
+        self.means: Values = {name: mx.zeros_like(value) for name, value in self.values.items()}
+        self.squares: Values = {name: mx.zeros_like(value) for name, value in self.values.items()}
+        self._conditions = conditions
+        self._gradients = mx.compile(self._trace_gradients)
+        self._update = mx.compile(self._trace_update)
+        self._forward = mx.compile(self._trace_forward)
+
+    def learn(self, batch: Batch) -> Losses:
+        """Take one step. A loss that is no number leaves everything as it was: see `Losses.finite`."""
+        settings, sums = self.settings, None
+        for part in _split(batch, settings.rows or settings.batch):
+            found = self._gradients(self.values, *part.arrays())
+            sums = found if sums is None else tree_map(mx.add, sums, found)
+            mx.eval(sums)  # rows at once are all that is in memory
+        assert sums is not None, "a batch has windows"
+        total, parts, gradients = sums
+        pace = one_cycle(self.step, settings.steps, settings.lr, settings.warm_up)
+        *state, norm = self._update(self.values, gradients, self.means, self.squares, scalars(pace, self.step))
+        del sums, gradients
+        found = _as_losses(total, parts, norm)
+        if found.finite:
+            self.values, self.means, self.squares = state
+            del state
+            mx.eval(self.values, self.means, self.squares)
+            self.step += 1
+        return found
+
+    def evaluate(self, batch: Batch) -> Losses:
+        """Return the losses of a batch without learning from it."""
+        return _as_losses(*self._forward(self.values, *batch.arrays()))
+
+    def settle(self) -> Lm:
+        """Return the model as it is trained so far, to be used."""
+        self.trained.put(self.lm, self.values)
+        mx.eval(self.lm.parameters())
+        return self.lm
+
+    def state(self) -> Values:
+        """Return everything that changes from step to step, ready to be saved."""
+        groups = {"value": self.values, "mean": self.means, "square": self.squares}
+        return {f"{group}/{name}": array for group, held in groups.items() for name, array in held.items()}
+
+    def resume(self, state: Mapping[str, mx.array], step: int, where: str) -> None:
+        """Go on from what `state` gave after `step` steps. Raises CheckpointError if it is of another model."""
+        shapes = {name: array.shape for name, array in self.state().items()}
+        if {name: array.shape for name, array in state.items()} != shapes:
+            raise CheckpointError(f"{where} is of another model or adapter; choose another place, or start anew")
+        for group, held in (("value", self.values), ("mean", self.means), ("square", self.squares)):
+            held.update({name: state[f"{group}/{name}"] for name in held})
+        self.step = step
+
+    def _trace_gradients(
+        self, values: Values, tokens: mx.array, weights: mx.array, shares: mx.array
+    ) -> tuple[mx.array, mx.array, Values]:
+        self.traces += 1
+
+        def compute(values: Values) -> tuple[mx.array, mx.array]:
+            self.trained.put(self.lm, values)
+            checkpointing = self.settings.checkpointing
+            return losses(self.lm, tokens, weights, shares, self._conditions, checkpointing)
+
+        (total, parts), gradients = mx.value_and_grad(compute)(values)
+        return total, parts, gradients
+
+    def _trace_forward(
+        self, values: Values, tokens: mx.array, weights: mx.array, shares: mx.array
+    ) -> tuple[mx.array, mx.array]:
+        self.trained.put(self.lm, values)
+        return losses(self.lm, tokens, weights, shares, self._conditions)
+
+    def _trace_update(
+        self, values: Values, gradients: Values, means: Values, squares: Values, pace: mx.array
+    ) -> tuple[Values, Values, Values, mx.array]:
+        gradients, norm = clip_grad_norm(gradients, self.settings.clip)
+        moved: Any = {
+            name: adamw(value, gradients[name], means[name], squares[name], pace, self.settings.weight_decay)
+            for name, value in values.items()
+        }
+        one, two, three = ({name: each[index] for name, each in moved.items()} for index in range(3))
+        return one, two, three, norm
+
+
+def _split(batch: Batch, rows: int) -> Sequence[Batch]:
+    """Cut a batch into parts of so many windows. Weights are of the whole, so their losses add up."""
+    starts = range(0, len(batch.tokens), rows)
+    return [Batch(batch.tokens[i : i + rows], batch.weights[i : i + rows], batch.shares) for i in starts]
+
+
+def _as_losses(total: mx.array, parts: mx.array, norm: mx.array | None = None) -> Losses:
+    by_name: dict[str, float] = dict(zip(PARTS, map(float, np.array(parts)), strict=True))
+    return Losses(float(np.array(total)), by_name, 0.0 if norm is None else float(np.array(norm)))
