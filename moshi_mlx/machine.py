@@ -62,6 +62,17 @@ def this_machine() -> Machine:
     return _mac(common) if sys.platform == "darwin" else _other(common)
 
 
+def is_running(process: int) -> bool:
+    """Return whether there is a process of this number, anybody's."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
 def bandwidth(name: str, gpu_cores: int | None = None) -> float | None:
     """Return the memory bandwidth of a chip or card in GB/s, None if it is not known here.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from moshi_mlx.conversation.history import history_folder, new_folder
 from moshi_mlx.conversation.recorder import Recorder
 from moshi_mlx.errors import AudioFileError
+from moshi_mlx.machine import is_running
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,15 +96,6 @@ def remove_drafts_of_the_dead(root: Path) -> None:
     """Remove drafts of programs that were killed: nobody has asked to keep them."""
     for folder in root.glob(f"{_PREFIX}*"):
         number = folder.name.removeprefix(_PREFIX)
-        if number.isdecimal() and not _runs(int(number)):
+        ours = number == str(os.getpid())  # left by a program before us, which had our number
+        if number.isdecimal() and (ours or not is_running(int(number))):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # somebody else's
-    return process != os.getpid()  # our number, of a program before us

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from moshi_mlx.errors import MoshiError
+from moshi_mlx.machine import is_running
 
 
 class AtomicPath:
@@ -63,15 +64,5 @@ def remove_abandoned(path: Path) -> None:
     for other in path.parent.iterdir():
         found = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.(part|old)", other.name)
         # Killed while replacing, a process may leave the only copy as "old".
-        if found and not _is_running(int(found[1])) and (found[2] == "part" or path.exists()):
+        if found and not is_running(int(found[1])) and (found[2] == "part" or path.exists()):
             shutil.rmtree(other, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's
-    return True
