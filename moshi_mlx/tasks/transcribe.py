@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
@@ -37,6 +38,8 @@ from moshi_mlx.weights.extra_heads import add_extra_heads
 
 TAIL = 1.0  # seconds of silence after the delay, in which the last words are finished
 TOGETHER = 8  # recordings in one batch
+TRIES = 5  # of a product, whose best time counts
+WORTHWHILE = {AHEAD: 1.8, 4: 1.5}  # frames of a pass -> times the cost of one step that it may have
 
 
 @dataclass(frozen=True)
@@ -220,14 +223,31 @@ class WordSink:
             self._found(event)
 
 
-def worthwhile_ahead(lm: Lm) -> int:
-    """Return how many frames to read in one pass: one where a pass of several costs as much as their steps.
+def worthwhile_ahead(lm: Lm, seconds: Callable[[int], float] | None = None) -> int:
+    """Return how many frames to read in one pass: as many as cost less than the steps they save.
 
-    Dense products, and those of quantized weights on a GPU, are bound by reading the weights. MLX's quantized
-    product on a CPU takes its rows one after the other: 16 of them take 15 times as long as one (MLX 0.32.4).
+    On a GPU a pass is bound by reading the weights, whatever its rows. On a CPU that is so for dense float32 with
+    a good BLAS alone, so there it is tried. MLX 0.32.4 takes 16 rows in 15 times the time of one where weights are
+    quantized, in 7 times in bfloat16, and in 1.3 times in float32 with OpenBLAS.
+    seconds: what a product of so many rows takes, measured unless given.
     """
-    quantized = any(isinstance(layer, nn.QuantizedLinear) for layer in lm.modules())
-    return 1 if quantized and mx.default_device() == mx.cpu else AHEAD
+    if seconds is None:
+        if mx.default_device() == mx.gpu:
+            return AHEAD
+        seconds = partial(_seconds_of_rows, lm)
+    one = seconds(1)
+    return next((ahead for ahead, most in WORTHWHILE.items() if seconds(ahead) <= most * one), 1)
+
+
+def _seconds_of_rows(lm: Lm, rows: int) -> float:
+    layer = lm.transformer.layers[0].self_attn.in_proj
+    x = mx.ones((1, rows, lm.config.transformer.dim), lm.activation_dtype)
+    times = []
+    for _ in range(TRIES):
+        start = time.perf_counter()
+        mx.eval(layer(x))
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def collected(events: Iterable[Word | Pause], seconds: float) -> Transcription:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -13,7 +12,7 @@ from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.speculation import AHEAD
-from moshi_mlx.tasks.transcribe import SttTiming, Transcriber, WordSink
+from moshi_mlx.tasks.transcribe import SttTiming, Transcriber, WordSink, worthwhile_ahead
 
 TIMING = SttTiming(delay=0.5, prefix=0.24)
 
@@ -94,10 +93,19 @@ def test_timing_comes_from_the_config() -> None:
         SttTiming.from_settings({"stt_config": {"audio_delay_seconds": "long"}})
 
 
-def test_a_quantized_model_reads_ahead_only_where_that_pays(stt: Moshi, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cost", "ahead"),
+    [({1: 1.0, 4: 1.0, 16: 1.3}, 16), ({1: 1.0, 4: 1.4, 16: 6.0}, 4), ({1: 1.0, 4: 4.0, 16: 15.0}, 1)],
+)
+def test_a_pass_is_as_long_as_it_pays(stt: Moshi, cost: dict[int, float], ahead: int) -> None:
+    assert worthwhile_ahead(stt.lm, cost.__getitem__) == ahead
+
+
+def test_how_long_a_pass_pays_is_tried(stt: Moshi, tmp_path: Path) -> None:
     quantized = load(write_random_checkpoint(tmp_path / "q4", TINY_STT, layout="mlx", scheme="q4"), codec="mlx")
-    assert Transcriber(stt, TIMING).decoder.ahead == AHEAD
-    transcriber = Transcriber(quantized, TIMING)
-    assert transcriber.decoder.ahead == (1 if mx.default_device() == mx.cpu else AHEAD)
+    for moshi in stt, quantized:
+        assert worthwhile_ahead(moshi.lm) in (1, 4, AHEAD)
     pcm = noise(12)
-    assert transcriber.transcribe(pcm).words == Transcriber(quantized, TIMING, ahead=5).transcribe(pcm).words
+    assert Transcriber(quantized, TIMING).transcribe(pcm).words == (
+        Transcriber(quantized, TIMING, ahead=5).transcribe(pcm).words
+    )
