@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterable
 
 from aiohttp import web
@@ -11,6 +12,9 @@ from yarl import URL
 COOKIE = "moshi_token"
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 _OPEN = "/health"  # says nothing worth hiding, and is asked by programs without a token
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[^\s/\\?#@:\[\]]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE
+)
 
 
 class Access:
@@ -40,8 +44,9 @@ class Access:
         host = request.headers.get("Host", "")
         if _address(f"http://{host}")[0] not in self._names:
             raise web.HTTPForbidden(text=f"this server is not {host[:100]!r}; see --allow-host\n")
-        origin = request.headers.get("Origin")
-        if origin is not None and request.path.startswith("/api/") and not self._may_talk(origin, host):
+        origins = request.headers.getall("Origin", [])
+        origin = " ".join(origins)  # of two, neither is believed
+        if origins and request.path.startswith("/api/") and not self._may_talk(origin, host):
             raise web.HTTPForbidden(
                 text=f"pages of {origin[:100]!r} may not use this server; see --allow-host and --allow-origin\n"
             )
@@ -50,6 +55,8 @@ class Access:
 
     def _may_talk(self, origin: str, host: str) -> bool:
         """Whether a page of `origin` may talk with a server addressed as `host`."""
+        if not _ORIGIN.fullmatch(origin):  # no browser writes it
+            return False
         place = _address(origin)
         same = _address(f"{origin.partition('://')[0]}://{host}")
         return bool(place[0]) and (place == same or place in self._origins or place[0] in self._page_hosts)

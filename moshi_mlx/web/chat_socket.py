@@ -10,6 +10,8 @@ from contextlib import suppress
 from aiohttp import WSCloseCode, web
 
 from moshi_mlx.errors import MoshiError, ProtocolError
+from moshi_mlx.web.budget import OverBudget
+from moshi_mlx.web.connections import Link
 from moshi_mlx.web.limits import Limits
 from moshi_mlx.wire import messages
 
@@ -23,7 +25,7 @@ class Gone(Exception):
 class ChatSocket(web.WebSocketResponse):
     """A web socket with an outbox, so that nobody waits for a client; `deliver` and `watch` run as tasks."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, link: Link) -> None:
         super().__init__(
             compress=False,
             autoping=False,  # answering costs something: see `Client`
@@ -34,7 +36,7 @@ class ChatSocket(web.WebSocketResponse):
         self.outbox: deque[bytes] = deque()
         self._begun = False  # some clients insist that the handshake comes first
         self.delivering = False  # a message is on its way
-        self._limits = limits
+        self._limits, self._link = limits, link
         self._filled = asyncio.Event()
         self._last_sent = time.monotonic()
 
@@ -85,6 +87,8 @@ class ChatSocket(web.WebSocketResponse):
             code = WSCloseCode.POLICY_VIOLATION
         elif reason and not isinstance(reason, Gone):
             code = WSCloseCode.INTERNAL_ERROR
+        if isinstance(reason, OverBudget):
+            self._link.mute()  # what else it has sent is not worth reading, nor is its farewell
 
         async def finish() -> None:
             while self.outbox and not self.delivering:  # otherwise a message is half sent

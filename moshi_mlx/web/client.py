@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from moshi_mlx.runtime.prompt import Prompt
     from moshi_mlx.runtime.session import Reply
-    from moshi_mlx.web.admission import Admission
+    from moshi_mlx.web.admission import Admission, Place
     from moshi_mlx.wire.query import ChatQuery
 
 _RESTART = bytes([messages.Kind.CONTROL, messages.RESTART])
@@ -42,7 +42,8 @@ class Client:
     """One conversation with one client; its slot's listener.
 
     name: of the session, in the log. about: what the client is told of the model when it is ready.
-    readers: of audio, away from the event loop. offended: whether the client was thrown out for asking too much.
+    place: among those who wait for one.
+    readers: of audio, away from the event loop. offended: called if the client is thrown out for asking too much.
     """
 
     def __init__(
@@ -51,16 +52,18 @@ class Client:
         socket: ChatSocket,
         model: ModelThread,
         admission: Admission,
+        place: Place,
         limits: Limits,
         about: dict[str, Any],
         readers: Executor,
+        offended: Callable[[], object],
     ) -> None:
         self.name = secrets.token_hex(4)
         self.slot: QueuedSlot | None = None
-        self.offended = False
         self.talking = False  # from the handshake on: what comes before is not for the model
         self._query, self._socket, self._model = query, socket, model
-        self._admission, self._limits, self._about, self._readers = admission, limits, about, readers
+        self._admission, self._place, self._limits = admission, place, limits
+        self._about, self._readers, self._offended = about, readers, offended
         self._budget = ClientBudget(limits)
         self._loop = asyncio.get_running_loop()
         self._wire = AUDIO_WIRES[query.audio]()
@@ -102,7 +105,8 @@ class Client:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         expected = isinstance(reason, MoshiError | Gone)
-        self.offended = isinstance(reason, OverBudget)
+        if isinstance(reason, OverBudget):
+            self._offended()
         if reason and not expected:
             event("failed", self.name, error=repr(reason))
         await self._socket.say_goodbye(reason, self._code)
@@ -115,6 +119,11 @@ class Client:
         if not self._ended.is_set():
             self._error, self._code = error, code
             self._ended.set()
+
+    def flooded(self) -> None:
+        """End the conversation: the connection brings far more than messages may have."""
+        most = self._limits.stream.a_second
+        self.end(OverBudget(f"more than {most:g} bytes a second came: send audio as fast as it is spoken"))
 
     async def _end(self) -> None:
         await self._ended.wait()
@@ -183,31 +192,36 @@ class Client:
             self._note(note)
         self._loading()
         await self._model.ready(self._loading)
-        async with self._admission.place(self._queued):
-            sampling, prompt = self._query.sampling(self._model.sampling), await self._prompt()
-            self.slot = self._model.scheduler.join(
-                self, self._query.seed, sampling, self._query.conditions, prompt
-            )
-            try:
-                await self._joined.wait()
-                await asyncio.to_thread(self.slot.prepare)
-                session = self.slot.talking
-                if self._limits.trim:
-                    self._trimmer = ContextTrimmer(session, self._limits.trim, automatic=True)
-                self._socket.begin()
-                prompts = self._model.prompts
-                about = self._about | (prompts.about if prompts else {})
-                self._tell(type="state", state="ready", seed=session.seed, **about)
-                if self._query.prompts and not prompts:
-                    self._refuse(f"this model takes no {' and no '.join(self._query.prompts)}")
-                event("talking", self.name, seed=session.seed)
-                self._intake.clear()
-                self._last_heard = time.monotonic()
-                self.talking = True
-                await self._report(self.slot)
-            finally:
-                self.talking = False
-                self.slot.leave()
+        await self._place.wait(self._queued)
+        try:
+            await self._hold()
+        finally:
+            self._place.leave()
+
+    async def _hold(self) -> None:
+        """Converse, in the place."""
+        sampling, prompt = self._query.sampling(self._model.sampling), await self._prompt()
+        self.slot = self._model.scheduler.join(self, self._query.seed, sampling, self._query.conditions, prompt)
+        try:
+            await self._joined.wait()
+            await asyncio.to_thread(self.slot.prepare)
+            session = self.slot.talking
+            if self._limits.trim:
+                self._trimmer = ContextTrimmer(session, self._limits.trim, automatic=True)
+            self._socket.begin()
+            prompts = self._model.prompts
+            about = self._about | (prompts.about if prompts else {})
+            self._tell(type="state", state="ready", seed=session.seed, **about)
+            if self._query.prompts and not prompts:
+                self._refuse(f"this model takes no {' and no '.join(self._query.prompts)}")
+            event("talking", self.name, seed=session.seed)
+            self._intake.clear()
+            self._last_heard = time.monotonic()
+            self.talking = True
+            await self._report(self.slot)
+        finally:
+            self.talking = False
+            self.slot.leave()
 
     async def _prompt(self) -> Prompt | None:
         """Return what comes before the conversation. Raises ProtocolError for what the model has not."""

@@ -26,7 +26,14 @@ class Limits:
     unsent: int = 25  # frames of audio that wait for a client, 2 seconds; then they are dropped
     unsent_messages: int = 250  # messages of any kind that wait for a client
     waiting: int = 64  # clients that wait for a place
+    first_request: float = 10.0  # seconds from connecting to the first request, a TLS handshake included
+    next_request: float = 15.0  # seconds between an answer and the next request on a connection
+    answer: float = 60.0  # seconds for an answer to be taken, conversations aside
+    connections: int = 1024  # open at once; fewer where there are not enough descriptors
+    connections_of_one: int = 256  # of one address
     trim: float | None = None  # seconds of a conversation that outlast context trimming; None: it is never trimmed
+    coming: Rate = Rate(50, 300)  # new connections of one address
+    requests: Rate = Rate(50, 300)  # of one address
     # A phone that was without a network for ten seconds is within all of these.
     messages: Rate = Rate(250, 2_500)  # from a client
     bytes: Rate = Rate(200_000, 4_000_000)  # of its messages; raw audio has 96,000 a second
@@ -34,3 +41,4 @@ class Limits:
     controls: Rate = Rate(0.5, 5)  # new conversations on one connection
     ignored: Rate = Rate(10, 300)  # messages of kinds that mean nothing here
     offences: Rate = Rate(0.1, 5)  # clients of an address ended for more than that, before it has to pause
+    stream: Rate = Rate(300_000, 6_000_000)  # bytes on a connection, whatever they are

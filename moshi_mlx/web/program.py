@@ -25,6 +25,7 @@ from moshi_mlx.checkpoint.names import DEFAULT_MODEL
 from moshi_mlx.errors import ServerError
 from moshi_mlx.web.access import LOCAL_NAMES, Access
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
+from moshi_mlx.web.descriptors import raise_limit
 from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.log import event, start_log
 from moshi_mlx.web.server import PAGE, STOP_SECONDS, Server
@@ -119,6 +120,7 @@ def run_server(
     Raises MoshiError, also where the model cannot be loaded.
     """
     start_log(quiet)
+    raise_limit()
 
     def tell(note: str) -> None:
         event("note", level=logging.WARNING, text=note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -15,10 +16,12 @@ from moshi_mlx.checkpoint import nano
 from moshi_mlx.errors import ProtocolError, ServerError
 from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
-from moshi_mlx.web.admission import Admission
+from moshi_mlx.web.admission import Admission, Place
 from moshi_mlx.web.budget import Budgets
 from moshi_mlx.web.chat_socket import ChatSocket
 from moshi_mlx.web.client import Client
+from moshi_mlx.web.connections import Connections, Link
+from moshi_mlx.web.headers import Handler, complete
 from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.log import event, http_logger
 from moshi_mlx.web.metrics import CONTENT_TYPE, count, render
@@ -28,20 +31,13 @@ from moshi_mlx.wire.query import describe, read_query, shown
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
     from moshi_mlx.web.prompts import Prompts
+    from moshi_mlx.wire.query import ChatQuery
 
 PAGE = Path(__file__).parent / "page"
 STOP_SECONDS = 1.0  # for clients and the model to finish
+_CLEAN_SECONDS = 0.2  # for requests whose connections have ended
 
-HEADERS = {
-    # The page loads nothing from elsewhere, and nobody else may frame it.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",  # the address may hold the token
-    "Cache-Control": "no-cache",
-}
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
@@ -68,15 +64,19 @@ class Server:
     ) -> None:
         self.model = ModelThread(load, max_sessions, keep_thread, prompts)
         self.clients: set[Client] = set()
+        self._talks: set[asyncio.Task[Any]] = set()  # of the clients
         self._admission = Admission(max_sessions)
         self._gone: Counter[str] = Counter()  # metrics of the clients that have left
         self._about, self._access, self._page = about, access or Access(), page
         self._limits = limits or Limits()
         self._take_nano = take_nano
+        self._requests = Budgets(self._limits.requests)
         self._offences = Budgets(self._limits.offences)
         self._readers = ThreadPoolExecutor(1, "moshi-reader")  # one: clients' slices come in turn
         self._stopping = False
+        self._opening: asyncio.Task[None] | None = None
         app = web.Application(middlewares=[self._guard])
+        app.on_response_prepare.append(complete)
         app.router.add_get("/api/chat", self._chat)
         app.router.add_get("/api/info", self._info)
         app.router.add_post("/api/model", self._choose_model)
@@ -86,34 +86,55 @@ class Server:
             app.router.add_get("/", self._index)
             # Links are followed: some installers link a package's files to a store. No path leads out of it.
             app.router.add_static("/", page, follow_symlinks=True)
-        self._runner = web.AppRunner(
-            app, handle_signals=False, access_log=None, logger=http_logger, shutdown_timeout=STOP_SECONDS
-        )
+        self._connections: Connections | None = None
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=_CLEAN_SECONDS)
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen, begin to load the model, and return the port. Raises ServerError if the port cannot be had."""
         await self._runner.setup()
+        server, loop = self._runner.server, asyncio.get_running_loop()
+        options: dict[str, Any] = {"access_log": None, "logger": http_logger}
+        assert server
+        connections = Connections(lambda: Handler(server, loop=loop, **options), self._limits)
+        self._connections = connections
         try:
-            await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
+            found = await connections.listen(host, port, tls)
         except (OSError, OverflowError) as error:
             await self.stop()
             reason = getattr(error, "strerror", None) or error
             raise ServerError(f"cannot listen on {host}:{port}: {reason}; choose another with --port") from error
         self.model.start()
-        return self._runner.addresses[0][1]
+        self._opening = asyncio.create_task(self._open())
+        return found
 
     async def stop(self) -> None:
         """Finish the current frame, end all conversations, close all sockets."""
         self._stopping = True
+        if self._opening:
+            self._opening.cancel()
+        if self._connections:
+            self._connections.close()
         for client in list(self.clients):
             client.end(code=WSCloseCode.GOING_AWAY)
         self.model.close()
+        if self._talks:
+            await asyncio.wait(self._talks, timeout=STOP_SECONDS)
+        if self._connections:
+            self._connections.abort()
         await self._runner.cleanup()
         self._readers.shutdown(wait=False)
 
+    async def _open(self) -> None:
+        await self.model.ready(lambda: None)
+        self._admission.open()
+
     @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _guard(self, request: web.Request, handler: Handle) -> web.StreamResponse:
+        link = self._link(request)
+        link.asked()
         try:
+            if not self._requests[link.source].spend():
+                raise web.HTTPTooManyRequests(text="too many requests of this address; try again in a moment\n")
             self._access.check(request)
             response = await handler(request)
         except (web.HTTPBadRequest, web.HTTPUnauthorized, web.HTTPForbidden) as refusal:
@@ -128,36 +149,67 @@ class Server:
                 why=why,
             )
             raise
+        finally:
+            link.answered()
         if not response.prepared:  # a web socket's headers are sent by now
-            response.headers.update(HEADERS)
             self._access.remember(request, response)
         return response
+
+    def _link(self, request: web.Request) -> Link:
+        """Return the connection of a request. Raises ConnectionResetError if it has ended."""
+        link = self._connections.of(request.protocol) if self._connections else None
+        if link is None:
+            raise ConnectionResetError("lost")
+        return link
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         try:
             query = read_query(request.query)
         except ProtocolError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
-        if self._offences[request.remote].empty:
+        link = self._link(request)
+        if self._offences[link.source].empty:
             raise web.HTTPTooManyRequests(
                 text="clients of this address were ended for asking too much; try again in ten seconds\n"
             )
         if self._stopping or self._admission.waiting >= self._limits.waiting:
             raise web.HTTPServiceUnavailable(text="too many clients are waiting for a place; try again later\n")
-        socket = ChatSocket(self._limits)
+        place = self._admission.line_up()
+        try:
+            return await self._converse(request, query, link, place)
+        finally:
+            place.leave()
+
+    async def _converse(
+        self, request: web.Request, query: ChatQuery, link: Link, place: Place
+    ) -> web.StreamResponse:
+        socket = ChatSocket(self._limits, link)
         await socket.prepare(request)
-        client = Client(query, socket, self.model, self._admission, self._limits, self._about, self._readers)
+        link.allow(None)
+        client = Client(
+            query,
+            socket,
+            self.model,
+            self._admission,
+            place,
+            self._limits,
+            self._about,
+            self._readers,
+            self._offences[link.source].spend,
+        )
+        link.flooded = client.flooded
+        task = asyncio.current_task()
+        assert task
         self.clients.add(client)
+        self._talks.add(task)
         event("connected", client.name, remote=request.remote, query=shown(request.query)[:200] or None)
         try:
             await client.run()
         finally:
             self.clients.discard(client)
+            self._talks.discard(task)
             self._gone += count(client)
-            if client.offended:
-                self._offences[request.remote].spend()
-            if request.transport:
-                request.transport.abort()  # what a client does not read must not wait here
+            link.abort()  # what a client does not read must not wait here
         return socket
 
     async def _info(self, request: web.Request) -> web.Response:

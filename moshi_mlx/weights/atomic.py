@@ -37,11 +37,7 @@ class AtomicPath:
 
     def discard(self) -> None:
         """Remove what was written. Does nothing after `keep`."""
-        if self.part.is_dir():
-            shutil.rmtree(self.part, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                self.part.unlink()
+        _remove(self.part)
 
     def __enter__(self) -> Path:
         return self.part
@@ -65,4 +61,12 @@ def remove_abandoned(path: Path) -> None:
         found = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.(part|old)", other.name)
         # Killed while replacing, a process may leave the only copy as "old".
         if found and not is_running(int(found[1])) and (found[2] == "part" or path.exists()):
-            shutil.rmtree(other, ignore_errors=True)
+            _remove(other)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -185,4 +185,4 @@ async def free(running: Running) -> None:
     deadline = time.monotonic() + PATIENCE
     while not await is_free():
         assert time.monotonic() < deadline, "a place is stuck"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)

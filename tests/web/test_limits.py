@@ -151,6 +151,71 @@ def test_pages_and_names_of_others_are_refused(server: Running, headers: dict[st
     assert run(fetch(server, "/health", **headers))[0] == (200 if "Origin" in headers else status)
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        b"",
+        b"\xff\xfe",
+        b"http://localhost:%d\xff",
+        b"http://localhost\xe9:%d",
+        b"http://[",
+        b"http://[::1:%d",
+        b"http://localhost:%d/",
+        b"http://evil.example@localhost:%d",
+        b"http://localhost:%d@evil.example",
+        b"http://localhost:%d http://evil.example",
+        b"http://localhost:%d\r\nOrigin: http://evil.example",
+        b"http://evil.example\r\nOrigin: http://localhost:%d",
+        b"http://localhost:999999",
+        b"localhost:%d",
+    ],
+)
+def test_an_origin_that_cannot_be_read_is_refused(server: Running, origin: bytes) -> None:
+    async def go(said: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("localhost", server.port)
+        said = said % server.port if b"%d" in said else said
+        host = b"Host: localhost:%d\r\n" % server.port
+        writer.write(b"GET /api/info HTTP/1.1\r\n" + host + b"Origin: " + said + b"\r\n\r\n")
+        try:
+            return (await reader.readline())[9:12]
+        finally:
+            writer.close()
+
+    assert run(go(b"http://localhost:%d")) == b"200"
+    assert run(go(origin)) in (b"403", b"400")
+
+
+def test_every_answer_has_the_headers_and_names_no_version(server: Running) -> None:
+    lines = {
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n": b"200",
+        b"GET /api/info HTTP/1.1\r\nHost: localhost\r\n\r\n": b"200",
+        b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n": b"404",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n": b"405",
+        b"GET / HTTP/1.1\r\nHost: elsewhere\r\n\r\n": b"403",
+        b"GET /api/chat HTTP/1.1\r\nHost: localhost\r\n\r\n": b"400",
+        b"GET /api/chat?seed=x HTTP/1.1\r\nHost: localhost\r\n\r\n": b"400",
+        b"GET / HTTP/9.9\r\n\r\n": b"400",
+        b"\x16\x03\x01\r\n\r\n": b"400",
+    }
+
+    async def go(request: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("localhost", server.port)
+        writer.write(request)
+        try:
+            return await reader.readuntil(b"\r\n\r\n")
+        finally:
+            writer.close()
+
+    for request, status in lines.items():
+        head = run(go(request)).lower()
+        assert head[9:12] == status, request
+        assert b"content-security-policy: default-src 'none'" in head, request
+        assert b"x-content-type-options: nosniff" in head
+        assert b"server: moshi-mlx\r\n" in head
+        assert b"aiohttp" not in head
+        assert (b"connection: close" in head or head.startswith(b"http/1.0")) == (status != b"200")
+
+
 def test_pages_that_are_allowed_may_talk(tiny_moshi: Moshi, caplog: pytest.LogCaptureFixture) -> None:
     access = Access(page_hosts=["voice.example.com"], origins=["https://other.example:8443"])
     running = Running(tiny_moshi, access=access)
@@ -351,6 +416,7 @@ def signed(page: bytes) -> bytes:
 
 def test_the_line_has_an_end(tiny_moshi: Moshi) -> None:
     running = Running(tiny_moshi, limits=Limits(waiting=1))
+    running.call(running.server.model.ready(lambda: None))
 
     async def go() -> None:
         async with talking(running.url) as first, talking(running.url) as second:
