@@ -15,8 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from moshi_mlx.errors import ServerError, system_errors
+from moshi_mlx.weights.atomic import AtomicPath, remove_abandoned
 
 DAYS = 397  # the longest that browsers accept
+RENEWED = datetime.timedelta(days=7)  # before its end
 
 
 def load_tls(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -33,14 +35,21 @@ def load_tls(certificate: Path, key: Path) -> ssl.SSLContext:
 def own_tls(names: Sequence[str], folder: Path | None = None) -> ssl.SSLContext:
     """Return TLS with a certificate for these hosts and addresses, made now unless one is still valid.
 
-    folder: where it is kept. Raises ServerError.
+    folder: where it is kept, with its key. Half a pair, or halves of two as a process leaves them that is killed in
+    between, are no pair: both are made anew. Raises ServerError.
     """
     folder = folder or cache_folder()
     certificate, key = folder / "certificate.pem", folder / "key.pem"
-    if not _is_valid(certificate, names):
-        with system_errors(f"cannot keep a certificate in {folder}", ServerError):
-            _write(certificate, key, names)
-    return load_tls(certificate, key)
+    kept = _kept(certificate, key) if _is_valid(certificate, names) else None
+    if kept:
+        return kept
+    with system_errors(f"cannot keep a certificate in {folder}", ServerError):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(certificate)
+        remove_abandoned(key)
+        with AtomicPath(certificate) as new_certificate, AtomicPath(key) as new_key:
+            _write(new_certificate, new_key, names)
+            return load_tls(new_certificate, new_key)  # another process may put its own there at this moment
 
 
 def cache_folder() -> Path:
@@ -64,6 +73,16 @@ def lan_addresses() -> list[str]:
     return list(dict.fromkeys(a for a in usable if not ipaddress.ip_address(a).is_link_local))
 
 
+def _kept(certificate: Path, key: Path) -> ssl.SSLContext | None:
+    """Return TLS with a pair that was kept, None if it is no pair."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # ours has none, and nobody is asked for it
+    except (OSError, ValueError):
+        return None
+    return context
+
+
 def _is_valid(path: Path, names: Sequence[str]) -> bool:
     from cryptography import x509
 
@@ -73,8 +92,9 @@ def _is_valid(path: Path, names: Sequence[str]) -> bool:
     except (OSError, ValueError, x509.ExtensionNotFound):
         return False
     held = {*known.get_values_for_type(x509.DNSName), *map(str, known.get_values_for_type(x509.IPAddress))}
-    soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=7)
-    return set(names) <= held and certificate.not_valid_after_utc > soon
+    now = datetime.datetime.now(datetime.timezone.utc)
+    holds = certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc - RENEWED
+    return set(names) <= held and holds
 
 
 def _write(certificate: Path, key: Path, names: Sequence[str]) -> None:
@@ -98,11 +118,9 @@ def _write(certificate: Path, key: Path, names: Sequence[str]) -> None:
         .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(secret, hashes.SHA256())
     )
-    certificate.parent.mkdir(parents=True, exist_ok=True)
     pem = secret.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    key.unlink(missing_ok=True)
     with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(pem)
     certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))

@@ -213,15 +213,6 @@ def test_addresses_are_written_as_browsers_read_them() -> None:
     assert endpoint.url("::1", 80) == "http://[::1]:80/?token=abc"
 
 
-def test_a_certificate_is_kept_while_it_fits(tmp_path: Path) -> None:
-    own_tls(["localhost", "192.168.7.7"], tmp_path)
-    first = (tmp_path / "certificate.pem").read_bytes()
-    own_tls(["192.168.7.7"], tmp_path)
-    assert (tmp_path / "certificate.pem").read_bytes() == first
-    own_tls(["10.0.0.1"], tmp_path)
-    assert (tmp_path / "certificate.pem").read_bytes() != first
-
-
 def test_a_certificate_that_is_none_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match=r"cannot use the certificate .* No such file"):
         load_tls(tmp_path / "cert.pem", tmp_path / "key.pem")
