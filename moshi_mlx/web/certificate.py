@@ -35,8 +35,8 @@ def load_tls(certificate: Path, key: Path) -> ssl.SSLContext:
 def own_tls(names: Sequence[str], folder: Path | None = None) -> ssl.SSLContext:
     """Return TLS with a certificate for these hosts and addresses, made now unless one is still valid.
 
-    folder: where it is kept, with its key. Half a pair, or halves of two as a process leaves them that is killed in
-    between, are no pair: both are made anew. Raises ServerError.
+    folder: where it is kept, with its key. Half a pair, or halves of two as a process leaves them that is killed
+    in between, are no pair: both are made anew. Raises ServerError.
     """
     folder = folder or cache_folder()
     certificate, key = folder / "certificate.pem", folder / "key.pem"
