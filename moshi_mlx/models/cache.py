@@ -330,6 +330,9 @@ def attend(queries: mx.array, keys: Stored, values: Stored, mask: mx.array | Non
 
 def _attend_quantized(queries: mx.array, keys: Quantized, values: Quantized, mask: mx.array | None) -> mx.array:
     B, H, T, D = queries.shape
+    dtype = queries.dtype
+    if mx.default_device() == mx.cpu:  # where MLX adds up a quantized product in the type of its first factor
+        queries = queries.astype(mx.float32)
     Hkv = keys.weight.shape[1]
     group = D // keys.scales.shape[-1]
     # Query heads that share a key head become more queries of that head.
@@ -340,4 +343,4 @@ def _attend_quantized(queries: mx.array, keys: Quantized, values: Quantized, mas
         scores = mx.where(mask[:, :, None], scores, mx.finfo(scores.dtype).min)
     weights = mx.softmax(scores, axis=-1, precise=True).reshape(B, Hkv, H // Hkv * T, -1)
     out = mx.quantized_matmul(weights, *values, transpose=False, group_size=group, bits=BITS)
-    return out.reshape(B, H, T, D)
+    return out.reshape(B, H, T, D).astype(dtype)

@@ -9,6 +9,7 @@ from mlx.utils import tree_flatten
 
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models import rope as rope_module
+from moshi_mlx.models.cache import Quantized, attend
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.transformer import Transformer
 from tests.memory import active_memory
@@ -315,3 +316,14 @@ def test_only_positions_of_the_latest_short_chunk_can_be_given_back(transformer:
     transformer(x[:, :4], state)  # longer than a step: it has overwritten what may be needed
     with pytest.raises(AssertionError):
         state.give_back(1)
+
+
+def test_an_int8_window_is_as_good_beside_bfloat16() -> None:
+    """On a CPU, MLX adds up quantized products in the type of their first factor: 6 % off after 500 positions."""
+    rng = np.random.RandomState(0)
+    queries, keys, values = (rng.standard_normal((1, 2, count, 64)).astype(np.float32) for count in (1, 900, 900))
+    exact = np.array(attend(mx.array(queries), mx.array(keys), mx.array(values), None))
+    narrow = [mx.array(one).astype(mx.bfloat16) for one in (queries, keys, values)]
+    out = attend(narrow[0], *(Quantized(*mx.quantize(one, 64, 8)) for one in narrow[1:]), None)
+    assert out.dtype == mx.bfloat16
+    assert np.abs(np.array(out.astype(mx.float32)) - exact).max() < 0.02 * np.abs(exact).max()
