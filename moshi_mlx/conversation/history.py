@@ -6,6 +6,7 @@ Not here: how one is written while it lasts (see `recorder`).
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,10 +84,14 @@ class Kept:
 
 
 def kept(root: Path | None = None) -> tuple[list[Kept], list[str]]:
-    """Return the conversations in a folder, the newest first, and a line for each that cannot be read."""
+    """Return the conversations in a folder, the newest first, and a line for each that cannot be read.
+
+    Hidden folders are left out: they are drafts, which nobody has asked to keep.
+    """
     root = root or history_folder()
     with system_errors(f"cannot read {root}", AudioFileError):
-        folders = sorted(each for each in root.iterdir() if each.is_dir()) if root.is_dir() else []
+        there = [each for each in root.iterdir() if each.is_dir()] if root.is_dir() else []
+    folders = sorted(each for each in there if not each.name.startswith("."))
     found, problems = [], []
     for folder in folders:
         if (folder / ABOUT).is_file():
@@ -143,19 +148,22 @@ def _turns(folder: Path) -> tuple[Turn, ...]:
     path = folder / TURNS
     if not path.is_file():  # it was kept by an older version
         return ()
-    found = map(_turn, path.read_text(encoding="utf-8").splitlines())
+    with system_errors(f"cannot read {path}", AudioFileError):
+        text = path.read_bytes().decode(errors="replace")
+    found = map(_turn, text.splitlines())
     return tuple(sorted((turn for turn in found if turn), key=lambda turn: turn.begin))
 
 
 def _turn(line: str) -> Turn | None:
-    """Read a line of turns.jsonl; the last one may be cut where a program was killed."""
+    """Read a line of turns.jsonl, None if it is damaged: the last one may be cut where a program was killed."""
     try:
         said = json.loads(line)
-        return Turn(
-            said["speaker"], said["begin"], said["end"], said.get("text", ""), said.get("interrupted", False)
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+        times, text = (float(said["begin"]), float(said["end"])), said.get("text", "")
+        if said["speaker"] in NAMES and isinstance(text, str) and all(map(math.isfinite, times)):
+            return Turn(said["speaker"], *times, text, bool(said.get("interrupted", False)))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        pass
+    return None
 
 
 def _date(text: object) -> datetime | None:

@@ -82,8 +82,11 @@ class Recorder:
             print(json.dumps(turn_line(turn)), file=self._turns)
 
     def move(self, folder: Path) -> None:
-        """Give the folder another place on the same disk, while the conversation goes on; from any thread."""
-        with self._refusals(), self._lock:
+        """Give the folder another place on the same disk, while the conversation goes on; from any thread.
+
+        Raises AudioFileError where the system refuses; the conversation is then still written where it was.
+        """
+        with system_errors(f"cannot move {self.folder} to {folder}", AudioFileError), self._lock:
             self.folder.rename(folder)
             self.folder = folder
 

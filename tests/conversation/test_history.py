@@ -86,6 +86,26 @@ def test_the_turns_of_a_killed_program_can_be_read(tmp_path: Path) -> None:
     assert [turn.speaker for turn in find("last", tmp_path).turns] == ["user"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"speaker": "user", "begin": 1.0, "end": 2.0, "text": "caf\xc3',
+        b'{"speaker": "user", "begin": "soon", "end": 2.0}',
+        b'{"speaker": "user", "begin": NaN, "end": 2.0}',
+        b'{"speaker": "dog", "begin": 1.0, "end": 2.0}',
+        b'{"speaker": "user", "begin": 1.0, "end": 2.0, "text": 5}',
+    ],
+)
+def test_a_damaged_turn_is_left_out_and_hides_no_other(tmp_path: Path, line: bytes) -> None:
+    keep(tmp_path / "a", "2026-03-02T08:00:00+01:00")
+    with (tmp_path / "a" / "turns.jsonl").open("ab") as file:
+        file.write(line)
+    found, problems = kept(tmp_path)
+    assert [len(one.turns) for one in found] == [2]
+    assert problems == []
+    assert "Paris" in found[0].transcript
+
+
 def test_the_history_has_its_place_and_names_say_when_and_with_whom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert history_folder() == Path("/data/moshi-mlx/conversations")
@@ -97,6 +117,29 @@ def test_a_draft_is_thrown_away_unless_it_is_kept(tmp_path: Path) -> None:
     converse(draft)
     draft.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draft_is_no_part_of_the_history(tmp_path: Path) -> None:
+    keep(tmp_path / "a", "2026-03-02T08:00:00+01:00")
+    draft = Draft("nano", {"model": "nano"}, root=tmp_path)
+    converse(draft)
+    assert [one.folder.name for one in kept(tmp_path)[0]] == ["a"]
+    draft.close()
+
+
+def test_a_draft_that_cannot_be_moved_does_not_end_the_talk(tmp_path: Path) -> None:
+    draft = Draft("nano", {"model": "nano"}, root=tmp_path)
+    converse(draft, 10)
+    taken = draft._name / "file"  # pyright: ignore[reportPrivateUsage]
+    taken.parent.mkdir()
+    taken.touch()
+    with pytest.raises(AudioFileError, match="cannot move"):
+        draft.keep()
+    converse(draft, 10)
+    taken.unlink()
+    folder = draft.keep()
+    draft.close()
+    assert len(soundfile.read(folder / "mix.wav")[0]) == 20 * 1920
 
 
 def test_a_draft_that_is_kept_half_way_has_all_of_the_conversation(tmp_path: Path) -> None:
