@@ -270,7 +270,11 @@ def check_output(recording: str, output: str | None, manner: Manner) -> None:
         ):
             raise AudioFileError(f"{written} is the recording itself: give the answer another name")
     if manner.transcript:
-        _ending(manner.transcript)
+        ending = _ending(manner.transcript)
+        if not Path(manner.transcript).suffix:
+            raise typer.BadParameter(
+                f"--transcript {ending}: of one recording, name the file, such as words.{ending}"
+            )
         parent = Path(manner.transcript).absolute().parent
         if not parent.is_dir():
             raise AudioFileError(f"cannot write {manner.transcript}: the folder {parent} does not exist")
@@ -303,12 +307,22 @@ def _places(recordings: Sequence[str], output: str | None, manner: Manner) -> li
         words = str(into / f"{recording.stem}.{ending}") if ending else None
         found.append((place, words))
     names = [name for pair in found for name in pair if name]
+    heard = {_identity(recording) for recording in recordings} - {None}
     for name in names:
         if names.count(name) > 1:
             raise AudioFileError(f"two recordings would be answered in {name}: give one of them another name")
-        if name in recordings:
+        if _identity(name) in heard:
             raise AudioFileError(f"{name} is a recording itself: name another folder")
     return found
+
+
+def _identity(name: str) -> tuple[int, int] | None:
+    """What a file is, however its name is spelled; None for no file."""
+    try:
+        status = os.stat(name)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _say(line: str) -> None:
