@@ -13,8 +13,8 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import find_place, locate
 from moshi_mlx.errors import CheckpointError, ConfigError, some
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.config_reader import read_json
-from moshi_mlx.weights.adapter import Adapter
+from moshi_mlx.models.config_reader import read_json, shown
+from moshi_mlx.weights.adapter import LARGEST, Adapter
 
 LORA_NAME = "lora.safetensors"
 _KEYS = ("lora", "lora_rank", "lora_scaling", "lora_name")
@@ -39,15 +39,17 @@ def find_adapter(
     file = place.find("config.json")
     own = read_json(file) if file else {}
     if not isinstance(own.get("lora_name"), str | None):
-        raise ConfigError(f"config field 'lora_name' is {own['lora_name']!r}: a file name expected")
+        raise ConfigError(f"config field 'lora_name' is {shown(own['lora_name'])}: a file name expected")
     path = locate(place, own_file or own.get("lora_name") or LORA_NAME, offline)
     if scaling is None:
         scaling = own.get("lora_scaling")
         if not isinstance(scaling, int | float) or isinstance(scaling, bool):
             where = f"{file} says no lora_scaling" if file else f"there is no config.json beside {path}"
             raise ConfigError(f"{where}; give --lora-scaling (moshi-finetune's default is 2)")
+    if not abs(scaling) <= LARGEST:  # NaN is not below anything, and a whole number may be too large for a float
+        raise ConfigError(f"the adapter's scaling is {shown(scaling)}: a number that float32 holds expected")
     _check_same_base(own, checkpoint, path)
-    return Adapter(path, scaling, checkpoint.lm_config)
+    return Adapter(path, float(scaling), checkpoint.lm_config)
 
 
 def _check_same_base(own: Mapping[str, Any], checkpoint: Checkpoint, path: Path) -> None:

@@ -14,7 +14,7 @@ from moshi_mlx.checkpoint.hub import HubRepo, NotCachedError
 from moshi_mlx.checkpoint.names import FIRST, Folder, Place, locate
 from moshi_mlx.errors import ConfigError, DownloadError
 from moshi_mlx.models.config import HIBIKI, MOSHI_7B, PERSONA, PERSONAPLEX_7B, WITHOUT_EFFECT, LmConfig
-from moshi_mlx.models.config_reader import ConfigReader, read_json
+from moshi_mlx.models.config_reader import ConfigReader, read_json, shown
 from moshi_mlx.sampling_config import SamplingConfig
 
 CONFIG_NAME, LM_KWARGS_NAME = "config.json", "moshi_lm_kwargs.json"
@@ -60,10 +60,10 @@ def read_settings(place: Place, override: str | None, offline: bool) -> dict[str
         others.refuse_settings(settings, path)
     for key in ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name"):
         if not isinstance(settings.get(key), str | None):
-            raise ConfigError(f"config field {key!r} is {settings[key]!r}: a file name expected")
+            raise ConfigError(f"config field {key!r} is {shown(settings[key])}: a file name expected")
     for key in ("lm_gen_config", "quantization"):
         if not isinstance(settings.get(key), Mapping | None):
-            raise ConfigError(f"config field {key!r} is {settings[key]!r}: a group of fields expected")
+            raise ConfigError(f"config field {key!r} is {shown(settings[key])}: a group of fields expected")
     return settings
 
 

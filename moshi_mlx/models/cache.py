@@ -22,6 +22,7 @@ import numpy as np
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.rope import angles, rotate
+from moshi_mlx.models.window import check_window
 
 REBASE_AT = 4096  # positions: up to here float32 angles are exact to 1/4000
 BITS = 8  # of a quantized window; fewer are too coarse: 4 bits change attention outputs by a sixth
@@ -43,7 +44,7 @@ class KVCache:
 
     step: the longest chunk that is written before it is attended to.
     bits: 8 keeps keys and values in int8, which halves the bytes read and costs some kernels.
-    Raises ConfigError if int8 does not suit the width of a head.
+    Raises ConfigError if int8 does not suit the width of a head, or the window is larger than the memory.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class KVCache:
         self.context = config.context
         self.step = step
         self.slots = config.context + step - 1
+        check_window(config, self.slots, bits or 8 * dtype.size, batch)
         self.position = 0  # of the next chunk
         self._latest = 0  # positions that can be given back
         self.from_before = False  # whether there may be something at positions below 0

@@ -17,6 +17,7 @@ from moshi_mlx.models.config_reader import ConfigReader
 NORMS = ("rms_norm_f32", "layer_norm")
 POSITIONS = ("rope", "rope_concat", "sin", "none")
 PERSONA, HIBIKI = "personaplex", "hibiki"  # model_types
+LONGEST_DELAY = 45_000  # frames, an hour: as many columns of tokens are held
 END_OF_TEXT = 2  # sentencepiece's </s>: a translation has ended
 
 WITHOUT_EFFECT = (  # they describe files, provenance or training, not what the model computes
@@ -166,8 +167,9 @@ class LmConfig:
         if n_q < dep_q:  # before anything is counted up to dep_q
             raise read.error("n_q", n_q, f"it must be at least dep_q = {dep_q}")
         delays = read.list_of(int, "delays")
-        if len(delays) != n_q + 1 or min(delays) < 0:
-            raise read.error("delays", delays, f"it must be n_q + 1 = {n_q + 1} numbers of frames, none negative")
+        if len(delays) != n_q + 1 or min(delays) < 0 or max(delays) > LONGEST_DELAY:
+            needs = f"it must be n_q + 1 = {n_q + 1} numbers of frames, none negative or above {LONGEST_DELAY}"
+            raise read.error("delays", delays, needs)
         steps = _own_codebooks(delays, dep_q)
         persona = read.get("model_type", None) == PERSONA
         if persona and steps == n_q:
@@ -239,7 +241,9 @@ def _depth(
     read.only("depformer_gating", "silu")
     read.unsupported("depformer_layer_scale", "depformer_cross_attention")
     schedule = read.list_of(int, "depformer_weights_per_step_schedule", range(stored))
-    whole = all(sorted(set(part)) == list(range(max(part) + 1)) for part in (schedule[:steps], schedule) if part)
+    # A part without gaps has as many indices as its largest says; counting up to that could go on for ever.
+    parts = [part for part in (schedule[:steps], schedule) if part]
+    whole = all({*part} == {*range(min(max(part) + 1, len(part)))} for part in parts)
     if len(schedule) != stored or not whole:
         needs = f"it must be {stored} indices of weights, counted from 0 without gaps"
         raise read.error("depformer_weights_per_step_schedule", schedule, needs)

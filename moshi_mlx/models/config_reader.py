@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
 
 from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError, fetch_again
 
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 6, 40, 12
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 120
+
+DEEPEST = 64  # levels of a JSON file: what looks into it, or shows it, may need as many calls within each other
 LARGEST = 2**31  # no size, count or period is larger; NaN and infinity are not below it
 
 
@@ -25,7 +31,7 @@ class ConfigReader:
 
     def error(self, key: str, value: Any, problem: str) -> ConfigError:
         """Return the error to raise for the value of a field. problem: what is wrong with it, as a clause."""
-        return ConfigError(f"{self._kind} '{self._prefix}{key}' is {value!r}; {problem}")
+        return ConfigError(f"{self._kind} '{self._prefix}{key}' is {shown(value)}; {problem}")
 
     def get(self, key: str, *default: Any) -> Any:
         """Return a value of any type."""
@@ -93,6 +99,11 @@ class ConfigReader:
         self.unsupported(*self.left)
 
 
+def shown(value: Any) -> str:
+    """Return a value of a config for a message: whole if it is short, without its middle or depths if not."""
+    return _SHORT.repr(value)
+
+
 def read_json(
     path: Path, kind: str = "", error: type[MoshiError] = CheckpointError, remedy: str = ""
 ) -> dict[str, Any]:
@@ -109,4 +120,17 @@ def read_json(
         raise error(f"{name} is not JSON: {cause}; {remedy or fetch_again(path)}") from cause
     if not isinstance(found, dict):
         raise error(f"{name} is not a JSON object: a group of fields expected, {type(found).__name__} found")
+    if _is_deeper(found, DEEPEST):
+        raise error(f"{name} is nested deeper than {DEEPEST} levels; {remedy or fetch_again(path)}")
     return found
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Return whether groups and lists contain each other more than `most` times. Without recursion."""
+    level = [value]
+    for _ in range(most):
+        inside = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [each for values in inside for each in values if isinstance(each, dict | list)]
+        if not level:
+            return False
+    return True

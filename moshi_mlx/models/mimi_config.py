@@ -15,6 +15,9 @@ from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.models.config import POSITIONS, TransformerConfig, check_shape
 from moshi_mlx.models.config_reader import ConfigReader
 
+MOST_RATIOS = 10  # a frame of 1920 samples has no more factors of at least 2
+FURTHEST = 10 * SAMPLE_RATE  # samples that a convolution looks back; as many are kept for each channel
+
 _MIMI_TRANSFORMER = TransformerConfig(
     dim=512,
     num_heads=8,
@@ -105,8 +108,8 @@ def _seanet(read: ConfigReader) -> SeanetConfig:
     read.unsupported("final_activation", "mask_fn")
     read.ignore("disable_norm_outer_blocks")  # about a norm that exists in training only
     ratios = tuple(read.list_of(int, "ratios", (8, 5, 4, 2)))
-    if not ratios or min(ratios) < 2:
-        raise read.error("ratios", list(ratios), "it must be strides of at least 2")
+    if not 0 < len(ratios) <= MOST_RATIOS or min(ratios) < 2:
+        raise read.error("ratios", list(ratios), f"it must be at most {MOST_RATIOS} strides of at least 2")
     seanet = SeanetConfig(
         dimension=read.size("dimension", 128),
         n_filters=read.size("n_filters", 32),
@@ -118,6 +121,12 @@ def _seanet(read: ConfigReader) -> SeanetConfig:
         dilation_base=read.size("dilation_base", 2),
         compress=read.size("compress", 2),
     )
+    # The widest block looks back (kernel - 1) * base ** (blocks - 1) samples; as logarithms no power is too large.
+    further = (seanet.n_residual_layers - 1) * math.log2(seanet.dilation_base)
+    if math.log2(max(seanet.residual_kernel_size - 1, 1)) + further > math.log2(FURTHEST):
+        blocks = seanet.n_residual_layers
+        needs = f"with {blocks} residual blocks a layer would look back by more than {FURTHEST} samples"
+        raise read.error("dilation_base", seanet.dilation_base, needs)
     read.finish()
     return seanet
 
@@ -195,7 +204,20 @@ class Shaped(Protocol):
 
 
 def check_published(weights: Mapping[str, Shaped], config: MimiConfig) -> None:
-    """Raise CheckpointError, one line, if names or shapes of tensors differ from what the config asks for."""
+    """Raise CheckpointError, one line, if names or shapes of tensors differ from what the config asks for.
+
+    ConfigError if it asks for more of something than there are tensors.
+    """
+    for name, count in (
+        ("quantizer.n_q", config.n_q),
+        ("transformer.num_layers", config.transformer.num_layers),
+        ("seanet.n_residual_layers", config.seanet.n_residual_layers),
+    ):
+        if count > len(weights):  # each has tensors of its own; counted before anything is listed
+            raise ConfigError(
+                f"Mimi config field '{name}' is {count}; it needs as many tensors and more, "
+                f"but the weights are {len(weights)} tensors"
+            )
     expected = published_shapes(config)
     missing = [name for name in expected if name not in weights]
     if missing:

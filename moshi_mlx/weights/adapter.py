@@ -112,6 +112,11 @@ class Adapter:
             raise CheckpointError(f"{self.path} has {keys[0]} but no {keys[1]}; {fetch_again(self.path)}")
         down, up = tensors[keys[0]], tensors[keys[1]]
         rank = up.shape[-1] if up.shape else 0
+        if not rank:
+            raise CheckpointError(
+                f"{self.path}: {keys[1]} has shape {list(up.shape)}, a rank of 0 that adapts nothing; "
+                f"{fetch_again(self.path)}"
+            )
         self._check(keys[0], down, (rank * source.parts, shape[-1]))
         self._check(keys[1], up, (shape[0] * source.parts, rank))
         return _Pair(module, down, up, source.part, source.parts)

@@ -38,7 +38,7 @@ def read_gguf(path: Path) -> dict[str, TensorInfo]:
             tensors = _tensors(file, path)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    except (struct.error, ValueError, KeyError, RecursionError) as error:
+    except (struct.error, ValueError, OverflowError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a GGUF file: its header is damaged; {fetch_again(path)}") from error
     end = max((tensor.end for tensor in tensors.values()), default=0)
     if end > size:
@@ -56,6 +56,8 @@ def _tensors(file: IO[bytes], path: Path) -> dict[str, TensorInfo]:
         value = _value(file, *_numbers(file, "<I"))
         if name == _ALIGNMENT and value:
             alignment = int.from_bytes(value, "little")
+    if not alignment:
+        raise ValueError("tensors aligned to 0 bytes")
     listed = []
     for _ in range(count):
         name, dimensions = _string(file), _numbers(file, "<I")[0]

@@ -16,9 +16,12 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from moshi_mlx.errors import CheckpointError, fetch_again, some
+from moshi_mlx.machine import memory_for
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import ROW_ARRAYS, parameters
 from moshi_mlx.models.lm import Lm
+from moshi_mlx.models.window import check_window
+from moshi_mlx.planning.planner import KV_BITS
 from moshi_mlx.weights.key_map import (
     GGUF,
     Origin,
@@ -31,6 +34,7 @@ from moshi_mlx.weights.key_map import (
     torch_origin,
 )
 from moshi_mlx.weights.safetensors import TensorInfo, read_rows, same_bytes
+from moshi_mlx.weights.sizes import check_sizes
 from moshi_mlx.weights.values import FLOATS, SCALES, Look, all_zero, zeros_note
 
 if TYPE_CHECKING:  # a dense file needs nothing of it
@@ -44,13 +48,15 @@ class LmWeights:
     """A weights file (or an index of shards) that fits its config; only headers have been read yet.
 
     layout: "mlx", "torch" or "candle". schemes: path -> how that layer is quantized.
-    Raises CheckpointError or QuantizationError, with the file, the key, what was expected and what was found.
+    Raises CheckpointError or QuantizationError, with the file, the key, what was expected and what was found;
+    ConfigError for a size that the file cannot have.
     """
 
     def __init__(self, path: Path, config: LmConfig, block: Mapping[str, Any] | None = None) -> None:
         self.path, self.config = path, config
         self.tensors = plain_names(read_any(path), path)
         self.layout = detect_layout(self.tensors, path)
+        check_sizes(config, self.tensors, path)
         self.schemes = self._read_schemes()
         if block:
             from moshi_mlx.weights.quantization import check_against_block
@@ -96,8 +102,10 @@ class LmWeights:
         dtype: of the activations; weights of a wider type widen them again.
         advance: told of bytes as they are read, `nbytes` in all.
         tell: gets one note if matrices hold nothing but zeros.
-        Raises CheckpointError if the file cannot be read, or holds infinities or NaN.
+        Raises CheckpointError if the file cannot be read, is larger than this machine's memory, or holds
+        infinities or NaN; ConfigError if the model's window is larger than the memory that is left.
         """
+        self._check_memory()
         lm = self._skeleton()
         lm.activation_dtype = dtype or self.default_dtype
         origins = self._origins
@@ -257,6 +265,17 @@ class LmWeights:
                 raise CheckpointError(
                     f"{self.path}: {origins[name].key} is of type {found.dtype}, one of {types} expected"
                 )
+
+    def _check_memory(self) -> None:
+        """Raise an error if the weights, or with them a window in its narrowest type, exceed the memory."""
+        need = self.nbytes
+        if need > (here := memory_for(need)):
+            raise CheckpointError(
+                f"{self.path} needs {need / 1e9:.1f} GB for its weights, but this machine has {here / 1e9:.1f} GB "
+                "of memory; take a quantized or a smaller model"
+            )
+        window = self.config.transformer
+        check_window(window, window.context, min(KV_BITS.values()), already=need)
 
     def _described(self) -> str:
         config = self.config

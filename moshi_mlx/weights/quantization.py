@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from moshi_mlx.errors import QuantizationError, some
-from moshi_mlx.models.config_reader import read_json
+from moshi_mlx.models.config_reader import read_json, shown
 from moshi_mlx.weights.safetensors import TensorInfo
 
 
@@ -94,12 +94,12 @@ def make_scheme(
         if type(bits) is int and type(group_size) is int and bits in _BITS and group_size in _GROUPS:
             return Scheme(bits, group_size)
         raise QuantizationError(
-            f"{where}MLX has no {bits!r} bits in groups of {group_size!r}: "
+            f"{where}MLX has no {shown(bits)} bits in groups of {shown(group_size)}: "
             f"{_either(_BITS)} bits in groups of {_either(_GROUPS)} expected"
         )
     if mode not in _FLOAT_MODES.values():
         known = ", ".join(["affine", *_FLOAT_MODES.values()])
-        raise QuantizationError(f"{where}mode {mode!r} is unknown: one of {known} expected")
+        raise QuantizationError(f"{where}mode {shown(mode)} is unknown: one of {known} expected")
     scheme = NAMED[mode]
     if bits not in (None, scheme.bits) or group_size not in (None, scheme.group_size):
         raise QuantizationError(
@@ -176,8 +176,8 @@ class Recipe:
             return self.scheme if choice else None
         if not isinstance(choice, Mapping) or choice.keys() - {"bits", "group_size", "mode"}:
             raise QuantizationError(
-                f"recipe {self.name} says {choice!r} of {path}: true, false, or any of bits, group_size and mode "
-                "expected"
+                f"recipe {self.name} says {shown(choice)} of {path}: true, false, or any of bits, group_size and "
+                "mode expected"
             )
         default = self.scheme.block() if self.scheme and "mode" not in choice else {}
         return make_scheme(**{**default, **choice}, where=f"recipe {self.name}, layer {path}: ")
@@ -314,5 +314,7 @@ def _scheme_from_shapes(path: str, tensors: Mapping[str, TensorInfo], width: int
 def _read_block(block: Any, where: str) -> Scheme:
     try:
         return Scheme(int(block["bits"]), int(block["group_size"]), block.get("mode", "affine"))
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise QuantizationError(f"config field '{where}' is {block!r}: bits and group_size expected") from None
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        raise QuantizationError(
+            f"config field '{where}' is {shown(block)}: bits and group_size expected"
+        ) from None

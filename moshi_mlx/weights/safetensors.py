@@ -11,17 +11,18 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from moshi_mlx.errors import CheckpointError, fetch_again, some
-from moshi_mlx.models.config_reader import read_json
+from moshi_mlx.models.config_reader import LARGEST, read_json
 from moshi_mlx.weights.atomic import AtomicPath
 
 INDEX_SUFFIX = ".safetensors.index.json"
+MOST_AXES = 32  # of a tensor; numpy has no more
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 _NUMPY = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "F8_E4M3": np.uint8, "F8_E5M2": np.uint8, "F8_E8M0": np.uint8,
@@ -101,12 +102,18 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         raise CheckpointError(f"{path} {_what_it_is(path, size)}")
     try:
         entries = json.loads(body)
-        entries.pop("__metadata__", None)
+        metadata = entries.pop("__metadata__", None)
         tensors = {name: _tensor(entry, 8 + length, path) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not a safetensors file: its header is damaged; {fetch_again(path)}"
         ) from error
+    if metadata is not None and not _is_text_map(metadata):  # which MLX would say in words of its own
+        raise CheckpointError(f"{path}: its __metadata__ is not a group of texts; {fetch_again(path)}")
+    held = sorted((item for item in tensors.items() if item[1].nbytes), key=lambda item: item[1].begin)
+    for (one, before), (other, after) in pairwise(held):
+        if after.begin < before.end:
+            raise CheckpointError(f"{path}: {one} and {other} overlap, its header is damaged; {fetch_again(path)}")
     end = max((tensor.end for tensor in tensors.values()), default=8 + length)
     if end > size:
         raise CheckpointError(
@@ -239,10 +246,16 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and Path(name).name == name
 
 
+def _is_text_map(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+
+
 def _tensor(entry: Mapping[str, Any], offset: int, path: Path) -> TensorInfo:
     (begin, end), dtype, shape = entry["data_offsets"], entry["dtype"], tuple(entry["shape"])
     if any(type(number) is not int or number < 0 for number in (begin, end, *shape)):
         raise TypeError("shapes and offsets are whole numbers")
+    if len(shape) > MOST_AXES or any(number >= LARGEST for number in shape):
+        raise ValueError("no array of MLX or numpy has such a shape")
     if end - begin != ITEM_BYTES[dtype] * math.prod(shape):
         raise ValueError(f"{shape} {dtype} does not fill {end - begin} bytes")
     return TensorInfo(dtype, shape, begin + offset, end + offset, path)

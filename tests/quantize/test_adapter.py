@@ -178,6 +178,29 @@ def test_the_scaling_is_the_configs_or_the_one_given(small: Path, tmp_path: Path
     assert found(small, silent, scaling=2.0).scaling == 2.0
 
 
+@pytest.mark.parametrize("scaling", ["NaN", "Infinity", "1e39", "-1e39", "1" + "0" * 400])
+def test_a_scaling_that_is_no_float_is_refused(scaling: str, small: Path, tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "adapter", factors(MODULES))
+    settings = json.loads((folder / "config.json").read_text())
+    settings["lora_scaling"] = json.loads(scaling)
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(
+        ConfigError, match=r"the adapter's scaling is .*: a number that float32 holds expected"
+    ) as no:
+        found(small, folder)
+    assert len(str(no.value)) < 250
+    assert found(small, folder, scaling=-1e38).scaling == -1e38
+
+
+def test_an_adapter_of_rank_0_is_refused(small: Path, tmp_path: Path) -> None:
+    tensors = factors(MODULES) | {"text_linear.lora_A.weight": np.zeros((0, 128), np.float32)}
+    tensors |= {"text_linear.lora_B.weight": np.zeros((256, 0), np.float32)}
+    with pytest.raises(
+        CheckpointError, match=r"text_linear\.lora_B\.weight has shape \[256, 0\], a rank of 0 that"
+    ):
+        found(small, adapter(tmp_path / "adapter", tensors))
+
+
 def test_the_adapters_config_may_name_its_file(small: Path, tmp_path: Path) -> None:
     folder = adapter(tmp_path / "adapter", factors(MODULES), lora_name="step-100.safetensors")
     with pytest.raises(CheckpointError, match=r"has no file step-100\.safetensors"):

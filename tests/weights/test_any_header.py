@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def read_or_refuse(path: Path) -> None:
         assert all(type(number) is int and number >= 0 for number in tensor.shape)
         assert 8 <= tensor.begin <= tensor.end <= path.stat().st_size
         assert tensor.nbytes == tensor.end - tensor.begin
+    spans = sorted((tensor.begin, tensor.end) for tensor in found.values() if tensor.nbytes)
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 @given(layout=layouts)

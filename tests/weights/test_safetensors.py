@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 
 from moshi_mlx.errors import CheckpointError
-from moshi_mlx.weights.safetensors import TensorInfo, read_header, read_rows, same_bytes, write
+from moshi_mlx.weights.safetensors import LARGEST, MOST_AXES, TensorInfo, read_header, read_rows, same_bytes, write
 
 
 @pytest.fixture
@@ -102,6 +102,28 @@ def header(**entries: object) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
+PAIR = {name: {"dtype": "F32", "shape": [2], "data_offsets": [at, at + 8]} for name, at in (("a", 0), ("b", 8))}
+
+
+def empty(shape: list[int]) -> dict[str, object]:
+    return {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(__metadata__={"format": "mlx"}, **PAIR) + bytes(16),
+        header(__metadata__=None, **PAIR) + bytes(16),
+        header(**PAIR, c=empty([0]), d={**PAIR["a"], "data_offsets": [20, 28]}) + bytes(28),
+        header(a=empty([0, LARGEST - 1])),
+        header(a=empty([0] * MOST_AXES)),
+    ],
+)
+def test_what_is_odd_but_whole_is_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert "a" in read_header(tmp_path / "model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -122,6 +144,12 @@ def header(**entries: object) -> bytes:
         (header(a={"dtype": "F99", "shape": [2], "data_offsets": [0, 8]}) + bytes(8), "its header is damaged"),
         (header(a={"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}) + bytes(8), "its header is damaged"),
         (header(a={"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]}) + bytes(8), "its header is damaged"),
+        (header(__metadata__=["mlx"], **PAIR) + bytes(16), "its __metadata__ is not a group of texts"),
+        (header(__metadata__={"format": 5}, **PAIR) + bytes(16), "its __metadata__ is not a group of texts"),
+        (header(**PAIR | {"b": {**PAIR["b"], "data_offsets": [7, 15]}}) + bytes(16), "a and b overlap"),
+        (header(**PAIR | {"b": {**PAIR["b"], "data_offsets": [0, 8]}}) + bytes(16), "a and b overlap"),
+        (header(a=empty([0, LARGEST])), "its header is damaged"),
+        (header(a=empty([0] * (MOST_AXES + 1))), "its header is damaged"),
         (
             header(a={"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}) + bytes(7),
             r"is cut short: \d+ bytes, \d+ expected",
