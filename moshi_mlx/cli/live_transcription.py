@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import typer
 
@@ -20,7 +20,7 @@ from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.sampling_config import GREEDY
-from moshi_mlx.tasks.transcribe import SttTiming, WordSink, collected
+from moshi_mlx.tasks.transcribe import WordSink, collected
 from moshi_mlx.tasks.words import Pause, Word
 
 LIVE = "live"  # stands for the recording
@@ -41,22 +41,23 @@ def transcribe_live(
     if recordings != [LIVE]:
         raise typer.BadParameter(f"--live hears the microphone: leave out {recordings[1]}")
     target = Target.chosen(recordings, output, kind, None, as_json)
-    with unsuppressed_stderr():
+    with ExitStack() as stack:
+        stack.enter_context(unsuppressed_stderr())
         choose("input", microphone)
         events = JsonLines(sys.stdout) if as_json else None
         transcriber = loaded(model, vad_heads, events)
-        # Nothing stands in front of what is heard live, so no prefix: the model hears silence before one speaks.
-        transcriber.timing = SttTiming(transcriber.timing.delay)
         transcriber.moshi.warm_up(sampling=GREEDY)
         shown = _Shown(events, Lines() if target.streams else None)
-        sink = WordSink(transcriber.words(), found=shown.write)
+        sink = WordSink(transcriber.live_words(), found=shown.write)
+        session = stack.enter_context(transcriber.moshi.session(0, GREEDY))
+        transcriber.settle(session, sink)
         with closing(Microphone(microphone, lambda event: say(event.message, quiet))) as source:
             say(source.describe(), quiet)
             say("listening; Ctrl-C ends", quiet)
             if events:
                 events.emit("state", state="ready")
             frames = _Frames()
-            with transcriber.moshi.session(0, GREEDY) as session, interruptible(source.close) as interruption:
+            with interruptible(source.close) as interruption:
                 converse(session, source, Tee(source, sink, frames))
         sink.finish()
     shown.finish()

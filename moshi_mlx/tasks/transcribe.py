@@ -24,10 +24,10 @@ import numpy as np
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import DEFAULT_STT_MODEL
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, silence, split_frames
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, silence, split_frames
 from moshi_mlx.models.config import ConfigReader
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.runtime.engine import converse_together
+from moshi_mlx.runtime.engine import Sink, converse, converse_together
 from moshi_mlx.runtime.moshi import Moshi, assemble
 from moshi_mlx.runtime.pipeline import mapped
 from moshi_mlx.runtime.session import Reply, Session
@@ -110,6 +110,23 @@ class Transcriber:
         return WordStream(
             self.moshi.tokenizer, self.moshi.lm.config, self.timing.prefix, self.timing.delay, seconds
         )
+
+    @property
+    def settling(self) -> int:
+        """Frames of silence that the model is to hear before what is said live: its prefix, in whole frames."""
+        return math.ceil(round(self.timing.prefix / FRAME_SECONDS, 6))
+
+    def live_words(self) -> WordStream:
+        """What makes words of the tokens of what is said live, behind `settling` frames of silence."""
+        prefix = self.settling * FRAME_SECONDS
+        return WordStream(self.moshi.tokenizer, self.moshi.lm.config, prefix, self.timing.delay)
+
+    def settle(self, session: Session, sink: Sink) -> None:
+        """Let a session that has heard nothing hear the silence before what is said live.
+
+        Its very first frame, which the model never hears, is among them, so that the next one counts as the first.
+        """
+        converse(session, [silence()] * (1 + self.settling), sink)
 
     def source(self, pcm: np.ndarray) -> RecordingSource:
         """Prepare (samples,) float32 at 24 kHz for the model."""

@@ -1,5 +1,6 @@
 """Recordings to words with a small random model: stepping, reading ahead and in company give the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.speculation import AHEAD
 from moshi_mlx.tasks.transcribe import SttTiming, Transcriber, WordSink, worthwhile_ahead
+from moshi_mlx.tasks.words import Pause, Word
 
 TIMING = SttTiming(delay=0.5, prefix=0.24)
 
@@ -109,3 +111,23 @@ def test_how_long_a_pass_pays_is_tried(stt: Moshi, tmp_path: Path) -> None:
     assert Transcriber(quantized, TIMING).transcribe(pcm).words == (
         Transcriber(quantized, TIMING, ahead=5).transcribe(pcm).words
     )
+
+
+def test_live_the_silence_before_and_the_frame_that_is_never_heard_take_no_time(stt: Moshi) -> None:
+    pcm, frames = noise(40, seed=3), 40
+    live = Transcriber(stt, SttTiming(delay=0.5, prefix=0.2))
+    assert live.settling == 3, "whole frames"
+    sink = WordSink(live.live_words())
+    with stt.session(0, GREEDY) as session:
+        live.settle(session, sink)
+        converse(session, [*pcm.reshape(frames, FRAME_SAMPLES)], sink)
+    recorded = Transcriber(stt, SttTiming(delay=0.5, prefix=0.24))
+    expected = [round_off(one) for one in recorded.events(recorded.source(pcm))]
+    found = [round_off(one) for one in sink.finish()][:-1]  # the last one may go on behind
+    assert len(found) > 5
+    assert found == expected[: len(found)]
+
+
+def round_off(event: Word | Pause) -> Word | Pause:
+    """Without what a pass of several rows changes in the last digits of a probability."""
+    return event if isinstance(event, Word) else replace(event, probability=round(event.probability, 4))
