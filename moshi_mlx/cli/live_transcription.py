@@ -14,7 +14,7 @@ from moshi_mlx.audio.microphone import Microphone
 from moshi_mlx.audio.portaudio import unsuppressed_stderr
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
 from moshi_mlx.cli.members import SttModelOptions
-from moshi_mlx.cli.transcription import Lines, Target, emit, loaded, say, wanted
+from moshi_mlx.cli.transcription import Lines, Target, emit, loaded, say, separated
 from moshi_mlx.cli.words import JsonLines
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.engine import converse
@@ -37,10 +37,10 @@ def transcribe_live(
     quiet: bool,
 ) -> None:
     """Transcribe the microphone until Ctrl-C, which is how it ends well; arguments as of the command."""
-    recordings, output = wanted([LIVE, *places])
-    if recordings != [LIVE]:
-        raise typer.BadParameter(f"--live hears the microphone: leave out {recordings[1]}")
-    target = Target.chosen(recordings, output, kind, None, as_json)
+    given, output = separated([LIVE, *places])
+    if given != [LIVE]:
+        raise typer.BadParameter(f"--live hears the microphone: leave out {given[1]}")
+    target = Target.chosen(given, output, kind, None, as_json)
     with ExitStack() as stack:
         stack.enter_context(unsuppressed_stderr())
         choose("input", microphone)

@@ -60,6 +60,10 @@ def transcribe(
     seconds, "p": probability} where the model expects two seconds of silence, last {"event": "end", "text": ...};
     with several recordings each has "file", too.
     """
+    if live and folder:
+        raise typer.BadParameter(f"--live writes one file, OUT: leave out --into {folder}")
+    if microphone and not live:
+        raise typer.BadParameter(f"--input {microphone} is the microphone of --live: give both, or leave it out")
     if live:
         if as_json and places == ["-"]:
             raise typer.BadParameter("--json and OUT - both want standard output")

@@ -59,11 +59,7 @@ def transcribe_recordings(
 
 def wanted(places: Sequence[str]) -> tuple[list[str], str | None]:
     """Split the arguments into recordings, those of folders one by one, and OUT. Raises AudioFileError."""
-    last = places[-1] if places else ""
-    has_output = Path(last).suffix[1:].lower() in FORMATS or (last == STREAM and len(places) > 1)
-    given, output = (list(places[:-1]), last) if has_output else (list(places), None)
-    if not given:
-        raise typer.BadParameter("name a recording, - for standard input, or --live for the microphone")
+    given, output = separated(places)
     recordings: list[str] = []
     for place in given:
         if not Path(place).is_dir():
@@ -71,6 +67,16 @@ def wanted(places: Sequence[str]) -> tuple[list[str], str | None]:
             continue
         recordings += recordings_in(place)
     return recordings, output
+
+
+def separated(places: Sequence[str]) -> tuple[list[str], str | None]:
+    """Split the arguments into what is to be transcribed, as it was given, and OUT."""
+    last = places[-1] if places else ""
+    has_output = Path(last).suffix[1:].lower() in FORMATS or (last == STREAM and len(places) > 1)
+    given, output = (list(places[:-1]), last) if has_output else (list(places), None)
+    if not given:
+        raise typer.BadParameter("name a recording, - for standard input, or --live for the microphone")
+    return given, output
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,13 @@ class Target:
                 f"{len(recordings)} recordings cannot all go to {output}: leave it out and give --format "
                 f"{Path(output).suffix[1:]}, which writes a file beside each recording"
             )
+        if output == STREAM and kind not in (None, "txt") and len(recordings) > 1:
+            raise AudioFileError(
+                f"{len(recordings)} recordings cannot all go to standard output as {kind}: leave - out, which "
+                "writes a file beside each recording, or give --json"
+            )
+        if output and folder:
+            raise typer.BadParameter(f"--into {folder} and OUT {output} contradict each other")
         ending = Path(output).suffix[1:].lower() if output and output != STREAM else None
         if ending and kind and ending != kind:
             raise typer.BadParameter(f"--format {kind} and OUT {output} contradict each other")
@@ -171,7 +184,7 @@ class Lines:
     def write(self, event: Word | Pause) -> None:
         """Take what was found next."""
         if isinstance(event, Pause):
-            self._pauses = [event]  # only the last one can lie before the next word
+            self._pauses.append(event)
             return
         if self._segment and begins_segment(self._segment, event, self._pauses):
             self._segment = []
@@ -179,6 +192,7 @@ class Lines:
         sys.stdout.write(f" {event.text}" if self._segment else event.text)
         sys.stdout.flush()
         self._segment.append(event)
+        self._pauses = [pause for pause in self._pauses if pause.time > event.start]
 
     def finish(self) -> None:
         """End the last line."""

@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -172,12 +173,13 @@ class Transcriber:
             group = order[start : start + size]
             batch = self.moshi.batch(len(group))
             parties: dict[Session, tuple[RecordingSource, WordSink]] = {}
-            for index in group:
-                prepared = self.source(recordings[index])
-                parties[batch.join(0, GREEDY)] = prepared, WordSink(self.words(prepared.seconds), advance=advance)
-            converse_together(parties)
-            for index, (session, (prepared, sink)) in zip(group, parties.items(), strict=True):
-                session.close()
+            with ExitStack() as sessions:
+                for index in group:
+                    prepared = self.source(recordings[index])
+                    sink = WordSink(self.words(prepared.seconds), advance=advance)
+                    parties[sessions.enter_context(batch.join(0, GREEDY))] = prepared, sink
+                converse_together(parties)
+            for index, (prepared, sink) in zip(group, parties.values(), strict=True):
                 found[index] = collected(sink.finish(), prepared.seconds)
         return [found[index] for index in range(len(recordings))]
 

@@ -10,15 +10,17 @@ import mlx.core as mx
 
 from moshi_mlx.errors import CheckpointError
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.weights.safetensors import read_tensors
+from moshi_mlx.weights.safetensors import read_header
 
 
 def add_extra_heads(lm: Lm, path: Path) -> None:
     """Read `extra_heads.{i}.weight` of a file, nothing else of it, and add them to a model that has none.
 
-    Raises CheckpointError if the file has none, or those of another model.
+    Raises CheckpointError if the model has some, and if the file has none, or those of another model.
     """
-    tensors = read_tensors(path)
+    if lm.config.extra_heads:
+        raise CheckpointError(f"this model has voice activity heads of its own; leave {path} out")
+    tensors = read_header(path)
     matches = [match for name in tensors if (match := re.fullmatch(r"extra_heads\.(\d+)\.weight", name))]
     found = {int(match[1]): match[0] for match in matches}
     if not found or sorted(found) != list(range(len(found))):
@@ -33,7 +35,7 @@ def add_extra_heads(lm: Lm, path: Path) -> None:
             f"{path}: {names[0]} has shape {list(tensors[names[0]].shape)}, [classes, {dim}] expected; "
             "it belongs to another model"
         )
-    file = mx.load(str(path))  # lazy: only the heads are read
+    file = mx.load(str(path), format="safetensors")  # lazy: only the heads are read
     assert isinstance(file, dict)
     weights = [file[name] for name in names]
     lm.add_extra_heads(weights)

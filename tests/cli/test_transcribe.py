@@ -13,10 +13,11 @@ import soundfile
 
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.cli.transcription import Lines
 from moshi_mlx.runtime.moshi import load
 from moshi_mlx.tasks.captions import FORMATS
 from moshi_mlx.tasks.transcribe import SttTiming, Transcriber
-from moshi_mlx.tasks.words import Transcription
+from moshi_mlx.tasks.words import Pause, Transcription, Word
 from tests.cli.conftest import Done
 from tests.cli.test_chat import Chat, is_ready
 from tests.sound_card import SoundCard
@@ -136,6 +137,31 @@ def test_what_cannot_be_is_said_before_the_model_is_loaded(moshi_cli: Cli, talk:
     assert "lost.wav does not exist" in said("lost.wav")
     assert "/nowhere does not exist" in said(talk), "all else is right"
     assert "leave out" in said("--live", talk)
+    assert "recordings cannot all go to standard output as vtt" in said(talk, talk, "-", "--format", "vtt")
+    assert "contradict each other" in said(talk, "out.srt", "--into", tmp_path)
+    assert "leave out --into" in said("--live", "--into", tmp_path)
+    assert "is the microphone of --live" in said(talk, "--input", "3")
+
+
+def test_a_folder_called_live_does_not_stand_in_the_way(
+    moshi_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "live").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = moshi_cli("transcribe", "--live", "--input", "no such microphone", "--model", "/nowhere")
+    assert done.code == 1
+    assert "recordings" not in done.err, "it is the microphone that is not found"
+
+
+def test_lines_end_where_segments_do(capsys: pytest.CaptureFixture[str]) -> None:
+    # A word comes half a second after it was said, so two pauses may be known before it.
+    words = [Word("a", 0.0, 0.4), Word("b", 0.5, 0.8), Word("c", 0.85, 0.95), Word("d", 1.0, 1.2)]
+    pauses = [Pause(0.45, 0.9), Pause(0.9, 0.9)]
+    lines = Lines()
+    for event in (words[0], *pauses, *words[1:]):
+        lines.write(event)
+    lines.finish()
+    assert capsys.readouterr().out == FORMATS["txt"](Transcription(1.2, words, pauses)) == "a\nb c\nd\n"
 
 
 def test_a_model_is_used_for_what_it_can(moshi_cli: Cli, stt_folder: Path, tiny_folder: Path, talk: Path) -> None:
@@ -157,7 +183,13 @@ def headless(stt_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_heads_come_from_another_file(
-    moshi_cli: Cli, headless: Path, stt_folder: Path, tiny_folder: Path, talk: Path, expected: Transcription
+    moshi_cli: Cli,
+    headless: Path,
+    stt_folder: Path,
+    tiny_folder: Path,
+    talk: Path,
+    expected: Transcription,
+    tmp_path: Path,
 ) -> None:
     def call(*words: object) -> Done:
         return moshi_cli("transcribe", "--model", headless, "--codec", "mlx", "--json", talk, *words)
@@ -170,6 +202,11 @@ def test_heads_come_from_another_file(
     assert both.out.count('"event": "pause"') == len(expected.pauses) > 0
     assert "holds no voice activity heads" in call("--vad-heads", tiny_folder / "model.safetensors").err
     assert call("--vad-heads", "/nowhere.safetensors").code == 1
+    renamed = tmp_path / "heads.bin"
+    renamed.symlink_to(stt_folder / "model.safetensors")
+    assert call("--vad-heads", renamed).out.count('"pause"') == both.out.count('"pause"')
+    refused = moshi_cli("transcribe", talk, "--model", stt_folder, "--vad-heads", renamed, "--codec", "mlx")
+    assert "this model has voice activity heads of its own" in refused.err
 
 
 def test_the_microphone_is_transcribed_until_ctrl_c(

@@ -11,6 +11,7 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
+from moshi_mlx.runtime.session import Session
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.speculation import AHEAD
 from moshi_mlx.tasks.transcribe import SttTiming, Transcriber, WordSink, worthwhile_ahead
@@ -80,6 +81,18 @@ def test_recordings_in_one_batch_are_transcribed_as_alone(stt: Moshi) -> None:
         [pause.time for pause in one.pauses] for one in alone
     ]
     assert [one.seconds for one in together] == [len(pcm) / 24_000 for pcm in recordings]
+
+
+def test_nothing_stays_open_where_a_batch_is_broken_off(stt: Moshi, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Session] = []
+    monkeypatch.setattr(Session, "close", lambda session: closed.append(session))
+
+    def advance(frames: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Transcriber(stt, TIMING).transcribe_together([noise(3), noise(3)], advance=advance)
+    assert len(closed) == 2
 
 
 def test_a_model_that_speaks_is_refused(tiny_moshi: Moshi) -> None:
