@@ -8,6 +8,7 @@ Source: NVIDIA's fork of moshi, models/lm.py `load_voice_prompt_embeddings`, ser
 from __future__ import annotations
 
 import tarfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,7 +114,7 @@ def _unpacked(archive: Path) -> dict[str, bytes]:
                 file = tar.extractfile(member)
                 assert file, member.name
                 found[member.name] = file.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise CheckpointError(f"cannot read {archive} ({error}); {fetch_again(archive)}") from error
     return found
 
@@ -125,6 +126,7 @@ def _voice(tensors: dict[str, np.ndarray], name: str) -> Voice:
     embeddings, cache = tensors["embeddings"], tensors["cache"]
     if (
         embeddings.ndim < 2
+        or not embeddings.size
         or cache.ndim != 3
         or len(cache) != 1
         or embeddings.size != len(embeddings) * embeddings.shape[-1]
@@ -133,6 +135,6 @@ def _voice(tensors: dict[str, np.ndarray], name: str) -> Voice:
             f"{name}: embeddings {embeddings.shape} and cache {cache.shape} are not those of a voice"
         )
     embeddings = embeddings.reshape(len(embeddings), -1).astype(np.float32)
-    if not len(embeddings) or not np.isfinite(embeddings).all():
-        raise CheckpointError(f"{name}: the embeddings are empty, or hold NaN or infinities")
+    if not np.isfinite(embeddings).all():
+        raise CheckpointError(f"{name}: the embeddings hold NaN or infinities")
     return Voice(embeddings, cache[0].astype(np.int64))

@@ -104,6 +104,9 @@ def bench(
     if as_json + markdown + csv > 1:
         raise typer.BadParameter("--json, --markdown and --csv exclude each other")
     if compare:
+        flags = {"--json": as_json, "--markdown": markdown, "--csv": csv, "--gate": gate, "--plot": plot}
+        if ignored := [name for name, value in flags.items() if value]:
+            raise typer.BadParameter(f"--compare prints two reports as text: leave out {', '.join(ignored)}")
         from moshi_mlx.bench.report import read_report
         from moshi_mlx.cli.bench_report import compare_text
 
@@ -206,6 +209,6 @@ def _contexts(text: str) -> list[int]:
 
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
-    if not match:
+    if not match or not float(match[1]):
         raise typer.BadParameter(f"--sustained {text}: give a time such as 30s, 10m or 2h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from moshi_mlx.cli import options
-from moshi_mlx.cli.persona import PersonaOptions
+from moshi_mlx.cli.persona import NOBODY, PersonaOptions
 
 
 def chat(
@@ -56,8 +56,8 @@ def chat(
     "t": ..., "state": ..., "erle_db": ...}, last {"event": "end", ...}; after a reset t starts again at 0. With
     --latency only {"event": "latency", "mouth_to_ear_ms": ..., "rungs": [{"name": ..., "ms": ...}, ...]}.
     """
-    if latency and (save or keep or trace or trim or captions):
-        others = "--save, --keep, --trace, --trim and --captions"
+    if latency and (save or keep or trace or trim or captions or persona != NOBODY):
+        others = "--save, --keep, --trace, --trim, --captions, --voice and --persona"
         raise typer.BadParameter(f"--latency is no conversation: leave out {others}")
     if latency:
         from moshi_mlx.cli.latency import measure_latency

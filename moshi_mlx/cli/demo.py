@@ -1,6 +1,7 @@
 """`moshi-mlx demo`: Nano, the model in the package, has a recorded conversation."""
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -66,13 +67,14 @@ def demo(
         return
     delays = [transcript.delay_after(one.end) for one in said]
     shown = ", ".join(f"{delay:.2f} s" for delay in delays if delay is not None)
+    typed = shlex.quote(model)
     lines = [
         stats.summary(),
-        f"reply delays {shown}",
+        *([f"reply delays {shown}"] if shown else []),
         f"answer in {answer}, both voices in {both} (you on the left), timeline in {timeline}",
         f"next, let it answer the first question alone ({question}), or talk to it yourself, in the browser:",
-        f"  {called()} run {question} --model {model}",
-        f"  {called()} serve --model {model}",
+        f"  {called()} run {shlex.quote(str(question))} --model {typed}",
+        f"  {called()} serve --model {typed}",
     ]
     print("\n".join(lines), file=sys.stderr)
 

@@ -27,9 +27,10 @@ _UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2*
 def parse_bytes(text: str) -> int:
     """Read bytes that a person writes as "4.2GB", "900 MB" or "4GiB". Raises WrongUsage for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)?", text.strip().lower())
-    if not match:
+    count = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
+    if not count:
         raise options.WrongUsage(f"{text!r} is not a size such as 4.2GB or 900MB")
-    return int(float(match[1]) * _UNITS[match[2] or ""])
+    return count
 
 
 SourceArgument = Annotated[
@@ -158,6 +159,10 @@ def quantize(
     _refuse(
         lora and measures,
         "--budget and --calibrate measure SRC as it is: merge the adapter first, with --recipe bf16",
+    )
+    _refuse(
+        list_layers and measures,
+        "--list-layers shows what --recipe makes of SRC, without measuring: leave --budget and --calibrate out",
     )
     _refuse(audio and not measures, "--audio is what --budget and --calibrate measure on; leave it out")
     _refuse(upload and offline, "--upload needs the network that --offline forbids; leave one of them out")

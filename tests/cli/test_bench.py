@@ -50,6 +50,9 @@ def test_reports_are_compared(moshi_cli: Cli, tmp_path: Path) -> None:
     assert done.code == 0
     assert "A: moshi-tiny q4" in done.out
     assert "frame p50 ms" in done.out
+    refused = moshi_cli("bench", "--compare", *paths, "--gate", "--json")
+    assert refused.code == 2
+    assert "leave out --json, --gate" in refused.err
 
 
 TINY = ("--shape", "moshi-tiny", "--frames", 2)
@@ -167,6 +170,7 @@ def test_counts_of_a_small_shape(moshi_cli: Cli) -> None:
         (["--counts", "--paced", "--batch", "2", "--plot", "a.png"], 2, "leave out --plot, --paced, --batch"),
         (["--counts", "--gate", "--repeat", "2", "--csv"], 2, "leave out --gate, --csv, --repeat"),
         (["--shape", "moshi-tiny", "--sustained", "10"], 2, "10m"),
+        (["--shape", "moshi-tiny", "--sustained", "0s"], 2, "10m"),
         (["--model", "nano", "--random"], 2, "--random"),
     ],
 )

@@ -204,9 +204,10 @@ def test_where_the_milliseconds_go(sound_card: SoundCard, chat: Callable[..., Ch
 
 
 def test_clicks_are_no_conversation_to_be_kept(moshi_cli: Callable[..., Done], tmp_path: Path) -> None:
-    done = moshi_cli("chat", "--latency", "--save", tmp_path / "talk")
-    assert done.code == 2
-    assert "--latency is no conversation" in done.err
+    for words in (("--save", tmp_path / "talk"), ("--persona", "You are a teacher."), ("--voice", "NATF2")):
+        done = moshi_cli("chat", "--latency", *words)
+        assert done.code == 2
+        assert "--latency is no conversation" in done.err
     assert not (tmp_path / "talk").exists()
 
 

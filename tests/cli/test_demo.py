@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from moshi_mlx.cli.demo import called
+from moshi_mlx.conversation.transcript import Transcript
 from tests.cli.conftest import Done
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,16 @@ def test_the_readmes_first_commands_run_as_they_stand(
     done = moshi_cli(*nano, "--seed", 0)
     assert (done.code, done.out) == (0, "The capital of France is Paris.\n")
     assert moshi == [*nano[:-1], "moshiko-q4"], "then Moshi, whose download is left out here"
+
+
+@pytest.mark.slow
+def test_what_is_to_be_typed_next_can_be_typed(
+    moshi_cli: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Transcript, "delay_after", lambda transcript, seconds: None)  # it has not answered
+    done = moshi_cli("demo", tmp_path / "my demo")
+    assert f"  moshi-mlx run '{tmp_path / 'my demo' / 'question.wav'}' --model nano" in done.err.splitlines()
+    assert "reply delays" not in done.err
 
 
 def test_how_it_was_called_is_what_is_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

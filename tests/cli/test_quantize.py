@@ -294,7 +294,7 @@ def test_budgets_are_sizes_as_people_write_them(text: str, count: int) -> None:
     assert parse_bytes(text) == count
 
 
-@pytest.mark.parametrize("text", ["", "GB", "4.2TB", "-3MB", "4,2GB"])
+@pytest.mark.parametrize("text", ["", "GB", "4.2TB", "-3MB", "4,2GB", "0GB"])
 def test_other_budgets_are_refused(text: str) -> None:
     with pytest.raises(WrongUsage, match=r"a size such as 4\.2GB"):
         parse_bytes(text)

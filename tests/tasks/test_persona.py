@@ -190,6 +190,7 @@ def test_programs_in_a_voice_are_not_run(tmp_path: Path, monkeypatch: pytest.Mon
         (torch_like(b"\x80\x02K\x01."), "holds a int"),
         (torch_like(b""), "cannot be read as a file of tensors"),
         (torch_like(pickle.dumps({"a": 1})), "has no 'cache'"),
+        (rewritten(b"K\x0b", b"K\0"), r"embeddings \(0, .* are not those of a voice"),
         (rewritten(b"K\x0b", b"K\x7f"), "cannot be read as a file of tensors"),
     ],
 )
@@ -255,5 +256,11 @@ def test_the_voices_of_a_checkpoint_are_read_where_they_lie(tmp_path: Path, fold
     (tmp_path / "voices" / "MINE.pt").write_bytes(data)
     assert Voices(str(tmp_path)).names == ["BAD", "MINE", "NATF0", "NATM1"]
     (tmp_path / "voices.tgz").write_bytes((tmp_path / "voices.tgz").read_bytes()[:300])
+    with pytest.raises(CheckpointError, match=r"cannot read .*voices\.tgz"):
+        _ = Voices(str(tmp_path)).names
+    digits = np.random.RandomState(0).randint(0, 10, 100_000, np.uint8).tobytes()
+    whole = archive(tmp_path / "voices.tgz", {"voices/NATF0.pt": digits}).read_bytes()
+    garbage = np.random.RandomState(0).bytes(len(whole))
+    (tmp_path / "voices.tgz").write_bytes(whole[:6000] + garbage)  # in the middle of a voice
     with pytest.raises(CheckpointError, match=r"cannot read .*voices\.tgz"):
         _ = Voices(str(tmp_path)).names
