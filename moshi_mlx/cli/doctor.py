@@ -22,6 +22,7 @@ from moshi_mlx.cli.main import main
 sys.argv = ["moshi-mlx", "--no-config", "bench", *sys.argv[1:]]
 main()
 """
+MOSHI_SIZED = ("moshiko-", "moshika-", "personaplex")  # how aliases begin whose size is known without files
 KINDS = ("q8", "q4", "bf16")  # of moshiko, the one to prefer first: bf16 is twice the bytes of q8
 
 
@@ -57,6 +58,7 @@ def doctor(
     The exit code is 0 if a conversation is possible, with --model of that model, otherwise of any, Nano included;
     else it is 1.
     """
+    from moshi_mlx.checkpoint.hub import NotCachedError
     from moshi_mlx.checkpoint.names import ALIASES
     from moshi_mlx.codec.load import auto_kind
     from moshi_mlx.doctor.probe import measure_model
@@ -68,15 +70,17 @@ def doctor(
 
     checkup = gather()
     models, mimi, problem = {}, MIMI, ""
-    if model is None or model in ALIASES:
+    if model is None or (model in ALIASES and model.startswith(MOSHI_SIZED)):
         size = size_of(LmConfig.from_dict(MOSHI_7B))
         for name in [model] if model else [f"moshiko-{kind}" for kind in KINDS]:
-            kind = name.rpartition("-")[2]  # PersonaPlex has Moshi's size, and is published in bfloat16
+            kind = name.rpartition("-")[2]  # PersonaPlex is published in bfloat16
             models[name] = size, parse_scheme(kind).bits_per_weight if kind in ("q4", "q8") else 16.0
     else:
         try:
             size, bits, mimi = measure_model(model, check=not checkup.mlx.problem)
             models[model] = size, bits
+        except NotCachedError:
+            problem = f"{model} is not on this machine, so its size is not known; `moshi-mlx models get {model}`"
         except MoshiError as error:
             problem = str(error)
     planned, codec = plan(models, checkup.budget, context), auto_kind(mimi, gpu=checkup.backend != "CPU")

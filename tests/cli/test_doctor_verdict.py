@@ -22,6 +22,7 @@ Doctor = Callable[..., Done]
         (GOOD, (), 0, "You can talk to: moshiko-q8, moshiko-q4, nano"),
         (GOOD, ("--model", "moshiko-q4"), 0, "You can talk to: moshiko-q4"),
         (GOOD, ("--model", "moshiko-bf16"), 1, "You cannot talk to moshiko-bf16 here: no model both fits"),
+        (GOOD, ("--model", "personaplex"), 1, "You cannot talk to personaplex here: no model both fits"),
         (GOOD, ("--model", "/no/model"), 1, "You cannot talk to /no/model here: /no/model does not exist"),
         (replace(GOOD, mlx=Probe(problem="MLX is broken")), (), 1, "Nothing runs here yet: MLX is broken"),
         (replace(GOOD, machine=replace(M2_PRO, chip="Apple M2")), (), 0, "You can talk to: moshiko-q4, nano"),
@@ -43,6 +44,15 @@ def test_the_verdict_comes_first(
     told = json.loads(doctor(checkup, *words, "--json").out)
     assert told["verdict"] == verdict(done)
     assert bool(told["talk_to"]) >= (code == 0)
+
+
+def test_a_model_that_is_not_here_is_not_judged_by_the_size_of_moshi(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    done = doctor(GOOD, "--model", "hibiki-1b")
+    assert done.code == 1
+    assert "hibiki-1b is not on this machine, so its size is not known" in verdict(done)
 
 
 def test_measured_times_count_more_than_estimates(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
