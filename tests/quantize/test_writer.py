@@ -88,7 +88,7 @@ def test_shards_hold_the_same_model(make: Make, shard_bytes: int) -> None:
 
 def test_what_could_not_be_loaded_is_not_handed_over(small: Path, tmp_path: Path) -> None:
     found = replace(Checkpoint.resolve(small), settings=dict(MOSHI_7B))
-    with pytest.raises(ConfigError, match="'num_layers' is 32; it needs 32 layers, but .* has 1$"):
+    with pytest.raises(ConfigError, match=r"'num_layers' is 32; it needs 32 layers, but .* has 1$"):
         make_checkpoint(found, tmp_path / "made", RECIPES["q4"], progress=False)
     assert names(tmp_path) == []
 
