@@ -11,7 +11,7 @@ import pytest
 
 from moshi_mlx.doctor import probe
 from moshi_mlx.doctor.probe import Probe, measure_model, try_audio, try_mlx
-from moshi_mlx.errors import CheckpointError, ConfigError
+from moshi_mlx.errors import CheckpointError
 
 METALLIB = (
     "Failed to load the default metallib. This library is using language version 4.0 "
@@ -141,7 +141,7 @@ def test_a_model_whose_files_do_not_fit_is_told_in_the_words_of_its_error(
     shutil.copytree(tiny_folder, broken)
     config = json.loads((broken / "config.json").read_text())
     (broken / "config.json").write_text(json.dumps({**config, "num_layers": 3}))
-    with pytest.raises(ConfigError, match=f"'num_layers' is 3; it needs 3 layers, but {broken}.* has 2$"):
+    with pytest.raises(CheckpointError, match=f"'num_layers' is 3; it needs 3 layers, but {broken}.* has 2$"):
         measure_model(str(broken), check=True)
     with pytest.raises(CheckpointError, match=r"^/no/model does not exist"):
         measure_model("/no/model", check=True)
