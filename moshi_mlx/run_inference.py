@@ -1,17 +1,15 @@
-"""`python -m moshi_mlx.run_inference`: the flags people know, in front of `moshi-mlx run`."""
+"""`python -m moshi_mlx.run_inference`: the flags people know, in front of `run`, `translate` and `transcribe`."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from moshi_mlx.cli import members, options
 from moshi_mlx.cli.main import program, run_program
-
-if TYPE_CHECKING:
-    from moshi_mlx.checkpoint.checkpoint import Checkpoint
 
 
 def run_inference(
@@ -30,39 +28,30 @@ def run_inference(
     verbose: Annotated[bool, typer.Option("--verbose", help="Accepted without effect.")] = False,
 ) -> None:
     """Answer a recording, as `moshi-mlx run` does; with Hibiki translate it, with speech to text transcribe it."""
-    from moshi_mlx.cli.answer import Manner, answer
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.checkpoint.hub import survey
 
     sampling = options.SamplingOptions(seed, text_temperature=temp, audio_temperature=temp)
     model = replace(kyutai.model(offline), cfg=cfg_coef)
-    manner = Manner(sampling, silence={})
-    try:
-        answer(infile, outfile or None, _AnyModel(**vars(model)), manner)
-    except _Translates:
-        from moshi_mlx.cli.translation import translate_recording
-
-        translate_recording(infile, outfile or None, members.TranslatorOptions(**vars(model)), manner)
-    except _ListensOnly:  # known once its config is there, before its weights are loaded
+    with survey():  # the config alone says what a model does
+        found = Checkpoint.find(
+            **{name: value for name, value in model.checkpoint.items() if name != "quantization"}
+        )
+    if not found.lm_config.depth:
         from moshi_mlx.cli.transcription import transcribe_recordings
 
+        if outfile:
+            print(f"note: {found.name} writes words alone, so {outfile} is not written", file=sys.stderr)
         transcribe_recordings([infile], None, None, members.SttModelOptions(**vars(model)), None)
+        return
+    from moshi_mlx.cli.answer import Manner, answer
+    from moshi_mlx.cli.translation import translate_recording
 
-
-class _ListensOnly(Exception):
-    """The model is a speech-to-text model."""
-
-
-class _Translates(Exception):
-    """The model translates."""
-
-
-class _AnyModel(options.ModelOptions):
-    """A model that talks, or tells by an exception what else it does."""
-
-    def check(self, found: Checkpoint) -> None:
-        if not found.lm_config.depth:
-            raise _ListensOnly
-        if found.translates:
-            raise _Translates
+    manner = Manner(sampling, silence={})
+    if found.translates:
+        translate_recording(infile, outfile or None, members.TranslatorOptions(**vars(model)), manner)
+    else:
+        answer(infile, outfile or None, model, manner)
 
 
 if __name__ == "__main__":

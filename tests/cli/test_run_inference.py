@@ -58,3 +58,10 @@ def test_a_speech_to_text_model_transcribes(question: Path, stt_folder: Path, tm
     assert done.stdout.strip()
     assert "words in" in done.stderr
     assert not answer.exists(), "there is no audio to be written"
+    assert f"so {answer} is not written" in done.stderr
+    piped = subprocess.run(
+        [*COMMAND, "--hf-repo", stt_folder, "-"], input=question.read_bytes(), capture_output=True, check=False
+    )
+    assert piped.returncode == 0, piped.stderr
+    assert piped.stdout.decode() == done.stdout
+    assert b"note:" not in piped.stderr
