@@ -1,6 +1,6 @@
 """Connections that come and break off, many a second, against a running server: memory, and who comes after them.
 
-    python benchmarks/serve_storm.py [--seconds 30] [--rate 50] [--model nano]
+    python benchmarks/serve_storm.py [--seconds 30] [--rate 15] [--model nano]
 
 The server is a process of its own. Each client goes as far as chance wills: it never asks, asks for a page, opens
 the web socket, sends noise or speech, and leaves politely or with a reset. A clean client talks all the while.
@@ -30,7 +30,9 @@ BLOCK = np.zeros(480, "<f4").tobytes()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--rate", type=float, default=50.0, help="connections a second")
+    parser.add_argument(
+        "--rate", type=float, default=15.0, help="connections a second; a server takes 20 of one address"
+    )
     parser.add_argument("--model", default="nano")
     options = parser.parse_args()
     words = [sys.executable, "-m", "moshi_mlx", "serve", "--model", options.model, "--port", "0", "--no-browser"]

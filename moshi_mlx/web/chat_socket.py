@@ -107,4 +107,8 @@ class ChatSocket(web.WebSocketResponse):
             message = f"a message may have at most {messages.MAX_MESSAGE} bytes".encode()
             with suppress(ConnectionError):
                 await self.send_bytes(messages.error(message.decode()))
+                # aiohttp closes at once then; with a part of the message unread the system resets the connection,
+                # so that the client may never see why.
+                self._link.discard()
+                await asyncio.sleep(0.2 * self._limits.goodbye)
         return await super().close(code=code, message=message, drain=drain)

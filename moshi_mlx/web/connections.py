@@ -25,6 +25,7 @@ from moshi_mlx.web.log import event
 _BACKLOG = 128
 _AT_ONCE = 16  # connections taken before others' work goes on
 _PAUSE = 1.0  # seconds in which none is taken, when descriptors have run out
+_BREATH = 0.02  # seconds in which none is taken after some were turned away: that takes time, too
 _RESERVED = 96  # descriptors for all that is no connection: the model's files, pipes of the codec
 _SEGMENT = 512  # bytes that a piece of data counts at least: its way up costs more than its bytes
 
@@ -130,25 +131,30 @@ class Connections:
                 del self._of_source[link.source]
 
     def _accept(self, listener: socket.socket) -> None:
+        turned_away = False
         for _ in range(_AT_ONCE):
             try:
                 accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                break
             except OSError as error:
-                self._pause(listener, error)
+                event("no_connections", level=logging.WARNING, error=error.strerror or error, open=self.open)
+                self._pause(listener, _PAUSE)
                 return
             source = source_of(address[0])
             crowded = None if self._coming[source].spend() else "too many connections a second"
             if crowded := crowded or self._make_room(source):
                 accepted.close()
                 event("crowded", level=logging.WARNING, remote=source, open=self.open, why=crowded)
+                turned_away = True
                 continue
             link = Link(self._make(), self, self._limits, source)
             self._links[link.protocol] = link
             self._idle[link] = None
             self._of_source[source] += 1
             link.begin(accepted, self._tls)
+        if turned_away:
+            self._pause(listener, _BREATH)
 
     def _make_room(self, source: str) -> str | None:
         """Return why one more of a source may not come; the longest idle one gives way to it."""
@@ -163,11 +169,10 @@ class Connections:
         longest.abort()
         return None
 
-    def _pause(self, listener: socket.socket, error: OSError) -> None:
-        event("no_connections", level=logging.WARNING, error=error.strerror or error, open=self.open)
+    def _pause(self, listener: socket.socket, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
-        loop.call_later(_PAUSE, self._again, listener)
+        loop.call_later(seconds, self._again, listener)
 
     def _again(self, listener: socket.socket) -> None:
         if listener in self._listeners:
@@ -224,8 +229,12 @@ class Link(asyncio.Protocol):
         self._connections.idle(self)
         self.allow(self._limits.next_request)
 
+    def discard(self) -> None:
+        """Throw away what comes from now on."""
+        self._muted = True
+
     def mute(self) -> None:
-        """Read no more: what comes is thrown away."""
+        """Read no more: who sends on has to wait."""
         self._muted = True
         if self._transport:
             with suppress(RuntimeError):  # it is closing

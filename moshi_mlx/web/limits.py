@@ -32,13 +32,13 @@ class Limits:
     connections: int = 1024  # open at once; fewer where there are not enough descriptors
     connections_of_one: int = 256  # of one address
     trim: float | None = None  # seconds of a conversation that outlast context trimming; None: it is never trimmed
-    coming: Rate = Rate(50, 300)  # new connections of one address
-    requests: Rate = Rate(50, 300)  # of one address
+    coming: Rate = Rate(20, 100)  # new connections of one address
+    requests: Rate = Rate(20, 120)  # of one address
     # A phone that was without a network for ten seconds is within all of these.
-    messages: Rate = Rate(250, 2_500)  # from a client
+    messages: Rate = Rate(250, 2_000)  # from a client
     bytes: Rate = Rate(200_000, 4_000_000)  # of its messages; raw audio has 96,000 a second
-    work: Rate = Rate(1_000, 6_000)  # units, as in `AudioWire`; pages of 20 ms are 150 a second
+    work: Rate = Rate(1_000, 4_500)  # units, as in `AudioWire`; pages of 20 ms are 150 a second
     controls: Rate = Rate(0.5, 5)  # new conversations on one connection
     ignored: Rate = Rate(10, 300)  # messages of kinds that mean nothing here
-    offences: Rate = Rate(0.1, 5)  # clients of an address ended for more than that, before it has to pause
+    offences: Rate = Rate(0.1, 3)  # clients of an address ended for more than that, before it has to pause
     stream: Rate = Rate(300_000, 6_000_000)  # bytes on a connection, whatever they are
