@@ -1,7 +1,8 @@
 """`moshi-mlx serve`: the web page and Kyutai's protocol."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +10,11 @@ from moshi_mlx.cli import options
 from moshi_mlx.cli.interruption import INTERRUPTED
 from moshi_mlx.cli.persona import PersonaOptions
 from moshi_mlx.wire.messages import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
+    from moshi_mlx.web.program import Captions
 
 HostOption = Annotated[
     str | None,
@@ -37,6 +43,13 @@ def serve(
         int, typer.Option(min=1, max=64, help="How many people may talk at once; others wait for a place.")
     ] = 1,
     trim: options.TrimOption = None,
+    captions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Write down what people say with this speech-to-text model (stt-1b), in the time Moshi leaves.",
+        ),
+    ] = None,
     lan: Annotated[
         bool,
         typer.Option(
@@ -90,6 +103,21 @@ def serve(
         browser=browser,
         quiet=quiet,
         role=lambda found: persona.read(found, model.offline),
+        check=model.check,
+        captions=_captions(captions, model) if captions else None,
     )
     if interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _captions(name: str, model: options.ModelOptions) -> "Captions":
+    """What finds and loads the speech-to-text model of this name beside a model that talks."""
+
+    def beside(
+        talking: "Checkpoint", people: int, tell: Callable[[str], None]
+    ) -> "Callable[[], CaptionScheduler]":
+        from moshi_mlx.cli.captions import captions_beside
+
+        return captions_beside(talking, name, model, people, tell)
+
+    return beside

@@ -67,7 +67,7 @@ def talk(
         if trim:
             with moshi.session(0, prompt=prompt) as session:
                 ContextTrimmer(session, trim).warm_up(session)
-        captioner = captioner_beside(found, moshi, captions, model, screen) if captions else None
+        captioner = captioner_beside(found, captions, model, screen) if captions else None
         if captioner:
             stack.callback(captioner.close)
         session = stack.enter_context(moshi.session(sampling.seed, prompt=prompt))

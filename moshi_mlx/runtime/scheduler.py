@@ -19,6 +19,7 @@ import numpy as np
 from moshi_mlx.frames import FRAME_SECONDS, silence
 from moshi_mlx.runtime.engine import Change, Control, Item, Listener, Slot, Stages, Tick, run
 from moshi_mlx.runtime.flow import FrameQueue, HeardFrame, PacedGovernor, QueueClosed
+from moshi_mlx.runtime.pipeline import Spare
 from moshi_mlx.runtime.prompt import Prompt
 from moshi_mlx.runtime.session import Rows
 from moshi_mlx.runtime.stats import Stats
@@ -82,17 +83,22 @@ class QueuedSlot(Slot):
 class Scheduler:
     """Slots that share a batch: the stream of their ticks and changes, and the loop over it.
 
-    clock: seconds. `run` is called on the thread that owns MLX; all else may be called from any.
+    clock: seconds. spare: is given what is left of the time between two ticks, by the same clock.
+    `run` is called on the thread that owns MLX; all else may be called from any.
     """
 
     def __init__(
-        self, batch: Rows, stats: Stats | None = None, clock: Callable[[], float] = time.perf_counter
+        self,
+        batch: Rows,
+        stats: Stats | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        spare: Spare | None = None,
     ) -> None:
         self.stats = stats or Stats()
         self.clock = clock
         self.changed = threading.Condition()
         self.slots: list[QueuedSlot] = []  # in the order of their joining
-        self._batch = batch
+        self._batch, self._spare = batch, spare
         self._waiting: deque[Change] = deque()  # at most one of each kind a slot
         self._closed = False
         self._changes = 0  # since the last tick
@@ -104,7 +110,9 @@ class Scheduler:
     def run(self) -> Stats:
         """Serve until `close`; errors that are nobody's in particular are raised."""
         try:
-            return run(self.stages, self, self._batch, self.stats)
+            give = self._spare
+            between = (lambda latest: give(self.spare_until(latest))) if give else None
+            return run(self.stages, self, self._batch, self.stats, between)
         finally:
             for slot in self.slots:
                 self.stages.close(slot)
@@ -169,6 +177,12 @@ class Scheduler:
         tick = self._tick_due()
         times = [until for slot in self.slots if (until := slot.heard.held_until) is not None]
         return min(times if tick is None else [*times, tick], default=None)
+
+    def spare_until(self, latest: float) -> float:
+        """Return until when the time is spare: to the next tick, a frame after the last one or due before that."""
+        with self.changed:
+            due = self._tick_due()
+            return min(latest, self._last + FRAME_SECONDS, np.inf if due is None else due)
 
     def _tick_due(self) -> float | None:
         """Return when the next tick comes with the frames that are there.

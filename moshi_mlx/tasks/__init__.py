@@ -2,7 +2,7 @@
 
 Speech to text, top down: `transcribe` (a recording to words), `speculation` (several frames of known audio in one
 pass), `words` (tokens to words and pauses with times), `captions` (a transcription to srt, vtt, json, txt, by way
-of `subtitles`).
+of `subtitles`), `captioner` (the words of somebody who talks with a model), `caption_scheduler` (of several).
 Speech to speech in another language: `translate`.
 PersonaPlex: `persona` (a voice and a role before the conversation).
 """

@@ -18,6 +18,7 @@ from moshi_mlx.errors import MoshiError, ProtocolError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.scheduler import QueuedSlot
 from moshi_mlx.web.budget import ClientBudget, OverBudget
+from moshi_mlx.web.caption_feed import CaptionFeed
 from moshi_mlx.web.chat_socket import ChatSocket, Gone
 from moshi_mlx.web.intake import Intake
 from moshi_mlx.web.limits import Limits
@@ -69,6 +70,7 @@ class Client:
         self._wire = AUDIO_WIRES[query.audio]()
         self._intake = Intake()
         self._trimmer: ContextTrimmer | None = None
+        self._captions = CaptionFeed(lambda fields: self._on_loop(self._caption, fields))
         self._last_heard = time.monotonic()
         self._frames = 0
         self._unsent = 0
@@ -81,11 +83,12 @@ class Client:
         """Return how many frames of this conversation were lost, by reason.
 
         dropped: the model never heard them. silences: they came too late, so the model heard silence.
-        unsent: the client was too slow for the replies.
+        unsent: the client was too slow for the replies. uncaptioned: there was no time to write their words down.
         """
         dropped, silences = (self.slot.heard.dropped, self.slot.silences) if self.slot else (0, 0)
         dropped += int(self._intake.flood / FRAME_SECONDS)
-        return {"dropped": dropped, "silences": silences, "unsent": self._unsent}
+        uncaptioned = self._captions.dropped
+        return {"dropped": dropped, "silences": silences, "unsent": self._unsent, "uncaptioned": uncaptioned}
 
     def damage(self) -> dict[str, int]:
         """Return how much of the client's audio was damaged, as `AudioWire.damage`."""
@@ -176,6 +179,7 @@ class Client:
                 event("trimmed", self.name)
                 self.slot.trim()
             self.slot.hear(frame)
+            self._captions.hear(frame.pcm)
 
     def _restart(self) -> None:
         if self.talking and self.slot:
@@ -183,6 +187,7 @@ class Client:
             self._intake.clear()
             if self._trimmer:
                 self._trimmer.restart()
+            self._captions.restart()
             self.slot.reset()
 
     # The conversation.
@@ -209,8 +214,11 @@ class Client:
             if self._limits.trim:
                 self._trimmer = ContextTrimmer(session, self._limits.trim, automatic=True)
             self._socket.begin()
-            prompts = self._model.prompts
+            prompts, captions = self._model.prompts, self._model.captions
+            if captions and self._query.captions:
+                self._captions.begin(captions)
             about = self._about | (prompts.about if prompts else {})
+            about |= {"captions": captions.name} if captions else {}
             self._tell(type="state", state="ready", seed=session.seed, **about)
             if self._query.prompts and not prompts:
                 self._refuse(f"this model takes no {' and no '.join(self._query.prompts)}")
@@ -221,6 +229,7 @@ class Client:
             await self._report(self.slot)
         finally:
             self.talking = False
+            self._captions.end()
             self.slot.leave()
 
     async def _prompt(self) -> Prompt | None:
@@ -271,6 +280,10 @@ class Client:
     def _tell(self, **fields: Any) -> None:
         if self._query.audio == "pcm":  # our own page; Kyutai's clients know no metadata
             self._socket.post(messages.metadata(**fields))
+
+    def _caption(self, fields: dict[str, Any]) -> None:
+        if self.talking:
+            self._socket.post(messages.metadata(**fields))  # to whoever asked for it, whatever their audio
 
     # As a listener, on the threads of the loop.
 

@@ -18,6 +18,7 @@ _COUNTERS = {  # of clients
     "dropped_frames": "Frames that the model never heard.",
     "missing_frames": "Frames that came too late and were heard as silence.",
     "unsent_frames": "Replies that a client was too slow for.",
+    "uncaptioned_frames": "Frames that there was no time to write down the words of.",
     "skipped_bytes": "Bytes of Ogg that belonged to no whole page.",
     "mended_pages": "Ogg pages with a wrong length that were read all the same.",
     "refused_packets": "Packets in Ogg that were not Opus.",
@@ -31,6 +32,7 @@ def count(client: Client) -> Counter[str]:
         "dropped_frames": lost["dropped"],
         "missing_frames": lost["silences"],
         "unsent_frames": lost["unsent"],
+        "uncaptioned_frames": lost["uncaptioned"],
     }
     return Counter(connections=1, **frames, **client.damage())
 

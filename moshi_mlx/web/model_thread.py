@@ -19,6 +19,7 @@ from moshi_mlx.web.log import event
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
+    from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
     from moshi_mlx.web.prompts import Prompts
 
 LoadProgress = Callable[[float | None], None]
@@ -39,6 +40,7 @@ class ModelThread:
 
     load: returns the Moshi, called on the thread. size: how many conversations there may be at once.
     prompts: makes what clients may ask for of the Moshi, None where it takes no prompt; called on the thread.
+    captions: likewise makes what writes down the words of those who talk, None for nothing.
     keep_thread: for a program that ends with its model: the thread sleeps when its work is done. If it ends while
         the interpreter does, MLX may abort (seen in 0.32).
     """
@@ -49,14 +51,16 @@ class ModelThread:
         size: int,
         keep_thread: bool = False,
         prompts: Callable[[Moshi], Prompts | None] = lambda moshi: None,
+        captions: Callable[[], CaptionScheduler | None] = lambda: None,
     ) -> None:
         self.phase = Phase.LOADING
         self.progress: float | None = None
         self.problem = ""  # why it is missing, for people
         self.sampling = SamplingConfig()  # the model's own, once it is ready
         self.prompts: Prompts | None = None  # once it is ready, if it takes any
+        self.captions: CaptionScheduler | None = None  # once it is ready, if anybody's words are written down
         self.stats = Stats()
-        self._make_prompts = prompts
+        self._make_prompts, self._make_captions = prompts, captions
         self._load, self._size, self._keep_thread = load, size, keep_thread
         self._loop: asyncio.AbstractEventLoop | None = None
         self._began = 0.0
@@ -128,13 +132,17 @@ class ModelThread:
             if moshi and not self._closing.is_set():
                 moshi.warm_up(self._size, moshi.sampling)
                 self.sampling, self.prompts = moshi.sampling, self._make_prompts(moshi)
-                self._scheduler = Scheduler(moshi.batch(self._size), self.stats)
+                self.captions = self._make_captions()
+                spare = self.captions.work if self.captions else None
+                self._scheduler = Scheduler(moshi.batch(self._size), self.stats, spare=spare)
                 self._tell(self._set_ready)
                 if self._closing.is_set():  # it was set while there was no scheduler to close
                     self._scheduler.close()
                 self._scheduler.run()
         except BaseException as caught:  # carried to the event loop, whatever it is
             error = caught
+        if self.captions:
+            self.captions.close()
         self._tell(self._set_ended, error)
         del error  # with all that it holds
         self._done.set()

@@ -34,9 +34,13 @@ from moshi_mlx.wire.messages import DEFAULT_PORT
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.runtime.moshi import Moshi
+    from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
     from moshi_mlx.tasks.persona import Role
     from moshi_mlx.web.model_thread import LoadProgress
     from moshi_mlx.web.prompts import Prompts
+
+    Captions = Callable[[Checkpoint, int, Callable[[str], None]], Callable[[], CaptionScheduler]]
+    """Of a checkpoint that talks, for so many people; it tells notes and may refuse. Gives what loads the rest."""
 
 NO_TOKEN = "none"
 _EVERYWHERE = ("0.0.0.0", "::", "")
@@ -111,12 +115,15 @@ def run_server(
     browser: bool = True,
     quiet: bool = False,
     role: Callable[[Checkpoint], Role] | None = None,
+    check: Callable[[Checkpoint], None] = lambda found: None,
+    captions: Captions | None = None,
 ) -> bool:
     """Serve until Ctrl-C or SIGTERM. Returns whether it was Ctrl-C.
 
     checkpoint: keyword arguments of `Checkpoint.resolve`. played: conditions and guidance, of `assemble`. trim: as
     in `Limits`. page: as in `Server`. quiet: log warnings and errors only. role: reads who a model that takes
-    prompts is where clients ask for nothing.
+    prompts is where clients ask for nothing. check: refuses models that cannot talk. captions: what writes down
+    the words of those who talk.
     Raises MoshiError, also where the model cannot be loaded.
     """
     start_log(quiet)
@@ -126,6 +133,7 @@ def run_server(
         event("note", level=logging.WARNING, text=note)
 
     chosen: list[tuple[str, Role]] = []
+    captioned: list[Callable[[], CaptionScheduler]] = []
 
     def prompts(moshi: Moshi) -> Prompts | None:
         from moshi_mlx.checkpoint.voices import Voices
@@ -143,11 +151,14 @@ def run_server(
 
         progress(None)  # a download's share is not known
         found = Checkpoint.resolve(**wanted)
+        check(found)
         for note in found.choices:
             tell(note)
         # It may be refused, so before the weights.
         who = role(found) if role and wanted == dict(checkpoint) else Role()
         chosen.append((found.name, who))
+        if captions:
+            captioned[:] = [captions(found, max_sessions, tell)]
         with progress_bar("", found.weights.nbytes, progress) as advance:
             return assemble(found, codec, kv_bits, advance, tell=tell, **(played or {}))
 
@@ -168,6 +179,7 @@ def run_server(
         keep_thread=True,
         take_nano=take_nano,
         prompts=prompts,
+        captions=lambda: captioned[0]() if captioned else None,
     )
     interrupted = asyncio.run(_run(server, endpoint, browser, quiet))
     if interrupted and not quiet:

@@ -30,6 +30,7 @@ from moshi_mlx.wire.query import describe, read_query, shown
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
+    from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
     from moshi_mlx.web.prompts import Prompts
     from moshi_mlx.wire.query import ChatQuery
 
@@ -44,8 +45,8 @@ class Server:
     """One model, its clients, its page; all methods on one event loop.
 
     load: returns the Moshi, on the model's thread. about: what clients are told of the model: its name, and what
-    it can be asked. page: the folder of the page, None for none. keep_thread, prompts: as in
-    `ModelThread`.
+    it can be asked. page: the folder of the page, None for none. keep_thread, prompts,
+    captions: as in `ModelThread`.
     take_nano: lets `load` load Nano from then on, and returns what to tell of it; the page offers that where the
     model cannot be had.
     """
@@ -61,8 +62,9 @@ class Server:
         keep_thread: bool = False,
         take_nano: Callable[[], dict[str, Any]] | None = None,
         prompts: Callable[[Moshi], Prompts | None] = lambda moshi: None,
+        captions: Callable[[], CaptionScheduler | None] = lambda: None,
     ) -> None:
-        self.model = ModelThread(load, max_sessions, keep_thread, prompts)
+        self.model = ModelThread(load, max_sessions, keep_thread, prompts, captions)
         self.clients: set[Client] = set()
         self._talks: set[asyncio.Task[Any]] = set()  # of the clients
         self._admission = Admission(max_sessions)
@@ -221,6 +223,7 @@ class Server:
                 "problem": self.model.problem or None,
                 "sampling": describe(self.model.sampling),
                 "max_sessions": self._admission.size,
+                "captions": self.model.captions.name if self.model.captions else None,
                 **(self.model.prompts.about if self.model.prompts else {}),
             }
         )

@@ -34,9 +34,10 @@ SETTINGS = {
     "repetition_penalty_context": Setting("repetition_context", 0, 200, whole=True),
 }
 CONDITION = "condition"  # ours: name=value, several with commas between them
+CAPTIONS = "captions"  # ours: 1 to be told the words of the user, as metadata
 PROMPTS = ("voice_prompt", "text_prompt")  # PersonaPlex's: a voice's file name, and a role
 MAX_STEPS = 1_000_000  # a conversation of 22 hours
-KNOWN = {*SETTINGS, "pad_mult", "max_steps", "seed", "text_seed", "audio_seed", "audio", CONDITION}
+KNOWN = {*SETTINGS, "pad_mult", "max_steps", "seed", "text_seed", "audio_seed", "audio", CONDITION, CAPTIONS}
 _MOST = 2**53  # of a seed: beyond it a float no longer holds every integer
 
 
@@ -47,7 +48,7 @@ class ChatQuery:
     settings: the fields of `SamplingConfig` that it sets. seed: None for another one each time. steps: frames
     after which the conversation ends, None for never. audio: a key of `AUDIO_WIRES`. notes: what is not done as
     asked. conditions: conditioner name -> value, for models that have any; the model's own where none is given.
-    prompts: those of PROMPTS that it gives.
+    prompts: those of PROMPTS that it gives. captions: whether it wants to be told what its user says.
     """
 
     settings: dict[str, Any]
@@ -57,6 +58,7 @@ class ChatQuery:
     notes: tuple[str, ...]
     conditions: dict[str, str] = field(default_factory=dict)
     prompts: dict[str, str] = field(default_factory=dict)
+    captions: bool = False
 
     def sampling(self, default: SamplingConfig) -> SamplingConfig:
         """Return how tokens are sampled, as the model does where the client asks for nothing."""
@@ -96,6 +98,7 @@ def read_query(query: Mapping[str, str]) -> ChatQuery:
         notes=tuple(notes),
         conditions=dict(_condition(one) for one in query.get(CONDITION, "").split(",") if one.strip()),
         prompts={name: value for name in PROMPTS if (value := query.get(name, "").strip())},
+        captions=bool(number(CAPTIONS, 0, 1)),
     )
 
 

@@ -25,18 +25,18 @@ def screen(said: io.StringIO) -> Screen:
     return Screen(as_json=False, quiet=True, stream=said)
 
 
-def beside(moshi: Moshi, folder: Path, stt: Path, screen: Screen) -> object:
-    return captions.captioner_beside(Checkpoint.find(folder), moshi, str(stt), ModelOptions(codec="mlx"), screen)
+def beside(folder: Path, stt: Path, screen: Screen) -> object:
+    return captions.captioner_beside(Checkpoint.find(folder), str(stt), ModelOptions(codec="mlx"), screen)
 
 
 def test_what_does_not_fit_is_refused_before_it_is_loaded(
     tiny_moshi: Moshi, tiny_folder: Path, stt_folder: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beside(tiny_moshi, tiny_folder, stt_folder, screen)
+    beside(tiny_folder, stt_folder, screen)
     small = replace(this_machine(), memory=2 << 30)
     monkeypatch.setattr(captions, "this_machine", lambda: small)
     with pytest.raises(ConfigError, match=r"together need 1\.8 GB, more than 70 % of the memory \(2\.1 GB\)"):
-        beside(tiny_moshi, tiny_folder, stt_folder, screen)
+        beside(tiny_folder, stt_folder, screen)
 
 
 def test_what_is_too_slow_is_said(
@@ -49,13 +49,13 @@ def test_what_is_too_slow_is_said(
 ) -> None:
     machine = replace(this_machine(), chip="Apple M1")
     monkeypatch.setattr(captions, "this_machine", lambda: machine)
-    beside(tiny_moshi, tiny_folder, stt_folder, screen)
+    beside(tiny_folder, stt_folder, screen)
     assert said.getvalue() == "", "these are small"
     monkeypatch.setattr(captions, "FRAME_MS", 1.0)  # so short a frame that nothing keeps it
-    beside(tiny_moshi, tiny_folder, stt_folder, screen)
+    beside(tiny_folder, stt_folder, screen)
     assert "may have too little time beside" in said.getvalue()
 
 
 def test_a_model_that_speaks_makes_no_captions(tiny_moshi: Moshi, tiny_folder: Path, screen: Screen) -> None:
     with pytest.raises(ConfigError, match="not a speech-to-text model"):
-        beside(tiny_moshi, tiny_folder, tiny_folder, screen)
+        beside(tiny_folder, tiny_folder, screen)

@@ -400,3 +400,21 @@ class Waiting(Person):
         self.count += 1
         if self.count == self.wanted:
             self.enough.set()
+
+
+def test_time_is_spare_until_the_next_tick_and_no_longer(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
+    room = Room(tiny_moshi, 2)
+    assert room.scheduler.spare_until(room.now + FRAME) < room.now, "before the first tick there is none"
+    one, _ = room.enter()
+    two, _ = room.enter()
+    room.play([*spoken(one, noise_frames[:3], 100.0), *spoken(two, noise_frames[:3], 100.0)])
+    last = room.now
+    assert last == pytest.approx(100.16)
+    assert room.scheduler.spare_until(last + 1.0) == pytest.approx(last + FRAME), "when frames are expected"
+    room.now = last + 0.03
+    assert room.scheduler.spare_until(room.now + FRAME) == pytest.approx(last + FRAME), "whatever else came since"
+    assert room.scheduler.spare_until(last + 0.05) == last + 0.05
+    for slot in one, two:
+        for frame in noise_frames[3:6]:  # a network brings them all at once: the first is due now
+            slot.hear(HeardFrame(frame, room.now, is_silent(frame)))
+    assert room.scheduler.spare_until(room.now + FRAME) <= room.now

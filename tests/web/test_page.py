@@ -201,6 +201,68 @@ def test_the_transcript_is_there_after_a_reload_and_goes_with_a_new_talk(page: P
     assert page.get_by_text("I stay.").count() == 0
 
 
+def test_what_the_person_said_stands_in_their_own_rows_is_saved_and_stays(
+    page: Page, server: PageServer, tmp_path: Path
+) -> None:
+    talk(page)
+    page.wait_for_selector("#transcript .you svg")
+    page.wait_for_timeout(500)
+    assert page.inner_text("#transcript .you p") == "", "without captions it is a drawing alone"
+    times = page.evaluate("[...document.querySelectorAll('#transcript .you time')].map((time) => time.dateTime)")
+    begin = float(times[0].strip("PTS"))
+    for index, word in enumerate(["how", "are", "you"]):
+        server.tell(type="caption", word=word, start=begin + 0.2 * index, end=begin + 0.2 * index + 0.2)
+    server.tell(type="pause", pause=begin + 0.8, p=0.9)
+    row = page.locator("#transcript li.you", has_text="how are you")
+    row.wait_for()
+    assert row.locator("svg path").get_attribute("d"), "beside the drawing"
+    assert page.locator("#transcript li.you p", has_text="how").count() == 1
+    with page.expect_event("download", lambda download: download.suggested_filename.endswith(".txt")) as saved:
+        page.click("#save")
+    saved.value.save_as(tmp_path / "talk.txt")
+    assert re.search(r"^0:\d\d  You: how are you$", (tmp_path / "talk.txt").read_text(), re.MULTILINE)
+    page.reload()
+    row.wait_for()
+
+
+def test_words_go_to_the_utterance_of_their_time_or_stand_alone(page: Page) -> None:
+    rows = page.evaluate("""async () => {
+        const { Transcript } = await import("./transcript.js");
+        const transcript = new Transcript();
+        const [one, two] = [{ begin: 1, end: 2, peaks: [0.5] }, { begin: 4, end: 5, peaks: [0.5] }];
+        transcript.hear(one);
+        transcript.say("Moshi", 3);
+        transcript.hear(two);
+        transcript.caption("early", 0.9, 1.2);
+        transcript.caption("late", 4.5, 5.2);
+        transcript.caption("still", 1.8, 2.1);
+        transcript.hear(two);
+        transcript.caption("whispered", 7, 7.5);
+        transcript.caption("too", 8, 8.2);
+        return transcript.rows.map(({ begin, end, text }) => [begin, end, text]);
+    }""")
+    assert rows == [
+        [1, 2, "early still"],
+        [3, 3, "Moshi"],
+        [4, 5, "late"],
+        [7, 8.2, "whispered too"],
+    ]
+
+
+def test_words_of_a_new_conversation_count_from_its_beginning(page: Page, server: PageServer) -> None:
+    talk(page)
+    page.wait_for_timeout(2500)
+    page.keyboard.press("r")
+    page.get_by_text("A new conversation").wait_for()
+    seconds = "(row) => Number(row.querySelector('time').dateTime.slice(2, -1))"
+    new = page.locator("#transcript .divider").evaluate(seconds)
+    assert new > 2
+    server.tell(type="caption", word="anew", start=0.1, end=0.3)
+    row = page.locator("#transcript li.you", has_text="anew")
+    row.wait_for()
+    assert row.evaluate(seconds) > new - 1
+
+
 def test_all_questions_are_offered(page: Page, server: PageServer) -> None:
     server.welcome = False
     page.click("#talk")
@@ -424,13 +486,13 @@ def test_settings_reach_the_server_and_stay(page: Page, server: PageServer) -> N
     page.click("#apply")
     page.reload()
     talk(page)
-    assert server.queries == [{"audio": "pcm", "text_temperature": "0.25", "seed": "7"}]
+    assert server.queries == [{"audio": "pcm", "captions": "1", "text_temperature": "0.25", "seed": "7"}]
     page.click("#open-settings")
     page.click("#experts summary")
     page.click("#defaults")
     page.click("#apply")
     page.wait_for_selector("#transcript .divider")  # connected again
-    assert server.queries[1:] == [{"audio": "pcm"}]
+    assert server.queries[1:] == [{"audio": "pcm", "captions": "1"}]
 
 
 def test_a_voice_and_a_role_are_asked_for_where_the_model_takes_them(page: Page, server: PageServer) -> None:
@@ -445,7 +507,9 @@ def test_a_voice_and_a_role_are_asked_for_where_the_model_takes_them(page: Page,
     page.click("#become")
     page.reload()
     talk(page)
-    assert server.queries == [{"audio": "pcm", "voice_prompt": "NATF2", "text_prompt": "You are a pirate."}]
+    assert server.queries == [
+        {"audio": "pcm", "captions": "1", "voice_prompt": "NATF2", "text_prompt": "You are a pirate."}
+    ]
     page.click("#open-settings")
     assert page.locator("#persona").is_hidden()  # the server that answered has another model now
 
@@ -456,7 +520,7 @@ def test_the_token_leaves_the_address_and_is_kept(page: Page, server: PageServer
     page.reload()
     assert "secret" not in page.url
     talk(page)
-    assert server.queries == [{"audio": "pcm", "token": "secret"}]
+    assert server.queries == [{"audio": "pcm", "captions": "1", "token": "secret"}]
 
 
 def test_the_microphone_and_the_speaker_can_be_tested(page: Page, server: PageServer) -> None:

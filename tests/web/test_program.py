@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -222,3 +223,34 @@ def test_a_certificate_that_is_none_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ServerError, match="cannot keep a certificate"):
         own_tls(["localhost"], tmp_path / "file")
+
+
+@pytest.mark.parametrize(("talks", "captions"), [(False, False), (True, True)])
+def test_a_model_that_cannot_do_what_it_is_asked_for_is_one_line(
+    serve: Callable[..., Program], tiny_folder: Path, stt_folder: Path, talks: bool, captions: bool
+) -> None:
+    words = ("--captions", tiny_folder) if captions else ()
+    program = serve("--model", tiny_folder if talks else stt_folder, "--port", 0, "--no-browser", *words)
+    assert program.process.wait(PATIENCE) == 1
+    program.end()
+    (error,) = [line for line in program.printed.splitlines() if line.startswith("error: ")]
+    if captions:
+        assert "is a model that speaks, not a speech-to-text model" in error
+    else:
+        assert "use `moshi-mlx transcribe --model" in error
+    assert "Traceback" not in program.printed
+
+
+def test_captions_are_offered_by_the_model_that_makes_them(
+    serve: Callable[..., Program], tiny_folder: Path, stt_folder: Path
+) -> None:
+    program = serve(
+        "--model", tiny_folder, "--captions", stt_folder, "--codec", "mlx", "--port", 0, "--no-browser",
+        "--max-sessions", 2,
+    )  # fmt: skip
+    url = program.until(r"listening on (\S+)")[1]
+    program.until("ready seconds")
+    info = json.loads(get(f"{url}/api/info")[1])
+    assert info["captions"] == str(stt_folder)
+    assert "moshi_uncaptioned_frames_total 0" in get(f"{url}/metrics")[1]
+    assert program.end() == 130

@@ -102,3 +102,10 @@ def test_conditions_are_pairs_of_name_and_value() -> None:
     for wrong in ("description", "=good", "description="):
         with pytest.raises(ProtocolError, match="name=value expected, such as description=good"):
             read_query({"condition": wrong})
+
+
+def test_captions_are_for_who_asks_for_them() -> None:
+    assert read_query({"captions": "1"}).captions
+    assert not any(read_query(query).captions for query in ({}, {"captions": "0"}, {"captions": ""}))
+    with pytest.raises(ProtocolError, match="captions='yes' is not a whole number"):
+        read_query({"captions": "yes"})

@@ -28,13 +28,15 @@ const RESTARTS = new Set([1001, 1012]); // of these, the ones that are so even w
  */
 
 /** @typedef {{ text: string, position: number }} Word A piece of text, and where in the stream its audio begins. */
+/** @typedef {{ word: string, start: number, end: number }} Caption What the person said, in seconds since "begin". */
 
 /**
  * Events: "begin": a new conversation, at first, after a restart, after a lost connection. "ready": what the server
  * says of its model. "block": 20 ms of audio, with the samples that the network did not take.
  *
  * @extends {Emitter<{
- *   state: State, begin: undefined, ready: Metadata, stats: Metadata, word: Word, block: Block & { unsent: number }
+ *   state: State, begin: undefined, ready: Metadata, stats: Metadata, word: Word, caption: Caption,
+ *   block: Block & { unsent: number }
  * }>}
  */
 export class Conversation extends Emitter {
@@ -164,11 +166,17 @@ export class Conversation extends Emitter {
     const { type, state, progress = null, position = 1, problem = "" } = metadata;
     if (type === "reset") this.#begin();
     else if (type === "stats") this.emit("stats", metadata);
+    else if (type === "caption") this.#caption(metadata);
     else if (type !== "state") return;
     else if (state === "ready") this.emit("ready", metadata);
     else if (state === "loading") this.#become({ name: state, progress });
     else if (state === "queued") this.#become({ name: state, position });
     else if (state === "missing") this.#become({ name: state, failure: new Failure("model", problem) });
+  }
+
+  /** @param {Metadata} metadata */
+  #caption({ word = "", start = 0, end = start }) {
+    this.emit("caption", { word, start, end });
   }
 
   /** @param {Block} block */

@@ -14,6 +14,7 @@ export class KeptTranscript {
     this.transcript = transcript;
     transcript.on("row", () => this.#soon());
     transcript.on("complete", () => this.#soon());
+    transcript.on("caption", () => this.#soon());
     transcript.on("clear", () => this.#write());
     window.addEventListener("pagehide", () => this.#write());
   }

@@ -51,11 +51,12 @@ new SoundTest(audio, () => conversation.isOn);
 /** @type {Word[]} Received and not heard yet. */
 let words = [];
 let isRecording = false; // from the first handshake on
+let began = 0; // seconds of the recording at which the conversation at hand did
 /** @type {WakeLockSentinel | null} Keeps a phone's screen on. */
 let wakeLock = null;
 
 function query() {
-  const wanted = new URLSearchParams({ audio: "pcm" });
+  const wanted = new URLSearchParams({ audio: "pcm", captions: "1" });
   for (const [name, value] of Object.entries(preferences.values.sampling)) wanted.set(name, String(value));
   persona.ask(wanted);
   if (token) wanted.set("token", token);
@@ -95,6 +96,7 @@ conversation.on("begin", () => {
   health.start();
   if (isRecording) transcript.note("A new conversation", recording.seconds);
   isRecording = true;
+  began = recording.seconds;
   document.body.dataset.recorded = "";
   field("save", HTMLButtonElement).disabled = false;
 });
@@ -111,6 +113,7 @@ conversation.on("stats", (stats) => {
   health.stats(stats);
 });
 conversation.on("word", (word) => words.push(word));
+conversation.on("caption", ({ word, start, end }) => transcript.caption(word, began + start, began + end));
 
 conversation.on("block", (block) => {
   if (!isRecording || !conversation.isOn) return;

@@ -19,7 +19,7 @@ const RESTART = 3; // a control
  * Metadata, JSON: what the server says of itself. The fields depend on `type` and `state`; docs/serve.md lists them.
  *
  * @typedef {Object} Metadata
- * @property {string} [type] "state", "stats" or "reset"
+ * @property {string} [type] "state", "stats", "reset" or "caption"
  * @property {string} [state] "loading", "missing", "queued" or "ready"
  * @property {string} [problem] missing: why the model cannot be had
  * @property {number | null} [progress] loading: 0 to 1, null where it is not known
@@ -34,6 +34,9 @@ const RESTART = 3; // a control
  * @property {number} [dropped] stats: frames that the model did not hear
  * @property {number} [sessions] stats: conversations going on
  * @property {number} [waiting] stats: clients waiting for a place
+ * @property {string} [word] caption: one that this person has said
+ * @property {number} [start] caption: when, in seconds of the audio that was sent since the handshake or the reset
+ * @property {number} [end] caption: likewise
  */
 
 /** @typedef {Float32Array<ArrayBuffer>} Samples */

@@ -8,18 +8,25 @@ const LINE_PAUSE = 1.5; // seconds of silence after which Moshi's words begin a 
 const SENTENCE_PAUSE = 0.7; // ... or, after the end of a sentence, these
 const GIVES_WAY = 1.2; // seconds within which Moshi stops when somebody speaks
 const BREATH = 0.1; // seconds of silence after which the person has stopped speaking
+const NEAR = 1; // seconds by which a word may lie beside the utterance that it belongs to
 
 /**
  * @typedef {{ who: "moshi" | "", begin: number, end: number, text: string, interrupted?: boolean }} Line Moshi's, or a
  *   note of the page.
  */
-/** @typedef {{ who: "you", of: Utterance, begin: number, end: number, peaks: number[] }} Voice */
+/**
+ * @typedef {{ who: "you", of: Utterance | null, begin: number, end: number, peaks: number[], text: string }} Voice Its
+ *   words where the server writes them down; `of` is null where nothing but words was noticed.
+ */
 /** @typedef {Line | Voice} Row All times are seconds. */
 
 /**
- * Events: "row": a new row, and the one that it stands before. "change": a row has grown. "complete": so it stays.
+ * Events: "row": a new row, and the one that it stands before. "change": a row has grown. "caption": the person's words
+ * have. "complete": so it stays.
  *
- * @extends {Emitter<{ row: { row: Row, before: Row | undefined }, change: Row, complete: Line, clear: undefined }>}
+ * @extends {Emitter<{
+ *   row: { row: Row, before: Row | undefined }, change: Row, caption: Voice, complete: Line, clear: undefined
+ * }>}
  */
 export class Transcript extends Emitter {
   /** @type {Row[]} */
@@ -74,8 +81,43 @@ export class Transcript extends Emitter {
       Object.assign(this.#voice, utterance);
       this.emit("change", this.#voice);
     } else {
-      this.#voice = this.#add({ who: "you", of: utterance, ...utterance });
+      this.#voice = this.#add({ who: "you", of: utterance, text: "", ...utterance });
     }
+  }
+
+  /**
+   * Add a word that the person has said; it comes later than it was.
+   *
+   * @param {string} word
+   * @param {number} begin
+   * @param {number} end
+   */
+  caption(word, begin, end) {
+    const voice =
+      this.#spokenAt(begin, end) ?? this.#add({ who: "you", of: null, begin, end, peaks: [], text: "" });
+    voice.text += voice.text ? ` ${word}` : word;
+    if (!voice.of) voice.end = Math.max(voice.end, end);
+    this.emit("caption", voice);
+  }
+
+  /**
+   * The utterance of this time, the latest of several.
+   *
+   * @param {number} begin
+   * @param {number} end
+   * @returns {Voice | undefined}
+   */
+  #spokenAt(begin, end) {
+    let nearest = NEAR;
+    let found;
+    for (const row of this.rows) {
+      if (row.who !== "you") continue;
+      const away = Math.max(0, row.begin - end, begin - row.end);
+      if (away > nearest) continue;
+      nearest = away;
+      found = row;
+    }
+    return found;
   }
 
   /**
@@ -117,7 +159,7 @@ export class Transcript extends Emitter {
    */
   restore(rows) {
     for (const row of rows) {
-      const before = row.who === "you" ? { ...row, of: row } : row;
+      const before = row.who === "you" ? { ...row, of: row, text: row.text ?? "" } : row;
       this.rows.push(before);
       this.emit("row", { row: before, before: undefined });
     }
@@ -161,7 +203,7 @@ export class Transcript extends Emitter {
 
 /** @param {Row} row */
 function plain(row) {
-  if (row.who === "you") return `You: (speaks for ${(row.end - row.begin).toFixed(1)} s)`;
+  if (row.who === "you") return `You: ${row.text || `(speaks for ${(row.end - row.begin).toFixed(1)} s)`}`;
   if (!row.who) return `[${row.text.trim()}]`;
   return `Moshi: ${row.text.trim()}${row.interrupted ? " — interrupted" : ""}`;
 }

@@ -1,4 +1,4 @@
-/** The transcript on the page: Moshi's words, and the person's voice drawn as its waveform. */
+/** The transcript on the page: Moshi's words, and the person's voice drawn as its waveform, with words where known. */
 
 import { field } from "./elements.js";
 import { clock } from "./transcript.js";
@@ -23,6 +23,7 @@ export class TranscriptView {
   constructor(transcript) {
     transcript.on("row", ({ row, before }) => this.#add(row, before));
     transcript.on("change", (row) => this.#update(row));
+    transcript.on("caption", (row) => this.#keepUp(() => this.#items.get(row)?.drawing.update()));
     transcript.on("complete", (line) => {
       field("announcer").textContent = `Moshi: ${line.text}`; // for screen readers
       if (line.interrupted) this.#items.get(line)?.item.classList.add("interrupted");
@@ -97,11 +98,13 @@ function voiceDrawing(voice) {
   const path = document.createElementNS(SVG, "path");
   drawing.setAttribute("role", "img");
   drawing.setAttribute("preserveAspectRatio", "none");
+  const words = document.createElement("p");
   drawing.append(path);
-  element.append(drawing);
+  element.append(drawing, words);
   let drawn = -1; // bars
   const update = () => {
-    const { begin, end, peaks } = voice;
+    const { begin, end, peaks, text } = voice;
+    if (words.textContent !== text) words.textContent = text;
     const bars = Math.ceil((end - begin) / (BLOCKS * 0.02)); // without the silence after it
     if (bars === drawn) return;
     drawn = bars;
