@@ -52,9 +52,9 @@ def measure_parts(sessions: list[Session], frames: int) -> dict[str, StageTimes]
 def _draws(moshi: Model, rows: int) -> Callable[[], None]:
     """Return a function that makes all draws of one frame, from random logits, and waits for them."""
     config = moshi.lm.config
-    text = RowSettings([moshi.sampling] * rows, "text", config.text_card)
+    text = RowSettings([moshi.sampling] * rows, "text", config.text_classes)
     audio = RowSettings([moshi.sampling] * rows, "audio", config.card)
-    text_logits = mx.random.normal((rows, config.text_card))
+    text_logits = mx.random.normal((rows, config.text_classes))
     audio_logits = mx.random.normal((rows, config.card))
     keys = mx.array(frame_keys([(row, 0) for row in range(rows)]))
 
@@ -65,9 +65,9 @@ def _draws(moshi: Model, rows: int) -> Callable[[], None]:
         text_values: mx.array,
         audio_values: mx.array,
     ) -> mx.array:
-        noise = gumbel(keys, config.text_card + config.dep_q * config.card)
-        tokens = [sample(text_logits, noise[:, : config.text_card], text.features, text_values)]
-        for start in range(config.text_card, noise.shape[1], config.card):
+        noise = gumbel(keys, config.text_classes + config.dep_q * config.card)
+        tokens = [sample(text_logits, noise[:, : config.text_classes], text.features, text_values)]
+        for start in range(config.text_classes, noise.shape[1], config.card):
             tokens.append(
                 sample(audio_logits, noise[:, start : start + config.card], audio.features, audio_values)
             )

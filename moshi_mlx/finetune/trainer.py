@@ -14,7 +14,7 @@ import numpy as np
 from mlx.optimizers import clip_grad_norm
 from mlx.utils import tree_map
 
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.finetune.loss import PARTS, Batch, losses
 from moshi_mlx.finetune.optimizer import adamw, one_cycle, scalars
 from moshi_mlx.finetune.parameters import Trained
@@ -47,6 +47,8 @@ class Trainer:
     def __init__(
         self, lm: Lm, trained: Trained, settings: Settings, conditions: Mapping[str, str | None] | None = None
     ) -> None:
+        if lm.config.transformer.cross_attention:
+            raise ConfigError("a model with cross attention, such as a text-to-speech one, cannot be trained here")
         self.lm, self.trained, self.settings = lm, trained, settings
         self.step = 0
         self.traces = 0  # of the step: one, unless windows change their shape

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.models.conditioner_config import LutConfig, read_conditioners
+from moshi_mlx.models.conditioner_config import Condition, Conditioners, LutConfig, TensorConfig, read_conditioners
 from moshi_mlx.models.config_reader import ConfigReader
+from moshi_mlx.models.tts_config import TtsConfig, read_tts
 
 NORMS = ("rms_norm_f32", "layer_norm")
 POSITIONS = ("rope", "rope_concat", "sin", "none")
@@ -22,13 +23,10 @@ END_OF_TEXT = 2  # sentencepiece's </s>: a translation has ended
 
 WITHOUT_EFFECT = (  # they describe files, provenance or training, not what the model computes
     *("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "_name_or_path", "model_id"),
-    *("lm_gen_config", "tts_config", "stt_config", "quantize", "quantization", "quantization_config", "lora_rank"),
+    *("lm_gen_config", "stt_config", "quantize", "quantization", "quantization_config", "lora_rank"),
     *("lora_scaling", "depformer_context", "depformer_causal", "gradient_checkpointing", "device", "dtype"),
 )
-_UNSUPPORTED = (
-    *("layer_scale", "cross_attention", "demux_second_stream", "demux_second_text_stream", "norm_emb"),
-    *("bias_proj", "same_initial", "lora", "lora_name"),
-)
+_UNSUPPORTED = (*("layer_scale", "norm_emb", "bias_proj", "same_initial", "lora", "lora_name"),)
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class TransformerConfig:
     norm: str = "rms_norm_f32"  # or "layer_norm"
     gated: bool = True  # gated SiLU; else linear1 -> exact GELU -> linear2
     layer_scale: bool = False
+    cross_attention: bool = False  # a second attention in each layer, over vectors that stay the same
 
     @property
     def head_dim(self) -> int:
@@ -89,13 +88,26 @@ class LmConfig:
     text_end_padding_id: int = 0
     extra_heads: int = 0
     extra_heads_dim: int = 6
-    conditioners: Mapping[str, LutConfig] = field(default_factory=dict)
+    conditioning: Conditioners = field(default_factory=Conditioners)
     takes_prompt: bool = False  # a voice and a role, lived through before the conversation: PersonaPlex
+    text_card_out: int | None = None  # text tokens that the model can write, where it reads others, too
+    demux_second_stream: bool = False  # a text token is two: (second + 1) * (text_card + 1) + first
+    tts: TtsConfig | None = None  # for models that say a text
 
     @property
     def dep_q(self) -> int:
         """Codebooks the model generates; fewer than a config's `dep_q` where that counts the user's, too."""
         return self.depth.steps if self.depth else 0
+
+    @property
+    def text_classes(self) -> int:
+        """Text tokens that the model can write."""
+        return self.text_card_out or self.text_card
+
+    @property
+    def conditioners(self) -> Mapping[str, LutConfig | TensorConfig]:
+        """The conditioners by their names."""
+        return self.conditioning.by_name
 
     @property
     def input_codebooks(self) -> int:
@@ -117,7 +129,7 @@ class LmConfig:
         schedule = depth.stored_schedule
         return replace(self, depth=replace(depth, steps=len(schedule), schedule=schedule, transformer=transformer))
 
-    def conditions(self, given: Mapping[str, str | None] | None = None) -> dict[str, str | None]:
+    def conditions(self, given: Mapping[str, Condition] | None = None) -> dict[str, Condition]:
         """Return the value of every conditioner: as given, else its best one (see `LutConfig.best`).
 
         given: name -> value, None for the learned padding. Raises ConfigError for an unknown name or value.
@@ -128,27 +140,25 @@ class LmConfig:
                 known = ", ".join(self.conditioners)
                 there = f"only {known}" if known else "it takes no conditions"
                 raise ConfigError(f"this model has no conditioner {name!r} ({there})")
-            values = self.conditioners[name].possible_values
-            if value is not None and value not in values:
-                raise ConfigError(
-                    f"conditioner {name!r} has no value {value!r}; it must be one of {', '.join(values)}"
-                )
-        return {name: lut.best for name, lut in self.conditioners.items()} | dict(given)
+            self.conditioners[name].check(name, value)
+        return {name: each.best for name, each in self.conditioners.items()} | dict(given)
 
     @property
     def rates_quality(self) -> bool:
         """Whether a conditioner says how good a translation is, as Hibiki's does."""
-        return any(lut.best for lut in self.conditioners.values())
+        return any(each.best for each in self.conditioners.values())
 
-    def contrary_conditions(self) -> dict[str, str | None]:
+    def contrary_conditions(self) -> dict[str, Condition]:
         """Return the values that guidance leads away from."""
-        return {name: lut.worst for name, lut in self.conditioners.items()}
+        return {name: each.worst for name, each in self.conditioners.items()}
 
     def check_guidance(self, guidance: float) -> None:
         """Raise ConfigError for guidance that this model cannot have. guidance: 1 for none."""
         if not math.isfinite(guidance):
             raise ConfigError(f"guidance of {guidance}: a number expected, 1 for none")
-        if guidance != 1 and not self.conditioners:
+        if guidance != 1 and self.tts and "cfg" in self.conditioners:
+            raise ConfigError(f"guidance of {guidance:g}: this model has learned it, as its condition 'cfg'")
+        if guidance != 1 and not self.conditioners and not self.tts:
             raise ConfigError(
                 f"guidance of {guidance:g} compares two conditions, but this model takes none; leave it at 1"
             )
@@ -171,7 +181,7 @@ class LmConfig:
             needs = f"it must be n_q + 1 = {n_q + 1} numbers of frames, none negative or above {LONGEST_DELAY}"
             raise read.error("delays", delays, needs)
         steps = _own_codebooks(delays, dep_q)
-        persona = read.get("model_type", None) == PERSONA
+        persona = read.left.get("model_type") == PERSONA
         if persona and steps == n_q:
             needs = "the user's codebooks must be told by delays of two equal groups, each begun by the smallest"
             raise read.error("delays", delays, needs)
@@ -181,7 +191,15 @@ class LmConfig:
         if not dep_q:
             read.ignore(*[key for key in read.left if key.startswith("depformer_")])
         text_card = read.size("text_card", 32_000)
-        read.only("text_card_out", text_card)
+        text_card_out = read.integer("text_card_out", 0, below=text_card + 1) or None
+        below = text_card_out or text_card
+        conditioning = Conditioners()
+        if {"conditioners", "fuser"} & read.left.keys():
+            conditioning = read_conditioners(read)
+        if bool(conditioning.crossed) != transformer.cross_attention:
+            needs = "it must be true for models whose fuser has 'cross', and for no others"
+            raise read.error("cross_attention", transformer.cross_attention, needs)
+        demux = [bool(read.get(f"demux_second_{name}", False)) for name in ("stream", "text_stream")]
         lm = cls(
             transformer=transformer,
             depth=depth,
@@ -189,12 +207,15 @@ class LmConfig:
             card=read.size("card", 1024),
             n_q=n_q,
             delays=tuple(delays),
-            text_padding_id=read.integer("existing_text_padding_id", 3, below=text_card),
-            text_end_padding_id=read.integer("existing_text_end_padding_id", 0, below=text_card),
+            text_padding_id=read.integer("existing_text_padding_id", 3, below=below),
+            text_end_padding_id=read.integer("existing_text_end_padding_id", 0, below=below),
             extra_heads=read.integer("extra_heads_num_heads", 0),
             extra_heads_dim=read.size("extra_heads_dim", 6),
-            conditioners=read_conditioners(read) if {"conditioners", "fuser"} & read.left.keys() else {},
+            conditioning=conditioning,
             takes_prompt=persona or steps < dep_q,
+            text_card_out=text_card_out,
+            demux_second_stream=any(demux),
+            tts=read_tts(read),
         )
         read.finish()
         return lm
@@ -226,8 +247,11 @@ def _temporal(read: ConfigReader, hidden_scale: float) -> TransformerConfig:
         max_period=read.number("max_period", 10_000.0, least=1),
         norm=read.choice("norm", "layer_norm", NORMS),
         gated=gated,
+        cross_attention=bool(read.get("cross_attention", False)),
     )
     check_shape(read, transformer)
+    if transformer.cross_attention and transformer.kv_repeat > 1:
+        raise read.error("kv_repeat", transformer.kv_repeat, "it must be 1 where cross_attention is true")
     return transformer
 
 

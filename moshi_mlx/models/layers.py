@@ -91,6 +91,30 @@ class Embedding(nn.Module):
         return QuantizedEmbedding(self.weight, group_size or 64, bits or 4, mode)
 
 
+class PairEmbedding(nn.Module):
+    """A look-up table for tokens that are two: (second + 1) * rows + first, the second -1 where there is none.
+
+    Both are rows of one table, each with a matrix of its own; id -1 is exactly zero. low_rank: width of the rows.
+    Source: moshi/models/lm_utils.py `ScaledEmbedding`, `demux_second_stream`.
+    """
+
+    def __init__(self, rows: int, dim: int, low_rank: int | None = None) -> None:
+        super().__init__()
+        width = low_rank or dim
+        self.weight = mx.random.normal((rows, width)) * width**-0.5
+        self.out1 = Linear(width, dim)
+        self.out2 = Linear(width, dim)
+        self._rows = rows
+
+    def __call__(self, ids: mx.array, dtype: mx.Dtype) -> mx.array:
+        """ids: any shape, int32, -1 or a pair. Returns (*ids.shape, dim) in `dtype`, that of the activations."""
+        both = mx.maximum(ids, 0)
+        first, second = both % self._rows, both // self._rows - 1
+        found = self.out1(self.weight[first].astype(dtype))
+        ahead = self.out2(_zero_where_negative(second, self.weight[mx.maximum(second, 0)].astype(dtype)))
+        return _zero_where_negative(ids, found + ahead)
+
+
 class QuantizedEmbedding(nn.Module):
     """A look-up table that stays quantized: only the rows asked for are dequantized."""
 
@@ -206,7 +230,11 @@ def weight_bytes(module: nn.Module, batch: int = 1) -> int:
 
     Every step of the depth transformer reads its weights, also those it shares with another step.
     """
-    tables = {path for path, layer in module.named_modules() if isinstance(layer, Embedding | QuantizedEmbedding)}
+    tables = {
+        path
+        for path, layer in module.named_modules()
+        if isinstance(layer, Embedding | PairEmbedding | QuantizedEmbedding)
+    }
     total = 0
     for name, array in parameters(module).items():
         rows = array.shape[0]

@@ -9,18 +9,20 @@ Source: Moshi paper §3.4; moshi/models/lm.py `LMModel`, `forward_depformer`, `d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.models.cache import Chunk, KVCache
+from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.conditioners import ConditionProvider
 from moshi_mlx.models.config import DepthConfig, LmConfig
 from moshi_mlx.models.layers import (
     Embedding,
     Linear,
+    PairEmbedding,
     keep_transposes,
     make_norm,
     parameter_bytes,
@@ -39,10 +41,11 @@ class LmState:
 
     temporal: KVCache
     depth: list[mx.array]  # from `DepthTransformer.new_buffers`; empty for models without one
+    crossed: list[mx.array] = field(default_factory=list)  # from `Lm.crossed`; empty for models without any
 
     def arrays(self) -> list[mx.array]:
         """Return every array held, to be evaluated together with what a step returns."""
-        return self.temporal.arrays() + self.depth
+        return self.temporal.arrays() + self.depth + self.crossed
 
     def rewind(self) -> None:
         """Start over for all rows, as if new."""
@@ -62,17 +65,17 @@ class Lm(nn.Module):
     def __init__(self, config: LmConfig, dtype: mx.Dtype | None = None) -> None:
         super().__init__()
         dim = config.transformer.dim
-        self.text_emb = Embedding(config.text_card + 1, dim)
+        self.text_emb = text_embedding(config, dim)
         self.audio_embs = [Embedding(config.card + 1, dim) for _ in range(config.n_q)]
         self.transformer = Transformer(config.transformer)
         self.out_norm = make_norm(config.transformer.norm, dim)
-        self.text_linear = Linear(dim, config.text_card)
+        self.text_linear = Linear(dim, config.text_classes)
         if config.depth:
             self.depformer = DepthTransformer(config, config.depth)
         if config.extra_heads:
             self.extra_heads = [Linear(dim, config.extra_heads_dim) for _ in range(config.extra_heads)]
         if config.conditioners:
-            self.condition_provider = ConditionProvider(config.conditioners, dim)
+            self.condition_provider = ConditionProvider(config.conditioning, dim)
         self._config = config
         self.activation_dtype = dtype or mx.float32
         self._look_up: Callable[[mx.array, mx.Dtype], mx.array] | None = None  # in all audio tables; see `fuse`
@@ -148,7 +151,7 @@ class Lm(nn.Module):
             x = mx.concatenate([given, x[:, count:]], axis=1)
         if condition is not None:
             x = x + condition.astype(x.dtype)
-        return self.out_norm(self.transformer(x, state.temporal, rows))
+        return self.out_norm(self.transformer(x, state.temporal, rows, state.crossed))
 
     def add_extra_heads(self, weights: Sequence[mx.array]) -> None:
         """Give a model without extra heads some that another file holds. weights: (classes, dim) each."""
@@ -169,20 +172,35 @@ class Lm(nn.Module):
         logits = mx.stack([head(hidden) for head in self.extra_heads], axis=2)
         return mx.softmax(logits.astype(mx.float32), axis=-1)
 
-    def condition(self, values: Mapping[str, str | None] | None = None) -> mx.array | None:
+    def condition(self, values: Mapping[str, Condition] | None = None) -> mx.array | None:
         """Return the vector that conditioners add to every position, (1, 1, dim); None for models without any.
 
         values: name -> value, as `LmConfig.conditions` takes and completes them.
         Raises ConfigError for an unknown name or value.
         """
         values = self.config.conditions(values)
-        return self.condition_provider(values) if values else None
+        return self.condition_provider.added(values) if values else None
+
+    def crossed(self, values: Mapping[str, Condition] | None = None) -> list[mx.array]:
+        """Return what the cross attention of every layer reads, (2, H, S, head dim); none for models without any.
+
+        Keys come first. values: as in `condition`.
+        """
+        values = self.config.conditions(values)
+        source = self.condition_provider.crossed(values) if values else None
+        return [] if source is None else self.transformer.crossed_by(source.astype(self.activation_dtype))
 
     def read_text_as(self, token: int, other: int) -> None:
         """Let the temporal transformer read one text token as another; to be called before `fuse`."""
         for array in parameters(self.text_emb).values():
             array[token] = array[other]
         mx.eval(self.text_emb.parameters())
+
+
+def text_embedding(config: LmConfig, dim: int, low_rank: int | None = None) -> Embedding | PairEmbedding:
+    """Return a table of text tokens, which may be two in one."""
+    kind = PairEmbedding if config.demux_second_stream else Embedding
+    return kind(config.text_card + 1, dim, low_rank)
 
 
 def widen_on_cpu(lm: Lm) -> None:
@@ -280,8 +298,8 @@ class DepthSlice(nn.Module):
         super().__init__()
         dim = depth.transformer.dim
         self.linear_in = Linear(config.transformer.dim, dim)
-        rows = (config.card if step else config.text_card) + 1
-        self.emb = Embedding(rows, dim, depth.low_rank_embeddings)
+        low_rank = depth.low_rank_embeddings
+        self.emb = Embedding(config.card + 1, dim, low_rank) if step else text_embedding(config, dim, low_rank)
         self.transformer = Transformer(depth.transformer)
         if depth.norm:
             self.norm = make_norm(depth.norm, dim)

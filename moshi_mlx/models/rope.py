@@ -50,10 +50,15 @@ def sinusoids(config: TransformerConfig, starts: Sequence[int] | np.ndarray, cou
 
     Computed in float64. Unlike rotations these tell positions themselves, not only how far apart they are.
     """
-    half = config.dim // 2
     positions = np.asarray(starts)[:, None] + np.arange(count)
-    phases = positions[..., None] * config.max_period ** (-np.arange(half) / (half - 1))
-    return mx.array(np.concatenate([np.cos(phases), np.sin(phases)], axis=-1).astype(np.float32))
+    return mx.array(sines(positions, config.dim, config.max_period))
+
+
+def sines(positions: np.ndarray, dim: int, max_period: float = 10_000.0) -> np.ndarray:
+    """Return cosines, then sines, of every position: (*positions.shape, dim) float32, computed in float64."""
+    half = dim // 2
+    phases = positions[..., None] * max_period ** (-np.arange(half) / (half - 1))
+    return np.concatenate([np.cos(phases), np.sin(phases)], axis=-1).astype(np.float32)
 
 
 @cache

@@ -65,11 +65,13 @@ class Transformer(nn.Module):
         config = replace(self._config, context=context or self._config.context)
         return KVCache(config, batch, step, dtype, kv_bits)
 
-    def __call__(self, x: mx.array, state: Window, rows: np.ndarray | None = None) -> mx.array:
+    def __call__(
+        self, x: mx.array, state: Window, rows: np.ndarray | None = None, crossed: Sequence[mx.array] = ()
+    ) -> mx.array:
         """Process T positions, continuing the stream held in `state`.
 
         x: (B, T, dim). rows: (B,) bool, the rows that run; positions of the others are forgotten.
-        Returns (B, T, dim).
+        crossed: from `crossed_by`, for models with cross attention. Returns (B, T, dim).
         """
         chunk = state.begin(x.shape[1], rows)
         # Chunks of the usual size are fused; others, such as a prompt's, would be traced for every size.
@@ -82,9 +84,16 @@ class Transformer(nn.Module):
         for index, segment in enumerate(segments[1:]):
             keys, values = state.extend(index, keys_values, chunk)
             attended = attend(queries, keys, values, chunk.mask)
-            x, queries, *keys_values = segment(x, attended, position)
+            x, queries, *keys_values = segment(x, attended, position, *crossed[index : index + 1])
         state.end(chunk)
         return x
+
+    def crossed_by(self, source: mx.array) -> list[mx.array]:
+        """Return the keys and values of every layer's cross attention, (2 B, H, S, head dim), all keys first.
+
+        source: (B, S, dim), what is attended to, in the activations' type.
+        """
+        return [layer.cross_attention.keys_values(source) for layer in self.layers]
 
     def _make_segments(self) -> list[Callable[..., tuple[mx.array, ...]]]:
         """Return what lies before, between and after the attentions: all but the window, whose length changes.
@@ -98,12 +107,14 @@ class Transformer(nn.Module):
             x = x[:, 0] if x.shape[1] == 1 else x
             return x, *layers[0].before_attention(x, position)
 
-        def between(index: int, x: mx.array, attended: mx.array, position: mx.array) -> tuple[mx.array, ...]:
-            x = layers[index].after_attention(x, attended)
+        def between(
+            index: int, x: mx.array, attended: mx.array, position: mx.array, *crossed: mx.array
+        ) -> tuple[mx.array, ...]:
+            x = layers[index].after_attention(x, attended, *crossed)
             return x, *layers[index + 1].before_attention(x, position)
 
-        def last(x: mx.array, attended: mx.array, position: mx.array) -> tuple[mx.array, ...]:
-            x = layers[-1].after_attention(x, attended)
+        def last(x: mx.array, attended: mx.array, position: mx.array, *crossed: mx.array) -> tuple[mx.array, ...]:
+            x = layers[-1].after_attention(x, attended, *crossed)
             x = x[:, None] if x.ndim == 2 else x
             return x, x  # nothing attends any more
 
@@ -134,6 +145,9 @@ class TransformerLayer(nn.Module):
         if config.layer_scale:
             self.layer_scale_1 = LayerScale(config.dim)
             self.layer_scale_2 = LayerScale(config.dim)
+        if config.cross_attention:
+            self.norm_cross = nn.LayerNorm(config.dim, eps=1e-5)  # whatever the other norms are
+            self.cross_attention = CrossAttention(config)
         self._gated = config.gated
         self._scaled = config.layer_scale
 
@@ -141,10 +155,15 @@ class TransformerLayer(nn.Module):
         """x: (B, T, dim), or (B, dim) for one position. Returns as `Attention.project`."""
         return self.self_attn.project(self.norm1(x), position)
 
-    def after_attention(self, x: mx.array, attended: mx.array) -> mx.array:
-        """x: (B, T, dim) or (B, dim), the layer's input. attended: (B, H, T, head dim). Returns like x."""
+    def after_attention(self, x: mx.array, attended: mx.array, crossed: mx.array | None = None) -> mx.array:
+        """x: (B, T, dim) or (B, dim), the layer's input. attended: (B, H, T, head dim). Returns like x.
+
+        crossed: of this layer's cross attention, if it has one; see `Transformer.crossed_by`.
+        """
         update = self.self_attn.merge(attended)
         x = x + (self.layer_scale_1(update) if self._scaled else update)
+        if crossed is not None:
+            x = x + self.cross_attention(self.norm_cross(x), crossed)
         update = self._feed_forward(self.norm2(x))
         return x + (self.layer_scale_2(update) if self._scaled else update)
 
@@ -198,6 +217,37 @@ class Attention(nn.Module):
         if T == 1:
             return self.out_proj(attended.reshape(B, -1))
         return self.out_proj(attended.transpose(0, 2, 1, 3).reshape(B, T, -1))
+
+
+class CrossAttention(nn.Module):
+    """Attention over vectors that stay the same for a whole stream; nothing is masked, nothing rotated.
+
+    Source: moshi/modules/transformer.py `StreamingMultiheadAttention`, `cross_attention`.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.q_proj = Linear(config.dim, config.dim)
+        self.k_proj = Linear(config.dim, config.dim)
+        self.v_proj = Linear(config.dim, config.dim)
+        self.out_proj = Linear(config.dim, config.dim)
+        self._config = config
+
+    def keys_values(self, source: mx.array) -> mx.array:
+        """(B, S, dim) -> (2 B, H, S, head dim), the keys of all rows first."""
+        return mx.concatenate([self._heads(self.k_proj(source)), self._heads(self.v_proj(source))])
+
+    def __call__(self, x: mx.array, keys_values: mx.array) -> mx.array:
+        """x: (B, T, dim), or (B, dim) for one position. keys_values: (2 B, H, S, head dim). Returns like x."""
+        keys, values = mx.split(keys_values, 2)
+        queries = self._heads(self.q_proj(x[:, None] if x.ndim == 2 else x))
+        scale = self._config.head_dim**-0.5
+        attended = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale)
+        return self.out_proj(attended.transpose(0, 2, 1, 3).reshape(x.shape))
+
+    def _heads(self, x: mx.array) -> mx.array:
+        B, T, _ = x.shape
+        return x.reshape(B, T, self._config.num_heads, self._config.head_dim).transpose(0, 2, 1, 3)
 
 
 class GatedFeedForward(nn.Module):

@@ -52,7 +52,7 @@ class ModelSize:
 def size_of(config: LmConfig) -> ModelSize:
     """Count a model from its shapes. Norms and conditioners are left out: below a thousandth."""
     temporal, depth = config.transformer, config.depth
-    head = config.text_card * temporal.dim
+    head = config.text_classes * temporal.dim
     tables = (config.text_card + 1 + config.n_q * (config.card + 1)) * temporal.dim
     per_frame = _layers(temporal) + head
     stored = per_frame + tables
@@ -70,6 +70,8 @@ def size_of(config: LmConfig) -> ModelSize:
 
 def _layers(config: TransformerConfig) -> int:
     attention = config.dim * (2 * config.dim + 2 * config.num_kv_heads * config.head_dim)
+    if config.cross_attention:  # keys and values are made once a voice, but are stored
+        attention += 4 * config.dim**2
     return config.num_layers * (attention + (3 if config.gated else 2) * config.dim * config.ffn_hidden)
 
 

@@ -166,7 +166,7 @@ def sampler(config: SamplingConfig, lm: LmConfig) -> Sampler:
     """Return the probabilities that a sampler draws from, but for the repetition penalty, which needs the past."""
 
     def probabilities(logs: np.ndarray, stream: int) -> np.ndarray:
-        kind, vocabulary = ("audio", lm.card) if stream else ("text", lm.text_card)
+        kind, vocabulary = ("audio", lm.card) if stream else ("text", lm.text_classes)
         settings = RowSettings([config] * len(logs), kind, vocabulary)
         if not settings.features.sampled:
             return (np.arange(vocabulary) == logs.argmax(axis=-1)[:, None]).astype(np.float32)

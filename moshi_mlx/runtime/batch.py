@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.errors import SessionError
+from moshi_mlx.errors import ConfigError, SessionError
 from moshi_mlx.frames import checked_frame, silence
+from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import LmState
 from moshi_mlx.runtime.prompt import Prompt
@@ -60,7 +61,7 @@ class Batch:
         self,
         seed: int | None = None,
         sampling: SamplingConfig | None = None,
-        conditions: Mapping[str, str | None] | None = None,
+        conditions: Mapping[str, Condition] | None = None,
         prompt: Prompt | None = None,
     ) -> Session:
         """Start a conversation in a free row.
@@ -113,6 +114,8 @@ class Batch:
         for session, user_codes in codes.items():
             draws[session.row] = session.draw()
             tokens[session.row, :, 0] = session.inputs(user_codes)
+        if self._guidance != 1 and any(session.script for session in codes):
+            tokens = np.concatenate([tokens, self._contrary(tokens, codes)])
         sampled, vad = self._step(tokens, draws, self._state, self._condition, self._guidance)
         return {
             session: session.take(sampled[session.row], None if vad is None else vad[session.row])
@@ -144,6 +147,7 @@ class Batch:
         states = {row: self._new_state(1, context) for row in self._rows_of(session.row)}
         for row, own in states.items():
             own.temporal.rewind(self._state.temporal.position - len(columns))
+            own.crossed = [each[row :: self._state.temporal.batch] for each in self._state.crossed]
             condition = None if self._condition is None else self._condition[row : row + 1]
             self._run(columns, embeddings, own, condition)
         if session.begun:
@@ -177,16 +181,39 @@ class Batch:
             for row in self._rows_of(session.row):
                 self._state.reset_row(row)
 
-    def _set_condition(self, row: int, conditions: Mapping[str, str | None]) -> None:
-        lm = self.moshi.lm
+    def _contrary(self, tokens: np.ndarray, sessions: Iterable[Session]) -> np.ndarray:
+        """Return what the contrary halves of rows read, where a script has them read something else."""
+        tokens = tokens.copy()
+        for session in sessions:
+            if session.script:
+                column = tokens[session.row, :, 0]
+                tokens[session.row, :, 0] = session.script.contrary(session.delays.step, column)
+        return tokens
+
+    def _set_condition(self, row: int, conditions: Mapping[str, Condition]) -> None:
+        lm, rows = self.moshi.lm, self._state.temporal.batch
         for place, values in zip(self._rows_of(row), (conditions, lm.config.contrary_conditions()), strict=False):
+            if crossed := lm.crossed(values):
+                self._set_crossed(place, crossed)
             vector = lm.condition(values)
-            if vector is None:  # a model without conditioners
-                return
+            if vector is None:  # nothing is added
+                continue
             if self._condition is None:
-                self._condition = mx.repeat(vector, self._state.temporal.batch, axis=0)  # (halves * B, 1, dim)
+                self._condition = mx.repeat(vector, rows, axis=0)  # (halves * B, 1, dim)
             self._condition[place] = vector[0]
-        mx.eval(self._condition)
+        mx.eval(self._condition, self._state.crossed)
+
+    def _set_crossed(self, place: int, crossed: list[mx.array]) -> None:
+        """Let a row of the state attend to what `Lm.crossed` made."""
+        state, rows = self._state, self._state.temporal.batch
+        alone = not any(self._rows)
+        if not state.crossed or (alone and state.crossed[0].shape[2] != crossed[0].shape[2]):
+            state.crossed = [mx.repeat(each, rows, axis=0) for each in crossed]
+        held, given = state.crossed[0].shape[2], crossed[0].shape[2]
+        if held != given:
+            raise ConfigError(f"a voice of {given} vectors cannot share a batch with one of {held}")
+        for layer, each in zip(state.crossed, crossed, strict=True):
+            layer[place::rows] = each
 
     def _rows_of(self, row: int) -> list[int]:
         """Return the rows of the model's state that belong to a row of the batch."""

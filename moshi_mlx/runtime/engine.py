@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from moshi_mlx.errors import MoshiError
+from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.runtime.limits import process_limits
 from moshi_mlx.runtime.pipeline import Spare, SpareTime, called, mapped
 from moshi_mlx.runtime.prompt import Prompt
@@ -100,7 +101,7 @@ class Slot:
         listener: Listener,
         seed: int | None = None,
         sampling: SamplingConfig | None = None,
-        conditions: Mapping[str, str | None] | None = None,
+        conditions: Mapping[str, Condition] | None = None,
         prompt: Prompt | None = None,
     ) -> None:
         self.listener = listener

@@ -14,6 +14,7 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import DEFAULT_MODEL
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import silence
+from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.runtime.batch import Batch
@@ -36,7 +37,7 @@ def load(
     codec: str = "auto",
     quantization: str | None = None,
     kv_bits: int | None = None,
-    conditions: Mapping[str, str | None] | None = None,
+    conditions: Mapping[str, Condition] | None = None,
     guidance: float = 1.0,
     offline: bool = False,
 ) -> Moshi:
@@ -60,7 +61,7 @@ def assemble(
     codec: str = "auto",
     kv_bits: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
-    conditions: Mapping[str, str | None] | None = None,
+    conditions: Mapping[str, Condition] | None = None,
     guidance: float = 1.0,
     tell: Callable[[str], None] = lambda note: None,
 ) -> Moshi:
@@ -94,7 +95,7 @@ class Moshi:
         tokenizer: Tokenizer,
         sampling: SamplingConfig | None = None,
         kv_bits: int | None = None,
-        conditions: Mapping[str, str | None] | None = None,
+        conditions: Mapping[str, Condition] | None = None,
         guidance: float = 1.0,
         translates: bool = False,
     ) -> None:
@@ -103,7 +104,7 @@ class Moshi:
         if codec.codebooks != lm.config.codebooks:
             raise ConfigError(f"the codec has {codec.codebooks} codebooks, the model needs {lm.config.codebooks}")
         lm.config.check_guidance(guidance)
-        self.conditions: Mapping[str, str | None] = lm.config.conditions(conditions)
+        self.conditions: Mapping[str, Condition] = lm.config.conditions(conditions)
         self.guidance = guidance
         self.translates = translates
         lm.fuse()
@@ -143,7 +144,7 @@ class Moshi:
         self,
         seed: int | None = None,
         sampling: SamplingConfig | None = None,
-        conditions: Mapping[str, str | None] | None = None,
+        conditions: Mapping[str, Condition] | None = None,
         guidance: float | None = None,
         prompt: Prompt | None = None,
     ) -> Session:

@@ -17,6 +17,7 @@ from contextlib import suppress
 import numpy as np
 
 from moshi_mlx.frames import FRAME_SECONDS, silence
+from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.runtime.engine import Change, Control, Item, Listener, Slot, Stages, Tick, run
 from moshi_mlx.runtime.flow import FrameQueue, HeardFrame, PacedGovernor, QueueClosed
 from moshi_mlx.runtime.pipeline import Spare
@@ -43,7 +44,7 @@ class QueuedSlot(Slot):
         listener: Listener,
         seed: int | None,
         sampling: SamplingConfig,
-        conditions: Mapping[str, str | None] | None = None,
+        conditions: Mapping[str, Condition] | None = None,
         prompt: Prompt | None = None,
     ) -> None:
         super().__init__(listener, seed, sampling, conditions, prompt)
@@ -130,7 +131,7 @@ class Scheduler:
         listener: Listener,
         seed: int | None,
         sampling: SamplingConfig,
-        conditions: Mapping[str, str | None] | None = None,
+        conditions: Mapping[str, Condition] | None = None,
         prompt: Prompt | None = None,
     ) -> QueuedSlot:
         """Start a conversation; `listener.joined` is called when it has its place in the batch."""

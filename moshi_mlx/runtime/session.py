@@ -15,11 +15,12 @@ import numpy as np
 from moshi_mlx.codec.base import Codec
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import FRAME_SECONDS, checked_frame
+from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.prompt import SAMPLED, Prompt
 from moshi_mlx.runtime.reply import Generated, Reply
-from moshi_mlx.runtime.step import Draw, FrameStep
+from moshi_mlx.runtime.step import Draw, FrameStep, Script
 from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
 
 NOT_GENERATED = -2  # "no value yet", PyTorch's `ungenerated_token_id`
@@ -52,7 +53,7 @@ class Model(Protocol):
     codec: Codec
     sampling: SamplingConfig
     kv_bits: int | None
-    conditions: Mapping[str, str | None]  # of conversations that choose none
+    conditions: Mapping[str, Condition]  # of conversations that choose none
 
     @property
     def step(self) -> FrameStep:
@@ -79,7 +80,7 @@ class Rows(Protocol):
         self,
         seed: int | None,
         sampling: SamplingConfig | None,
-        conditions: Mapping[str, str | None] | None,
+        conditions: Mapping[str, Condition] | None,
         prompt: Prompt | None,
         /,
     ) -> Session:
@@ -124,6 +125,9 @@ class Session:
         self.seed = seed
         self.sampling = sampling
         self.prompt = prompt
+        self.script: Script | None = (
+            None  # a text to be said, for models that do; to be given before the first step
+        )
         self._stream = batch.moshi.codec.stream()
         self._codebooks = batch.moshi.lm.config.input_codebooks  # of the user, for each frame
         self._frames_in = 0
@@ -169,7 +173,7 @@ class Session:
 
     def draw(self) -> Draw:
         """What the sampler needs to know of this row at this step."""
-        return Draw(self.sampling, self.seed, self.delays.step, self._recent_text)
+        return Draw(self.sampling, self.seed, self.delays.step, self._recent_text, self.script)
 
     def take(self, sampled: np.ndarray, vad: np.ndarray | None = None) -> Generated:
         """Book what the model sampled for this row at this step.
@@ -177,6 +181,8 @@ class Session:
         sampled: (1 + dep_q,) int32, [text, codes]. vad: as in `Reply`.
         """
         time = (self._trimmed + self.delays.step) * FRAME_SECONDS
+        if self.script:
+            sampled = self.script.take(self.delays.step, sampled)
         if self._forced:
             known = self._forced.popleft()
             sampled = np.where(known == SAMPLED, sampled, known)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -28,6 +28,28 @@ from moshi_mlx.runtime.sampling import (
 )
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 
+AS_WRITTEN = -2  # in place of a text token that is not replaced
+
+
+class Script(Protocol):
+    """What a row reads in place of what the model writes: a text that is to be said."""
+
+    def choices(self) -> tuple[int, int]:
+        """Return the text read at this step: if the model writes the end of padding, and if anything else."""
+        ...
+
+    def speaks(self, step: int) -> bool:
+        """Whether the codes that the model makes at this step are used, any of them."""
+        ...
+
+    def take(self, step: int, sampled: np.ndarray) -> np.ndarray:
+        """Return the tokens that stand for what was sampled at a step, (1 + dep_q,) int32 both; and move on."""
+        ...
+
+    def contrary(self, step: int, tokens: np.ndarray) -> np.ndarray:
+        """Return what the row's contrary half reads at a step, with guidance. tokens: (1 + n_q,) int32."""
+        ...
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -37,6 +59,7 @@ class Draw:
     seed: int
     frame: int
     recent_text: Sequence[int] = field(default=())  # for the repetition penalty
+    script: Script | None = None
 
 
 IDLE = Draw(GREEDY, 0, 0)  # for rows that do not run
@@ -49,13 +72,23 @@ class Stepped(NamedTuple):
     vad: np.ndarray | None  # (B, heads, classes) float32, see `Lm.vad`; None for models without extra heads
 
 
+class Head(NamedTuple):
+    """What code is compiled for: everything that is computed or not."""
+
+    text: Features
+    audio: Features
+    guidance: float
+    scripted: bool  # text may be replaced; guidance is of the codes alone
+    speaks: bool  # codes are made
+
+
 class FrameStep:
     """The step of a model, for any batch. Compiled code is kept per set of sampling features in use."""
 
     def __init__(self, lm: Lm) -> None:
         self._lm = lm
         self._embed = compiled(lm.embed)
-        self._heads: dict[tuple[Features, Features, float], Callable[..., list[mx.array]]] = {}
+        self._heads: dict[Head, Callable[..., list[mx.array]]] = {}
         self._settings: tuple[list[SamplingConfig], RowSettings, RowSettings] | None = None
         self.watch: Callable[[mx.array], None] | None = None  # is given the temporal transformer's output
         self.waited = 0.0  # seconds of the latest step in which the host waited for the device
@@ -74,27 +107,32 @@ class FrameStep:
         condition: (B, 1, dim) or None.
         guidance: with any but 1 (classifier-free guidance) state and condition have 2 B rows: the same rows with
         their condition and, after them, with the contrary one; the logits of both make those that are drawn from.
+        Where rows have a script, tokens have 2 B rows as well, since the contrary half reads others.
         """
         lm = self._lm
         running = np.array([draw is not None for draw in draws])
         rows = [draw or IDLE for draw in draws]
+        scripted = any(draw.script for draw in rows)
         if guidance != 1:
-            tokens, running = np.concatenate([tokens, tokens]), np.concatenate([running, running])
+            tokens = tokens if scripted else np.concatenate([tokens, tokens])
+            running = np.concatenate([running, running])
         x = self._embed(mx.array(tokens))
         if condition is not None:
             x = x + condition.astype(x.dtype)
-        x = lm.transformer(x, state.temporal, None if running.all() else running)
+        x = lm.transformer(x, state.temporal, None if running.all() else running, state.crossed)
         if self.watch:
             self.watch(x)
         text, audio = self._row_settings([draw.config for draw in rows])
         keys = mx.array(frame_keys([(draw.seed, draw.frame) for draw in rows]))
         recent, penalty = _recent(rows)
-        kind = text.features, audio.features, guidance
+        speaks = not scripted or any(draw.script is None or draw.script.speaks(draw.frame) for draw in rows)
+        kind = Head(text.features, audio.features, guidance, scripted, speaks)
         head = self._heads.get(kind)
         if head is None:
-            head = self._heads[kind] = compiled(self._make_head(*kind))
+            head = self._heads[kind] = compiled(self._make_head(kind))
+        choices = [mx.array(_choices(rows))] if scripted else []
         buffers, state.depth = state.depth, []  # handed over, so that they are written in place
-        made = head(x, keys, mx.array(text.values), mx.array(audio.values), recent, penalty, *buffers)
+        made = head(x, keys, mx.array(text.values), mx.array(audio.values), recent, penalty, *choices, *buffers)
         read = 2 if lm.config.extra_heads else 1  # arrays that are read back
         state.depth = made[read:]
         del buffers
@@ -108,15 +146,16 @@ class FrameStep:
         settings, config = self._settings, self._lm.config  # one read: other threads step other batches
         if settings is None or settings[0] != configs:
             text, audio = (
-                RowSettings(configs, "text", config.text_card),
+                RowSettings(configs, "text", config.text_classes),
                 RowSettings(configs, "audio", config.card),
             )
             settings = self._settings = configs, text, audio
         return settings[1:]
 
-    def _make_head(self, text: Features, audio: Features, guidance: float) -> Callable[..., list[mx.array]]:
+    def _make_head(self, kind: Head) -> Callable[..., list[mx.array]]:
         """From the temporal transformer's output to the tokens of the frame, with all draws."""
         lm, config = self._lm, self._lm.config
+        text, audio, guidance, scripted, speaks = kind
 
         def guided(logits: mx.array) -> mx.array:
             return logits if guidance == 1 else away_from_contrary(logits, guidance)
@@ -124,8 +163,8 @@ class FrameStep:
         def twice(tokens: mx.array) -> mx.array:  # both halves read what was drawn
             return tokens if guidance == 1 else mx.concatenate([tokens, tokens])
 
-        def once(codes: mx.array) -> mx.array:
-            return codes if guidance == 1 else mx.split(codes, 2)[0]
+        def once(array: mx.array) -> mx.array:
+            return array if guidance == 1 else mx.split(array, 2)[0]
 
         def head(
             x: mx.array,
@@ -134,25 +173,33 @@ class FrameStep:
             audio_values: mx.array,
             recent: mx.array,
             penalty: mx.array,
-            *buffers: mx.array,
+            *buffers: mx.array,  # after what scripts choose from, where there are any
         ) -> list[mx.array]:
             noise = None
             if text.sampled or audio.sampled:
-                noise = gumbel(keys, config.text_card + config.dep_q * config.card)
+                noise = gumbel(keys, config.text_classes + config.dep_q * config.card)
 
             def audio_sample(logits: mx.array, step: int) -> mx.array:
-                start = config.text_card + step * config.card
+                start = config.text_classes + step * config.card
                 part = None if noise is None else noise[:, start : start + config.card]
                 return twice(sample(guided(logits), part, audio, audio_values))
 
             hidden = lm.out_norm(x)
-            logits = guided(lm.text_linear(hidden)[:, 0])  # (B, text_card)
+            logits = lm.text_linear(once(hidden) if scripted else hidden)[:, 0]  # (B, text_classes)
+            logits = logits if scripted else guided(logits)
             if recent.shape[-1]:
                 logits = penalise(logits, recent, penalty)
-            tokens = sample(logits, None if noise is None else noise[:, : config.text_card], text, text_values)
+            tokens = sample(logits, None if noise is None else noise[:, : config.text_classes], text, text_values)
+            sampled = tokens[:, None]  # what scripts go by
             written = list(buffers)
-            sampled = tokens[:, None]
-            if config.depth:
+            if scripted:
+                choices = written.pop(0)
+                chosen = mx.where(tokens == config.text_end_padding_id, choices[:, 0], choices[:, 1])
+                tokens = mx.where(chosen == AS_WRITTEN, tokens, chosen)
+            if config.depth and not speaks:
+                nothing = mx.full((tokens.shape[0], config.dep_q), -1, mx.int32)
+                sampled = mx.concatenate([sampled, nothing], axis=1)
+            elif config.depth:
                 codes = lm.depformer.generate(hidden, twice(tokens), written, audio_sample)
                 sampled = mx.concatenate([sampled, once(codes)], axis=1)
             vad = (
@@ -161,6 +208,12 @@ class FrameStep:
             return [sampled, *vad, *written]
 
         return head
+
+
+def _choices(rows: Sequence[Draw]) -> np.ndarray:
+    """Return what each row's script reads, (B, 2) int32; see `Script.choices`."""
+    none = (AS_WRITTEN, AS_WRITTEN)
+    return np.array([draw.script.choices() if draw.script else none for draw in rows], np.int32)
 
 
 def _recent(rows: Sequence[Draw]) -> tuple[mx.array, mx.array]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from moshi_mlx.codec.base import Codec
 from moshi_mlx.frames import silence
+from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.session import Tokenizer
@@ -83,7 +84,7 @@ class Wordless:
     sampling: SamplingConfig
     tokenizer: Tokenizer = field(default_factory=NoWords)
     kv_bits: int | None = None
-    conditions: Mapping[str, str | None] = field(default_factory=dict)
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
 
 
 def unfused(lm: Lm) -> Wordless:

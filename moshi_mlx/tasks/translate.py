@@ -16,6 +16,7 @@ import numpy as np
 
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, silence, split_frames
+from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.config import END_OF_TEXT
 from moshi_mlx.runtime.engine import MARK_END, Control, Sink, converse
 from moshi_mlx.runtime.moshi import Moshi
@@ -106,7 +107,7 @@ def translate(
     *,
     seed: int | None = None,
     sampling: SamplingConfig | None = None,
-    conditions: Mapping[str, str | None] | None = None,
+    conditions: Mapping[str, Condition] | None = None,
     guidance: float | None = None,
     tail: float = TAIL,
 ) -> Translated:

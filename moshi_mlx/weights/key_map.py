@@ -22,6 +22,8 @@ GGUF = ".gguf"
 
 T = TypeVar("T")
 
+_UNUSED_OF_PAIRS = ("depformer_text_emb.low_rank.weight", "depformer.slices.0.emb.low_rank.weight")
+
 _WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
@@ -59,6 +61,8 @@ _STEP = "depformer.slices.{k}."
 _STEP_ATTENTION = _STEP + "transformer.layers.{l}.self_attn."
 _DEPTH_ATTENTION = "depformer.layers.{l}.self_attn."
 _ATTENTION = "transformer.layers.{l}.self_attn."
+_CROSS = re.compile(r"(transformer\.layers\.\d+\.cross_attention\.)([qkv])_proj\.weight")
+_CROSS_NAMES = ("in_proj_weight", "in_proj.weight", "in_projs.0.weight")  # of queries, keys and values together
 
 KEY_MAP = (  # the first rule that fits a name holds
     KeyRule("audio_embs.{i}.{rest}", "emb.{i}.{rest}"),
@@ -98,6 +102,8 @@ def torch_origin(name: str, config: LmConfig, present: Iterable[str] = ()) -> Or
     blocks = (
         max(config.depth.stored_schedule) + 1 if config.depth else 0
     )  # of weights that all steps have together
+    if origin := _cross_origin(name, present):
+        return origin
     for rule in KEY_MAP:
         match = _pattern(rule.mlx).fullmatch(name)
         if not match:
@@ -120,6 +126,15 @@ def torch_origin(name: str, config: LmConfig, present: Iterable[str] = ()) -> Or
     raise AssertionError(name)  # the last rule fits every name
 
 
+def _cross_origin(name: str, present: Iterable[str]) -> Origin | None:
+    """Return where the projections into a cross attention are: one tensor has the rows of all three."""
+    if match := _CROSS.fullmatch(name):
+        key = next((each for each in _CROSS_NAMES if match[1] + each in present), _CROSS_NAMES[0])
+        return Origin(match[1] + key, "qkv".index(match[2]), 3)
+    name = name.replace(".cross_attention.out_proj.", ".cross_attention.out_projs.0.")
+    return Origin(name) if ".cross_attention." in name and name in present else None
+
+
 CANDLE_MAP = (  # all that fit are applied
     (r"^audio_embs\.", "emb."),
     (r"^depformer\.slices\.", "depformer."),
@@ -132,6 +147,8 @@ def candle_origin(name: str, config: LmConfig) -> Origin:
 
     Source: rust/moshi-core/src/lm.rs `LmModel::new`; scripts/import_rust.py.
     """
+    if origin := _cross_origin(name, ()):
+        return origin
     key = name
     for pattern, replacement in CANDLE_MAP:
         key = re.sub(pattern, replacement, key)
@@ -217,9 +234,12 @@ def read_any(path: Path) -> dict[str, TensorInfo]:
 def is_unused(name: str, config: LmConfig) -> bool:
     """Return whether nothing reads a tensor that may be in a file.
 
-    PyTorch has depformer_in also without depth; and files may hold depth steps that are never run.
+    PyTorch has depformer_in also without depth, and a second matrix for text tokens that are two; and files may
+    hold depth steps that are never run.
     """
     depth = config.depth
+    if config.demux_second_stream and name in _UNUSED_OF_PAIRS:
+        return True
     if not depth:
         return name.startswith("depformer_in.")
     steps = range(depth.steps, len(depth.stored_schedule))

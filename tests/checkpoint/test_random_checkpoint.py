@@ -18,7 +18,7 @@ from moshi_mlx.checkpoint.random_checkpoint import (
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.layers import parameters
+from moshi_mlx.models.layers import Embedding, parameters
 from moshi_mlx.weights.quantization import SCHEMES
 from moshi_mlx.weights.safetensors import read_header
 
@@ -74,8 +74,10 @@ def test_tables_with_a_low_rank_layer_stay_dense_as_mlx_leaves_them(tmp_path: Pa
     config = TINY | {"depformer_low_rank_embeddings": 32}
     folder = write_random_checkpoint(tmp_path / "model", config, layout="mlx", scheme="q4")
     lm = Checkpoint.resolve(str(folder)).load_lm()
-    assert lm.depformer.slices[1].emb.weight.dtype == mx.bfloat16
-    assert lm.depformer.slices[1].emb.low_rank.weight.dtype == mx.uint32
+    table = lm.depformer.slices[1].emb
+    assert isinstance(table, Embedding)
+    assert table.weight.dtype == mx.bfloat16
+    assert table.low_rank.weight.dtype == mx.uint32
 
 
 def test_the_header_of_a_full_size_model_is_the_published_one() -> None:

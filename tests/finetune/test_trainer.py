@@ -129,3 +129,9 @@ def test_weights_of_half_the_width_are_trained_in_float32() -> None:
     for part in half.places[name][0].split("."):
         held = held[int(part)] if part.isdigit() else held[part]
     assert held.dtype == mx.bfloat16
+
+
+def test_a_model_that_attends_to_a_voice_is_refused() -> None:
+    lm, usual = read_golden("say_crossed").lm, small()
+    with pytest.raises(ConfigError, match="cross attention, such as a text-to-speech one, cannot be trained"):
+        Trainer(lm, usual.trained, usual.settings)

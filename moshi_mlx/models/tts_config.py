@@ -1,0 +1,37 @@
+"""What a config.json says of text-to-speech. No MLX.
+
+Source: moshi/models/tts.py `TTSModel.from_checkpoint_info`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from moshi_mlx.frames import FRAME_RATE
+from moshi_mlx.models.config_reader import ConfigReader
+
+TTS = "tts"  # a model_type
+
+
+@dataclass(frozen=True)
+class TtsConfig:
+    """How a text-to-speech model reads text.
+
+    delay: frames from a word to its audio, on top of the streams' own delays.
+    words_ahead: how many words further its second text stream is; 0 for models without one.
+    """
+
+    delay: int = 0
+    words_ahead: int = 0
+
+
+def read_tts(read: ConfigReader) -> TtsConfig | None:
+    """Read `model_type` and `tts_config`; None for models that are made for something else."""
+    kind, settings = read.get("model_type", None), read.section("tts_config", {})
+    if kind != TTS and not settings.left:
+        return None
+    settings.unsupported("multistream")
+    delay = int(settings.number("audio_delay", 0.0) * FRAME_RATE)
+    tts = TtsConfig(delay, settings.integer("second_stream_ahead", 0))
+    settings.finish()
+    return tts
