@@ -129,7 +129,7 @@ def describe(name: str) -> dict[str, Any]:
     found = Checkpoint.find(name, offline=True)
     files = files_of(found)
     stored = sum(tensor.end - tensor.begin for tensor in read_any(found.lm_weights).values())
-    config, size = found.lm_config, size_of(found.lm_config)
+    config, size = found.lm_config, size_of(found.lm_config.as_stored)
     return {
         "name": name,
         "repository": repo,

@@ -166,7 +166,7 @@ def loaded(model: SttModelOptions, vad_heads: str | None, events: JsonLines | No
     if heads:
         add_extra_heads(moshi.lm, heads)
     transcriber = Transcriber(moshi, timing)
-    if not transcriber.finds_pauses:
+    if events and not transcriber.finds_pauses:
         note(
             f"{found.name} has no voice activity heads, so pauses are only told from the times of words; "
             "--vad-heads takes them from another file"

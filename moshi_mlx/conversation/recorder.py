@@ -64,7 +64,9 @@ class Recorder:
             self._write_about()
 
     def add(self, user: np.ndarray, reply: Reply) -> None:
-        """Add a frame of the user, (1920,) float32, and the reply to it."""
+        """Add a frame of the user, (1920,) float32, and the reply to it; after an error nothing is added."""
+        if self._closed:
+            return
         moshi = silence() if reply.audio is None else reply.audio
         with self._refusals():
             for file, pcm in zip(self._voices, (user, moshi, np.stack([user, moshi], 1).ravel()), strict=True):
@@ -77,7 +79,9 @@ class Recorder:
                 self._flush()
 
     def turn(self, turn: Turn) -> None:
-        """Add a turn that is over."""
+        """Add a turn that is over, as `add`."""
+        if self._closed:
+            return
         with self._refusals():
             print(json.dumps(turn_line(turn)), file=self._turns)
 
@@ -94,10 +98,12 @@ class Recorder:
         """Write what is left, but nothing after an error."""
         if self._closed:
             return
-        with self._refusals():
-            self._flush()
-            write_texts(self.folder)
-        self._release()
+        try:
+            with self._refusals():
+                self._flush()
+                write_texts(self.folder)
+        finally:
+            self._release()
 
     def _wav(self, name: str, channels: int = 1) -> GrowingWav:
         return self._open.enter_context(closing(GrowingWav(self.folder / f"{name}.wav", channels)))

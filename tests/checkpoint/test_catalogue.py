@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from moshi_mlx.checkpoint import catalogue
-from moshi_mlx.checkpoint.catalogue import Model, models
+from moshi_mlx.checkpoint.catalogue import Model, describe, models
+from moshi_mlx.checkpoint.random_checkpoint import TINY_PERSONA, write_random_checkpoint
 from tests.hub_stub import fill_cache
 
 
@@ -85,6 +86,11 @@ def test_models_of_other_families_are_not_listed(cache: Path) -> None:
     for name in ("models--alone", "models--a--b--c"):
         (cache / name).mkdir()
     assert list(listed()) == ["nano"]
+
+
+def test_bits_are_those_of_all_weights_that_a_file_holds(tmp_path: Path) -> None:
+    folder = write_random_checkpoint(tmp_path / "persona", TINY_PERSONA)  # half of its depth steps are never run
+    assert describe(str(folder))["bits_per_weight"] == pytest.approx(32, abs=0.1)
 
 
 def test_blobs_are_counted_once(cache: Path, tiny_folder: Path) -> None:

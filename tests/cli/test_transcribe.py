@@ -197,6 +197,8 @@ def test_heads_come_from_another_file(
     without = call()
     assert without.err.count("no voice activity heads") == 1
     assert '"pause"' not in without.out
+    text = moshi_cli("transcribe", "--model", headless, "--codec", "mlx", talk)
+    assert "voice activity" not in text.err, "only events tell of pauses"
     both = call("--vad-heads", stt_folder / "model.safetensors")
     assert "voice activity" not in both.err
     assert both.out.count('"event": "pause"') == len(expected.pauses) > 0

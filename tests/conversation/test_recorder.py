@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from moshi_mlx.conversation.recorder import FLUSH_FRAMES, GrowingWav, Recorder, check_folder
+from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.runtime.session import Reply
 
@@ -120,4 +121,6 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(GrowingWav, "flush", full)
     with pytest.raises(AudioFileError, match=r"cannot write to .*talk: No space left on device"):
         talk(recorder, FLUSH_FRAMES)
+    recorder.turn(Turn("user", 0.0, 1.0))  # a conversation ends with the turns at hand
+    talk(recorder, 1)
     recorder.close()  # as whoever opened it does in the end: that is no second error
