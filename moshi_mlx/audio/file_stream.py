@@ -7,10 +7,11 @@ import threading
 from collections.abc import Iterator
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moshi_mlx.audio.long import LongRecording
 from moshi_mlx.audio.writer import AudioWriter
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, silence, split_frames
 
@@ -46,7 +47,10 @@ class FileSource:
 
     def heard(self) -> Iterator[np.ndarray]:
         """Yield the frames that the replies with audio are simultaneous with: all but the extra one."""
-        return chain(repeat(silence(), self.lead), split_frames(self._pcm), repeat(silence(), self._tail))
+        pcm: Any = self._pcm
+        if isinstance(pcm, LongRecording):  # source and sink hear it at once, at different places
+            pcm = pcm.again()
+        return chain(repeat(silence(), self.lead), split_frames(pcm), repeat(silence(), self._tail))
 
     def close(self) -> None:
         """End the iteration before its next frame; from any thread."""

@@ -9,33 +9,33 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from moshi_mlx.audio.containers import Recording, foreign, recordings, truncated
-from moshi_mlx.errors import AudioFileError
+from moshi_mlx.audio.long import LongRecording
+from moshi_mlx.audio.mixdown import MixDown
+from moshi_mlx.audio.resampling import resample, resampled, resampled_length
+from moshi_mlx.errors import AudioFileError, system_errors
 from moshi_mlx.frames import SAMPLE_RATE
 
 STDIN = "-"
 _RATES = (1_000, 768_000)  # Hz; outside, a header is damaged rather than unusual
-_BLOCK = 1 << 20  # samples per channel held at once before they are mixed down
-_SILENT = 1e-6  # of the loudest channel's energy: 60 dB below it
-_CANCELLED = (
-    0.05  # of the loudest channel's energy left in the mean; two alike leave all, two unlike a half or more
-)
-_FEW = 4  # channels; with more, the layout may be a room's, and the mean stays what it is
-_LOUD = 4.0  # times full scale: beyond any recording that is only hot
+LONG = 600.0  # seconds, above which a recording that is only played through is read piece by piece
+_BLOCK = 1 << 18  # samples per channel held at once before they are mixed down
 
 
 @dataclass(frozen=True)
 class Audio:
     """A recording, ready for the model, and what it was before."""
 
-    pcm: np.ndarray  # (samples,) float32, mono, 24 kHz
+    pcm: np.ndarray  # (samples,) float32, mono, 24 kHz; of `open_audio` perhaps what stands for one, see there
     name: str  # as a person would say it: "question.wav", "standard input"
     rate: int  # Hz, in the file
     channels: int  # in the file
@@ -61,19 +61,34 @@ def read_audio(path: str | Path) -> Audio:
     The result has round(samples * 24000 / rate) samples, aligned with the file's first.
     Raises AudioFileError for what is missing, empty, truncated, not audio, or holds NaN or infinite samples.
     """
+    return _read(path, math.inf)
+
+
+def open_audio(path: str | Path) -> Audio:
+    """Read a recording as `read_audio`, but a long one piece by piece: its `pcm` is a `LongRecording` then.
+
+    All of it is looked at first, so that what is wrong with it is said before a model is loaded.
+    """
+    return _read(path, LONG)
+
+
+def _read(path: str | Path, most: float) -> Audio:
+    """most: seconds, above which nothing is kept in memory."""
     if str(path) == STDIN:
         if sys.stdin.isatty():
             raise AudioFileError("standard input is a terminal: pipe a recording into it, or name a file")
-        return _decode(io.BytesIO(sys.stdin.buffer.read()), "standard input")
+        given = sys.stdin.buffer.read()
+        return _decode(partial(io.BytesIO, given), "standard input", most)
     path = Path(path)
     if path.suffix.lower() == ".raw":  # libsndfile would ask for a rate and a sample type
         raise AudioFileError(f"{path} is headerless audio: convert it, for example with `sox` or `ffmpeg`, to wav")
     try:
         with path.open("rb") as file:
-            whole = file if file.seekable() else io.BytesIO(file.read())  # a pipe
+            begin = partial(path.open, "rb") if file.seekable() else partial(io.BytesIO, file.read())  # a pipe
+        with begin() as whole:
             if foreign(whole.read(16)) and (afconvert := shutil.which("afconvert")):
                 return _converted(afconvert, whole, str(path))
-            return _decode(whole, str(path))
+        return _decode(begin, str(path), most)
     except FileNotFoundError:
         raise AudioFileError(f"{path} does not exist") from None
     except IsADirectoryError:
@@ -112,23 +127,67 @@ def _converted(afconvert: str, file: BinaryIO, name: str) -> Audio:
         )
         if done.returncode or not wav.is_file():
             raise AudioFileError(f"afconvert cannot convert {name}: {done.stderr.strip()[-200:]}")
-        with wav.open("rb") as converted:
-            return _decode(converted, name)
+        return _decode(partial(wav.open, "rb"), name, math.inf)  # whose file goes with the folder
 
 
-def _decode(file: BinaryIO, name: str) -> Audio:
-    if file.seek(0, io.SEEK_END) == 0:
-        raise AudioFileError(f"{name} is empty (0 bytes)")
-    parts = [_decode_one(recording, name) for recording in recordings(file, name)]
-    if len(parts) == 1:
-        return parts[0]
-    notes = [f"{name} holds {len(parts)} recordings one after the other; all are heard"]
-    notes += [note for part in parts for note in part.notes]
-    pcm = np.concatenate([part.pcm for part in parts])
+def _decode(begin: Callable[[], BinaryIO], name: str, most: float) -> Audio:
+    """begin: opens the file anew."""
+    with begin() as file:
+        if file.seek(0, io.SEEK_END) == 0:
+            raise AudioFileError(f"{name} is empty (0 bytes)")
+        parts: list[_Part] = []
+        for recording in recordings(file, name):
+            before = sum(part.samples for part in parts) / SAMPLE_RATE
+            parts.append(_Part(recording, name, most - before))
+        notes = [note for part in parts for note in part.mix.notes()]
+        if len(parts) > 1:
+            notes = [f"{name} holds {len(parts)} recordings one after the other; all are heard", *notes]
+        samples = [part.samples for part in parts]
+        if sum(samples) > most * SAMPLE_RATE:
+            mixes = [part.mix for part in parts]
+            # It is an array to all who only ask for its length and for slices, and they are told so.
+            pcm = cast(Any, LongRecording(partial(_again, begin, name, mixes), sum(samples), name))
+        else:
+            wholes = [resample(part.mix.mono(), part.rate) for part in parts]
+            pcm = wholes[0] if len(wholes) == 1 else np.concatenate(wholes)
     return Audio(pcm, name, parts[0].rate, parts[0].channels, tuple(dict.fromkeys(notes)))
 
 
-def _decode_one(recording: Recording, name: str) -> Audio:
+class _Part:
+    """One of the recordings of a file, decoded from its beginning to its end.
+
+    samples: at 24 kHz. most: seconds of sound above which `mix` forgets what was decoded.
+    """
+
+    def __init__(self, recording: Recording, name: str, most: float) -> None:
+        with _opened(recording, name) as sound:
+            self.rate, self.channels, promised = sound.samplerate, sound.channels, sound.frames
+            if not _RATES[0] <= self.rate <= _RATES[1]:
+                raise AudioFileError(f"{name} says it has {self.rate} samples a second: its header is damaged")
+            self.mix = mix = MixDown(self.channels, name)
+            for block in _blocks(sound):
+                mix.add(block, self.rate)
+                if mix.samples > most * self.rate:
+                    mix.forget()
+        if mix.samples == 0:
+            raise AudioFileError(f"{name} holds no samples")
+        if recording.promises and mix.samples < promised:
+            raise truncated(name, f"{promised / self.rate:.2f} s promised, {mix.samples / self.rate:.2f} s there")
+        mix.decide()
+        self.samples = resampled_length(mix.samples, self.rate)
+
+
+def _again(begin: Callable[[], BinaryIO], name: str, mixes: Sequence[MixDown]) -> Iterator[np.ndarray]:
+    """Decode all recordings of a file once more: pieces of (samples,) float32 at 24 kHz, one after the other."""
+    with system_errors(f"cannot read {name}", AudioFileError), begin() as file:
+        for recording, mix in zip(recordings(file, name), mixes, strict=True):
+            with _opened(recording, name) as sound:
+                yield from resampled(mix.mixed(_blocks(sound)), sound.samplerate)
+
+
+@contextmanager
+def _opened(recording: Recording, name: str) -> Iterator[Any]:
+    """Give a recording as soundfile's object. Raises AudioFileError for what libsndfile cannot read."""
     import soundfile
 
     class Stream(soundfile.SoundFile):
@@ -140,91 +199,15 @@ def _decode_one(recording: Recording, name: str) -> Audio:
     recording.file.seek(0)
     try:
         with Stream(recording.file) as sound:
-            rate, channels, promised = sound.samplerate, sound.channels, sound.frames
-            if not _RATES[0] <= rate <= _RATES[1]:
-                raise AudioFileError(f"{name} says it has {rate} samples a second: its header is damaged")
-            mix = _MixDown(channels, name)
-            while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):  # (samples, channels)
-                mix.add(block, rate)
+            yield sound
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).removeprefix("Error : ").strip(" .")
         raise AudioFileError(
             f"{name} cannot be read as audio ({reason}); convert it to wav, flac, opus or mp3, or record it again"
         ) from error
-    if mix.samples == 0:
-        raise AudioFileError(f"{name} holds no samples")
-    if recording.promises and mix.samples < promised:
-        raise truncated(name, f"{promised / rate:.2f} s promised, {mix.samples / rate:.2f} s there")
-    return Audio(_resample(mix.mono(), rate), name, rate, channels, tuple(mix.notes()))
 
 
-class _MixDown:
-    """Makes one channel of many: the mean, without the silent ones among up to four."""
-
-    def __init__(self, channels: int, name: str) -> None:
-        self.samples = 0
-        self._name = name
-        self._sums: list[np.ndarray] = []  # of all channels, (samples,) float32
-        self._loudest: list[np.ndarray] = []  # the loudest channel so far; none of a single one
-        self._energy = np.zeros(channels)
-        self._peak = 0.0
-        self._silent = 0
-        self._cancels = False
-
-    def add(self, block: np.ndarray, rate: int) -> None:
-        """Take (samples, channels) float32. Raises AudioFileError for NaN and infinite samples."""
-        bad = ~np.isfinite(block).all(axis=1)
-        if bad.any():
-            first = int(bad.argmax())
-            value = next(v for v in block[first] if not np.isfinite(v))
-            at = self.samples + first
-            raise AudioFileError(
-                f"{self._name} has a sample that is no number: {value} at sample {at} ({at / rate:.3f} s)"
-            )
-        self.samples += len(block)
-        self._energy += np.square(block, dtype=np.float64).sum(axis=0)
-        self._peak = max(self._peak, float(np.abs(block).max(initial=0.0)))
-        self._sums.append(block.mean(axis=1))
-        if block.shape[1] > 1:
-            self._loudest.append(block[:, int(self._energy.argmax())].copy())  # a view would keep all channels
-
-    def mono(self) -> np.ndarray:
-        """The mix, (samples,) float32."""
-        channels = len(self._energy)
-        mean = np.concatenate(self._sums)
-        loudest = self._energy.max()
-        if channels == 1 or not loudest:
-            return mean
-        self._silent = int((self._energy < loudest * _SILENT).sum())
-        self._cancels = float(np.square(mean, dtype=np.float64).sum()) < loudest * _CANCELLED and not self._silent
-        if self._cancels:
-            return np.concatenate(self._loudest)
-        heard = channels - self._silent
-        return mean * np.float32(channels / heard) if self._silent and channels <= _FEW else mean
-
-    def notes(self) -> Iterator[str]:
-        """What a person should know of the recording; after `mono`."""
-        channels = len(self._energy)
-        if self._cancels:
-            yield f"the channels of {self._name} cancel each other: only the loudest is heard"
-        elif self._silent and channels > _FEW:
-            yield (
-                f"{self._silent} of {channels} channels of {self._name} are silent, so their mean is "
-                f"{20 * math.log10(channels / (channels - self._silent)):.0f} dB quieter than the others"
-            )
-        if self._peak > _LOUD:
-            yield (
-                f"{self._name} peaks at {self._peak:,.0f} times full scale: float samples are expected "
-                "between -1 and 1; divide them, for example by 32768"
-            )
-
-
-def _resample(mono: np.ndarray, rate: int) -> np.ndarray:
-    """To 24 kHz, without delay: sample 0 stays sample 0."""
-    if rate == SAMPLE_RATE:
-        return mono
-    import soxr
-
-    expected = math.floor(len(mono) * SAMPLE_RATE / rate + 0.5)
-    pcm = soxr.resample(mono, rate, SAMPLE_RATE, quality="VHQ")[:expected]
-    return np.pad(pcm, (0, expected - len(pcm)))
+def _blocks(sound: Any) -> Iterator[np.ndarray]:
+    """Yield (samples, channels) float32 to the end."""
+    while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
+        yield block

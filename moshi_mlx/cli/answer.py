@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink, speech_end
-from moshi_mlx.audio.files import Audio, read_audio, recordings_in
+from moshi_mlx.audio.files import Audio, open_audio, recordings_in
 from moshi_mlx.audio.writer import AudioWriter
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.options import ModelOptions, SamplingOptions
@@ -75,7 +75,7 @@ def answer(recording: str, output: str | None, model: ModelOptions, manner: Mann
         _answer_all(recordings_in(recording), output, model, manner)
         return
     check_output(recording, output, manner)
-    audio = read_audio(recording)
+    audio = open_audio(recording)
     source, events = FileSource(audio.pcm, **manner.silence), manner.events
     with undone("the model was not loaded, and nothing is answered"), _opened(output, source, manner) as wav:
         introduce(audio, manner, events)
@@ -109,7 +109,7 @@ def _answer_all(recordings: Sequence[str], output: str | None, model: ModelOptio
         for recording, (place, transcript) in zip(recordings, places, strict=True):
             events = JsonLines(sys.stdout, file=recording) if manner.as_json else None
             try:
-                audio = read_audio(recording)
+                audio = open_audio(recording)
             except AudioFileError as error:
                 print(f"error: {error}", file=sys.stderr)
                 unread += 1

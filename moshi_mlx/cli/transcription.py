@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from moshi_mlx.audio.files import STDIN, Audio, read_audio, recordings_in
+from moshi_mlx.audio.files import STDIN, Audio, open_audio, recordings_in
 from moshi_mlx.checkpoint.names import Folder, locate
 from moshi_mlx.cli.answer import STREAM
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
@@ -44,7 +44,7 @@ def transcribe_recordings(
     recordings, output = wanted(places)
     target = Target.chosen(recordings, output, kind, folder, as_json)
     events = JsonLines(sys.stdout) if as_json else None
-    first = read_audio(recordings[0]) if len(recordings) == 1 else None
+    first = open_audio(recordings[0]) if len(recordings) == 1 else None
     if first:
         say(first.describe(), quiet)
         for note in first.notes:
@@ -287,7 +287,7 @@ def _transcribe_many(
 def _readable(names: Sequence[str], events: JsonLines | None) -> Iterator[tuple[str, Audio]]:
     for name in names:
         try:
-            audio = read_audio(name)
+            audio = open_audio(name)
         except AudioFileError as error:
             print(f"error: {error}", file=sys.stderr)
             continue

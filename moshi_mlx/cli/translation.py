@@ -9,7 +9,7 @@ from functools import partial
 import typer
 
 from moshi_mlx.audio.file_stream import Tee, WavSink
-from moshi_mlx.audio.files import read_audio
+from moshi_mlx.audio.files import open_audio
 from moshi_mlx.cli.answer import STREAM, Manner, check_output, introduce, write_words
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.members import TranslatorOptions
@@ -29,7 +29,7 @@ def translate_recording(
     What can go wrong cheaply goes wrong first: the recording, the place of the answer, the options, the weights.
     """
     check_output(recording, output, manner)
-    audio, events = read_audio(recording), manner.events
+    audio, events = open_audio(recording), manner.events
     tell = partial(manner.tell, events)
     tail = TAIL if tail is None else tail
     transcript, stats = Transcript(), Stats()

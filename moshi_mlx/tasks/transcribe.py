@@ -25,7 +25,7 @@ import numpy as np
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import DEFAULT_STT_MODEL
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, silence, split_frames
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, silence
 from moshi_mlx.models.config import ConfigReader
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.engine import Sink, converse, converse_together
@@ -191,16 +191,15 @@ class RecordingSource:
     """
 
     def __init__(self, pcm: np.ndarray, timing: SttTiming) -> None:
-        before = np.zeros(round(timing.prefix * SAMPLE_RATE), np.float32)
-        after = np.zeros(round((timing.delay + TAIL) * SAMPLE_RATE), np.float32)
-        self._pcm = np.concatenate([before, pcm, after])
+        self._pcm, self._before = pcm, round(timing.prefix * SAMPLE_RATE)
+        self._samples = self._before + len(pcm) + round((timing.delay + TAIL) * SAMPLE_RATE)
         self._closed = threading.Event()
         self.seconds = len(pcm) / SAMPLE_RATE
-        self.frames = 1 + math.ceil(len(self._pcm) / FRAME_SAMPLES)
+        self.frames = 1 + math.ceil(self._samples / FRAME_SAMPLES)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield (1920,) float32 frames until `close`."""
-        for frame in chain([silence()], split_frames(self._pcm)):
+        for frame in chain([silence()], self._padded()):
             if self._closed.is_set():
                 return
             yield frame
@@ -208,6 +207,15 @@ class RecordingSource:
     def close(self) -> None:
         """End the iteration before its next frame; from any thread."""
         self._closed.set()
+
+    def _padded(self) -> Iterator[np.ndarray]:
+        """Give the recording between its silences, of which no copy is made: it may be long."""
+        for start in range(0, self._samples, FRAME_SAMPLES):
+            begin = start - self._before  # in the recording
+            frame = silence()
+            heard = self._pcm[max(begin, 0) : max(begin + FRAME_SAMPLES, 0)]
+            frame[max(-begin, 0) : max(-begin, 0) + len(heard)] = heard
+            yield frame
 
 
 class WordSink:
