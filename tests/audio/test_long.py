@@ -46,7 +46,8 @@ def silent_second(pcm: np.ndarray) -> np.ndarray:
 
 
 def cancelling(pcm: np.ndarray) -> np.ndarray:
-    pcm[:, 1] = -pcm[:, 0]
+    half = len(pcm) // 2  # the second channel is the quieter one first, and the louder one then
+    pcm[:half, 1], pcm[half:, 1] = -0.9 * pcm[:half, 0], -1.05 * pcm[half:, 0]
     return pcm
 
 
@@ -91,8 +92,8 @@ def test_recordings_one_after_the_other_are_all_read(open_long: Open, tmp_path: 
 
 def counting(begun: list[int]) -> Iterator[np.ndarray]:
     begun.append(1)
-    for start in range(0, 1000, 70):
-        yield np.arange(start, min(start + 70, 1000), dtype=np.float32)
+    for start in range(0, 70_000, 70):
+        yield np.arange(start, start + 70, dtype=np.float32)
 
 
 def test_any_slices_are_those_of_an_array() -> None:
@@ -132,6 +133,14 @@ def test_several_may_hear_it_at_once(open_long: Open, tmp_path: Path) -> None:
     assert all(np.array_equal(one, frame) for (one, _), frame in zip(together, once, strict=False))
     assert all(np.array_equal(other, frame) for (_, other), frame in zip(together, once[1:], strict=False))
     assert len(together) == len(once) - 1
+
+
+def test_each_who_hears_it_reads_it_once() -> None:
+    begun: list[int] = []
+    pcm: Any = LongRecording(lambda: counting(begun), 9 * FRAME_SAMPLES, "it")
+    source = FileSource(pcm, 0, 0)
+    assert sum(1 for _ in zip(source, source.heard(), strict=False)) == 9
+    assert len(begun) == 2
 
 
 @pytest.mark.parametrize("prefix", [0.0, 0.5, 0.52])
