@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from moshi_mlx.web.admission import Admission, Place
     from moshi_mlx.wire.query import ChatQuery
 
+_WORK_PACE = 5_000  # units of work a second, for a moment: a burst must not keep the interpreter from the others
 _RESTART = bytes([messages.Kind.CONTROL, messages.RESTART])
 
 
@@ -160,9 +161,10 @@ class Client:
             return
         before = self._wire.work
         while (pcm := await self._loop.run_in_executor(self._readers, partial(next, slices, None))) is not None:
-            self._budget.work(self._wire.work - before)
-            before = self._wire.work
+            spent, before = self._wire.work - before, self._wire.work
+            self._budget.work(spent)
             self._take(pcm)
+            await asyncio.sleep(spent / _WORK_PACE)
 
     def _take(self, pcm: np.ndarray) -> None:
         if not len(pcm):
