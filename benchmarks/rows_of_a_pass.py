@@ -3,8 +3,9 @@
     python benchmarks/rows_of_a_pass.py
     scripts/with_blas.sh python benchmarks/rows_of_a_pass.py
 
-One layer of 2048 inputs and 4096 outputs, random, in each kind of weights. Products take turns round by round;
-processor time, which other programs disturb less than the clock. `tasks/transcribe.worthwhile_ahead` tries the same.
+One layer of 2048 inputs and 4096 outputs, random, in each kind of weights. Products take turns round by round.
+Given is processor time, which other programs disturb less than the clock. `tasks/transcribe.worthwhile_ahead`
+tries the same.
 """
 
 import argparse

@@ -141,6 +141,11 @@ def describe(name: str) -> dict[str, Any]:
         "codebooks": config.n_q,
         "text_tokens": config.text_card,
         "window": config.transformer.context,
+        "task": "translate" if found.translates else "talk" if config.depth else "transcribe",
+        "conditions": {name: list(lut.possible_values) for name, lut in config.conditioners.items()} or None,
+        "persona": config.takes_prompt or None,
+        "captions": None if config.depth else True,
+        "pauses": None if config.depth else config.extra_heads > 0,
         "files": [
             {"name": path.name, "bytes": path.stat().st_size, "sha256": recorded_sha256(path)} for path in files
         ],

@@ -135,6 +135,11 @@ def _answer_all(recordings: Sequence[str], output: str | None, model: ModelOptio
 def _loaded(model: ModelOptions, manner: Manner, tell: Callable[[str], None]) -> tuple[Moshi, Prompt | None]:
     """Load the model, and make of it who it is to be."""
     found = model.resolve(manner.sampling, tell)
+    if found.translates:
+        tell(
+            f"{found.name} is a translation model: `moshi-mlx translate --model {found.name}` tells it where the "
+            "recording ends, and stops where its translation does"
+        )
     role = manner.persona.read(found, model.offline, tell)
     moshi = model.load(found, tell)
     return moshi, role.prompt(moshi)

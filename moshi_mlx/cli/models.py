@@ -144,6 +144,9 @@ def info(
 ) -> None:
     """Say what a model on this machine is: its files with sizes and SHA-256, shape, precision, and what it lacks.
 
+    Also what it is for (talk, transcribe, translate), which conditions it takes, and whether it takes a persona,
+    makes captions and finds pauses.
+
     Folders, too. The network is not used; `moshi-mlx models get` says the size of a model that is not here.
     """
     from moshi_mlx.checkpoint.catalogue import describe
@@ -156,7 +159,9 @@ def info(
     width = max(map(len, about))
     for label, value in about.items():
         if value is not None:
-            print(f"{label.replace('_', ' '):<{width}}  {byte_size(value) if label == 'bytes' else value}")
+            print(
+                f"{label.replace('_', ' '):<{width}}  {byte_size(value) if label == 'bytes' else _in_words(value)}"
+            )
     rows = [(file["name"], byte_size(file["bytes"]), file["sha256"] or "") for file in files]
     print("\n" + table(rows, ("file", "size", "sha256")))
 
@@ -179,6 +184,14 @@ def _as_dict(model: Model) -> dict[str, object]:
 
 def _bytes_of(files: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in files if path.exists())
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {', '.join(values)}" for name, values in value.items())
+    return str(value)
 
 
 def _ago(moment: float) -> str:

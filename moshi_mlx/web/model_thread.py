@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.errors import DownloadError
 from moshi_mlx.runtime.scheduler import Scheduler
@@ -59,6 +59,7 @@ class ModelThread:
         self.sampling = SamplingConfig()  # the model's own, once it is ready
         self.prompts: Prompts | None = None  # once it is ready, if it takes any
         self.captions: CaptionScheduler | None = None  # once it is ready, if anybody's words are written down
+        self.conditions: dict[str, dict[str, Any]] = {}  # name -> its values, and the one of who asks for none
         self.stats = Stats()
         self._make_prompts, self._make_captions = prompts, captions
         self._load, self._size, self._keep_thread = load, size, keep_thread
@@ -132,6 +133,11 @@ class ModelThread:
             if moshi and not self._closing.is_set():
                 moshi.warm_up(self._size, moshi.sampling)
                 self.sampling, self.prompts = moshi.sampling, self._make_prompts(moshi)
+                known = moshi.lm.config.conditioners.items()
+                self.conditions = {
+                    name: {"values": list(one.possible_values), "default": moshi.conditions[name]}
+                    for name, one in known
+                }
                 self.captions = self._make_captions()
                 spare = self.captions.work if self.captions else None
                 self._scheduler = Scheduler(moshi.batch(self._size), self.stats, spare=spare)

@@ -223,6 +223,7 @@ class Server:
                 "problem": self.model.problem or None,
                 "sampling": describe(self.model.sampling),
                 "max_sessions": self._admission.size,
+                "conditions": self.model.conditions,
                 "captions": self.model.captions.name if self.model.captions else None,
                 **(self.model.prompts.about if self.model.prompts else {}),
             }

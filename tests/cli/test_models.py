@@ -15,6 +15,8 @@ import pytest
 
 from moshi_mlx.checkpoint.download import PIECE
 from moshi_mlx.checkpoint.hub import computed_sha256
+from moshi_mlx.checkpoint.random_checkpoint import TINY_PERSONA, write_random_checkpoint
+from moshi_mlx.models.conditioner_config import QUALITIES
 from tests.hub_stub import COMMITS, HubStub, fill_cache
 
 ALIAS, REPO, WEIGHTS = "moshiko-q4", "kyutai/moshiko-mlx-q4", "model.safetensors"
@@ -266,3 +268,24 @@ def test_what_is_not_the_hubs_stays(tiny_folder: Path, models: Callable[..., Com
         assert "only models of the hub's cache" in done.stderr
     assert (tiny_folder / WEIGHTS).exists()
     assert models("get", str(tiny_folder)).stderr == f"{tiny_folder} is complete: 4.8 MB in 5 files\n"
+
+
+def test_info_says_what_a_member_of_the_family_can_do(
+    models: Callable[..., Command], tiny_folder: Path, hibiki_folder: Path, stt_folder: Path, tmp_path: Path
+) -> None:
+    persona = write_random_checkpoint(tmp_path / "persona", TINY_PERSONA)
+    fields = ("task", "conditions", "persona", "captions", "pauses")
+    found = {
+        folder: [json.loads(models("info", str(folder), "--json").stdout)[field] for field in fields]
+        for folder in (tiny_folder, hibiki_folder, stt_folder, persona)
+    }
+    assert found == {
+        tiny_folder: ["talk", None, None, None, None],
+        hibiki_folder: ["translate", {"description": [*QUALITIES]}, None, None, None],
+        stt_folder: ["transcribe", None, None, True, True],
+        persona: ["talk", None, True, None, None],
+    }
+    shown = models("info", str(hibiki_folder)).stdout
+    assert re.search(r"^conditions +description: very_bad, bad, neutral, good, very_good$", shown, re.MULTILINE)
+    assert "persona" not in shown
+    assert re.search(r"^persona +yes$", models("info", str(persona)).stdout, re.MULTILINE)

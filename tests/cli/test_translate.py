@@ -91,3 +91,13 @@ def test_only_a_translation_model_translates(moshi_cli: Cli, question: Path, tin
     done = moshi_cli("translate", question, "-m", tiny_folder, "--quiet")
     assert done.code == 1
     assert done.err == f"error: {tiny_folder} is no translation model: translate with one such as hibiki-1b\n"
+
+
+def test_run_says_that_translate_exists_to_who_runs_a_translation_model(
+    moshi_cli: Cli, question: Path, hibiki_folder: Path, tiny_folder: Path
+) -> None:
+    given = ["run", question, "--codec", "mlx", "--seed", 3, "--lead", 0, "--tail", 0, "--quiet"]
+    note = f"note: {hibiki_folder} is a translation model: `moshi-mlx translate --model {hibiki_folder}` tells it"
+    assert note in moshi_cli(*given, "-m", hibiki_folder).err
+    assert moshi_cli(*given, "-m", tiny_folder).err == ""
+    assert "is a translation model" not in moshi_cli("translate", question, "-m", hibiki_folder, "--tail", 1).err

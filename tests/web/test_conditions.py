@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from moshi_mlx.models.conditioner_config import QUALITIES
 from moshi_mlx.runtime.moshi import load
 from tests.web.running import Running, run, talking
 
@@ -39,6 +42,17 @@ def test_a_client_chooses_the_condition_of_its_conversation(translator: Running)
     own = first_audio(translator, "")
     assert np.array_equal(own, first_audio(translator, "condition=description=very_good"))
     assert not np.array_equal(own, first_audio(translator, "condition=description%3Dvery_bad"))
+
+
+@pytest.mark.parametrize(("fixture", "expected"), [("translator", True), ("server", False)])
+def test_info_has_the_conditions_of_the_model(
+    request: pytest.FixtureRequest, fixture: str, expected: bool
+) -> None:
+    url = request.getfixturevalue(fixture).url
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/api/info") as answer:
+        conditions = json.load(answer)["conditions"]
+    known = {"description": {"values": [*QUALITIES], "default": "very_good"}}
+    assert conditions == (known if expected else {})
 
 
 @pytest.mark.parametrize(
