@@ -28,6 +28,7 @@ def local_web(
     browser: BrowserOption = True,
 ) -> None:
     """Serve the web page. `moshi-mlx serve` does the same and has more options."""
+    from moshi_mlx.cli.mlx_check import say_on_stderr, warn_once
     from moshi_mlx.web.program import choose_endpoint, run_server
     from moshi_mlx.web.server import PAGE
 
@@ -35,9 +36,11 @@ def local_web(
     if page and not page.is_dir():
         raise ServerError(f"--static {static}: there is no such folder")
     tls = (ssl / "cert.pem", ssl / "key.pem") if ssl else None
+    endpoint = choose_endpoint(**options.given(host=host, port=port, tls=tls))
+    warn_once(say_on_stderr)
     interrupted = run_server(
         checkpoint=kyutai.model().checkpoint,
-        endpoint=choose_endpoint(**options.given(host=host, port=port, tls=tls)),
+        endpoint=endpoint,
         page=page,
         browser=browser,
     )

@@ -85,6 +85,11 @@ def memory_for(need: int) -> int:
     return max(own, int(mebibytes) * 2**20 if mebibytes.isdigit() else 0)
 
 
+def cache_folder() -> Path:
+    """Return the folder for what this package can make again: in $XDG_CACHE_HOME, else in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moshi-mlx"
+
+
 def bandwidth(name: str, gpu_cores: int | None = None) -> float | None:
     """Return the memory bandwidth of a chip or card in GB/s, None if it is not known here.
 

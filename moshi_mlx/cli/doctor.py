@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -45,6 +46,14 @@ def doctor(
         bool,
         typer.Option("--measure", help="Measure Nano, and what fits of the rest, instead of trusting estimates."),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Check that MLX computes rightly here: every operation, up to a minute."),
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Check, and write what to attach to an issue, as JSON."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check whether Moshi runs here: the machine, what is installed, audio devices, models, and a plan.
@@ -55,8 +64,13 @@ def doctor(
     not. This is advice: no other command refuses what doctor warns of. The network is never used, and no audio
     device is opened.
 
-    The exit code is 0 if a conversation is possible, with --model of that model, otherwise of any, Nano included;
-    else it is 1.
+    With --check every operation of the model and the codec runs at Moshi's shapes and types on this machine and is
+    compared with what is right; last, Nano answers a recorded question, token for token. The first operation that
+    differs is named, with what to do. `chat` and `serve` do the quick part of it once for each version of MLX.
+    The file of --report names machine and versions, but no folders or devices.
+
+    The exit code is 0 if a conversation is possible, with --model of that model, otherwise of any, Nano included,
+    and if nothing that was checked is wrong; else it is 1.
     """
     from moshi_mlx.checkpoint.hub import NotCachedError
     from moshi_mlx.checkpoint.names import ALIASES
@@ -99,11 +113,22 @@ def doctor(
         )
     file = _config_file(shell.find_root().command)
     found += _shown(file)
-    line = verdict_line(checkup, names, found, model)
+    line, outcome = verdict_line(checkup, names, found, model), None
+    if (check or report) and not checkup.mlx.problem:
+        from moshi_mlx.cli.mlx_check import checked
+
+        outcome = checked()
+        found += outcome.findings()
+        line = outcome.problem or line
+    if report:
+        from moshi_mlx.cli.mlx_check import write_report
+
+        write_report(report, checkup, outcome, found)
     if as_json:
-        report = report_json(checkup, planned, codec, found)
+        whole = report_json(checkup, planned, codec, found)
         more = {"verdict": line, "talk_to": names, "measured": [asdict(one) for one in measured], "config": file}
-        print(json.dumps(report | more, default=str))  # TOML has dates
+        more["check"] = outcome.as_json() if outcome else None
+        print(json.dumps(whole | more, default=str))  # TOML has dates
     else:
         print(page(found, sys.stdout.encoding, line))
     raise typer.Exit(any(finding.mark == "bad" for finding in found))

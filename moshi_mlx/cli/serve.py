@@ -87,14 +87,17 @@ def serve(
     (Prometheus) and /api/info report on the server; log lines name the session they concern. `--model nano` needs
     no download.
     """
+    from moshi_mlx.cli.mlx_check import say_on_stderr, warn_once
     from moshi_mlx.web.program import choose_endpoint, run_server
 
     given = options.given(
         host=host, port=port, tls=tls, token=token, allow_hosts=allow_host, allow_origins=allow_origin
     )
+    endpoint = choose_endpoint(lan=lan, **given)
+    warn_once(say_on_stderr)
     interrupted = run_server(
         checkpoint=model.checkpoint,
-        endpoint=choose_endpoint(lan=lan, **given),
+        endpoint=endpoint,
         codec=model.codec,
         kv_bits=model.kv_bits,
         played=model.played,

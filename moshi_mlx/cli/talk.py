@@ -17,6 +17,7 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.cli.captions import captioner_beside
 from moshi_mlx.cli.dashboard import figures
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
+from moshi_mlx.cli.mlx_check import warn_once
 from moshi_mlx.cli.options import DeviceOptions, ModelOptions, SamplingOptions
 from moshi_mlx.cli.persona import NOBODY, PersonaOptions
 from moshi_mlx.cli.screen import Screen
@@ -140,6 +141,7 @@ def loaded(
     echo = EchoControl(devices.echo)
     found = model.resolve(sampling, screen.note)
     role = persona.read(found, model.offline, screen.note)
+    warn_once(screen.note)
     screen.say(f"loading {found.name}")
     moshi = model.load(found, screen.note)
     screen.say("warming up")

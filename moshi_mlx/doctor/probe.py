@@ -157,10 +157,11 @@ def run_python(python: str, program: str, *words: str, timeout: float = 120) -> 
     # a line that Metal or the loader wrote, wherever it stands; of a Python error, the last line
     telling = [line for line in lines if "metallib" in line or "not supported on this OS" in line]
     said = " ".join(dict.fromkeys(telling)) or (lines[-1] if lines else "")
-    return Probe(problem=said or _ending(done.returncode))
+    return Probe(problem=said or ending(done.returncode))
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """Say how a process ended. code: its return code, not 0."""
     return f"the process was ended by signal {-code}" if code < 0 else f"the process ended with code {code}"
 
 

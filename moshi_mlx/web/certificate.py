@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from moshi_mlx.errors import ServerError, system_errors
+from moshi_mlx.machine import cache_folder
 from moshi_mlx.weights.atomic import AtomicPath, remove_abandoned
 
 DAYS = 397  # the longest that browsers accept
@@ -50,11 +51,6 @@ def own_tls(names: Sequence[str], folder: Path | None = None) -> ssl.SSLContext:
         with AtomicPath(certificate) as new_certificate, AtomicPath(key) as new_key:
             _write(new_certificate, new_key, names)
             return load_tls(new_certificate, new_key)  # another process may put its own there at this moment
-
-
-def cache_folder() -> Path:
-    """Return the folder in which the certificate is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moshi-mlx"
 
 
 def lan_addresses() -> list[str]:

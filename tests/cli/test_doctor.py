@@ -229,6 +229,7 @@ SCHEMA: dict[str, Any] = {
     "verdict": str,
     "talk_to": [str],
     "measured": [],
+    "check": None,
     "config": {"file": str, "settings": dict, "problem": (str, None)},
 }  # fmt: skip
 
