@@ -25,12 +25,14 @@ def split_frames(pcm: np.ndarray) -> Iterator[np.ndarray]:
     """Cut audio into frames; the last one is filled up with silence.
 
     pcm: (samples,) float32 at 24 kHz. Yields (1920,) float32, ceil(samples / 1920) of them.
+    Raises SessionError as `checked_audio`, with the first frame.
     """
+    pcm = checked_audio(pcm)
     for start in range(0, len(pcm), FRAME_SAMPLES):
         frame = pcm[start : start + FRAME_SAMPLES]
         if len(frame) < FRAME_SAMPLES:
             frame = np.pad(frame, (0, FRAME_SAMPLES - len(frame)))
-        yield frame.astype(np.float32, copy=False)
+        yield frame
 
 
 def is_silent(pcm: np.ndarray) -> bool:
@@ -50,10 +52,21 @@ def checked_frame(frame: np.ndarray) -> np.ndarray:
     frame = np.asarray(frame)
     if frame.shape != (FRAME_SAMPLES,) or not np.issubdtype(frame.dtype, np.floating):
         raise SessionError(f"a frame is ({FRAME_SAMPLES},) float32, got {frame.shape} {frame.dtype}")
+    return _finite(frame, "a frame")
+
+
+def checked_audio(pcm: np.ndarray) -> np.ndarray:
+    """Return audio as (samples,) float32, from any floats. Raises SessionError for anything else, NaN included."""
+    pcm = np.asarray(pcm)
+    if pcm.ndim != 1 or not np.issubdtype(pcm.dtype, np.floating):
+        whole = "; divide whole numbers by their full scale" if np.issubdtype(pcm.dtype, np.integer) else ""
+        raise SessionError(f"audio is (samples,) float32 in [-1, 1], got {pcm.shape} {pcm.dtype}{whole}")
+    return _finite(pcm, "the audio")
+
+
+def _finite(pcm: np.ndarray, what: str) -> np.ndarray:
     with np.errstate(over="ignore"):  # it is infinite then, and refused
-        frame = frame.astype(np.float32, copy=False)
-    if not np.isfinite(frame).all():  # one would deafen the model for its whole window
-        raise SessionError(
-            f"sample {int(np.isfinite(frame).argmin())} of a frame is {frame[~np.isfinite(frame)][0]}"
-        )
-    return frame
+        pcm = pcm.astype(np.float32, copy=False)
+    if not np.isfinite(pcm).all():  # one would deafen the model for its whole window
+        raise SessionError(f"sample {int(np.isfinite(pcm).argmin())} of {what} is {pcm[~np.isfinite(pcm)][0]}")
+    return pcm

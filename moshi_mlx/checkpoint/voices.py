@@ -28,8 +28,9 @@ KINDS = (".pt", ".safetensors")
 
 @dataclass(frozen=True, eq=False)
 class Voice:
-    """embeddings: (E, dim) float32, the inputs of E positions.
+    """What a model has heard of a speaker.
 
+    embeddings: (E, dim) float32, the inputs of E positions.
     cache: (1 + n_q, slots) int64, the tokens of the latest positions; those of position p stand in slot p % slots.
     """
 

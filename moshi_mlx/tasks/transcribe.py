@@ -25,7 +25,7 @@ import numpy as np
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import DEFAULT_STT_MODEL
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, silence
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, checked_audio, silence
 from moshi_mlx.models.config import ConfigReader
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.engine import Sink, converse, converse_together
@@ -154,7 +154,7 @@ class Transcriber:
             stream.close()
 
     def transcribe(self, pcm: np.ndarray) -> Transcription:
-        """Transcribe a recording, (samples,) float32 at 24 kHz."""
+        """Transcribe a recording, (samples,) float32 at 24 kHz. Raises SessionError for anything else."""
         return collected(self.events(self.source(pcm)), len(pcm) / SAMPLE_RATE)
 
     def transcribe_together(
@@ -188,10 +188,11 @@ class RecordingSource:
     """A source of `converse`: a recording with silence in front and behind, as a model wants it.
 
     pcm: (samples,) float32 at 24 kHz. The first frame is extra, as of `FileSource`. `frames` counts it.
+    Raises SessionError for anything else, whole numbers and NaN included.
     """
 
     def __init__(self, pcm: np.ndarray, timing: SttTiming) -> None:
-        self._pcm, self._before = pcm, round(timing.prefix * SAMPLE_RATE)
+        self._pcm, self._before = checked_audio(pcm), round(timing.prefix * SAMPLE_RATE)
         self._samples = self._before + len(pcm) + round((timing.delay + TAIL) * SAMPLE_RATE)
         self._closed = threading.Event()
         self.seconds = len(pcm) / SAMPLE_RATE

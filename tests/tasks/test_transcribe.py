@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY_STT, write_random_checkpoint
-from moshi_mlx.errors import ConfigError
-from moshi_mlx.frames import FRAME_SAMPLES
+from moshi_mlx.errors import ConfigError, SessionError
+from moshi_mlx.frames import FRAME_SAMPLES, split_frames
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.session import Session
@@ -93,6 +93,21 @@ def test_nothing_stays_open_where_a_batch_is_broken_off(stt: Moshi, monkeypatch:
     with pytest.raises(InterruptedError):
         Transcriber(stt, TIMING).transcribe_together([noise(3), noise(3)], advance=advance)
     assert len(closed) == 2
+
+
+@pytest.mark.parametrize(
+    ("pcm", "message"),
+    [
+        (np.full(4800, 3000, np.int16), r"got \(4800,\) int16; divide whole numbers by their full scale"),
+        (np.zeros((4800, 2), np.float32), r"got \(4800, 2\) float32$"),
+        (np.array([0.0, np.nan]), "sample 1 of the audio is nan"),
+    ],
+)
+def test_what_is_no_audio_is_refused(stt: Moshi, pcm: np.ndarray, message: str) -> None:
+    with pytest.raises(SessionError, match=message):
+        Transcriber(stt, TIMING).transcribe(pcm)
+    with pytest.raises(SessionError, match=message):
+        next(split_frames(pcm))
 
 
 def test_a_model_that_speaks_is_refused(tiny_moshi: Moshi) -> None:
