@@ -7,6 +7,7 @@ MoshiError
 ├── QuantizationError      a quantization is unknown, impossible, or contradicts the file
 ├── AudioFileError         an audio file cannot be read or written
 ├── AudioDeviceError       a microphone or speaker cannot be opened or has gone
+├── DataError              a recording or its words cannot be trained on
 ├── CodecError             the audio codec failed or died
 ├── SessionError           a session was used against its contract (wrong frame, closed, full batch)
 ├── ProtocolError          a peer on the wire broke the protocol
@@ -47,6 +48,10 @@ class AudioFileError(MoshiError):
 
 class AudioDeviceError(MoshiError):
     """A microphone or speaker cannot be opened, or has gone."""
+
+
+class DataError(MoshiError):
+    """A recording or its words cannot be trained on."""
 
 
 class CodecError(MoshiError):

@@ -97,6 +97,22 @@ def _read(path: str | Path, most: float) -> Audio:
         raise AudioFileError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def read_channels(path: str | Path) -> tuple[np.ndarray, int]:
+    """Read a whole recording with its channels apart: (channels, samples) float32 at 24 kHz, and the file's rate.
+
+    Raises AudioFileError as `read_audio`.
+    """
+    path = Path(path)
+    audio = read_audio(path)  # which says what is wrong with it
+    with system_errors(f"cannot read {path}", AudioFileError), path.open("rb") as file:
+        parts = []
+        for recording in recordings(file, str(path)):
+            with _opened(recording, str(path)) as sound:
+                channels = np.concatenate(list(_blocks(sound))).T
+                parts.append(np.stack([resample(channel, sound.samplerate) for channel in channels]))
+    return np.concatenate(parts, axis=1), audio.rate
+
+
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".mp4", ".aiff", ".aif", ".webm", ".aac", ".w64")
 
 

@@ -6,6 +6,7 @@ Source of names and defaults: moshi-finetune, finetune/checkpointing.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from moshi_mlx.weights.adapter import LARGEST, Adapter
 
 LORA_NAME = "lora.safetensors"
 _KEYS = ("lora", "lora_rank", "lora_scaling", "lora_name")
+
+
+def with_adapter(checkpoint: Checkpoint, name: str | None, *, offline: bool = False) -> Checkpoint:
+    """Return a checkpoint whose model is loaded with an adapter on it; without a name, as it is.
+
+    Arguments and errors as in `find_adapter`.
+    """
+    return replace(checkpoint, adapter=find_adapter(name, checkpoint, offline=offline)) if name else checkpoint
 
 
 def find_adapter(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from moshi_mlx.codec.base import Codec
     from moshi_mlx.models.lm import Lm
+    from moshi_mlx.weights.adapter import Adapter
     from moshi_mlx.weights.lm_weights import LmWeights
     from moshi_mlx.weights.quantization import Scheme
 
@@ -43,6 +44,7 @@ class Checkpoint:
 
     sampling: what the checkpoint's authors recommend.
     settings: what its config.json says, file names included; Moshi 7B's where it has none.
+    adapter: what `load_lm` puts on the weights, from `find_adapter`.
     choices: what was decided for the person, a line each: which of several sets of weights was taken.
     """
 
@@ -56,6 +58,7 @@ class Checkpoint:
     settings: Mapping[str, Any]
     mimi_config_file: Path | None
     choices: tuple[str, ...] = ()
+    adapter: Adapter | None = None
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.name}: {self.lm_weights}>"
@@ -186,6 +189,10 @@ class Checkpoint:
     ) -> Lm:
         """Return the language model, all weights in memory. Arguments and errors as in `LmWeights.load`."""
         lm = self.weights.load(dtype, advance, tell)
+        if self.adapter:
+            from moshi_mlx.weights.adapted import apply_adapter
+
+            apply_adapter(lm, self.adapter)
         if self.translates:
             # It may say too early that it has ended; that is to be read as padding, so that it goes on.
             # Source: moshi/models/loaders.py `CheckpointInfo.get_moshi`.
@@ -227,7 +234,7 @@ def _lm_file(
         return FINE_TUNED, {**settings, "lora": False, "lora_name": None}
     if settings.get("lora"):
         raise CheckpointError(
-            f"{place} is a LoRA adapter: merge it into its base, "
+            f"{place} is a LoRA adapter: use it with its base, --model BASE --adapter {name}, or merge them, "
             f"`moshi-mlx quantize BASE FOLDER --recipe bf16 --lora {name}`"
         )
     if file and not given and isinstance(place, Folder) and not place.find(file):

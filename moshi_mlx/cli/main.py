@@ -15,6 +15,7 @@ from moshi_mlx.cli.chat import chat
 from moshi_mlx.cli.demo import demo
 from moshi_mlx.cli.devices import devices
 from moshi_mlx.cli.doctor import doctor
+from moshi_mlx.cli.finetune import finetune
 from moshi_mlx.cli.history import history
 from moshi_mlx.cli.interruption import INTERRUPTED, told
 from moshi_mlx.cli.options import ModelOptions, WrongUsage
@@ -28,7 +29,21 @@ from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.version import __version__
 
 HELP = ("-h", "--help")
-COMMANDS = (chat, serve, run, transcribe, translate, demo, history, quantize, quality, bench, devices, doctor)
+COMMANDS = (
+    chat,
+    serve,
+    run,
+    transcribe,
+    translate,
+    demo,
+    history,
+    finetune,
+    quantize,
+    quality,
+    bench,
+    devices,
+    doctor,
+)
 
 
 def program(*commands: Callable[..., None], **how: Any) -> typer.Typer:

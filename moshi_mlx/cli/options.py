@@ -105,6 +105,10 @@ CfgOption = Annotated[
         show_default="1: none",
     ),
 ]
+AdapterOption = Annotated[
+    str | None,
+    typer.Option(help="A LoRA adapter of the model, as finetune makes them: a folder, file or hub repository."),
+]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Use only files that are already here.")]
 SeedOption = Annotated[
     int | None,
@@ -207,6 +211,7 @@ class ModelOptions:
     kv_bits: KvBitsOption = None
     condition: ConditionOption = None
     cfg: CfgOption = None
+    adapter: AdapterOption = None
     offline: OfflineOption = False
     files: Mapping[str, str] = field(default_factory=dict)  # to use instead of its own, as in `Checkpoint.resolve`
 
@@ -231,10 +236,12 @@ class ModelOptions:
 
         tell: gets what a person should know of the weights, if anything.
         """
+        from moshi_mlx.checkpoint.adapter import with_adapter
         from moshi_mlx.checkpoint.checkpoint import Checkpoint
 
         found = Checkpoint.resolve(**self.checkpoint)
         self.check(found)
+        found = with_adapter(found, self.adapter, offline=self.offline)
         for note in found.notes:
             tell(note)
         return replace(found, sampling=replace(found.sampling, **sampling.asked))

@@ -31,6 +31,7 @@ def quality(
             help="Recording to have a conversation with; may be given more than once.", show_default="questions"
         ),
     ] = None,
+    adapter: options.AdapterOption = None,
     codec: options.CodecOption = "auto",
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the reference's draws.")] = 0,
     offline: options.OfflineOption = False,
@@ -61,6 +62,7 @@ def quality(
         check_plot(plot)
     from moshi_mlx.audio.files import read_recordings
     from moshi_mlx.bench.scene import scene
+    from moshi_mlx.checkpoint.adapter import with_adapter
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.checkpoint.names import find_place
     from moshi_mlx.checkpoint.nano import RECORDING
@@ -75,7 +77,7 @@ def quality(
             if candidate.weights and not candidate.recipe:
                 find_place(candidate.weights, offline)
     recordings = read_recordings(audio or [RECORDING])
-    checkpoint = Checkpoint.resolve(reference, offline=offline)
+    checkpoint = with_adapter(Checkpoint.resolve(reference, offline=offline), adapter, offline=offline)
     for candidate in wanted:
         find_candidate(candidate, checkpoint, offline)
     total = steps_to_evaluate(recordings, wanted)

@@ -19,6 +19,7 @@ from mlx.nn.utils import checkpoint
 
 from moshi_mlx.finetune.streams import NO_TOKEN
 from moshi_mlx.models import rope
+from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.config import LmConfig, TransformerConfig
 from moshi_mlx.models.lm import DepthSlice, DepthTransformer, Lm
 from moshi_mlx.models.transformer import TransformerLayer
@@ -88,7 +89,7 @@ def losses(
     tokens: mx.array,
     weights: mx.array,
     shares: mx.array,
-    conditions: Mapping[str, str | None] | None = None,
+    conditions: Mapping[str, Condition] | None = None,
     checkpointing: bool = False,
 ) -> tuple[mx.array, mx.array]:
     """Return the loss of a batch, and that of each of PARTS, (3,) float32.

@@ -5,7 +5,7 @@ Not here: where windows come from (`batches`), what is kept on disk and when (`r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from moshi_mlx.finetune.loss import PARTS, Batch, losses
 from moshi_mlx.finetune.optimizer import adamw, one_cycle, scalars
 from moshi_mlx.finetune.parameters import Trained
 from moshi_mlx.finetune.settings import Settings
+from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.lm import Lm
 
 Values = dict[str, mx.array]
@@ -42,23 +43,33 @@ class Trainer:
     """A model, what of it is trained, and the optimizer's state.
 
     conditions: of the model's conditioners, see `Lm.condition`. step: how many were taken.
+    compiled: whether steps are compiled; unless given where there is a GPU. A CPU takes many seconds for it, and
+    its steps are no faster then.
     """
 
     def __init__(
-        self, lm: Lm, trained: Trained, settings: Settings, conditions: Mapping[str, str | None] | None = None
+        self,
+        lm: Lm,
+        trained: Trained,
+        settings: Settings,
+        conditions: Mapping[str, Condition] | None = None,
+        compiled: bool | None = None,
     ) -> None:
         if lm.config.transformer.cross_attention:
             raise ConfigError("a model with cross attention, such as a text-to-speech one, cannot be trained here")
         self.lm, self.trained, self.settings = lm, trained, settings
         self.step = 0
-        self.traces = 0  # of the step: one, unless windows change their shape
+        self.traces = 0  # of the step: one if it is compiled, unless windows change their shape
         self.values: Values = dict(trained.start)
         self.means: Values = {name: mx.zeros_like(value) for name, value in self.values.items()}
         self.squares: Values = {name: mx.zeros_like(value) for name, value in self.values.items()}
         self._conditions = conditions
-        self._gradients = mx.compile(self._trace_gradients)
-        self._update = mx.compile(self._trace_update)
-        self._forward = mx.compile(self._trace_forward)
+        if compiled is None:
+            compiled = mx.default_device() == mx.gpu
+        compile_: Callable[[Any], Any] = mx.compile if compiled else _as_it_is
+        self._gradients = compile_(self._trace_gradients)
+        self._update = compile_(self._trace_update)
+        self._forward = compile_(self._trace_forward)
 
     def learn(self, batch: Batch) -> Losses:
         """Take one step. A loss that is no number leaves everything as it was: see `Losses.finite`."""
@@ -133,6 +144,10 @@ class Trainer:
         }
         one, two, three = ({name: each[index] for name, each in moved.items()} for index in range(3))
         return one, two, three, norm
+
+
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
 
 
 def _split(batch: Batch, rows: int) -> Sequence[Batch]:

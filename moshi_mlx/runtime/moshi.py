@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from moshi_mlx.checkpoint.adapter import with_adapter
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import DEFAULT_MODEL
 from moshi_mlx.errors import ConfigError
@@ -39,17 +40,20 @@ def load(
     kv_bits: int | None = None,
     conditions: Mapping[str, Condition] | None = None,
     guidance: float = 1.0,
+    adapter: str | os.PathLike[str] | None = None,
     offline: bool = False,
 ) -> Moshi:
     """Find a checkpoint, load its weights, and give a Moshi that is ready to talk.
 
     model: an alias ("moshiko-q4", "nano"), a hub repo id (optionally "@revision"), or a folder.
     codec: "auto", "rust" or "mlx". quantization: only to be checked against the file, never needed.
-    kv_bits, conditions, guidance: see `Moshi`. A bar is drawn on stderr if that is a terminal.
+    kv_bits, conditions, guidance: see `Moshi`. adapter: a LoRA adapter of that model, as `finetune` makes them: a
+    folder, a file or a hub repo id. A bar is drawn on stderr if that is a terminal.
     What may be wrong with the weights is a warning (`UserWarning`).
     Raises CheckpointError, ConfigError, QuantizationError or CodecError.
     """
     checkpoint = Checkpoint.resolve(model, quantization=quantization, offline=offline)
+    checkpoint = with_adapter(checkpoint, os.fspath(adapter) if adapter else None, offline=offline)
     for note in checkpoint.choices:
         warnings.warn(note, stacklevel=2)
     with progress_bar(f"loading {checkpoint.lm_weights.name}", checkpoint.weights.nbytes) as advance:

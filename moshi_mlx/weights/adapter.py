@@ -13,12 +13,18 @@ import numpy as np
 
 from moshi_mlx.errors import CheckpointError, fetch_again, some
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.weights.key_map import Origin, plain_names, torch_origin
+from moshi_mlx.weights.key_map import Origin, is_unused, plain_names, torch_origin
 from moshi_mlx.weights.lm_weights import parameter_shapes
 from moshi_mlx.weights.safetensors import TensorInfo, from_bits, read_header, read_rows
 
 LARGEST = 3.3895e38  # what bfloat16 holds; of float32 the last numbers would be rounded to infinity
+_A, _B = ".lora_A.weight", ".lora_B.weight"
 _DTYPES = ("F32", "F16", "BF16")
+
+
+def _plain(key: str) -> str:
+    """Return the name of the weight that a factor adapts."""
+    return key.replace(_A, ".weight").replace(_B, ".weight")
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ class Adapter:
             else:
                 continue
             used.update(keys)
-        if unknown := sorted(tensors.keys() - used):
+        unknown = [key for key in sorted(tensors.keys() - used) if not is_unused(_plain(key), config)]
+        if unknown:
             raise CheckpointError(
                 f"{path} adapts {some(unknown)}, which this model does not have; it was made for another base"
             )
@@ -86,10 +93,7 @@ class Adapter:
         if name not in self.pairs:
             return rows
         pair = self.pairs[name]
-        rank, out = pair.down.shape[0] // pair.parts, pair.up.shape[0] // pair.parts
-        down = self._float32(f"{pair.module}.lora_A.weight", pair.down, pair.part * rank, (pair.part + 1) * rank)
-        begin = pair.part * out + start
-        up = self._float32(f"{pair.module}.lora_B.weight", pair.up, begin, begin + len(rows))
+        down, up = self.factors(name, start, len(rows))
         # numpy, not MLX: a GPU may multiply float32 in fewer bits, and MLX's BLAS is slow on CPUs.
         with np.errstate(over="ignore", invalid="ignore"):
             merged = rows + np.float32(self.scaling) * (up @ down)
@@ -99,6 +103,15 @@ class Adapter:
                 "large to be stored; a smaller --lora-scaling, or another adapter"
             )
         return merged
+
+    def factors(self, name: str, start: int = 0, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return A (rank, in) and B (count, rank) of a parameter's `count` rows from `start` on, in float32."""
+        pair = self.pairs[name]
+        rank, out = pair.down.shape[0] // pair.parts, pair.up.shape[0] // pair.parts
+        down = self._float32(f"{pair.module}{_A}", pair.down, pair.part * rank, (pair.part + 1) * rank)
+        begin = pair.part * out + start
+        end = (pair.part + 1) * out if count is None else begin + count
+        return down, self._float32(f"{pair.module}{_B}", pair.up, begin, end)
 
     def _pair(
         self,

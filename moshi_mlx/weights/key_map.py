@@ -199,7 +199,7 @@ def detect_layout(names: Iterable[str], path: Path) -> str:
 
     if any_has("lora_A"):
         raise CheckpointError(
-            f"{path} is a LoRA adapter, not a model: merge it into its base, "
+            f"{path} is a LoRA adapter, not a model: use it with its base, --adapter {path}, or merge them, "
             f"`moshi-mlx quantize BASE FOLDER --recipe bf16 --lora {path}`"
         )
     if any_has("image_prefix.", "cross_attention.mha.", "cross_attention.gate."):

@@ -16,23 +16,22 @@ from tests.golden import read_golden
 SIZES = {"card": 32, "text_card": 48, "n_q": 16}
 
 
-def small(**changes: object) -> Trainer:
+def small(compiled: bool | None = None, **changes: object) -> Trainer:
     """A tiny model that learns an adapter."""
     lm = read_golden("finetune_moshi").lm
     settings = Settings(**{"steps": 20, "batch": 2, "lr": 1e-2, "lora_rank": 4, "checkpointing": False, **changes})
-    return Trainer(lm, train_adapter(lm, settings.lora_rank, settings.lora_scaling), settings)
+    return Trainer(lm, train_adapter(lm, settings.lora_rank, settings.lora_scaling), settings, compiled=compiled)
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
 @pytest.mark.parametrize("name", MODELS)
-def test_ten_steps_end_at_pytorchs_weights_and_are_traced_once(name: str, kind: str) -> None:
+def test_ten_steps_end_at_pytorchs_weights(name: str, kind: str) -> None:
     one = Case(name, kind)
     settings = Settings(steps=TOTAL, batch=2, lr=1e-3, checkpointing=False)
     trainer = Trainer(one.lm, one.trained, settings, one.conditions)
     for step in range(STEPS):
         found = trainer.learn(one.batch(step))
         assert abs(found.total / one.answers[f"{kind}_losses"][step][0] - 1) < 1e-3, f"step {step}"
-    assert trainer.traces == 1
     # The first depth step sees itself alone: its queries and keys have no gradient but rounding, of which the
     # optimizer makes steps of full length in either direction. In its values it goes where PyTorch goes.
     undecided = [name for name in one.names if name.startswith("depformer") and ".in_projs.0." in name]
@@ -47,7 +46,14 @@ def test_a_batch_that_is_cut_teaches_what_the_whole_one_does() -> None:
         assert whole.learn(batch).total == pytest.approx(cut.learn(batch).total, rel=1e-5)
     for name, value in whole.values.items():
         np.testing.assert_allclose(cut.values[name], value, atol=2e-4 * float(mx.abs(value).max()) + 1e-6)
-    assert cut.traces == 1
+
+
+def test_a_compiled_step_is_traced_once_and_learns_the_same() -> None:
+    compiled, plain = small(compiled=True), small(compiled=False)
+    for step in range(3):
+        batch = make_batch(codes_of(SIZES, step), plain.lm.config)
+        assert compiled.learn(batch).total == pytest.approx(plain.learn(batch).total, rel=1e-4)
+    assert (compiled.traces, plain.traces) == (1, 3)
 
 
 def test_a_model_learns_a_batch_by_heart() -> None:

@@ -1,0 +1,289 @@
+"""A run: windows in, steps taken, what they say, and checkpoints that a run which was ended goes on from."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.hub import sha256
+from moshi_mlx.errors import CheckpointError, ConfigError, DataError, system_errors
+from moshi_mlx.finetune.batches import draws
+from moshi_mlx.finetune.codes import Window
+from moshi_mlx.finetune.loss import Batch, make_batch
+from moshi_mlx.finetune.optimizer import one_cycle
+from moshi_mlx.finetune.output import (
+    PROGRESS,
+    STATE,
+    Shelf,
+    adapter_config,
+    replace_files,
+    stored_type,
+    write_adapter,
+    write_model,
+    write_state,
+)
+from moshi_mlx.finetune.parameters import train_adapter, train_all
+from moshi_mlx.finetune.settings import Settings
+from moshi_mlx.finetune.trainer import Losses, Trainer
+from moshi_mlx.frames import FRAME_RATE
+from moshi_mlx.models.config_reader import read_json
+from moshi_mlx.models.lm import Lm, widen_on_cpu
+from moshi_mlx.version import __version__
+from moshi_mlx.weights.atomic import AtomicPath
+from moshi_mlx.weights.lm_weights import LmWeights
+
+ABOUT, LOG, CHECKPOINTS = "run.json", "log.jsonl", "checkpoints"
+MLX_VERSION = version("mlx")
+_MAY_CHANGE = ("save_every", "keep", "eval_every", "eval_windows", "checkpointing", "rows")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Windows to learn from, by their source, and some to test with.
+
+    weights: how often each source is drawn from.
+    """
+
+    sources: Sequence[Sequence[Window]]
+    weights: Sequence[float]
+    tests: Sequence[Window] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a step, or a test, gave. left: seconds to the end."""
+
+    kind: str  # "step" or "test"
+    step: int
+    losses: Losses
+    rate: float = 0.0  # learning rate
+    tokens_per_second: float = 0.0
+    left: float = 0.0
+    memory: int = 0  # bytes at most so far
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        common = {"event": self.kind, "step": self.step, "loss": self.losses.total, **self.losses.parts}
+        if self.kind == "test":
+            return common
+        return {
+            **common,
+            "norm": self.losses.norm,
+            "lr": self.rate,
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "left": round(self.left, 1),
+            "memory": self.memory,
+        }
+
+
+def check_model(checkpoint: Checkpoint, settings: Settings) -> None:
+    """Raise ConfigError for a model that cannot be trained so; needs its files' headers only."""
+    config = checkpoint.lm_config
+    if not config.depth:
+        raise ConfigError(f"{checkpoint.name} is a speech-to-text model; finetune trains models that speak")
+    if config.transformer.cross_attention or config.demux_second_stream or config.n_q == config.dep_q:
+        raise ConfigError(f"{checkpoint.name} speaks texts and hears nobody; finetune trains models of two voices")
+    frames = settings.seconds * FRAME_RATE
+    if frames < max(config.delays) + 2:
+        least = (max(config.delays) + 2) / FRAME_RATE
+        raise ConfigError(
+            f"a window of {settings.seconds:g} s is shorter than the model's delay; give at least {least:g}"
+        )
+    scheme = checkpoint.scheme
+    if not scheme:
+        return
+    if settings.full:
+        raise ConfigError(
+            f"{checkpoint.name} is quantized, {scheme}: --full trains dense weights; start from bf16, "
+            "or train an adapter (leave --full out)"
+        )
+    known = tuple(int(part) for part in MLX_VERSION.split(".")[:3] if part.isdigit())
+    if known < (0, 32, 1):
+        raise ConfigError(
+            f"{checkpoint.name} is quantized, and gradients through quantized weights are wrong in MLX "
+            f"{MLX_VERSION} where widths are no multiple of 64; install mlx 0.32.1 or later, or start from bf16"
+        )
+
+
+def load_for_training(checkpoint: Checkpoint, advance: Callable[[int], None] = lambda count: None) -> Lm:
+    """Load a model with everything its file holds, also depth steps that a conversation never runs."""
+    block = checkpoint.settings.get("quantization")
+    lm = LmWeights(checkpoint.lm_weights, checkpoint.lm_config.as_stored, block).load(advance=advance)
+    widen_on_cpu(lm)
+    return lm
+
+
+class Run:
+    """One training of a model, in a folder of its own.
+
+    folder: prepared by `open_folder`; if it holds checkpoints, the run goes on from the newest.
+    advance: told of bytes of weights as they are read.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        folder: Path,
+        settings: Settings,
+        data: Data,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self.checkpoint, self.folder, self.settings, self.data = checkpoint, folder, settings, data
+        self.best = math.inf  # loss of a test
+        self._shelf = Shelf(folder / CHECKPOINTS, settings.keep)
+        lm = load_for_training(checkpoint, advance)
+        wide = lm.activation_dtype
+        trained = (
+            train_all(lm)
+            if settings.full
+            else train_adapter(lm, settings.lora_rank, settings.lora_scaling, settings.seed)
+        )
+        lm.activation_dtype = wide
+        conditions = checkpoint.lm_config.conditions() or None
+        self.trainer = Trainer(lm, trained, settings, conditions)
+        if newest := self._shelf.newest():
+            progress = read_json(newest / PROGRESS)
+            state: Any = mx.load(str(newest / STATE))
+            self.trainer.resume(state, int(progress["step"]), str(newest))
+            self.best = math.inf if progress["best"] is None else float(progress["best"])
+
+    @property
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint that is on disk, None before the first."""
+        place = self._shelf.newest()
+        return int(place.name) if place else None
+
+    @property
+    def best_or_none(self) -> float | None:
+        """The lowest loss of a test, None before the first."""
+        return None if math.isinf(self.best) else self.best
+
+    def train(self) -> Generator[Report, None, None]:
+        """Take all steps that are left, and give what each gave.
+
+        Raises DataError, with the step and its windows, for a loss that is no number.
+        """
+        settings, trainer = self.settings, self.trainer
+        sizes = [len(windows) for windows in self.data.sources]
+        order = draws(sizes, self.data.weights, settings.seed, trainer.step * settings.batch)
+        begin, first = time.monotonic(), trainer.step
+        while trainer.step < settings.steps:
+            windows = [self.data.sources[source][index] for source, index in islice(order, settings.batch)]
+            losses = trainer.learn(self._batch(windows))
+            if not losses.finite:
+                raise DataError(
+                    f"the loss is no number at step {trainer.step + 1}: {', '.join(map(str, windows))}; nothing "
+                    f"of this step is kept. Start anew with a lower --lr than {settings.lr:g}, or without these"
+                )
+            done, seconds = trainer.step - first, time.monotonic() - begin
+            report = Report(
+                "step",
+                trainer.step,
+                losses,
+                one_cycle(trainer.step - 1, settings.steps, settings.lr, settings.warm_up).rate,
+                done * settings.batch * windows[0].codes.size / seconds,
+                seconds / done * (settings.steps - trainer.step),
+                mx.get_peak_memory(),
+            )
+            yield report
+            last = trainer.step == settings.steps
+            if self.data.tests and (trainer.step % settings.eval_every == 0 or last):
+                test = Report("test", trainer.step, self._test())
+                improved = test.losses.total < self.best
+                self.best = min(self.best, test.losses.total)
+                self._save(improved)
+                yield test
+            elif trainer.step % settings.save_every == 0 or last:
+                self._save(not self.data.tests)
+
+    def _batch(self, windows: Sequence[Window]) -> Batch:
+        codes = np.stack([window.codes for window in windows])
+        settings = self.settings
+        return make_batch(codes, self.trainer.lm.config, settings.padding_weight, settings.semantic_weight)
+
+    def _test(self) -> Losses:
+        """Return the mean losses of the windows to test with."""
+        found = [
+            self.trainer.evaluate(self._batch([window]))
+            for window in self.data.tests[: self.settings.eval_windows]
+        ]
+        parts = {name: float(np.mean([each.parts[name] for each in found])) for name in found[0].parts}
+        return Losses(float(np.mean([each.total for each in found])), parts)
+
+    def _save(self, as_best: bool) -> None:
+        """Write a numbered checkpoint and, if it is the best so far, what a person uses."""
+        trainer = self.trainer
+        place = self._shelf.place(trainer.step)
+        with system_errors(f"cannot write {place}", CheckpointError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with AtomicPath(place, CheckpointError) as part:
+                part.mkdir()
+                if self.settings.full:
+                    write_model(part, trainer.settle(), self.checkpoint)
+                else:
+                    config = adapter_config(self.checkpoint, self.settings)
+                    write_adapter(part, trainer.values, config, stored_type(self.checkpoint))
+                write_state(part, trainer.state(), {"step": trainer.step, "best": self.best_or_none})
+            if as_best:
+                replace_files(place, self.folder)
+            self._shelf.tidy()
+
+
+def open_folder(folder: Path, checkpoint: Checkpoint, data: str, settings: Settings, resume: bool) -> int:
+    """Prepare the folder of a run, and return how many of its steps were taken already.
+
+    Raises CheckpointError if it holds something else; or a run and not `resume`; or a run with other settings.
+    """
+    about = {
+        "version": __version__,
+        "model": checkpoint.name,
+        "weights": sha256(checkpoint.lm_weights),
+        "data": data,
+        "settings": asdict(settings),
+    }
+    path = folder / ABOUT
+    with system_errors(f"cannot write to {folder}", CheckpointError):
+        if not path.is_file():
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise CheckpointError(f"{folder} exists and holds no training; choose another place")
+            folder.mkdir(parents=True, exist_ok=True)
+            with AtomicPath(path) as part:
+                part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            return 0
+        newest = Shelf(folder / CHECKPOINTS, settings.keep).newest()
+        steps = int(newest.name) if newest else 0
+        if not resume:
+            raise CheckpointError(
+                f"{folder} holds a training of {steps} steps: go on with --resume, or choose another place"
+            )
+        before = read_json(path)
+        for name in ("weights", "data"):
+            if before.get(name) != about[name]:
+                raise CheckpointError(
+                    f"{folder} was begun with {name} {before.get(name)}, not {about[name]}; choose another place"
+                )
+        for name, value in about["settings"].items():
+            old = before.get("settings", {}).get(name)
+            if old != value and name not in _MAY_CHANGE:
+                raise CheckpointError(f"{folder} was begun with {name} {old}, not {value}; choose another place")
+    return steps
+
+
+def append_log(folder: Path, report: Report) -> None:
+    """Add a line to the log of a run."""
+    with (
+        system_errors(f"cannot write to {folder}", CheckpointError),
+        (folder / LOG).open("a", encoding="utf-8") as file,
+    ):
+        print(json.dumps(report.as_dict()), file=file)

@@ -1,0 +1,163 @@
+"""`moshi-mlx finetune`: from recordings to an adapter that every command takes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from moshi_mlx import load
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.finetune.estimate import check_fits, estimate
+from moshi_mlx.finetune.settings import Settings
+from tests.cli.conftest import Done
+from tests.finetune.dataset import stereo_set
+
+Cli = Callable[..., Done]
+SMALL = ("--seconds", 1, "--batch", 2, "--lora-rank", 4, "--lr", 0.03, "--no-checkpointing", "--codec", "mlx")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "codes"))
+
+
+@pytest.fixture
+def made(moshi_cli: Cli, tiny_folder: Path, tmp_path: Path) -> Path:
+    """An adapter of the tiny checkpoint."""
+    out = tmp_path / "adapter"
+    data = stereo_set(tmp_path / "data")
+    assert moshi_cli("finetune", tiny_folder, data, out, *SMALL, "--steps", 3, "--quiet").code == 0
+    return out
+
+
+def test_an_adapter_is_made_told_of_and_used(
+    moshi_cli: Cli, tiny_folder: Path, tmp_path: Path, question: Path
+) -> None:
+    data, out = stereo_set(tmp_path / "set"), tmp_path / "out"
+    done = moshi_cli("finetune", tiny_folder, data, out, *SMALL, "--steps", 3, "--json")
+    assert done.code == 0, done.err
+    events = [json.loads(line) for line in done.out.splitlines()]
+    assert [event["event"] for event in events] == ["step", "step", "step", "test", "end"]
+    assert events[2].keys() >= {
+        "loss",
+        "text",
+        "semantic",
+        "acoustic",
+        "tokens_per_second",
+        "left",
+        "memory",
+        "lr",
+    }
+    assert events[4]["best"] == events[3]["loss"]
+    assert f"moshi-mlx chat --model {tiny_folder} --adapter {out}" in done.err
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert log == events[:4]
+
+    answers = []
+    for words in ((), ("--adapter", out)):
+        wav = tmp_path / f"{len(words)}.wav"
+        run = ("run", question, wav, "--model", tiny_folder, "--tail", 0, "--audio-temperature", 0)
+        done = moshi_cli(*run, "--text-temperature", 0, "--codec", "mlx", *words)
+        assert done.code == 0, done.err
+        answers.append(soundfile.read(wav)[0])
+    assert not np.array_equal(*answers)
+
+    done = moshi_cli("finetune", tiny_folder, data, out, *SMALL, "--steps", 3)
+    assert done.code == 1
+    assert "go on with --resume" in done.err
+    done = moshi_cli("finetune", tiny_folder, data, out, *SMALL, "--steps", 3, "--resume")
+    assert done.code == 0, done.err
+    assert "going on after step 3" in done.err
+    assert "the codes of 2 of 2 recordings were in the cache" in done.err
+
+
+def test_python_and_quality_take_an_adapter_too(
+    moshi_cli: Cli, made: Path, tiny_folder: Path, question: Path
+) -> None:
+    plain, adapted = load(tiny_folder, codec="mlx"), load(tiny_folder, codec="mlx", adapter=made)
+    change = np.array(plain.lm.text_linear.weight) - np.array(adapted.lm.text_linear.weight)
+    assert np.abs(change).max() > 1e-3
+    compare = ("quality", tiny_folder, tiny_folder, "--audio", question, "--codec", "mlx", "--json")
+    done = moshi_cli(*compare, "--adapter", made)
+    assert json.loads(done.out)["candidates"][0]["kl"]["value"] > 1e-3, done.err
+
+
+def test_settings_come_from_a_file_and_the_command_line_wins(
+    moshi_cli: Cli, tiny_folder: Path, tmp_path: Path
+) -> None:
+    data, file = stereo_set(tmp_path / "set"), tmp_path / "mine.toml"
+    file.write_text("steps = 3\nlora_rank = 2\nseconds = 1.0\nlr = 0.01\n")
+    out = tmp_path / "out"
+    words = ("--config", file, "--steps", 1, "--codec", "mlx", "--quiet")
+    assert moshi_cli("finetune", tiny_folder, data, out, *words).code == 0
+    settings = json.loads((out / "run.json").read_text())["settings"]
+    assert (settings["steps"], settings["lora_rank"], settings["lr"]) == (1, 2, 0.01)
+    file.write_text("stepz = 3\n")
+    done = moshi_cli("finetune", tiny_folder, data, tmp_path / "other", "--config", file)
+    assert (done.code, "mine.toml has no setting 'stepz'" in done.err) == (2, True)
+    done = moshi_cli("finetune", tiny_folder, data, tmp_path / "other", "--config", tmp_path / "none.toml")
+    assert (done.code, "does not exist" in done.err) == (2, True)
+    assert not (tmp_path / "other").exists()
+
+
+def test_bad_recordings_end_it_or_are_listed(moshi_cli: Cli, tiny_folder: Path, tmp_path: Path) -> None:
+    data = stereo_set(tmp_path / "set", (2.0, 2.0, 2.0, 2.0))
+    (tmp_path / "set" / "1.json").unlink()
+    soundfile.write(tmp_path / "set" / "2.wav", np.zeros(48_000), 24_000)
+    words = ("finetune", tiny_folder, data, tmp_path / "out", *SMALL, "--steps", 1, "--test-share", 0)
+    done = moshi_cli(*words)
+    assert done.code == 1
+    assert "1.wav has no words" in done.err.splitlines()[-1]
+    done = moshi_cli(*words, "--skip-bad", "--json")
+    assert done.code == 0, done.err
+    end = json.loads(done.out.splitlines()[-1])
+    assert len(end["skipped"]) == 2
+    assert "2 recordings were left out" in done.err
+    assert "2.wav has one channel" in done.err
+
+
+def test_a_dry_run_says_what_it_needs_and_writes_nothing(
+    moshi_cli: Cli, tiny_folder: Path, tmp_path: Path
+) -> None:
+    data = stereo_set(tmp_path / "set")
+    done = moshi_cli("finetune", tiny_folder, data, tmp_path / "out", *SMALL, "--dry-run", "--json")
+    assert done.code == 0, done.err
+    (need,) = map(json.loads, done.out.splitlines())
+    assert need["memory"] == need["weights"] + need["optimizer"] + need["activations"]
+    assert "in all: " in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_fit_is_refused_with_settings_that_would(tiny_folder: Path) -> None:
+    checkpoint = Checkpoint.resolve(tiny_folder)
+    settings = Settings(batch=16, checkpointing=False, lora_rank=4)
+    need = estimate(checkpoint, settings)
+    assert estimate(checkpoint, Settings(batch=16, lora_rank=4)).memory < need.memory
+    check_fits(checkpoint, settings, round(need.memory * 1.5))
+    with pytest.raises(ConfigError, match=r"training needs .* --checkpointing --rows 1 would need"):
+        check_fits(checkpoint, settings, round(need.memory / 8))
+    with pytest.raises(ConfigError, match="take a quantized base, or a smaller model"):
+        check_fits(checkpoint, settings, 1000)
+
+
+def test_whole_models_are_made_of_dense_ones_alone(
+    moshi_cli: Cli, tiny_folder: Path, tiny_q4: Path, tmp_path: Path
+) -> None:
+    data, out = stereo_set(tmp_path / "set"), tmp_path / "out"
+    done = moshi_cli("finetune", tiny_q4, data, out, *SMALL, "--full")
+    assert (done.code, "start from bf16" in done.err) == (1, True)
+    done = moshi_cli("finetune", tiny_folder, data, out, *SMALL, "--full", "--steps", 1)
+    assert done.code == 0, done.err
+    assert f"chat --model {out}" in done.err
+    Checkpoint.resolve(out)
+
+
+def test_an_adapter_of_another_base_is_refused(moshi_cli: Cli, made: Path, tmp_path: Path, question: Path) -> None:
+    base = write_random_checkpoint(tmp_path / "base", {**TINY, "num_layers": 1})
+    done = moshi_cli("run", question, tmp_path / "o.wav", "--model", base, "--adapter", made)
+    assert (done.code, "was made for another base" in done.err) == (1, True)
