@@ -141,8 +141,8 @@ def describe(name: str) -> dict[str, Any]:
         "codebooks": config.n_q,
         "text_tokens": config.text_card,
         "window": config.transformer.context,
-        "task": "translate" if found.translates else "talk" if config.depth else "transcribe",
-        "conditions": {name: list(lut.possible_values) for name, lut in config.conditioners.items()} or None,
+        "task": _task(found),
+        "conditions": {name: list(values) for name, values in config.named_conditions.items()} or None,
         "persona": config.takes_prompt or None,
         "captions": None if config.depth else True,
         "pauses": None if config.depth else config.extra_heads > 0,
@@ -150,6 +150,13 @@ def describe(name: str) -> dict[str, Any]:
             {"name": path.name, "bytes": path.stat().st_size, "sha256": recorded_sha256(path)} for path in files
         ],
     }
+
+
+def _task(found: Checkpoint) -> str:
+    """Which command plays it: talk (chat, run, serve), translate, say or transcribe."""
+    if found.lm_config.tts:
+        return "say"
+    return "translate" if found.translates else "talk" if found.lm_config.depth else "transcribe"
 
 
 def files_of(found: Checkpoint) -> tuple[Path, ...]:

@@ -110,6 +110,11 @@ class LmConfig:
         return self.conditioning.by_name
 
     @property
+    def named_conditions(self) -> dict[str, tuple[str, ...]]:
+        """The conditioners whose values have names, with these; others take vectors."""
+        return {name: one.possible_values for name, one in self.conditioners.items() if isinstance(one, LutConfig)}
+
+    @property
     def input_codebooks(self) -> int:
         """Codebooks of the user's audio that the model reads."""
         return self.n_q - self.dep_q

@@ -133,10 +133,9 @@ class ModelThread:
             if moshi and not self._closing.is_set():
                 moshi.warm_up(self._size, moshi.sampling)
                 self.sampling, self.prompts = moshi.sampling, self._make_prompts(moshi)
-                known = moshi.lm.config.conditioners.items()
                 self.conditions = {
-                    name: {"values": list(one.possible_values), "default": moshi.conditions[name]}
-                    for name, one in known
+                    name: {"values": list(values), "default": moshi.conditions[name]}
+                    for name, values in moshi.lm.config.named_conditions.items()
                 }
                 self.captions = self._make_captions()
                 spare = self.captions.work if self.captions else None

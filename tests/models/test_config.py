@@ -4,11 +4,13 @@ import contextlib
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.models.conditioner_config import Conditioners, TensorConfig
 from moshi_mlx.models.config import MOSHI_7B, LmConfig, LutConfig
 
 HIBIKI_1B: dict[str, Any] = MOSHI_7B | {
@@ -61,6 +63,13 @@ def test_a_block_four_times_as_wide_is_gated_to_21_eighths() -> None:
 def test_hibiki_1b_has_a_conditioner() -> None:
     values = ("very_bad", "bad", "neutral", "good", "very_good")
     assert LmConfig.from_dict(HIBIKI_1B).conditioners == {"description": LutConfig(31, 16, values)}
+
+
+def test_only_conditions_with_named_values_can_be_listed() -> None:
+    conditioners = {"voice": TensorConfig(16), "mood": LutConfig(3, 16, ("calm", "cross"))}
+    config = replace(MOSHI_7B, conditioning=Conditioners(conditioners, crossed=("voice",)))
+    assert config.named_conditions == {"mood": ("calm", "cross")}
+    assert MOSHI_7B.named_conditions == {}
 
 
 def test_hibiki_zero_shares_heads_and_depth_weights() -> None:
