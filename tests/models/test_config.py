@@ -67,9 +67,10 @@ def test_hibiki_1b_has_a_conditioner() -> None:
 
 def test_only_conditions_with_named_values_can_be_listed() -> None:
     conditioners = {"voice": TensorConfig(16), "mood": LutConfig(3, 16, ("calm", "cross"))}
-    config = replace(MOSHI_7B, conditioning=Conditioners(conditioners, crossed=("voice",)))
+    moshi = LmConfig.from_dict(MOSHI_7B)
+    config = replace(moshi, conditioning=Conditioners(conditioners, crossed=("voice",)))
     assert config.named_conditions == {"mood": ("calm", "cross")}
-    assert MOSHI_7B.named_conditions == {}
+    assert moshi.named_conditions == {}
 
 
 def test_hibiki_zero_shares_heads_and_depth_weights() -> None:
