@@ -193,7 +193,7 @@ def test_programs_in_a_voice_are_not_run(tmp_path: Path, monkeypatch: pytest.Mon
         (rewritten(b"K\x0b", b"K\0"), r"embeddings \(0, .* are not those of a voice"),
         (rewritten(b"K\x0b", b"K\x7f"), "cannot be read as a file of tensors"),
     ],
-    ids=["empty", "a WAV", "cut", "a number", "no program", "no cache", "a storage too short"],
+    ids=["empty", "a WAV", "cut", "a number", "no program", "no cache", "no embeddings", "a storage too short"],
 )
 def test_a_file_that_is_no_voice_is_named_in_one_line(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "voice.pt"
