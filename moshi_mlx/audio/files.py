@@ -77,7 +77,8 @@ def _read(path: str | Path, most: float) -> Audio:
     if str(path) == STDIN:
         if sys.stdin.isatty():
             raise AudioFileError("standard input is a terminal: pipe a recording into it, or name a file")
-        given = sys.stdin.buffer.read()
+        with system_errors("cannot read standard input", AudioFileError):
+            given = sys.stdin.buffer.read()
         return _decode(partial(io.BytesIO, given), "standard input", most)
     path = Path(path)
     if path.suffix.lower() == ".raw":  # libsndfile would ask for a rate and a sample type

@@ -48,6 +48,8 @@ class AudioWriter:
             self._encoder = (
                 SndfileEncoder(self._file, form, channels) if form else WavEncoder(self._file, self.name, channels)
             )
+            if self._named is None:
+                self._file.flush()  # a stream that takes nothing says so now
 
     @property
     def seconds(self) -> float:
@@ -125,7 +127,7 @@ class AudioWriter:
         file, self._file = self._file, None
         if encoder is not None:
             encoder.abandon()
-        if file is not None and file is not sys.stdout.buffer:
+        if file is not None and not (sys.stdout and file is sys.stdout.buffer):
             file.close()
 
     @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_origin
 
 import typer
 
-from moshi_mlx.cli import config_file, models
+from moshi_mlx.cli import config_file, models, standard_streams
 from moshi_mlx.cli.bench import bench
 from moshi_mlx.cli.chat import chat
 from moshi_mlx.cli.demo import demo
@@ -134,12 +134,21 @@ def main() -> None:
 def run_program(app: typer.Typer) -> None:
     """Run a program; what it raises for people becomes one line on stderr.
 
-    Exit code 0 when all went well, 1 after an error, 2 for wrong usage, 130 after Ctrl-C.
+    Exit code 0 when all went well, 1 after an error, 2 for wrong usage, 130 after Ctrl-C, 141 where nobody reads
+    standard output any more.
     """
     try:
-        app()
+        standard_streams.prepare()
+        try:
+            app()
+        finally:
+            standard_streams.finish()
+    except standard_streams.ReaderLeft:
+        standard_streams.give_up()
+        sys.exit(standard_streams.READER_LEFT)
     except MoshiError as error:
         print(f"error: {error}", file=sys.stderr)
+        standard_streams.give_up()
         sys.exit(2 if isinstance(error, WrongUsage) else 1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -26,7 +26,7 @@ from moshi_mlx.quantize import card
 from moshi_mlx.quantize.card import Made
 from moshi_mlx.quantize.quantizer import Conversion, DenseReader, conversion, converted
 from moshi_mlx.weights.adapter import Adapter
-from moshi_mlx.weights.atomic import AtomicPath, remove_abandoned
+from moshi_mlx.weights.atomic import AtomicPath
 from moshi_mlx.weights.progress import Progress, progress_bar
 from moshi_mlx.weights.quantization import Recipe
 from moshi_mlx.weights.safetensors import write_tensors
@@ -85,7 +85,6 @@ def make_checkpoint(
     total = wanted.nbytes + sum(path.stat().st_size for path in (*others.values(), *([voices] if voices else ())))
     with AtomicPath(folder, CheckpointError) as part:
         part.mkdir(parents=True)
-        remove_abandoned(folder)
         _check_space(folder, total)
         with progress_bar(f"making {folder.name}", total, progress) as advance:
             source = DenseReader(checkpoint.weights, lora)

@@ -1,6 +1,7 @@
 """Files and folders that appear under their name only when they are whole."""
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -9,24 +10,29 @@ from pathlib import Path
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.machine import is_running
 
+LONGEST = 255 - len(".") - len(".4294967296.part")  # bytes of a name, so that one beside it can be made
+
 
 class AtomicPath:
     """A place beside a path, to be written to; it gets the path's name when all is there.
 
-    As a context manager it gives the place, keeps it at the end of the block, and discards it if the block raises.
+    What processes that were killed have left there goes first. As a context manager it gives the place, keeps it
+    at the end of the block, and discards it if the block raises.
     error: what is raised then where the system refuses; an OSError unless given.
     """
 
     def __init__(self, path: Path, error: type[MoshiError] | None = None) -> None:
         self.path, self._error = path, error
-        self.part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self.part = _beside(path, "part")
+        with contextlib.suppress(OSError):  # of a folder that is not there, writing will speak
+            remove_abandoned(path)
 
     def keep(self) -> None:
         """Give the place its name; a file, or a folder if a folder was written, of that name is replaced."""
         if not (self.part.is_dir() and self.path.is_dir() and any(self.path.iterdir())):
             self.part.replace(self.path)
             return
-        old = self.path.with_name(f".{self.path.name}.{os.getpid()}.old")
+        old = _beside(self.path, "old")
         self.path.rename(old)
         try:
             self.part.rename(self.path)
@@ -58,10 +64,20 @@ class AtomicPath:
 def remove_abandoned(path: Path) -> None:
     """Remove what processes that were killed have left beside a path."""
     for other in path.parent.iterdir():
-        found = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.(part|old)", other.name)
+        found = re.fullmatch(rf"\.{re.escape(_stem(path))}\.(\d+)\.(part|old)", other.name)
         # Killed while replacing, a process may leave the only copy as "old".
         if found and not is_running(int(found[1])) and (found[2] == "part" or path.exists()):
             _remove(other)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f".{_stem(path)}.{os.getpid()}.{kind}")
+
+
+def _stem(path: Path) -> str:
+    """Return a path's name; where more would be too long for a file system, what stands for it."""
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= LONGEST else hashlib.sha256(name).hexdigest()
 
 
 def _remove(path: Path) -> None:
