@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed-$(BACKEND)
 RUN := scripts/with_blas.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast bench storm recipes structure check format docs nano wheels lock clean
+.PHONY: help install demo test test-fast fuzz floors bench storm recipes structure check format docs nano wheels lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,12 @@ test: $(STAMP)  ## run the whole test suite; PYTEST_ARGS="-k mimi" for a part of
 
 test-fast: $(STAMP)  ## the tests that need neither sound card nor browser nor patience: within a minute
 	@$(RUN) $(BIN)/python -m pytest -n 2 -m "not serial and not browser and not slow" $(PYTEST_ARGS)
+
+fuzz: $(STAMP)  ## every parser with 20,000 examples a test, other ones each time (about an hour); PYTEST_ARGS for a part
+	@$(RUN) $(BIN)/python -m pytest -n 2 --hypothesis-profile fuzz $(wildcard tests/*/test_any_*.py) $(PYTEST_ARGS)
+
+floors:  ## the tests of `make test-fast` with the lowest versions that pyproject.toml allows; FLOORS="3.10" for one Python
+	scripts/floors.sh build/floors $(FLOORS)
 
 bench: $(STAMP)  ## kernels, syncs and speed against moshi_mlx 0.3.0; fails when a gate is missed (minutes, CPU)
 	@scripts/system_packages.sh

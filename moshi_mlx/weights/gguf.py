@@ -38,7 +38,7 @@ def read_gguf(path: Path) -> dict[str, TensorInfo]:
             tensors = _tensors(file, path)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    except (struct.error, ValueError, OverflowError, KeyError, RecursionError) as error:
+    except (struct.error, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a GGUF file: its header is damaged; {fetch_again(path)}") from error
     end = max((tensor.end for tensor in tensors.values()), default=0)
     if end > size:
