@@ -40,7 +40,7 @@ open = false
 
 What you type wins. `moshi-mlx --no-config ...` does not look at the file, as where it turns a switch on that you
 want off. A key or a value that is wrong is an error that names it; `moshi-mlx doctor` shows what the file says.
-`python -m moshi_mlx.local`, `local_web` and `run_inference` do not read it.
+`python -m moshi_mlx.local`, `local_web`, `run_inference` and `run_tts` do not read it.
 """
 
 

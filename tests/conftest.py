@@ -57,6 +57,27 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text-to-speech checkpoint that takes vectors, small and random, with two voices in it: a and b."""
+    from moshi_mlx.checkpoint.random_checkpoint import TINY_TTS, write_random_checkpoint
+    from moshi_mlx.weights.safetensors import TensorInfo, write
+
+    folder = write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tts", TINY_TTS)
+    for seed, name in enumerate("ab"):
+        vectors = np.random.RandomState(seed).standard_normal((1, 32, 5)).astype(np.float32)
+        write(folder / f"{name}.safetensors", {"speaker_wavs": TensorInfo("F32", vectors.shape)}, [vectors])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prefix_tts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text-to-speech checkpoint that goes on from a recording, small and random."""
+    from moshi_mlx.checkpoint.random_checkpoint import TINY_PREFIX_TTS, write_random_checkpoint
+
+    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "prefix-tts", TINY_PREFIX_TTS)
+
+
+@pytest.fixture(scope="session")
 def hibiki_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with Hibiki's streams, delays and conditioner, everything else small and random."""
     from moshi_mlx.checkpoint.random_checkpoint import TINY_HIBIKI, write_random_checkpoint

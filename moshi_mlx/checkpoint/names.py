@@ -27,10 +27,13 @@ ALIASES = FIRST | {
     "hibiki-1b": "kyutai/hibiki-1b-mlx-bf16",
     "hibiki-2b": "kyutai/hibiki-2b-mlx-bf16",
     "hibiki-zero": "kyutai/hibiki-zero-3b-pytorch-bf16",
+    "tts-1.6b": "kyutai/tts-1.6b-en_fr",
+    "tts-0.75b": "kyutai/tts-0.75b-en-public",
 }
 DEFAULT_MODEL = "moshiko-q4"
 DEFAULT_STT_MODEL = "stt-1b"
 DEFAULT_TRANSLATOR = "hibiki-1b"
+DEFAULT_SPEAKER = "tts-1.6b"
 
 
 class Place(Protocol):

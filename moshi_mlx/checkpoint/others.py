@@ -15,7 +15,6 @@ from moshi_mlx.errors import CheckpointError
 MLX_REPOSITORY = "use a checkpoint such as kyutai/moshiko-mlx-q4"
 HELIUM = "Helium, a text model without audio: mlx-lm runs it, `python -m moshi_mlx.run_helium`"
 VIS = "MoshiVis, which looks at images by cross attention: Kyutai's moshivis runs it"
-TTS = "a text-to-speech model (cross attention, two text streams), not yet played here: Kyutai's moshi runs it"
 POCKET = "Pocket TTS, another architecture (continuous latents, no codes): pip install pocket-tts"
 VOICECHAT = "NemotronLabs VoiceChat, another architecture: mlx-vlm runs it"
 CSM = "CSM, a Llama that speaks Mimi's codes: csm-mlx runs it"
@@ -25,7 +24,6 @@ TRANSFORMERS = f"in the layout of transformers, which is not read here; {MLX_REP
 BY_REPOSITORY = {  # how a repository's name begins
     "kyutai/helium-1": HELIUM,
     "kyutai/moshika-vis": VIS,
-    "kyutai/tts-": TTS,
     "kyutai/pocket-tts": POCKET,
     "kyutai/moshika-rag": RAG,
     "mlx-community/nemotronlabs-voicechat": VOICECHAT,
@@ -61,8 +59,6 @@ def refuse_parts(place: Place) -> None:
 def refuse_settings(settings: Mapping[str, Any], path: Path | None) -> None:
     """Raise CheckpointError for the config of another model. path: of the config."""
     kind = settings.get("model_type")
-    if kind == "tts" or settings.get("tts_config"):
-        raise CheckpointError(f"{path} is that of {TTS}")
     if "dim" in settings:
         return
     if isinstance(kind, str) and (found := BY_MODEL_TYPE.get(kind.lower())):

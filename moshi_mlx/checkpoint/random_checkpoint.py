@@ -18,6 +18,7 @@ from moshi_mlx.errors import CheckpointError, ConfigError, QuantizationError
 from moshi_mlx.models.conditioner_config import QUALITIES
 from moshi_mlx.models.config import HIBIKI, PERSONA, LmConfig
 from moshi_mlx.models.mimi_config import MimiConfig, published_shapes
+from moshi_mlx.models.tts_config import TTS
 from moshi_mlx.weights.atomic import AtomicPath
 from moshi_mlx.weights.key_map import Origin, torch_origin, torch_shapes
 from moshi_mlx.weights.quantization import Scheme, parse_scheme
@@ -62,6 +63,33 @@ TINY_STT = {
     "lm_gen_config": {"temp": 0.0, "temp_text": 0.0, "top_k": 250, "top_k_text": 50},
 }  # fmt: skip
 """The config of a speech-to-text model with everything small, but for its voice activity heads and its times."""
+
+TINY_TTS = {
+    **TINY, "n_q": 8, "dep_q": 8, "delays": [0, 0] + [2] * 7, "model_type": TTS,
+    "depformer_low_rank_embeddings": 32, "depformer_weights_per_step_schedule": [0, 1, 2, 3, 4, 4, 5, 5],
+    "demux_second_stream": True, "cross_attention": True,
+    "conditioners": {
+        "speaker_wavs": {"type": "tensor", "tensor": {"dim": 32}},
+        "cfg": {
+            "type": "lut",
+            "lut": {
+                "n_bins": 7, "dim": 16, "tokenizer": "noop", "possible_values": [f"{k / 2}" for k in range(2, 9)],
+            },
+        },
+        "control": {
+            "type": "lut", "lut": {"n_bins": 1, "dim": 64, "tokenizer": "noop", "possible_values": ["ok"]},
+        },
+    },
+    "fuser": {"sum": ["control", "cfg"], "cross": ["speaker_wavs"], "cross_attention_pos_emb": True},
+    "tts_config": {"audio_delay": 0.33, "second_stream_ahead": 2}, "model_id": {"sig": "tiny", "epoch": 1},
+}  # fmt: skip
+"""Kyutai TTS 1.6B's, likewise, but for a quarter of its codebooks and of its delay."""
+
+TINY_PREFIX_TTS = {
+    **TINY, "n_q": 8, "dep_q": 8, "delays": [0, 0] + [2] * 7, "model_type": TTS, "text_card_out": 5,
+    "tts_config": {"audio_delay": 0.33},
+}  # fmt: skip
+"""Kyutai TTS 0.75B's, likewise: a voice is a recording that it goes on from."""
 
 TINY_MIMI = {
     "sample_rate": 24_000, "channels": 1, "frame_rate": 12.5,

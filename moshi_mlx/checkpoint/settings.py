@@ -56,7 +56,7 @@ def read_settings(place: Place, override: str | None, offline: bool) -> dict[str
         # NVIDIA's config says what the model is called, the rest is in its program.
         known = {*PERSONAPLEX_7B, *WITHOUT_EFFECT}
         settings = {**PERSONAPLEX_7B, **{key: value for key, value in settings.items() if key in known}}
-    if "dim" not in settings or settings.get("tts_config") or settings.get("model_type") == "tts":
+    if "dim" not in settings:
         others.refuse_settings(settings, path)
     for key in ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name"):
         if not isinstance(settings.get(key), str | None):

@@ -22,6 +22,7 @@ from moshi_mlx.cli.options import ModelOptions, WrongUsage
 from moshi_mlx.cli.quality import quality
 from moshi_mlx.cli.quantize import quantize
 from moshi_mlx.cli.run import run
+from moshi_mlx.cli.say import say
 from moshi_mlx.cli.serve import serve
 from moshi_mlx.cli.transcribe import transcribe
 from moshi_mlx.cli.translate import translate
@@ -35,6 +36,7 @@ COMMANDS = (
     run,
     transcribe,
     translate,
+    say,
     demo,
     history,
     finetune,

@@ -66,8 +66,49 @@ class SttModelOptions(ModelOptions):
 
     def check(self, found: "Checkpoint") -> None:
         """Raise ConfigError for a model that speaks."""
+        if found.lm_config.depth and found.lm_config.tts:
+            super().check(found)
         if found.lm_config.depth:
             raise ConfigError(
                 f"{found.name} is a model that speaks, not a speech-to-text model; "
                 f"give one such as stt-1b, or let it answer with `moshi-mlx run --model {found.name}`"
             )
+
+
+@dataclass(frozen=True)
+class SpeakerOptions(ModelOptions):
+    """Which text-to-speech model, and how it is loaded."""
+
+    condition: list[str] | None = None  # no option: it has its own
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="An alias (tts-1.6b: English and French, tts-0.75b: English), a hub repository, or a folder.",
+            show_default="tts-1.6b",
+        ),
+    ] = None
+    cfg: Annotated[
+        float | None,
+        typer.Option(help="How closely text and voice are kept to (guidance); 1 is none.", show_default="2.0"),
+    ] = None
+
+    @property
+    def checkpoint(self) -> dict[str, Any]:
+        """The arguments of `Checkpoint.resolve`."""
+        from moshi_mlx.checkpoint.names import DEFAULT_SPEAKER
+
+        return {"name": DEFAULT_SPEAKER, **super().checkpoint}
+
+    @property
+    def played(self) -> dict[str, Any]:
+        """Nothing: guidance is given with the text."""
+        return {}
+
+    def check(self, found: "Checkpoint") -> None:
+        """Raise ConfigError for a model that says no text."""
+        from moshi_mlx.tasks.say import check_says
+
+        check_says(found.lm_config, found.name)

@@ -253,6 +253,11 @@ class ModelOptions:
                 f"{found.name} is a speech-to-text model, which listens and does not speak; "
                 f"use `moshi-mlx transcribe --model {found.name}`"
             )
+        if found.lm_config.tts:
+            raise ConfigError(
+                f"{found.name} is a text-to-speech model, which does not listen; "
+                f"use `moshi-mlx say TEXT --model {found.name}`"
+            )
 
     def load(self, found: "Checkpoint", tell: Callable[[str], None]) -> "Moshi":
         """Load the weights of a checkpoint that was found; draws a progress bar. tell: as in `resolve`."""

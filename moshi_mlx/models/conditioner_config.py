@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config_reader import ConfigReader
+
+if TYPE_CHECKING:  # `--help` needs nothing of it
+    import numpy as np
 
 QUALITIES = ("very_bad", "bad", "neutral", "good", "very_good")  # of Hibiki's translations, the worst first
 

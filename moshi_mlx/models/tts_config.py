@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from moshi_mlx.frames import FRAME_RATE
 from moshi_mlx.models.config_reader import ConfigReader
 
 TTS = "tts"  # a model_type
@@ -17,11 +16,11 @@ TTS = "tts"  # a model_type
 class TtsConfig:
     """How a text-to-speech model reads text.
 
-    delay: frames from a word to its audio, on top of the streams' own delays.
+    delay: seconds from a word to its audio, on top of the streams' own delays.
     words_ahead: how many words further its second text stream is; 0 for models without one.
     """
 
-    delay: int = 0
+    delay: float = 0.0
     words_ahead: int = 0
 
 
@@ -31,7 +30,6 @@ def read_tts(read: ConfigReader) -> TtsConfig | None:
     if kind != TTS and not settings.left:
         return None
     settings.unsupported("multistream")
-    delay = int(settings.number("audio_delay", 0.0) * FRAME_RATE)
-    tts = TtsConfig(delay, settings.integer("second_stream_ahead", 0))
+    tts = TtsConfig(settings.number("audio_delay", 0.0), settings.integer("second_stream_ahead", 0))
     settings.finish()
     return tts

@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.frames import FRAME_SECONDS, SAMPLE_RATE, split_frames
+from moshi_mlx.frames import FRAME_RATE, FRAME_SECONDS, SAMPLE_RATE, split_frames
 from moshi_mlx.models.conditioner_config import Condition, Vectors
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.sampling_config import SamplingConfig
-from moshi_mlx.tasks.script import NO_TOKEN, Feeder, Word, Words
+from moshi_mlx.runtime.session import Session
+from moshi_mlx.sampling_config import SamplingConfig, new_seed
+from moshi_mlx.tasks.script import NO_TOKEN, Feeder, Parts, Word, Words
 
 SPEAKERS, CFG, CONTROL = "speaker_wavs", "cfg", "control"  # conditioners
 PLACES = 5  # speakers that a model was trained with
@@ -64,7 +65,8 @@ class TextScript:
 
     def __init__(self, config: LmConfig, feeder: Feeder, prefix: np.ndarray) -> None:
         assert config.tts, "a text-to-speech model"
-        self.feeder, self.delay = feeder, config.tts.delay
+        self.feeder = feeder
+        self.delay = int(config.tts.delay * FRAME_RATE)  # frames; as PyTorch cuts it
         self._prefix, self.prefix_frames = prefix, prefix.shape[1]
         self._delays = np.array(config.delays)
         self._step = 0
@@ -117,44 +119,57 @@ def say(
     taken only when they are needed. voices: vectors of each speaker, (T, dim), or one recording, (samples,) at
     24 kHz, whichever the model takes.
     sampling: temperatures of 0.6 unless given. seed: random unless given.
+    A long text is said in parts that end with sentences, each with the same voice and seed.
     Raises ConfigError for a model that says no text, and for voices or a pace that it cannot have.
 
     >>> audio = [frame.audio for frame in say(moshi_mlx.load("tts-1.6b"), "Good morning!", [voice])]
     """
-    config = check_says(moshi.lm.config)
-    assert config.tts
-    if not isinstance(text, Iterator):
-        text = words_of(moshi, [text] if isinstance(text, str) else text, pace)
-    learned = CFG in config.conditioners
-    conditions, prefix = voiced(moshi, voices, pace)
-    feeder = Feeder(
-        config.text_card + 1,
-        config.tts.words_ahead,
-        most=pace.most,
-        first=pace.first,
-        word=config.text_end_padding_id,
-        pad=config.text_padding_id,
+    check_says(moshi.lm.config)
+    words = (
+        text if isinstance(text, Iterator) else words_of(moshi, [text] if isinstance(text, str) else text, pace)
     )
-    script = TextScript(config, feeder, prefix)
+    conditions, prefix = voiced(moshi, voices, pace)
+    parts, before = Parts(words), 0
+    seed = new_seed() if seed is None else seed
     sampling = sampling or replace(moshi.sampling, text_temperature=TEMPERATURE, audio_temperature=TEMPERATURE)
-    with moshi.session(seed, sampling, conditions, 1.0 if learned else pace.guidance) as session:
-        session.script = script
-        unheard, told, nothing = script.delay, 0, np.zeros(0, np.int32)
-        step = 0
-        while feeder.ended_at is None or step < feeder.ended_at + script.delay + pace.last:
-            supply(feeder, text)
-            generated = session.generate(nothing)
-            step += 1
-            if generated.codes is None:
-                continue
-            unheard -= 1
-            if unheard >= 0:
-                continue
-            audio = session.decode(generated).audio
-            if -unheard > script.prefix_frames and audio is not None:
-                said, told = feeder.said[told:], len(feeder.said)
-                start = script.prefix_frames
-                yield Spoken(audio, [(word, (at - start) * FRAME_SECONDS) for word, at in said])
+    learned = CFG in moshi.lm.config.conditioners
+    while parts.more:
+        script = TextScript(moshi.lm.config, new_feeder(moshi.lm.config, pace), prefix)
+        with moshi.session(seed, sampling, conditions, 1.0 if learned else pace.guidance) as session:
+            session.script = script
+            count = 0
+            for audio, said in _part(session, script, parts.part(), pace):
+                count += 1
+                yield Spoken(audio, [(word, (before + at) * FRAME_SECONDS) for word, at in said])
+        before += count
+
+
+def _part(
+    session: Session, script: TextScript, words: Iterator[Word], pace: Pace
+) -> Iterator[tuple[np.ndarray, list[tuple[str, int]]]]:
+    """Yield the frames of a part, and the words that became known with each, (word, frame)."""
+    feeder, nothing = script.feeder, np.zeros(0, np.int32)
+    step = told = frame = 0
+    while feeder.ended_at is None or step < feeder.ended_at + script.delay + pace.last:
+        supply(feeder, words)
+        generated = session.generate(nothing)
+        step += 1
+        if generated.codes is None:
+            continue
+        frame += 1
+        if frame <= script.delay:  # nothing is said yet
+            continue
+        audio = session.decode(generated).audio  # also of the voice's own words: the codec goes on from them
+        if audio is not None and frame > script.delay + script.prefix_frames:
+            said, told = feeder.said[told:], len(feeder.said)
+            yield audio, [(word, at - script.prefix_frames) for word, at in said]
+
+
+def new_feeder(config: LmConfig, pace: Pace = DEFAULT_PACE) -> Feeder:
+    """Return what feeds a text to a model."""
+    ahead = config.tts.words_ahead if config.tts else 0
+    word, pad = config.text_end_padding_id, config.text_padding_id
+    return Feeder(config.text_card + 1, ahead, most=pace.most, first=pace.first, word=word, pad=pad)
 
 
 def supply(feeder: Feeder, words: Iterator[Word]) -> None:

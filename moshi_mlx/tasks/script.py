@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from moshi_mlx.frames import FRAME_RATE
 
 NO_TOKEN = -1  # embeds to zero
 SPEAKERS = (1, 2)  # tokens that begin a turn: sentencepiece's <s> and </s>
+_ENDS, _QUOTES = (".", "!", "?", "…", ";", "。", "！", "？"), "\"'”’»)"
 _REPLACED = str.maketrans({"’": "'", ":": " ", "(": None, ")": None})
 _GAP = re.compile(r'<break\s+time="([0-9]+(?:\.[0-9]*)?)s"\s*/?>|\s+')
 
@@ -25,12 +26,54 @@ _GAP = re.compile(r'<break\s+time="([0-9]+(?:\.[0-9]*)?)s"\s*/?>|\s+')
 class Word:
     """A word to be said, or a pause, which has no tokens.
 
-    padding: steps after it, counted from its first token, in which no other word may begin.
+    padding: steps after it, counted from its first token, in which no other word may begin. speaker: the token of
+    who says it, for models that know such tokens.
     """
 
     text: str
     tokens: tuple[int, ...]
     padding: int = 0
+    speaker: int | None = None
+
+    @property
+    def ends_sentence(self) -> bool:
+        """Whether a sentence ends with it."""
+        return self.text.rstrip(_QUOTES).endswith(_ENDS)
+
+    def with_speaker(self) -> Word:
+        """Return it as the first word of its speaker."""
+        if self.speaker is None or self.tokens[:1] == (self.speaker,):
+            return self
+        return replace(self, tokens=(self.speaker, *self.tokens), padding=self.padding + bool(self.padding))
+
+
+class Parts:
+    """Words cut at the ends of sentences, into parts that a model keeps in its window.
+
+    usual: words of a part, after which it ends with a sentence; most: after which it ends anyhow.
+    """
+
+    def __init__(self, words: Iterator[Word], usual: int = 50, most: int = 100) -> None:
+        self._words, self._usual, self._most = words, usual, most
+        self._next: Word | None = None
+
+    @property
+    def more(self) -> bool:
+        """Whether there is another part. Waits for its first word."""
+        self._next = self._next or next(self._words, None)
+        return self._next is not None
+
+    def part(self) -> Iterator[Word]:
+        """Yield the words of the next part."""
+        count, first = 0, True
+        while self.more and self._next:
+            word, self._next = self._next, None
+            if word.tokens:
+                count += 1
+                word, first = (word.with_speaker() if first else word), False
+            yield word
+            if count >= self._most or (count >= self._usual and word.ends_sentence):
+                return
 
 
 class Words:
@@ -73,7 +116,7 @@ class Words:
             tokens = [SPEAKERS[speaker], *tokens]
         self._begins = False
         padding = max(0, self._between + len(tokens) - 1) if self._between > 0 else 0
-        return Word(text, tuple(tokens), padding)
+        return Word(text, tuple(tokens), padding, SPEAKERS[speaker] if self._marked else None)
 
 
 class Reading(NamedTuple):

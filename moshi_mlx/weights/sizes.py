@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.models.conditioner_config import LutConfig
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.weights.safetensors import TensorInfo
 
@@ -76,9 +77,11 @@ def _widths(config: LmConfig) -> Iterator[tuple[str, str, tuple[int, int]]]:
         yield "card", f"{config.card} codes", (config.card, lm.dim)
     if config.extra_heads:
         yield "extra_heads_dim", f"{config.extra_heads_dim} classes", (config.extra_heads_dim, lm.dim)
-    for name, lut in config.conditioners.items():
-        yield f"conditioners.{name}.lut.dim", f"a width of {lut.dim}", (lut.dim, lm.dim)
-        yield f"conditioners.{name}.lut.n_bins", f"{lut.n_bins} values", (lut.n_bins, lut.dim)
+    for name, each in config.conditioners.items():
+        kind = "lut" if isinstance(each, LutConfig) else "tensor"
+        yield f"conditioners.{name}.{kind}.dim", f"a width of {each.dim}", (each.dim, lm.dim)
+        if isinstance(each, LutConfig):
+            yield f"conditioners.{name}.lut.n_bins", f"{each.n_bins} values", (each.n_bins, each.dim)
     if depth:
         inner, low = depth.transformer, depth.low_rank_embeddings
         yield "depformer_dim", f"a width of {inner.dim}", (inner.dim, inner.dim)

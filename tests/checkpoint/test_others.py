@@ -19,7 +19,6 @@ from tests.config_file import edit
     [
         ("kyutai/helium-1-preview-2b-mlx", "Helium, a text model"),
         ("kyutai/moshika-vis-mlx-bf16", "MoshiVis"),
-        ("kyutai/tts-1.6b-en_fr", "a text-to-speech model"),
         ("kyutai/pocket-tts", "Pocket TTS, another architecture"),
         ("kyutai/moshika-rag-pytorch-bf16", "MoshiRAG"),
         ("mlx-community/NemotronLabs-VoiceChat-11B-4bit", "NemotronLabs VoiceChat, another architecture"),
@@ -40,8 +39,6 @@ def test_other_models_are_called_by_their_names_before_anything_is_fetched(repo:
         ({"model_type": "moshi", "hidden_size": 4096}, r"is that of a model in the layout of transformers"),
         ({"model_type": "kyutai_speech_to_text"}, r"is that of a model in the layout of transformers"),
         ({"model_type": "nemotron_voicechat"}, r"is that of NemotronLabs VoiceChat"),
-        (TINY | {"model_type": "tts", "cross_attention": True}, r"is that of a text-to-speech model"),
-        (TINY | {"tts_config": {"audio_delay": 1.28}}, r"is that of a text-to-speech model"),
     ],
 )
 def test_configs_of_other_models_are_called_by_their_names(folder: Path, config: dict, message: str) -> None:

@@ -1,0 +1,220 @@
+"""`moshi-mlx say` and `python -m moshi_mlx.run_tts`."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from moshi_mlx import run_tts as front_door
+from moshi_mlx.checkpoint.speakers import find_voice, read_vectors
+from moshi_mlx.cli import speech
+from moshi_mlx.errors import CheckpointError, ConfigError
+from moshi_mlx.run_tts import read_requests, run_tts
+from tests.cli.conftest import Done
+
+Cli = Callable[..., Done]
+TEXT = "Good morning, how did you sleep?"
+
+
+def test_a_text_becomes_a_file_and_times_of_words(moshi_cli: Cli, tts_folder: Path, tmp_path: Path) -> None:
+    out, words = tmp_path / "out.wav", tmp_path / "words.json"
+    given = ["-m", tts_folder, "--codec", "mlx", "--seed", 3, "--voice", tts_folder / "a.safetensors"]
+    done = moshi_cli("say", TEXT, out, *given, "--transcript", words)
+    assert done.code == 0, done.err
+    assert TEXT in done.err
+    audio, rate = soundfile.read(out)
+    assert rate == 24_000
+    assert len(audio) % 1920 == 0
+    assert f"speech in {out}: {len(audio) / 24_000:.2f} s" in done.err
+    times = [word["start"] for word in json.loads(words.read_text())["words"]]
+    assert times == sorted(times)
+    assert times[0] == pytest.approx(0.16), "two frames of padding come first"
+
+    written = tmp_path / "text.txt"
+    written.write_text(TEXT)
+    again = moshi_cli("say", written, tmp_path / "again.wav", *given, "--json")
+    events = [json.loads(line) for line in again.out.splitlines()]
+    assert [event["text"].strip() for event in events[:-1]] == TEXT.split()
+    assert events[-1]["event"] == "end"
+    assert events[-1]["text"] == TEXT
+    assert (soundfile.read(tmp_path / "again.wav")[0] == audio).all()
+    for other in (["--voice", tts_folder / "b.safetensors"], ["--cfg", 3.5], ["--seed", 4]):
+        kept = [*given[:-2], "--voice", tts_folder / "a.safetensors"] if other[0] != "--voice" else given[:-2]
+        changed = moshi_cli("say", TEXT, tmp_path / "other.wav", *kept, *other)
+        assert changed.code == 0, changed.err
+        different, _ = soundfile.read(tmp_path / "other.wav")
+        assert len(different) != len(audio) or (different != audio).any(), other
+
+
+def test_text_from_stdin_is_said_as_it_comes(
+    moshi_cli: Cli, tts_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["-m", tts_folder, "--codec", "mlx", "--seed", 3, "--voice", tts_folder / "a.safetensors"]
+    text = 'Good morning, <break time="0.4s"/>how did you sleep?\nVery well.'
+    one = tmp_path / "one.wav"
+    assert moshi_cli("say", text, one, *given).code == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    done = moshi_cli("say", "-", tmp_path / "two.wav", *given)
+    assert done.code == 0, done.err
+    assert one.read_bytes() == (tmp_path / "two.wav").read_bytes()
+
+
+def test_two_voices_take_turns_with_the_lines(moshi_cli: Cli, tts_folder: Path, tmp_path: Path) -> None:
+    given = ["-m", tts_folder, "--codec", "mlx", "--seed", 3, "--voice", tts_folder / "a.safetensors"]
+    said = {}
+    for name, text, voices in (
+        ("one", "Good morning.\nHello.", []),
+        ("two", "Good morning.\nHello.", ["--voice", tts_folder / "b.safetensors"]),
+        ("turns", "Good morning.\nHello.\n", ["--voice", tts_folder / "b.safetensors"]),
+    ):
+        assert moshi_cli("say", text, tmp_path / "out.wav", *given, *voices).code == 0
+        said[name] = soundfile.read(tmp_path / "out.wav")[0].tobytes()
+    assert said["one"] != said["two"] == said["turns"]
+
+
+def test_a_model_of_recordings_goes_on_from_one(
+    moshi_cli: Cli, prefix_tts_folder: Path, question: Path, tmp_path: Path
+) -> None:
+    given = ["-m", prefix_tts_folder, "--codec", "mlx", "--seed", 3]
+    short = tmp_path / "short.wav"
+    soundfile.write(short, soundfile.read(question)[0][:24_000], soundfile.info(question).samplerate)
+    said = {}
+    for name, more in {"none": [], "voice": ["--voice", short], "guided": ["--voice", short, "--cfg", 1]}.items():
+        done = moshi_cli("say", TEXT, tmp_path / f"{name}.wav", *given, *more)
+        assert done.code == 0, done.err
+        said[name] = (tmp_path / f"{name}.wav").read_bytes()
+    assert len(set(said.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "error"),
+    [
+        (["say", " ", "out.wav"], 1, "the text is empty: there is nothing to say"),
+        (["say", "a", "out.wav", "--voice", "/nothing.safetensors"], 1, "/nothing.safetensors does not exist"),
+        (["say", "a", "out.wav", "--offline"], 1, "of kyutai/tts-voices is not in the cache"),
+        (["say", "a", "-", "--json"], 2, "both want standard output"),
+        (["run", "IN", "out.wav"], 1, "is a text-to-speech model, which does not listen; use `moshi-mlx say TEXT"),
+        (["transcribe", "IN"], 1, "is a text-to-speech model, which does not listen"),
+    ],
+)
+def test_what_cannot_be_said_is_told_in_a_line(
+    moshi_cli: Cli,
+    tts_folder: Path,
+    question: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    error: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = moshi_cli(*[str(question) if word == "IN" else word for word in words], "-m", tts_folder)
+    assert done.code == code
+    assert error in done.err
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_say_refuses_a_model_that_talks(moshi_cli: Cli, tiny_folder: Path, tmp_path: Path) -> None:
+    done = moshi_cli("say", "a", tmp_path / "out.wav", "-m", tiny_folder)
+    assert done.code == 1
+    assert f"{tiny_folder} does not say texts: use one such as tts-1.6b" in done.err
+
+
+def test_voices_are_found_by_name_and_file(
+    tts_folder: Path, question: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        "moshi_mlx.checkpoint.speakers.fetch",
+        lambda repo, name, offline: asked.append((repo, name)) or tts_folder / "a.safetensors",
+    )
+    settings = {"model_id": {"sig": "1e68beda", "epoch": 240}}
+    find_voice("expresso/x.wav", settings, by_vectors=True)
+    find_voice("mine/y.wav", settings, by_vectors=False, repo="me/voices")
+    assert asked == [
+        ("kyutai/tts-voices", "expresso/x.wav.1e68beda@240.safetensors"),
+        ("me/voices", "mine/y.wav"),
+    ]
+    assert find_voice(str(question), {}, by_vectors=False) == question
+    with pytest.raises(ConfigError, match="is no voice of this model, which takes vectors"):
+        find_voice(str(question), {}, by_vectors=True)
+    with pytest.raises(ConfigError, match="has no 'model_id'"):
+        find_voice("x", {}, by_vectors=True)
+    assert read_vectors(tts_folder / "a.safetensors").shape == (5, 32)
+    with pytest.raises(CheckpointError, match="has no 'speaker_wavs'"):
+        read_vectors(tts_folder / "model.safetensors")
+
+
+def test_old_flags_say_the_same(
+    moshi_cli: Cli, tts_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    voice = str(tts_folder / "a.safetensors")
+    lines = [
+        json.dumps({"turns": [TEXT], "voices": [voice], "id": "one"}),
+        "",
+        json.dumps({"turns": ["Good morning.", "Hello."], "voices": [voice, voice], "id": "two"}),
+    ]
+    jsonl = tmp_path / "texts.jsonl"
+    jsonl.write_text("\n".join(lines))
+    run_tts(jsonl, out_folder=tmp_path / "out", hf_repo=str(tts_folder))
+    assert capsys.readouterr().out.count(" s\n") == 2
+    facts = json.loads((tmp_path / "out" / "one.json").read_text())
+    assert [word for word, _ in facts["words"]] == TEXT.split()
+    given = ["-m", tts_folder, "--seed", front_door.SEED, "--text-temperature", 0.6]
+    done = moshi_cli("say", TEXT, tmp_path / "one.wav", *given, "--voice", voice)
+    assert done.code == 0, done.err
+    assert (tmp_path / "out" / "one.wav").read_bytes() == (tmp_path / "one.wav").read_bytes()
+    with pytest.raises(ConfigError, match="--padding-bonus 1 is not known here"):
+        run_tts(jsonl, padding_bonus=1)
+    with pytest.raises(ConfigError, match=r"moshi-mlx quantize .* --recipe q8"):
+        run_tts(jsonl, quantize=8)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 1: turns, voices and id expected"),
+        ('{"turns": [], "voices": []}', r"expected \(KeyError\('id'\)\)"),
+        ('{"turns": "a", "voices": [], "id": "a"}', "must be lists of texts"),
+        ('{"turns": ["a"], "voices": [], "id": "../a"}', "id the name of a file"),
+    ],
+)
+def test_a_wrong_line_of_requests_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text(line)
+    with pytest.raises(ConfigError, match=message):
+        list(read_requests(path))
+
+
+def test_a_break_stays_whole_when_it_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('wait <break time="1s"/> for 3 <b it\n'))
+    assert list(speech._whole(speech.lines_of("-"))) == [
+        "wait ",
+        '<break time="1s"/> ',
+        "for ",
+        "3 ",
+        "<b ",
+        "it\n",
+    ]
+
+
+def test_a_long_text_is_said_in_parts(tts_folder: Path) -> None:
+    import moshi_mlx
+    from moshi_mlx.sampling_config import GREEDY
+    from moshi_mlx.tasks import say as task
+
+    moshi = moshi_mlx.load(tts_folder, codec="mlx")
+    voice = read_vectors(tts_folder / "a.safetensors")
+    sentence = "Good morning, how did you sleep last night? "
+    whole = list(task.say(moshi, sentence * 8, [voice], sampling=GREEDY))
+    first = list(task.say(moshi, sentence * 7, [voice], sampling=GREEDY))
+    words = [word for spoken in whole for word in spoken.words]
+    assert [word for word, _ in words] == (sentence * 8).split()
+    assert [at for _, at in words] == sorted(at for _, at in words)
+    assert np.array_equal([spoken.audio for spoken in whole[: len(first)]], [spoken.audio for spoken in first])
+    last = list(task.say(moshi, sentence, [voice], sampling=GREEDY))
+    assert np.array_equal([spoken.audio for spoken in whole[len(first) :]], [spoken.audio for spoken in last])
