@@ -270,7 +270,7 @@ def _transcribe_many(
                 path = target.write(name, transcription)
                 finished += 1
                 if events:
-                    for event in [*transcription.words, *transcription.pauses]:
+                    for event in sorted([*transcription.words, *transcription.pauses], key=_when):
                         emit(events, event, file=name)
                     events.emit(
                         "end", text=transcription.text, seconds=round(audio.seconds, 3), output=path, file=name
@@ -307,3 +307,7 @@ def tell(note: str, events: JsonLines | None) -> None:
     say(f"note: {note}", quiet=False)
     if events:
         events.emit("note", text=note)
+
+
+def _when(event: Word | Pause) -> float:
+    return event.start if isinstance(event, Word) else event.time

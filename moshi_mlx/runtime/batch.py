@@ -74,7 +74,7 @@ class Batch:
         row = next((row for row, session in enumerate(self._rows) if session is None), None)
         if row is None:
             raise SessionError(f"all {len(self._rows)} places of this batch are taken; close a session first")
-        if prompt:
+        if prompt is not None:
             prompt.check(self.moshi.lm.config)
         self._set_condition(row, {**self.moshi.conditions, **(conditions or {})})
         seed = new_seed() if seed is None else seed

@@ -24,7 +24,7 @@ import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import DEFAULT_STT_MODEL
-from moshi_mlx.errors import ConfigError
+from moshi_mlx.errors import ConfigError, SessionError
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, checked_audio, silence
 from moshi_mlx.models.config import ConfigReader
 from moshi_mlx.models.lm import Lm
@@ -165,8 +165,10 @@ class Transcriber:
     ) -> list[Transcription]:
         """Transcribe several recordings, up to `size` of them in every step of the model; the longest first.
 
-        advance: as of `events`, for the frames of all.
+        advance: as of `events`, for the frames of all. Raises SessionError for a size below 1.
         """
+        if size < 1:
+            raise SessionError(f"a batch of {size} recordings: at least 1 expected")
         found: dict[int, Transcription] = {}
         order = sorted(range(len(recordings)), key=lambda index: -len(recordings[index]))
         for start in range(0, len(order), size):

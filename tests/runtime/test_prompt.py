@@ -182,3 +182,9 @@ def test_a_prompt_that_does_not_fit_is_refused(persona: Moshi, tiny_moshi: Moshi
     with pytest.raises(ConfigError):
         batch.join(prompt=prompt(100))
     batch.join(prompt=prompt())  # its place was not taken
+
+
+def test_an_empty_prompt_is_refused_as_too_short_ones_are(persona: Moshi) -> None:
+    for frames in (0, 1):
+        with pytest.raises(ConfigError, match="the arrays of a prompt have shapes"):
+            persona.session(prompt=prompt(frames))

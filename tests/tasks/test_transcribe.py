@@ -70,6 +70,11 @@ def test_a_recording_can_be_left_before_its_end(stt: Moshi) -> None:
     assert words == list(transcriber.events(transcriber.source(noise(60))))[: len(words) - 1] + words[-1:]
 
 
+def test_a_batch_of_no_recordings_is_refused(stt: Moshi) -> None:
+    with pytest.raises(SessionError, match="a batch of 0 recordings"):
+        Transcriber(stt, TIMING).transcribe_together([noise(3)], size=0)
+
+
 def test_recordings_in_one_batch_are_transcribed_as_alone(stt: Moshi) -> None:
     recordings = [noise(frames, seed) for seed, frames in enumerate([12, 30, 0.5, 21, 3])]
     transcriber = Transcriber(stt, TIMING)
