@@ -71,7 +71,8 @@ def rotate(x: Array, positions: Array, kind: str, max_period: float) -> Array:
 def attend(queries: Array, keys: Array, values: Array, allowed: Array | None = None) -> Array:
     """Softmax of scaled products; (B, H, T, D) and (B, Hkv, n, D), allowed (B | 1, T, n) bool."""
     shared = queries.shape[1] // keys.shape[1]
-    keys, values = np.repeat(keys, shared, 1), np.repeat(values, shared, 1)
+    if shared > 1:
+        keys, values = np.repeat(keys, shared, 1), np.repeat(values, shared, 1)
     scores = queries @ keys.swapaxes(2, 3) / math.sqrt(queries.shape[-1])
     if allowed is not None:
         scores = np.where(allowed[:, None], scores, -np.inf)

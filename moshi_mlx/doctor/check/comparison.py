@@ -123,6 +123,10 @@ class Noise:
     def _take(self, bank: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         start, count = self._next, int(np.prod(shape))
         self._next = (start + count + 1) % self.PERIOD
-        if start + count <= self.PERIOD:
-            return bank[start : start + count].reshape(shape).copy()
-        return np.resize(np.roll(bank, -start), count).reshape(shape)
+        made = np.empty(count, bank.dtype)
+        done = 0
+        while done < count:
+            part = bank[start : start + count - done]
+            made[done : done + len(part)] = part
+            start, done = 0, done + len(part)
+        return made.reshape(shape)

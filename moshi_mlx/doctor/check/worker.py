@@ -34,9 +34,12 @@ def cases(shapes: Shapes) -> Iterator[Case]:
 
 
 def fair(shapes: Shapes) -> list[Case]:
-    """List the same, each part's next in turn: should the time not suffice, no part is left out altogether."""
-    turns = zip_longest(*(part.cases(shapes) for part in PARTS))
-    return [case for turn in turns for case in turn if case]
+    """List the same, each part's next in turn: should the time not suffice, none of them is left out altogether.
+
+    Whole networks come last: they take longest, and hold nothing that has not been seen by then.
+    """
+    turns = zip_longest(*(part.cases(shapes) for part in PARTS if part is not networks))
+    return [*(case for turn in turns for case in turn if case), *networks.cases(shapes)]
 
 
 def main(kind: str, seconds: float) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from moshi_mlx.doctor.check.conversation import GOLDEN, Golden
 from moshi_mlx.doctor.check.layers import _product
 from moshi_mlx.doctor.check.report import CheckReport, run_check
 from moshi_mlx.doctor.check.shapes import SMALL
-from moshi_mlx.doctor.check.worker import cases
+from moshi_mlx.doctor.check.worker import cases, fair
 
 RIGHT = {"status": "right", "error": 1e-3, "tolerance": 1e-2, "seconds": 0.1, "problem": "", "known": ""}
 
@@ -139,3 +140,24 @@ def test_the_recorded_conversation_is_small_and_says_something() -> None:
     assert golden.greedy.shape == (100, 9)
     assert len(set(golden.greedy[:, 0].tolist())) > 10, "it says nothing"
     assert (golden.greedy != golden.sampled).any()
+
+
+def test_what_there_was_no_time_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(report.SECONDS, "quick", 1e-6)
+    monkeypatch.setattr(report, "HANGS", 1e8)
+    made = run_check("quick")
+    assert (made.ok, list(made.outcomes)) == (True, [])
+    assert "Nano's steps" in made.left_out
+    (said,) = made.findings()
+    assert (said.mark, said.label) == ("warn", "left out")
+    assert said.text.startswith(f"{len(made.left_out)} cases for want of time: RMS norm, layer norm, ")
+
+
+def test_in_turn_or_one_after_the_other_the_cases_are_the_same() -> None:
+    def names(some: Iterable[Case]) -> list[tuple[str, str]]:
+        return [(one.operation, one.detail) for one in some]
+
+    in_turn = names(fair(SMALL))
+    assert sorted(in_turn) == sorted(names(cases(SMALL)))
+    assert len({operation for operation, _ in in_turn[:4]}) == 4
+    assert in_turn[-1][0] == "depth transformer"
