@@ -49,10 +49,12 @@ def remember(problem: str, of: dict[str, Any]) -> None:
 
 def machine_key() -> dict[str, Any]:
     """Return what the result holds for; quick to find out, so no program is asked."""
+    # A Mac's name changes with the network it is in; elsewhere homes are shared by machines of several names.
+    name = "" if platform.system() == "Darwin" else platform.node()
     return {
         "mlx": {name: _version(name) for name in ("mlx", "mlx-metal", "mlx-cpu", "mlx-cuda-13")},
         "moshi_mlx": __version__,
-        "machine": [platform.node(), platform.machine(), platform.system(), platform.release()],
+        "machine": [name, platform.machine(), platform.system(), platform.release()],
     }
 
 

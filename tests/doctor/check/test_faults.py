@@ -53,6 +53,7 @@ def swapped_halves(patch: Patch) -> None:
     def rotate(function: Any, x: mx.array, table: mx.array, config: Any) -> mx.array:
         return function(x, table, replace(config, rope=other[config.rope]))
 
+    patch.setattr(rope, "use_table", lambda: True)  # also on a GPU
     wrapped(patch, rope, "rotate", rotate)
 
 
@@ -182,5 +183,7 @@ def test_a_fault_is_named(fault: Callable[[Patch], None], operation: str, monkey
     assert outcome.problem or (outcome.error is not None and outcome.error > outcome.tolerance)
 
 
-def test_without_a_fault_nothing_is_wrong() -> None:
+@pytest.mark.parametrize("table", [True, False], ids=["angles from a table", "angles from the kernel"])
+def test_without_a_fault_nothing_is_wrong(table: bool, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(rope, "use_table", lambda: table)
     assert [outcome for outcome in map(judge, cases(SMALL)) if outcome.status == "wrong"] == []

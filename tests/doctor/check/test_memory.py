@@ -1,6 +1,7 @@
 """The quick check before a conversation: once for each version of MLX and machine, and never in the way."""
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,14 @@ def test_a_check_that_was_interrupted_is_made_again() -> None:
     check = Check()
     problem_here(check)
     assert check.made == ["quick"]
+
+
+def test_a_mac_in_another_network_is_the_same_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    keys = []
+    for name in ("mac.local", "host-12.example.com"):
+        monkeypatch.setattr(platform, "node", lambda name=name: name)
+        keys.append(machine_key())
+    assert keys[0] == keys[1]
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    assert machine_key()["machine"][0] == "host-12.example.com"
