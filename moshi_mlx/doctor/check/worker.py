@@ -22,7 +22,7 @@ from moshi_mlx.doctor.check import codec, conversation, draws, layers, networks,
 from moshi_mlx.doctor.check.comparison import Case, judge
 from moshi_mlx.doctor.check.shapes import MOSHI, SMALL, Shapes
 
-RESERVED = 0.25  # of the time, for the conversation
+RESERVED = 0.2  # of the time, for the conversation
 PARTS = (layers, window, networks, codec, draws)
 KINDS = {"full": (SMALL, MOSHI), "quick": (SMALL,)}
 """Shapes of each kind of check. Small ones first: they take a second, and then every operation has been seen."""
