@@ -11,6 +11,8 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.conditioner_config import Vectors
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import PairEmbedding
+from moshi_mlx.weights.key_map import is_unused, torch_shapes
+from moshi_mlx.weights.lm_weights import parameter_shapes
 from tests.golden import Golden, read_golden
 from tests.say_golden import speakers
 
@@ -108,3 +110,31 @@ def test_a_pair_is_the_sum_of_both_and_minus_one_is_nothing() -> None:
     assert (nothing == 0).all()
     np.testing.assert_allclose(one, np.array(table.out1(table.weight[3])), atol=1e-6)
     np.testing.assert_allclose(pair - one, np.array(table.out2(table.weight[2])), atol=1e-6)
+
+
+def test_the_published_file_has_as_many_tensors_as_we_read() -> None:
+    lut = {"dim": 16, "tokenizer": "noop", "n_bins": 7, "possible_values": [f"{k / 2}" for k in range(2, 9)]}
+    control = {"dim": 2048, "tokenizer": "noop", "n_bins": 1, "possible_values": ["ok"]}
+    config = LmConfig.from_dict(
+        json.loads(str(np.load("tests/assets/say_crossed.npz")["config"]))
+        | {"dim": 2048, "num_heads": 16, "num_layers": 16, "text_card": 8000, "card": 2048, "context": 500}
+        | {"depformer_dim": 1024, "depformer_num_heads": 16, "depformer_num_layers": 4}
+        | {"depformer_dim_feedforward": 3072, "depformer_low_rank_embeddings": 128}
+        | {
+            "conditioners": {
+                "speaker_wavs": {"type": "tensor", "tensor": {"dim": 512}},
+                "cfg": {"type": "lut", "lut": lut},
+                "control": {"type": "lut", "lut": control},
+            }
+        }
+    )
+    shapes = torch_shapes(parameter_shapes(config), config)
+    unread = "depformer_text_emb.low_rank.weight"
+    assert unread not in shapes
+    assert is_unused(unread, config)
+    assert len(shapes) + 1 == 418
+    conditioners = [key for key in shapes if key.startswith("condition_provider.")]
+    assert len(conditioners) == 8, "those that are kept in float32"
+    assert shapes["transformer.layers.3.cross_attention.in_proj_weight"] == (3 * 2048, 2048)
+    assert shapes["text_emb.out2.weight"] == (2048, 2048)
+    assert shapes["depformer_text_emb.out1.weight"] == (1024, 128)
