@@ -134,22 +134,26 @@ class Batch:
         if session.delays.step:
             raise SessionError(f"a session of {session.delays.step} steps is not prefilled; see Session.restart")
         columns = session.begin()
+        others = list(columns)  # of the contrary half
         for text, made, heard in zip(texts, codes, user_codes, strict=True):
-            columns.append(session.inputs(heard))
+            columns.append(column := session.inputs(heard))
+            script = session.script
+            others.append(script.contrary(session.delays.step, column) if script else column)
             session.take(np.array([text, *made], dtype=np.int32))
         if not columns:
             return
         embeddings = session.prompt.embeddings if session.prompt else None
+        halves = [columns, others][: self._halves]
         if len(self._rows) == 1:
-            self._run(columns, embeddings, self._state, self._condition)
+            self._run(halves, embeddings, self._state, self._condition)
             return
         context = min(len(columns), self.moshi.lm.config.transformer.context)
         states = {row: self._new_state(1, context) for row in self._rows_of(session.row)}
-        for row, own in states.items():
+        for (row, own), half in zip(states.items(), halves, strict=True):
             own.temporal.rewind(self._state.temporal.position - len(columns))
             own.crossed = [each[row :: self._state.temporal.batch] for each in self._state.crossed]
             condition = None if self._condition is None else self._condition[row : row + 1]
-            self._run(columns, embeddings, own, condition)
+            self._run([half], embeddings, own, condition)
         if session.begun:
             self._put_in(session, states)
         else:  # others may take steps before its first: that would be a gap
@@ -226,16 +230,15 @@ class Batch:
 
     def _run(
         self,
-        columns: list[np.ndarray],
+        halves: list[list[np.ndarray]],
         embeddings: np.ndarray | None,
         state: LmState,
         condition: mx.array | None,
     ) -> None:
-        """Push columns of tokens, (1 + n_q,) each, into all rows of a state; as `Lm.temporal`, in chunks."""
-        for start in range(0, len(columns), PREFILL_POSITIONS):
+        """Push columns of tokens, (1 + n_q,) each, into a state, a list for each of its rows; as `Lm.temporal`."""
+        for start in range(0, len(halves[0]), PREFILL_POSITIONS):
             stop = start + PREFILL_POSITIONS
-            tokens = np.stack(columns[start:stop], axis=1)[None]  # (1, 1 + n_q, T)
-            tokens = mx.array(np.repeat(tokens, state.temporal.batch, axis=0))
+            tokens = mx.array(np.stack([np.stack(columns[start:stop], axis=1) for columns in halves]))
             known = [] if embeddings is None else embeddings[start:stop]
             given = mx.array(known) if len(known) else None
             self.moshi.lm.temporal(tokens, state, condition, embeddings=given)

@@ -18,7 +18,7 @@ from moshi_mlx.frames import FRAME_RATE, FRAME_SECONDS, SAMPLE_RATE, split_frame
 from moshi_mlx.models.conditioner_config import Condition, Vectors
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.runtime.session import Session
+from moshi_mlx.runtime.session import Generated, Session
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
 from moshi_mlx.tasks.script import NO_TOKEN, Feeder, Parts, Word, Words
 
@@ -67,7 +67,7 @@ class TextScript:
         assert config.tts, "a text-to-speech model"
         self.feeder = feeder
         self.delay = int(config.tts.delay * FRAME_RATE)  # frames; as PyTorch cuts it
-        self._prefix, self.prefix_frames = prefix, prefix.shape[1]
+        self.prefix, self.prefix_frames = prefix, prefix.shape[1]
         self._delays = np.array(config.delays)
         self._step = 0
 
@@ -92,8 +92,16 @@ class TextScript:
         frames = step - self.delay - self._delays[1 : 1 + len(codes)]  # of each codebook
         codes[frames < 0] = NO_TOKEN
         if (known := (frames >= 0) & (frames < self.prefix_frames)).any():
-            codes[known] = self._prefix[np.flatnonzero(known), frames[known]]
+            codes[known] = self.prefix[np.flatnonzero(known), frames[known]]
         return np.array([text, *codes], np.int32)
+
+    def live_through_prefix(self, session: Session) -> int:
+        """Let a new session live through the prefix, many frames at once. Returns the steps that this took."""
+        count, config = self.prefix_frames, session.batch.moshi.lm.config
+        if count:  # what is given here is replaced in `take`
+            nothing = np.full((count, 1 + config.dep_q), NO_TOKEN, np.int32)
+            session.batch.prefill(session, nothing[:, 0], nothing[:, 1:], np.zeros((count, 0), np.int32))
+        return count
 
     def contrary(self, step: int, tokens: np.ndarray) -> np.ndarray:
         """As in `Script`: neither the text nor the voice. Source: moshi/models/lm.py `LMGen._step`."""
@@ -149,7 +157,11 @@ def _part(
 ) -> Iterator[tuple[np.ndarray, list[tuple[str, int]]]]:
     """Yield the frames of a part, and the words that became known with each, (word, frame)."""
     feeder, nothing = script.feeder, np.zeros(0, np.int32)
-    step = told = frame = 0
+    told = 0
+    step = script.live_through_prefix(session)
+    frame = max(0, step - max(session.batch.moshi.lm.config.delays))  # those that have come out
+    for codes in script.prefix.T[: max(0, frame - script.delay)]:
+        session.decode(Generated(codes, "", NO_TOKEN, 0.0))  # for the codec to go on from
     while feeder.ended_at is None or step < feeder.ended_at + script.delay + pace.last:
         supply(feeder, words)
         generated = session.generate(nothing)

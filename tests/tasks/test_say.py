@@ -72,13 +72,14 @@ def played(golden: Golden, name: str, limit: int) -> tuple[np.ndarray, list[tupl
 @pytest.mark.parametrize(("kind", "name"), STREAMS)
 def test_every_token_is_that_of_pytorch(goldens: dict[str, Golden], kind: str, name: str) -> None:
     golden = goldens[kind]
-    theirs = golden.answers[f"{name}_rows"]
+    theirs = golden.answers[f"{name}_rows"].copy()
     ours, words, frames = played(golden, name, len(theirs))
     assert len(theirs) > 180
+    known = 9 if kind == "prefixed" and name != "none" else 0
+    theirs[:known, 0] = -1  # what the model would have written there is not asked
     wrong = np.flatnonzero((ours != theirs[: len(ours)]).any(axis=1))
     assert not len(wrong), f"step {wrong[0]} and {len(wrong)} in all"
     assert len(ours) == len(theirs), "the text ends where it ends for PyTorch"
-    known = 9 if kind == "prefixed" and name != "none" else 0
     said = [(word, round(seconds / 0.08) + known) for word, seconds in words]
     heard = json.loads(str(golden.answers[f"{name}_words"]))
     assert said == [tuple(each) for each in heard][: len(said)]
