@@ -221,6 +221,9 @@ def test_what_the_person_said_stands_in_their_own_rows_is_saved_and_stays(
         page.click("#save")
     saved.value.save_as(tmp_path / "talk.txt")
     assert re.search(r"^0:\d\d  You: how are you$", (tmp_path / "talk.txt").read_text(), re.MULTILINE)
+    server.tell(type="caption", word="whispered", start=begin + 60, end=begin + 60.2)
+    page.locator("#transcript li.you", has_text="whispered").wait_for()
+    assert page.locator("#transcript li.you", has_text="whispered").locator("svg").count() == 0
     page.reload()
     row.wait_for()
 

@@ -100,13 +100,14 @@ function voiceDrawing(voice) {
   drawing.setAttribute("preserveAspectRatio", "none");
   const words = document.createElement("p");
   drawing.append(path);
-  element.append(drawing, words);
+  element.append(words);
   let drawn = -1; // bars
   const update = () => {
     const { begin, end, peaks, text } = voice;
     if (words.textContent !== text) words.textContent = text;
-    const bars = Math.ceil((end - begin) / (BLOCKS * 0.02)); // without the silence after it
-    if (bars === drawn) return;
+    const bars = peaks.length && Math.ceil((end - begin) / (BLOCKS * 0.02)); // without the silence after it
+    if (bars === drawn || !bars) return;
+    if (drawn < 0) element.prepend(drawing); // where nothing but words was noticed there is nothing to draw
     drawn = bars;
     let shape = "";
     for (let bar = 0; bar < bars; bar++) {
