@@ -70,10 +70,12 @@ def test_two_voices_take_turns_with_the_lines(moshi_cli: Cli, tts_folder: Path, 
         ("one", "Good morning.\nHello.", []),
         ("two", "Good morning.\nHello.", ["--voice", tts_folder / "b.safetensors"]),
         ("turns", "Good morning.\nHello.\n", ["--voice", tts_folder / "b.safetensors"]),
+        ("flat", "Good morning. Hello.", ["--voice", tts_folder / "b.safetensors"]),
     ):
         assert moshi_cli("say", text, tmp_path / "out.wav", *given, *voices).code == 0
         said[name] = soundfile.read(tmp_path / "out.wav")[0].tobytes()
     assert said["one"] != said["two"] == said["turns"]
+    assert said["two"] != said["flat"], "the second voice says the second line"
 
 
 def test_a_model_of_recordings_goes_on_from_one(
