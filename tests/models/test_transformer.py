@@ -324,6 +324,7 @@ def test_an_int8_window_is_as_good_beside_bfloat16() -> None:
     queries, keys, values = (rng.standard_normal((1, 2, count, 64)).astype(np.float32) for count in (1, 900, 900))
     exact = np.array(attend(mx.array(queries), mx.array(keys), mx.array(values), None))
     narrow = [mx.array(one).astype(mx.bfloat16) for one in (queries, keys, values)]
-    out = attend(narrow[0], *(Quantized(*mx.quantize(one, 64, 8)) for one in narrow[1:]), None)
+    held = [Quantized(*mx.quantize(one, 64, 8)) for one in narrow[1:]]
+    out = attend(narrow[0], held[0], held[1], None)
     assert out.dtype == mx.bfloat16
     assert np.abs(np.array(out.astype(mx.float32)) - exact).max() < 0.02 * np.abs(exact).max()
