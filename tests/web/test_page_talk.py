@@ -153,7 +153,7 @@ def test_two_tabs_talk_at_once_and_a_third_waits(server: Program, chromium: Brow
         three.locator("#status", has_text="you are next").wait_for()
         for tab in (one, two):
             tab.wait_for_selector("#transcript .moshi")  # which words, depends on how fast the machine is
-        one.locator("#sessions", has_text="2, 1 waiting").wait_for()
+        one.locator("#sessions", has_text="2, 1 waiting").wait_for(state="attached")
         one.click("#talk")
         three.wait_for_selector("body[data-state=talking]")
 
