@@ -257,8 +257,8 @@ def worthwhile_ahead(lm: Lm, seconds: Callable[[int], float] | None = None) -> i
     """Return how many frames to read in one pass: as many as cost less than the steps they save.
 
     On a GPU a pass is bound by reading the weights, whatever its rows. On a CPU that is so for dense float32 with
-    a good BLAS alone, so there it is tried. MLX 0.32.4 takes 16 rows in 15 times the time of one where weights are
-    quantized, in 7 times in bfloat16, and in 1.3 times in float32 with OpenBLAS.
+    a good BLAS alone, so there it is tried. MLX 0.32.4 takes 16 rows in 16 times the time of one where weights are
+    quantized, in 5 times in bfloat16, and hardly more in float32 with OpenBLAS.
     seconds: what a product of so many rows takes, measured unless given.
     """
     if seconds is None:
