@@ -24,12 +24,12 @@ def silence(frames: int = 1) -> np.ndarray:
 def split_frames(pcm: np.ndarray) -> Iterator[np.ndarray]:
     """Cut audio into frames; the last one is filled up with silence.
 
-    pcm: (samples,) float32 at 24 kHz. Yields (1920,) float32, ceil(samples / 1920) of them.
-    Raises SessionError as `checked_audio`, with the first frame.
+    pcm: (samples,) float32 at 24 kHz, an array or what is read piece by piece as slices of it are asked for.
+    Yields (1920,) float32, ceil(samples / 1920) of them. Raises SessionError as `checked_audio`, with a frame.
     """
-    pcm = checked_audio(pcm)
+    pcm = checked_audio(pcm) if isinstance(pcm, np.ndarray) else pcm
     for start in range(0, len(pcm), FRAME_SAMPLES):
-        frame = pcm[start : start + FRAME_SAMPLES]
+        frame = checked_audio(pcm[start : start + FRAME_SAMPLES], start)
         if len(frame) < FRAME_SAMPLES:
             frame = np.pad(frame, (0, FRAME_SAMPLES - len(frame)))
         yield frame
@@ -55,18 +55,22 @@ def checked_frame(frame: np.ndarray) -> np.ndarray:
     return _finite(frame, "a frame")
 
 
-def checked_audio(pcm: np.ndarray) -> np.ndarray:
-    """Return audio as (samples,) float32, from any floats. Raises SessionError for anything else, NaN included."""
+def checked_audio(pcm: np.ndarray, first: int = 0) -> np.ndarray:
+    """Return audio as (samples,) float32, from any floats. first: the number of its first sample, for messages.
+
+    Raises SessionError for anything else, NaN included.
+    """
     pcm = np.asarray(pcm)
     if pcm.ndim != 1 or not np.issubdtype(pcm.dtype, np.floating):
         whole = "; divide whole numbers by their full scale" if np.issubdtype(pcm.dtype, np.integer) else ""
         raise SessionError(f"audio is (samples,) float32 in [-1, 1], got {pcm.shape} {pcm.dtype}{whole}")
-    return _finite(pcm, "the audio")
+    return _finite(pcm, "the audio", first)
 
 
-def _finite(pcm: np.ndarray, what: str) -> np.ndarray:
+def _finite(pcm: np.ndarray, what: str, first: int = 0) -> np.ndarray:
     with np.errstate(over="ignore"):  # it is infinite then, and refused
         pcm = pcm.astype(np.float32, copy=False)
     if not np.isfinite(pcm).all():  # one would deafen the model for its whole window
-        raise SessionError(f"sample {int(np.isfinite(pcm).argmin())} of {what} is {pcm[~np.isfinite(pcm)][0]}")
+        at = int(np.isfinite(pcm).argmin())
+        raise SessionError(f"sample {first + at} of {what} is {pcm[at]}")
     return pcm

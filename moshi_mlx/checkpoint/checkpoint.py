@@ -18,8 +18,8 @@ from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.names import DEFAULT_MODEL, Folder, Place, find_place, locate
 from moshi_mlx.checkpoint.settings import FINE_TUNED, LM_NAMES, is_translator, read_sampling, read_settings
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
-from moshi_mlx.errors import CheckpointError, ConfigError, some
-from moshi_mlx.models.config import END_OF_TEXT, LmConfig
+from moshi_mlx.errors import CheckpointError, ConfigError, DownloadError, some
+from moshi_mlx.models.config import END_OF_TEXT, PERSONA, LmConfig
 from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, check_published
 from moshi_mlx.sampling_config import SamplingConfig
@@ -119,7 +119,14 @@ class Checkpoint:
         lm_config = LmConfig.from_dict(settings)
 
         def found(given: str | None, usual: str) -> Path:
-            return locate(here, given, offline) if given else locate(place, usual, offline)
+            if given:
+                return locate(here, given, offline)
+            try:
+                return locate(place, usual, offline)
+            except CheckpointError as error:
+                if isinstance(error, DownloadError) or settings.get("model_type") != PERSONA:
+                    raise
+                raise CheckpointError(f"{error} (its config is PersonaPlex's, which names no files)") from error
 
         mimi_config_name = settings.get("mimi_config_name")
         mimi_config_file = found(None, mimi_config_name) if mimi_config_name else None

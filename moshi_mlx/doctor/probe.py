@@ -124,7 +124,7 @@ def own_problem() -> str:
     Kyutai's package has the same name; installed over this one, files of both lie in one folder.
     """
     installed = _version("moshi-mlx")
-    others = [name for name in ("client_utils.py", "run_tts.py") if (FOLDER / name).is_file()]
+    others = [name for name in ("client_utils.py", "modules/__init__.py") if (FOLDER / name).is_file()]
     mend = "pip uninstall moshi-mlx, then install this package again"
     if others:
         return f"files of Kyutai's moshi_mlx lie among this package's own ({', '.join(others)}); {mend}"

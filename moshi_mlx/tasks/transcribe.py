@@ -194,7 +194,8 @@ class RecordingSource:
     """
 
     def __init__(self, pcm: np.ndarray, timing: SttTiming) -> None:
-        self._pcm, self._before = checked_audio(pcm), round(timing.prefix * SAMPLE_RATE)
+        self._pcm = checked_audio(pcm) if isinstance(pcm, np.ndarray) else pcm  # else checked as it is read
+        self._before = round(timing.prefix * SAMPLE_RATE)
         self._samples = self._before + len(pcm) + round((timing.delay + TAIL) * SAMPLE_RATE)
         self._closed = threading.Event()
         self.seconds = len(pcm) / SAMPLE_RATE

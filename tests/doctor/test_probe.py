@@ -166,5 +166,5 @@ def test_kyutais_package_in_this_ones_place_is_noticed(monkeypatch: pytest.Monke
     monkeypatch.setattr(metadata, "version", lambda name: "0.3.0")
     assert "moshi-mlx 0.3.0 (Kyutai's) is installed" in probe.own_problem()
     monkeypatch.setattr(probe, "FOLDER", tmp_path)
-    (tmp_path / "run_tts.py").touch()
+    (tmp_path / "client_utils.py").touch()
     assert "files of Kyutai's moshi_mlx" in probe.own_problem()

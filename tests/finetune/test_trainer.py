@@ -45,7 +45,7 @@ def test_a_batch_that_is_cut_teaches_what_the_whole_one_does() -> None:
         batch = make_batch(codes_of(SIZES, step), whole.lm.config)
         assert whole.learn(batch).total == pytest.approx(cut.learn(batch).total, rel=1e-5)
     for name, value in whole.values.items():
-        np.testing.assert_allclose(cut.values[name], value, atol=2e-4 * float(mx.abs(value).max()) + 1e-6)
+        np.testing.assert_allclose(cut.values[name], value, atol=1e-3 * float(mx.abs(value).max()) + 1e-6)
 
 
 def test_a_compiled_step_is_traced_once_and_learns_the_same() -> None:
