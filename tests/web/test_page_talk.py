@@ -154,7 +154,7 @@ def test_two_tabs_talk_at_once_and_a_third_waits(server: Program, chromium: Brow
         for tab in (one, two):
             tab.wait_for_selector("#transcript .moshi")  # which words, depends on how fast the machine is
         one.locator("#sessions", has_text="2, 1 waiting").wait_for(state="attached")
-        one.click("#talk")
+        one.reload()  # its place is free at once; an end that can be taken back keeps it for five seconds more
         three.wait_for_selector("body[data-state=talking]")
 
 
