@@ -115,6 +115,23 @@ def answered(page: Page, question: str, times: int = 1) -> None:
         ) from error
 
 
+def test_two_tabs_talk_at_once_and_a_third_waits(server: Program, chromium: Browser) -> None:
+    with (
+        browser.page(chromium, server.url) as one,
+        browser.page(chromium, server.url) as two,
+        browser.page(chromium, server.url) as three,
+    ):
+        talk(one)
+        talk(two)
+        three.click("#talk")
+        three.locator("#status", has_text="you are next").wait_for()
+        for tab in (one, two):
+            tab.wait_for_selector("#transcript .moshi")  # which words, depends on how fast the machine is
+        one.locator("#sessions", has_text="2, 1 waiting").wait_for(state="attached")
+        one.reload()  # its place is free at once; an end that can be taken back keeps it for five seconds more
+        three.wait_for_selector("body[data-state=talking]")
+
+
 def test_a_spoken_question_is_answered_in_words_and_aloud(
     server: Program, chromium: Browser, question: str, tmp_path: Path
 ) -> None:
@@ -139,23 +156,6 @@ def test_a_spoken_question_is_answered_in_words_and_aloud(
         page.reload()
         talk(page)
         assert page.inner_text("#transcript") == ""
-
-
-def test_two_tabs_talk_at_once_and_a_third_waits(server: Program, chromium: Browser) -> None:
-    with (
-        browser.page(chromium, server.url) as one,
-        browser.page(chromium, server.url) as two,
-        browser.page(chromium, server.url) as three,
-    ):
-        talk(one)
-        talk(two)
-        three.click("#talk")
-        three.locator("#status", has_text="you are next").wait_for()
-        for tab in (one, two):
-            tab.wait_for_selector("#transcript .moshi")  # which words, depends on how fast the machine is
-        one.locator("#sessions", has_text="2, 1 waiting").wait_for(state="attached")
-        one.reload()  # its place is free at once; an end that can be taken back keeps it for five seconds more
-        three.wait_for_selector("body[data-state=talking]")
 
 
 def test_the_page_finds_a_restarted_server_by_itself(server: Program, chromium: Browser) -> None:
