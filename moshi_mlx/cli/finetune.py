@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +15,10 @@ from moshi_mlx.errors import MoshiError
 
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
-    from moshi_mlx.cli.words import JsonLines
-    from moshi_mlx.finetune.estimate import Estimate
-    from moshi_mlx.finetune.run import Data, Report
+    from moshi_mlx.cli.training import TrainingTalk
+    from moshi_mlx.finetune.batches import Data
+    from moshi_mlx.finetune.data import Source
     from moshi_mlx.finetune.settings import Settings
-
-BETWEEN = 5.0  # seconds between two lines of progress
 
 
 def finetune(
@@ -63,6 +61,14 @@ def finetune(
         Path | None,
         typer.Option(metavar="FILE.toml", help="Settings from a file, by these names; what is given here wins."),
     ] = None,
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="What MODEL was taught before, mixed in so that it is not forgotten: PATH[:SHARE], half of all "
+            "windows unless given; several with commas.",
+        ),
+    ] = None,
     test_share: Annotated[
         float, typer.Option(min=0, max=0.5, help="Share of the recordings that are tested with, not learned from.")
     ] = 0.05,
@@ -89,6 +95,7 @@ def finetune(
     """
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.cli.config_file import read_settings
+    from moshi_mlx.cli.training import TrainingTalk
     from moshi_mlx.cli.words import JsonLines
     from moshi_mlx.finetune.settings import Settings
 
@@ -111,76 +118,30 @@ def finetune(
         if config and not config.is_file():
             raise options.WrongUsage(f"{config} does not exist; give a file of settings (TOML)")
         settings = Settings.from_dict({**(read_settings(config) if config else {}), **given}, str(config))
-    talk = _Talk(JsonLines(sys.stdout) if as_json else None, quiet)
+    talk = TrainingTalk(JsonLines(sys.stdout) if as_json else None, quiet)
     checkpoint = Checkpoint.resolve(model, offline=offline)
     for note in checkpoint.notes:
         talk.note(note)
-    _teach(checkpoint, data, folder, settings, talk, _Manner(test_share, resume, skip_bad, dry_run, codec))
+    _teach(checkpoint, data, folder, settings, talk, _Manner(replay, test_share, resume, skip_bad, dry_run, codec))
 
 
+@dataclass(frozen=True)
 class _Manner:
     """What was asked for besides the settings of the training."""
 
-    def __init__(self, test_share: float, resume: bool, skip_bad: bool, dry_run: bool, codec: str) -> None:
-        self.test_share, self.resume, self.skip_bad = test_share, resume, skip_bad
-        self.dry_run, self.codec = dry_run, codec
-
-
-class _Talk:
-    """What a person and a program are told. events: where programs read, None for people alone."""
-
-    def __init__(self, events: JsonLines | None, quiet: bool) -> None:
-        self._events, self._quiet = events, quiet
-        self._last = 0.0
-
-    @property
-    def bar(self) -> bool | None:
-        """Whether bars are drawn, as `progress.Progress`."""
-        return False if self._quiet else None
-
-    def note(self, text: str) -> None:
-        """Say what is not as the person may think, however quiet it should be."""
-        print(f"note: {text}", file=sys.stderr)
-        if self._events:
-            self._events.emit("note", text=text)
-
-    def say(self, text: str) -> None:
-        """Tell a person."""
-        if not self._quiet:
-            print(text, file=sys.stderr)
-
-    def event(self, kind: str, **values: object) -> None:
-        """Tell a program."""
-        if self._events:
-            self._events.emit(kind, **values)
-
-    def report(self, report: Report, steps: int) -> None:
-        """Tell of a step, or of a test; people every few seconds."""
-        self.event(report.kind, **{name: value for name, value in report.as_dict().items() if name != "event"})
-        now = time.monotonic()
-        if report.kind == "step" and report.step not in (1, steps) and now - self._last < BETWEEN:
-            return
-        self._last = now
-        parts = ", ".join(f"{name} {value:.3f}" for name, value in report.losses.parts.items())
-        line = f"{report.kind} {report.step}/{steps}: loss {report.losses.total:.4f} ({parts})"
-        if report.kind == "step":
-            line += (
-                f", {report.tokens_per_second:,.0f} tokens/s, {_clock(report.left)} left, "
-                f"{report.memory / 1e9:.2f} GB"
-            )
-        self.say(line)
-
-
-def _clock(seconds: float) -> str:
-    minutes, hours = round(seconds / 60), seconds / 3600
-    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{hours:.1f} h"
+    replay: str | None
+    test_share: float
+    resume: bool
+    skip_bad: bool
+    dry_run: bool
+    codec: str
 
 
 def _teach(
-    checkpoint: Checkpoint, data: str, folder: Path, settings: Settings, talk: _Talk, manner: _Manner
+    checkpoint: Checkpoint, data: str, folder: Path, settings: Settings, talk: TrainingTalk, manner: _Manner
 ) -> None:
     from moshi_mlx.cli.interruption import undone
-    from moshi_mlx.finetune.data import find_sources, no_words
+    from moshi_mlx.finetune.data import find_replay, find_sources, no_words
     from moshi_mlx.finetune.estimate import check_fits
     from moshi_mlx.finetune.run import Run, append_log, check_model, open_folder
     from moshi_mlx.weights.progress import progress_bar
@@ -193,24 +154,22 @@ def _teach(
         talk.note(f"left out: {error}")
 
     lag = max(checkpoint.lm_config.delays[1 : 1 + checkpoint.lm_config.dep_q])
-    sources = find_sources(data, skip if manner.skip_bad else None, lag)
-    for source in sources:
+    if_bad = skip if manner.skip_bad else None
+    sources = find_sources(data, if_bad, lag)
+    replay = find_replay(manner.replay, sources, if_bad, lag) if manner.replay else []
+    for source in [*sources, *replay]:
         if silent := no_words(source.recordings):
             talk.note(silent)
     need = check_fits(checkpoint, settings)
     if manner.dry_run:
-        _tell_need(need, settings, talk)
+        talk.need(need, settings)
         return
-    before = open_folder(folder, checkpoint, data, settings, manner.resume)
+    before = open_folder(folder, checkpoint, data, settings, manner.resume, manner.replay)
     with undone("no step was taken; codes that were computed are kept"):
-        windows = _windows(checkpoint, sources, settings, talk, manner, skip if manner.skip_bad else None)
+        windows = _windows(checkpoint, sources, replay, settings, talk, manner, if_bad)
         with progress_bar(f"loading {checkpoint.lm_weights.name}", checkpoint.weights.nbytes, talk.bar) as advance:
             run = Run(checkpoint, folder, settings, windows, advance)
-    count, after = sum(map(len, windows.sources)), f"; going on after step {before}" if before else ""
-    talk.say(
-        f"{count} windows of {settings.seconds:g} s to learn from, {len(windows.tests)} to test with; "
-        f"{run.trainer.trained.count:,} numbers are trained{after}"
-    )
+    talk.begin(windows, settings, run.trainer.trained.count, before)
 
     def kept() -> str:
         newest = run.newest
@@ -232,16 +191,15 @@ def _teach(
 
 def _windows(
     checkpoint: Checkpoint,
-    sources: Any,
+    sources: list[Source],
+    replay: list[Source],
     settings: Settings,
-    talk: _Talk,
+    talk: TrainingTalk,
     manner: _Manner,
     skip: Callable[[MoshiError], None] | None,
 ) -> Data:
-    from moshi_mlx.errors import DataError
-    from moshi_mlx.finetune.batches import held_out
-    from moshi_mlx.finetune.codes import Encoder, Window
-    from moshi_mlx.finetune.run import Data
+    from moshi_mlx.finetune.codes import Encoder
+    from moshi_mlx.finetune.windows import read_windows
     from moshi_mlx.weights.progress import progress_bar
 
     encode = checkpoint.load_tokenizer().encode
@@ -249,41 +207,9 @@ def _windows(
     encoder = Encoder(
         codec, checkpoint.mimi_weights, checkpoint.lm_config, settings.seconds, encode, tell=talk.note
     )
-    learned: list[list[Window]] = []
-    tests: list[Window] = []
-    total = sum(len(source.recordings) for source in sources)
+    total = sum(len(source.recordings) for source in [*sources, *replay])
     with progress_bar("encoding", total, talk.bar, "recordings") as advance:
-        for source in sources:
-            chosen = held_out(len(source.recordings), manner.test_share, settings.seed)
-            learned.append([])
-            for number, recording in enumerate(source.recordings):
-                try:
-                    found = encoder.windows(recording)
-                except MoshiError as error:
-                    if not skip:
-                        raise
-                    skip(error)
-                else:
-                    (tests if number in chosen else learned[-1]).extend(found)
-                advance(1)
-            if not learned[-1]:
-                raise DataError(f"nothing is left of {source.place} to learn from")
+        data = read_windows(encoder, sources, settings, replay, manner.test_share, skip, advance)
     if encoder.encoded < total:
         talk.say(f"the codes of {total - encoder.encoded} of {total} recordings were in the cache")
-    return Data(learned, [source.weight for source in sources], tests)
-
-
-def _tell_need(need: Estimate, settings: Settings, talk: _Talk) -> None:
-    from moshi_mlx.finetune.estimate import step_seconds
-
-    seconds = step_seconds(need)
-    talk.event("estimate", **need.as_dict(), step_seconds=seconds, steps=settings.steps)
-    rows = [
-        ("model", need.weights),
-        (f"optimizer ({need.trained:,} numbers are trained)", need.optimizer),
-        ("windows in memory", need.activations),
-        ("in all", need.memory),
-    ]
-    for name, size in rows:
-        talk.say(f"{name}: {size / 1e9:.2f} GB")
-    talk.say(f"about {seconds:.2g} s a step, {_clock(seconds * settings.steps)} for {settings.steps} steps")
+    return data

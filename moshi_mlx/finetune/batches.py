@@ -1,14 +1,53 @@
 """Which windows a step learns from: every one once before any comes again, each time in another order.
 
-What is drawn follows from the seed and the number of the step alone, so a run that
-goes on draws what it would have.
+Old data may be mixed in by a share, so that a model does not forget what it knew. What is drawn follows from the
+seed and the number of the step alone, so a run that goes on draws what it would have.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+from moshi_mlx.finetune.codes import Window
+
+_OTHER = 0x9E3779B9  # what the seed of replayed windows differs by, so that equal sets have unequal orders
+
+
+@dataclass(frozen=True)
+class Data:
+    """Windows to learn from, by their source, and some to test with.
+
+    weights: how often each source is drawn from. replay: what the model was taught before, mixed in.
+    share: of the windows that are drawn from it, at least 0 and less than 1.
+    """
+
+    sources: Sequence[Sequence[Window]]
+    weights: Sequence[float]
+    tests: Sequence[Window] = ()
+    replay: Data | None = None
+    share: float = 0.0
+
+    def draw(self, seed: int, skip: int = 0) -> Iterator[Window]:
+        """Draw windows for ever. skip: how many were drawn before."""
+        old = self.replay
+        if not old:
+            yield from self._alone(seed, skip)
+            return
+        replayed = math.floor(skip * self.share)
+        new_ones = self._alone(seed, skip - replayed)
+        old_ones = old._alone((seed + _OTHER) % 2**32, replayed)
+        for number in range(skip, 1 << 62):
+            # Not by chance, so that every batch has its share.
+            is_old = math.floor((number + 1) * self.share) > math.floor(number * self.share)
+            yield next(old_ones if is_old else new_ones)
+
+    def _alone(self, seed: int, skip: int) -> Iterator[Window]:
+        for source, index in draws([len(windows) for windows in self.sources], self.weights, seed, skip):
+            yield self.sources[source][index]
 
 
 def draws(sizes: Sequence[int], weights: Sequence[float], seed: int, skip: int = 0) -> Iterator[tuple[int, int]]:

@@ -9,7 +9,7 @@ Source: moshi-finetune, README.md, finetune/data/dataset.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,16 +63,18 @@ class Source:
     weight: float = 1.0
 
 
-def find_sources(text: str, skip: Callable[[MoshiError], None] | None = None, lag: int = 1) -> list[Source]:
+def find_sources(
+    text: str, skip: Callable[[MoshiError], None] | None = None, lag: int = 1, weight: float = 1.0
+) -> list[Source]:
     """Find what a person names: one or several places, PATH[:WEIGHT], with commas between.
 
     skip: told of each recording that cannot be used, which is left out; unless given the first one raises.
-    lag: frames by which Moshi's audio follows its words in kept conversations.
+    lag: frames by which Moshi's audio follows its words in kept conversations. weight: of a place without one.
     Raises DataError if a place is not there, or nothing is left of it.
     """
     sources: list[Source] = []
     for item in filter(None, text.split(",")):
-        place, weight = _weighed(item.strip())
+        place, own = _weighed(item.strip(), weight)
         if any(place == source.place for source in sources):
             raise DataError(f"{place} is named twice; give it once, with a weight: {place}:2")
         found = []
@@ -89,20 +91,41 @@ def find_sources(text: str, skip: Callable[[MoshiError], None] | None = None, la
             raise DataError(
                 f"{place} holds no recording that can be trained on; see docs/finetune.md for the forms"
             )
-        sources.append(Source(place, tuple(found), weight))
+        sources.append(Source(place, tuple(found), own))
     if not sources:
         raise DataError("no data is named: give a list (.jsonl) or a folder")
     return sources
 
 
-def _weighed(item: str) -> tuple[str, float]:
+def find_replay(
+    text: str, learned: Sequence[Source], skip: Callable[[MoshiError], None] | None = None, lag: int = 1
+) -> list[Source]:
+    """Find what a model was taught before: as `find_sources`, with PATH[:SHARE] of all windows, half unless given.
+
+    learned: the new sources. Raises DataError also if nothing is left for them, or a place is among them.
+    """
+    sources = find_sources(text, skip, lag, weight=0.5)
+    share = sum(source.weight for source in sources)
+    if share >= 1:
+        raise DataError(
+            f"--replay {text} would be {share:.0%} of all windows; give shares of less than 1 in all, as "
+            f"{sources[0].place}:0.3"
+        )
+    new = {Path(source.place).expanduser().resolve() for source in learned}
+    for source in sources:
+        if Path(source.place).expanduser().resolve() in new:
+            raise DataError(f"{source.place} is both learned and replayed; name it once")
+    return sources
+
+
+def _weighed(item: str, usual: float) -> tuple[str, float]:
     place, colon, weight = item.rpartition(":")
     if not colon or Path(item).expanduser().exists():
-        return item, 1.0
+        return item, usual
     try:
         number = float(weight)
     except ValueError:
-        return item, 1.0
+        return item, usual
     if not 0 < number < float("inf"):
         raise DataError(f"{item}: the weight {weight} must be a number above 0")
     return place, number

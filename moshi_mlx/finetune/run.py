@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -18,7 +18,7 @@ import numpy as np
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.hub import sha256
 from moshi_mlx.errors import CheckpointError, ConfigError, DataError, system_errors
-from moshi_mlx.finetune.batches import draws
+from moshi_mlx.finetune.batches import Data
 from moshi_mlx.finetune.codes import Window
 from moshi_mlx.finetune.loss import Batch, make_batch
 from moshi_mlx.finetune.optimizer import one_cycle
@@ -49,22 +49,10 @@ _MAY_CHANGE = ("save_every", "keep", "eval_every", "eval_windows", "checkpointin
 
 
 @dataclass(frozen=True)
-class Data:
-    """Windows to learn from, by their source, and some to test with.
-
-    weights: how often each source is drawn from.
-    """
-
-    sources: Sequence[Sequence[Window]]
-    weights: Sequence[float]
-    tests: Sequence[Window] = ()
-
-
-@dataclass(frozen=True)
 class Report:
     """What a step, or a test, gave. left: seconds to the end."""
 
-    kind: str  # "step" or "test"
+    kind: str  # "step", "test", or "replay" for a test of replayed recordings
     step: int
     losses: Losses
     rate: float = 0.0  # learning rate
@@ -75,7 +63,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""
         common = {"event": self.kind, "step": self.step, "loss": self.losses.total, **self.losses.parts}
-        if self.kind == "test":
+        if self.kind != "step":
             return common
         return {
             **common,
@@ -140,7 +128,7 @@ class Run:
         advance: Callable[[int], None] = lambda count: None,
     ) -> None:
         self.checkpoint, self.folder, self.settings, self.data = checkpoint, folder, settings, data
-        self.best = math.inf  # loss of a test
+        self.best = math.inf  # loss of a test, with that of replayed recordings by their share
         self._shelf = Shelf(folder / CHECKPOINTS, settings.keep)
         lm = load_for_training(checkpoint, advance)
         wide = lm.activation_dtype
@@ -175,11 +163,10 @@ class Run:
         Raises DataError, with the step and its windows, for a loss that is no number.
         """
         settings, trainer = self.settings, self.trainer
-        sizes = [len(windows) for windows in self.data.sources]
-        order = draws(sizes, self.data.weights, settings.seed, trainer.step * settings.batch)
+        order = self.data.draw(settings.seed, trainer.step * settings.batch)
         begin, first = time.monotonic(), trainer.step
         while trainer.step < settings.steps:
-            windows = [self.data.sources[source][index] for source, index in islice(order, settings.batch)]
+            windows = list(islice(order, settings.batch))
             losses = trainer.learn(self._batch(windows))
             if not losses.finite:
                 raise DataError(
@@ -198,26 +185,39 @@ class Run:
             )
             yield report
             last = trainer.step == settings.steps
-            if self.data.tests and (trainer.step % settings.eval_every == 0 or last):
-                test = Report("test", trainer.step, self._test())
-                improved = test.losses.total < self.best
-                self.best = min(self.best, test.losses.total)
+            if self._tests and (trainer.step % settings.eval_every == 0 or last):
+                found = {kind: self._test(windows) for kind, windows in self._tests.items()}
+                total = self._together(found)
+                improved = total < self.best
+                self.best = min(self.best, total)
                 self._save(improved)
-                yield test
+                for kind, losses in found.items():
+                    yield Report(kind, trainer.step, losses)
             elif trainer.step % settings.save_every == 0 or last:
-                self._save(not self.data.tests)
+                self._save(not self._tests)
+
+    @property
+    def _tests(self) -> dict[str, Sequence[Window]]:
+        """Windows to test with, by the kind of their report."""
+        old = self.data.replay
+        every = {"test": self.data.tests, "replay": old.tests if old else ()}
+        return {kind: windows for kind, windows in every.items() if windows}
+
+    def _together(self, found: Mapping[str, Losses]) -> float:
+        """Return one loss of all tests, in which replayed recordings have their share."""
+        if len(found) == 1:
+            return next(iter(found.values())).total
+        share = self.data.share
+        return (1 - share) * found["test"].total + share * found["replay"].total
 
     def _batch(self, windows: Sequence[Window]) -> Batch:
         codes = np.stack([window.codes for window in windows])
         settings = self.settings
         return make_batch(codes, self.trainer.lm.config, settings.padding_weight, settings.semantic_weight)
 
-    def _test(self) -> Losses:
-        """Return the mean losses of the windows to test with."""
-        found = [
-            self.trainer.evaluate(self._batch([window]))
-            for window in self.data.tests[: self.settings.eval_windows]
-        ]
+    def _test(self, windows: Sequence[Window]) -> Losses:
+        """Return the mean losses of windows to test with."""
+        found = [self.trainer.evaluate(self._batch([each])) for each in windows[: self.settings.eval_windows]]
         parts = {name: float(np.mean([each.parts[name] for each in found])) for name in found[0].parts}
         return Losses(float(np.mean([each.total for each in found])), parts)
 
@@ -240,9 +240,12 @@ class Run:
             self._shelf.tidy()
 
 
-def open_folder(folder: Path, checkpoint: Checkpoint, data: str, settings: Settings, resume: bool) -> int:
+def open_folder(
+    folder: Path, checkpoint: Checkpoint, data: str, settings: Settings, resume: bool, replay: str | None = None
+) -> int:
     """Prepare the folder of a run, and return how many of its steps were taken already.
 
+    data, replay: as they were named.
     Raises CheckpointError if it holds something else; or a run and not `resume`; or a run with other settings.
     """
     about = {
@@ -250,6 +253,7 @@ def open_folder(folder: Path, checkpoint: Checkpoint, data: str, settings: Setti
         "model": checkpoint.name,
         "weights": sha256(checkpoint.lm_weights),
         "data": data,
+        "replay": replay,
         "settings": asdict(settings),
     }
     path = folder / ABOUT
@@ -268,7 +272,7 @@ def open_folder(folder: Path, checkpoint: Checkpoint, data: str, settings: Setti
                 f"{folder} holds a training of {steps} steps: go on with --resume, or choose another place"
             )
         before = read_json(path)
-        for name in ("weights", "data"):
+        for name in ("weights", "data", "replay"):
             if before.get(name) != about[name]:
                 raise CheckpointError(
                     f"{folder} was begun with {name} {before.get(name)}, not {about[name]}; choose another place"

@@ -105,6 +105,17 @@ def test_settings_come_from_a_file_and_the_command_line_wins(
     assert not (tmp_path / "other").exists()
 
 
+def test_old_recordings_are_replayed(moshi_cli: Cli, tiny_folder: Path, tmp_path: Path) -> None:
+    new, old, out = stereo_set(tmp_path / "new"), stereo_set(tmp_path / "old", (1.5, 2.2)), tmp_path / "out"
+    words = ("finetune", tiny_folder, new, out, *SMALL, "--steps", 1)
+    done = moshi_cli(*words, "--replay", f"{old}:0.5", "--json")
+    assert done.code == 0, done.err
+    assert [json.loads(line)["event"] for line in done.out.splitlines()] == ["step", "test", "replay", "end"]
+    assert "to replay (50%)" in done.err
+    done = moshi_cli(*words, "--resume")
+    assert (done.code, f"was begun with replay {old}:0.5, not None" in done.err) == (1, True)
+
+
 def test_bad_recordings_end_it_or_are_listed(moshi_cli: Cli, tiny_folder: Path, tmp_path: Path) -> None:
     data = stereo_set(tmp_path / "set", (2.0, 2.0, 2.0, 2.0))
     (tmp_path / "set" / "1.json").unlink()

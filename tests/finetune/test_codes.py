@@ -10,9 +10,9 @@ import soundfile
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import AudioFileError, DataError
-from moshi_mlx.finetune.batches import draws, held_out
-from moshi_mlx.finetune.codes import Encoder, codes_folder
-from moshi_mlx.finetune.data import find_sources
+from moshi_mlx.finetune.batches import Data, draws, held_out
+from moshi_mlx.finetune.codes import Encoder, Window, codes_folder
+from moshi_mlx.finetune.data import Recording, find_sources
 from moshi_mlx.finetune.streams import text_row
 from tests.finetune.dataset import RATE, kept_conversation, stereo_set, voices
 
@@ -150,6 +150,36 @@ def test_what_is_drawn_does_not_depend_on_when_one_begins() -> None:
     other = draws([5, 3], [1.0, 4.0], seed=4)
     assert [next(other) for _ in range(40)] != drawn
     assert 22 < sum(source for source, _ in drawn) < 40, "the second source has four times the weight"
+
+
+def named(name: str, count: int) -> list[Window]:
+    recording = Recording(Path(name), Path(name), tuple)
+    return [Window(np.zeros((17, 1), np.int16), recording, float(index)) for index in range(count)]
+
+
+def test_every_batch_has_its_share_of_what_is_replayed() -> None:
+    data = Data(
+        [named("new", 5)], [1.0], replay=Data([named("old", 3), named("older", 4)], [0.2, 0.05]), share=0.25
+    )
+    order = data.draw(seed=3)
+    batches = [[next(order) for _ in range(8)] for _ in range(30)]
+    replayed = [[window for window in batch if window.recording.moshi.name != "new"] for batch in batches]
+    assert {len(each) for each in replayed} == {2}
+    older = [window for each in replayed for window in each if window.recording.moshi.name == "older"]
+    assert 4 < len(older) < 24, "a fifth of 60"
+    new = [str(window) for batch in batches for window in batch if window.recording.moshi.name == "new"]
+    alone = Data([named("new", 5)], [1.0]).draw(3)
+    assert new == [str(next(alone)) for _ in new], "what is new comes in the order that it has alone"
+
+
+def test_what_is_replayed_does_not_depend_on_when_one_begins() -> None:
+    data = Data([named("new", 5)], [1.0], replay=Data([named("old", 3)], [0.3]), share=0.3)
+    straight = data.draw(seed=3)
+    drawn = [str(next(straight)) for _ in range(40)]
+    assert sum(each.startswith("old") for each in drawn) == 12
+    for skip in (7, 10, 25):
+        later = data.draw(seed=3, skip=skip)
+        assert [str(next(later)) for _ in range(40 - skip)] == drawn[skip:]
 
 
 def test_some_of_several_recordings_are_held_out() -> None:

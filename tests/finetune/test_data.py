@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moshi_mlx.errors import DataError, MoshiError
-from moshi_mlx.finetune.data import find_sources, no_words
+from moshi_mlx.finetune.data import find_replay, find_sources, no_words
 from tests.finetune.dataset import kept_conversation, stereo_set
 
 
@@ -48,6 +48,18 @@ def test_several_places_have_weights(tmp_path: Path) -> None:
         find_sources(f"{one},{one}:2")
     with pytest.raises(DataError, match="weight 0 must be a number above 0"):
         find_sources(f"{one}:0")
+
+
+def test_what_is_replayed_has_shares_of_all_windows(tmp_path: Path) -> None:
+    new, old, older = (stereo_set(tmp_path / name) for name in ("new", "old", "older"))
+    learned = find_sources(str(new))
+    assert [source.weight for source in find_replay(str(old), learned)] == [0.5]
+    assert [source.weight for source in find_replay(f"{old}:0.2,{older}:0.3", learned)] == [0.2, 0.3]
+    for text in (f"{old}:1", f"{old},{older}"):
+        with pytest.raises(DataError, match="would be 100% of all windows; give shares of less than 1"):
+            find_replay(text, learned)
+    with pytest.raises(DataError, match="is both learned and replayed"):
+        find_replay(str(new), learned)
 
 
 def spoil_words(change: Callable[[dict], object]) -> Callable[[Path], None]:

@@ -14,9 +14,10 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, TINY_PERSONA, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, DataError
 from moshi_mlx.finetune import output
+from moshi_mlx.finetune.batches import Data
 from moshi_mlx.finetune.codes import Window
 from moshi_mlx.finetune.data import Recording
-from moshi_mlx.finetune.run import Data, Run, check_model, open_folder
+from moshi_mlx.finetune.run import Run, check_model, open_folder
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
@@ -183,6 +184,18 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_step_and_windows(
     run.trainer.values["text_linear.lora_B.weight"] *= float("nan")
     with pytest.raises(DataError, match=r"no number at step 2: one\.wav from \d s, one\.wav from \d s"):
         next(steps)
+
+
+def test_replayed_recordings_are_tested_with_too_and_count_by_their_share(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    old = Data([windows(4, 3)], [1.0], windows(2, 8))
+    data = Data([windows(5)], [1.0], windows(2, 7), old, 0.25)
+    run = start(tiny_folder, tmp_path / "out", Settings(**{**vars(SETTINGS), "steps": 1}), data)
+    step, new, replayed = run.train()
+    assert (step.kind, new.kind, replayed.kind) == ("step", "test", "replay")
+    assert new.losses.total != replayed.losses.total
+    assert run.best == pytest.approx(0.75 * new.losses.total + 0.25 * replayed.losses.total)
 
 
 def refusal(call: Callable[[], object]) -> str:
