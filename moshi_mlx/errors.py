@@ -7,7 +7,7 @@ MoshiError
 ├── QuantizationError      a quantization is unknown, impossible, or contradicts the file
 ├── AudioFileError         an audio file cannot be read or written
 ├── AudioDeviceError       a microphone or speaker cannot be opened or has gone
-├── DataError              a recording or its words cannot be trained on
+├── DataError              a recording, its words or a scene cannot be used
 ├── CodecError             the audio codec failed or died
 ├── SessionError           a session was used against its contract (wrong frame, closed, full batch)
 ├── ProtocolError          a peer on the wire broke the protocol
@@ -51,7 +51,7 @@ class AudioDeviceError(MoshiError):
 
 
 class DataError(MoshiError):
-    """A recording or its words cannot be trained on."""
+    """A recording or its words cannot be trained on, or a scene cannot be evaluated."""
 
 
 class CodecError(MoshiError):
