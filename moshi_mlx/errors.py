@@ -11,6 +11,7 @@ MoshiError
 ├── CodecError             the audio codec failed or died
 ├── SessionError           a session was used against its contract (wrong frame, closed, full batch)
 ├── ProtocolError          a peer on the wire broke the protocol
+├── ClientError            a server cannot be reached, refuses, or ended the conversation
 └── ServerError            the web server cannot start
 
 A message is one line: what happened, with the value, and what to do.
@@ -64,6 +65,10 @@ class SessionError(MoshiError):
 
 class ProtocolError(MoshiError):
     """A peer on the wire broke the protocol."""
+
+
+class ClientError(MoshiError):
+    """A server that a program wants to talk with cannot be reached, refuses, or ended the conversation."""
 
 
 class ServerError(MoshiError):

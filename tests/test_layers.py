@@ -23,7 +23,16 @@ FLOORS = [
     ["finetune"],
     ["web", "bench", "doctor"],
     ["cli"],
-    ["__init__", "__main__", "local", "local_web", "run_inference", "run_helium", "run_tts"],  # front doors
+    [
+        "__init__",
+        "__main__",
+        "local",
+        "local_web",
+        "run_inference",
+        "run_helium",
+        "run_tts",
+        "client",
+    ],  # front doors
 ]
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 GROUND = FLOORS[0]

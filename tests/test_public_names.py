@@ -29,3 +29,9 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, moshi_mlx; print(*sorted({'mlx', 'numpy', 'sounddevice'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_the_client_of_a_server_needs_no_mlx() -> None:
+    code = "import sys, moshi_mlx.client; print('mlx' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

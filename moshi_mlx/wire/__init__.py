@@ -1,1 +1,1 @@
-"""Kyutai's protocol of a conversation: its messages, the query that opens it, and the audio in it. No sockets."""
+"""Kyutai's protocol of a conversation: its messages, the query that opens it, the audio in it, and a client."""
