@@ -11,6 +11,7 @@ from yarl import URL
 
 COOKIE = "moshi_token"
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+_FOR_PAGES = ("/api/", "/v1/")  # what pages of other sites may not use
 _OPEN = "/health"  # says nothing worth hiding, and is asked by programs without a token
 _ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[^\s/\\?#@:\[\]]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE
@@ -18,7 +19,7 @@ _ORIGIN = re.compile(
 
 
 class Access:
-    """Checks requests.
+    """Checks requests. The token comes as `Authorization: Bearer`, in the query, or as the page's cookie.
 
     names: hosts under which the server may be addressed; any port. A page of another site can make a browser
     connect here (and by its own DNS even under its own name), so others are refused. token: None for no token.
@@ -46,12 +47,25 @@ class Access:
             raise web.HTTPForbidden(text=f"this server is not {host[:100]!r}; see --allow-host\n")
         origins = request.headers.getall("Origin", [])
         origin = " ".join(origins)  # of two, neither is believed
-        if origins and request.path.startswith("/api/") and not self._may_talk(origin, host):
+        if origins and request.path.startswith(_FOR_PAGES) and not self._may_talk(origin, host):
             raise web.HTTPForbidden(
                 text=f"pages of {origin[:100]!r} may not use this server; see --allow-host and --allow-origin\n"
             )
-        if self.token is not None and request.path != _OPEN and not self._has_token(request):
-            raise web.HTTPUnauthorized(text="this server asks for its token: open the address that it printed\n")
+        free = request.path == _OPEN or self.asks_permission(request)
+        if self.token is not None and not free and not self._has_token(request):
+            raise web.HTTPUnauthorized(
+                text="this server asks for its token: open the address that it printed, or send "
+                "`Authorization: Bearer TOKEN`\n"
+            )
+
+    def asks_permission(self, request: web.Request) -> bool:
+        """Return whether a browser asks, without a token, if a page may send what it wants to send (CORS)."""
+        return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+
+    def may_read(self, request: web.Request) -> bool:
+        """Return whether the page that a request is of may read the answer."""
+        origins = request.headers.getall("Origin", [])
+        return len(origins) == 1 and self._may_talk(origins[0], request.headers.get("Host", ""))
 
     def _may_talk(self, origin: str, host: str) -> bool:
         """Whether a page of `origin` may talk with a server addressed as `host`."""
@@ -63,7 +77,9 @@ class Access:
 
     def _has_token(self, request: web.Request) -> bool:
         assert self.token is not None
-        given = request.query.get("token") or request.cookies.get(COOKIE) or ""
+        scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+        bearer = bearer.strip() if scheme.lower() == "bearer" else ""
+        given = bearer or request.query.get("token") or request.cookies.get(COOKIE) or ""
         return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
 
     def remember(self, request: web.Request, response: web.StreamResponse) -> None:

@@ -60,6 +60,7 @@ class ModelThread:
         self.prompts: Prompts | None = None  # once it is ready, if it takes any
         self.captions: CaptionScheduler | None = None  # once it is ready, if anybody's words are written down
         self.conditions: dict[str, dict[str, Any]] = {}  # name -> its values, and the one of who asks for none
+        self.translates = False  # whether the model is one that translates, once it is ready
         self.stats = Stats()
         self._make_prompts, self._make_captions = prompts, captions
         self._load, self._size, self._keep_thread = load, size, keep_thread
@@ -132,6 +133,7 @@ class ModelThread:
             moshi = self._loaded()
             if moshi and not self._closing.is_set():
                 moshi.warm_up(self._size, moshi.sampling)
+                self.translates = moshi.translates
                 self.sampling, self.prompts = moshi.sampling, self._make_prompts(moshi)
                 self.conditions = {
                     name: {"values": list(values), "default": moshi.conditions[name]}

@@ -1,11 +1,11 @@
-"""The server: the page, conversations at /api/chat, and /api/info, /health and /metrics for programs."""
+"""The server: the page, conversations at /api/chat, /api/info, /health and /metrics for programs, OpenAI's API."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ from moshi_mlx.errors import ProtocolError, ServerError
 from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
 from moshi_mlx.web.admission import Admission, Place
+from moshi_mlx.web.api.errors import Handle, api_errors
+from moshi_mlx.web.api.models import Models, ServedModel, Task
+from moshi_mlx.web.api.routes import Api
 from moshi_mlx.web.budget import Budgets
 from moshi_mlx.web.chat_socket import ChatSocket
 from moshi_mlx.web.client import Client
@@ -37,8 +40,6 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parent / "page"
 STOP_SECONDS = 1.0  # for clients and the model to finish
 _CLEAN_SECONDS = 0.2  # for requests whose connections have ended
-
-Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
@@ -77,13 +78,17 @@ class Server:
         self._readers = ThreadPoolExecutor(1, "moshi-reader")  # one: clients' slices come in turn
         self._stopping = False
         self._opening: asyncio.Task[None] | None = None
-        app = web.Application(middlewares=[self._guard])
+        self.models = Models(
+            [ServedModel(lambda: self._about["model"], self._tasks, lambda: self.model.phase.value)]
+        )
+        app = web.Application(middlewares=[api_errors, self._guard])
         app.on_response_prepare.append(complete)
         app.router.add_get("/api/chat", self._chat)
         app.router.add_get("/api/info", self._info)
         app.router.add_post("/api/model", self._choose_model)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
+        Api(self.models, self._access).add_to(app)
         if page:
             app.router.add_get("/", self._index)
             # Links are followed: some installers link a package's files to a store. No path leads out of it.
@@ -129,6 +134,12 @@ class Server:
     async def _open(self) -> None:
         await self.model.ready(lambda: None)
         self._admission.open()
+
+    def _tasks(self) -> list[Task]:
+        """What the model that talks can do, once it is ready."""
+        if self.model.phase is not Phase.READY:
+            return []
+        return [Task.TALK, Task.TRANSLATE] if self.model.translates else [Task.TALK]
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handle) -> web.StreamResponse:
