@@ -53,10 +53,7 @@ class Access:
             )
         free = request.path == _OPEN or self.asks_permission(request)
         if self.token is not None and not free and not self._has_token(request):
-            raise web.HTTPUnauthorized(
-                text="this server asks for its token: open the address that it printed, or send "
-                "`Authorization: Bearer TOKEN`\n"
-            )
+            raise web.HTTPUnauthorized(text="this server asks for its token: open the address that it printed\n")
 
     def asks_permission(self, request: web.Request) -> bool:
         """Return whether a browser asks, without a token, if a page may send what it wants to send (CORS)."""

@@ -67,5 +67,9 @@ def _of(error: web.HTTPException) -> ApiError:
         return ApiError(404, "there is no such address here; docs/api.md lists those there are", code="not_found")
     if error.status == 405:
         return ApiError(405, f"this address does not take {getattr(error, 'method', 'this method')}")
-    code = "invalid_api_key" if error.status == 401 else None
-    return ApiError(error.status, (error.text or error.reason).strip(), code=code)
+    if error.status == 401:
+        words = (
+            "this server asks for its token: send it as `Authorization: Bearer TOKEN` (api_key of OpenAI's client)"
+        )
+        return ApiError(401, words, code="invalid_api_key")
+    return ApiError(error.status, (error.text or error.reason).strip())
