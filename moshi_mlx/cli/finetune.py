@@ -141,9 +141,11 @@ def _teach(
     checkpoint: Checkpoint, data: str, folder: Path, settings: Settings, talk: TrainingTalk, manner: _Manner
 ) -> None:
     from moshi_mlx.cli.interruption import undone
+    from moshi_mlx.finetune.base import check_model
     from moshi_mlx.finetune.data import find_replay, find_sources, no_words
     from moshi_mlx.finetune.estimate import check_fits
-    from moshi_mlx.finetune.run import Run, append_log, check_model, open_folder
+    from moshi_mlx.finetune.folder import append_log, open_folder
+    from moshi_mlx.finetune.run import Run
     from moshi_mlx.weights.progress import progress_bar
 
     check_model(checkpoint, settings)

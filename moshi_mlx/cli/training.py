@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from moshi_mlx.cli.words import JsonLines
     from moshi_mlx.finetune.batches import Data
     from moshi_mlx.finetune.estimate import Estimate
-    from moshi_mlx.finetune.run import Report
+    from moshi_mlx.finetune.report import Report
     from moshi_mlx.finetune.settings import Settings
 
 BETWEEN = 5.0  # seconds between two lines of progress

@@ -27,6 +27,7 @@ from moshi_mlx.weights.key_map import torch_origin, torch_shapes
 from moshi_mlx.weights.safetensors import TensorInfo, to_bits, write
 
 _ANY = "text_linear.weight"  # every model has it, under this name in every layout
+CHECKPOINTS = "checkpoints"
 STATE, PROGRESS, CONFIG = "state.safetensors", "progress.json", "config.json"
 _OF_THE_BASE = (
     "quantize",

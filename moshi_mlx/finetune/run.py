@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,13 +13,14 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.checkpoint.hub import sha256
-from moshi_mlx.errors import CheckpointError, ConfigError, DataError, system_errors
+from moshi_mlx.errors import CheckpointError, DataError, system_errors
+from moshi_mlx.finetune.base import load_for_training
 from moshi_mlx.finetune.batches import Data
 from moshi_mlx.finetune.codes import Window
 from moshi_mlx.finetune.loss import Batch, make_batch
 from moshi_mlx.finetune.optimizer import one_cycle
 from moshi_mlx.finetune.output import (
+    CHECKPOINTS,
     PROGRESS,
     STATE,
     Shelf,
@@ -34,82 +32,11 @@ from moshi_mlx.finetune.output import (
     write_state,
 )
 from moshi_mlx.finetune.parameters import train_adapter, train_all
+from moshi_mlx.finetune.report import Report
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.finetune.trainer import Losses, Trainer
-from moshi_mlx.frames import FRAME_RATE
 from moshi_mlx.models.config_reader import read_json
-from moshi_mlx.models.lm import Lm, widen_on_cpu
-from moshi_mlx.version import __version__
 from moshi_mlx.weights.atomic import AtomicPath
-from moshi_mlx.weights.lm_weights import LmWeights
-
-ABOUT, LOG, CHECKPOINTS = "run.json", "log.jsonl", "checkpoints"
-MLX_VERSION = version("mlx")
-_MAY_CHANGE = ("save_every", "keep", "eval_every", "eval_windows", "checkpointing", "rows")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a step, or a test, gave. left: seconds to the end."""
-
-    kind: str  # "step", "test", or "replay" for a test of replayed recordings
-    step: int
-    losses: Losses
-    rate: float = 0.0  # learning rate
-    tokens_per_second: float = 0.0
-    left: float = 0.0
-    memory: int = 0  # bytes at most so far
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything, ready for JSON."""
-        common = {"event": self.kind, "step": self.step, "loss": self.losses.total, **self.losses.parts}
-        if self.kind != "step":
-            return common
-        return {
-            **common,
-            "norm": self.losses.norm,
-            "lr": self.rate,
-            "tokens_per_second": round(self.tokens_per_second, 1),
-            "left": round(self.left, 1),
-            "memory": self.memory,
-        }
-
-
-def check_model(checkpoint: Checkpoint, settings: Settings) -> None:
-    """Raise ConfigError for a model that cannot be trained so; needs its files' headers only."""
-    config = checkpoint.lm_config
-    if not config.depth:
-        raise ConfigError(f"{checkpoint.name} is a speech-to-text model; finetune trains models that speak")
-    if config.transformer.cross_attention or config.demux_second_stream or config.n_q == config.dep_q:
-        raise ConfigError(f"{checkpoint.name} speaks texts and hears nobody; finetune trains models of two voices")
-    frames = settings.seconds * FRAME_RATE
-    if frames < max(config.delays) + 2:
-        least = (max(config.delays) + 2) / FRAME_RATE
-        raise ConfigError(
-            f"a window of {settings.seconds:g} s is shorter than the model's delay; give at least {least:g}"
-        )
-    scheme = checkpoint.scheme
-    if not scheme:
-        return
-    if settings.full:
-        raise ConfigError(
-            f"{checkpoint.name} is quantized, {scheme}: --full trains dense weights; start from bf16, "
-            "or train an adapter (leave --full out)"
-        )
-    known = tuple(int(part) for part in MLX_VERSION.split(".")[:3] if part.isdigit())
-    if known < (0, 32, 1):
-        raise ConfigError(
-            f"{checkpoint.name} is quantized, and gradients through quantized weights are wrong in MLX "
-            f"{MLX_VERSION} where widths are no multiple of 64; install mlx 0.32.1 or later, or start from bf16"
-        )
-
-
-def load_for_training(checkpoint: Checkpoint, advance: Callable[[int], None] = lambda count: None) -> Lm:
-    """Load a model with everything its file holds, also depth steps that a conversation never runs."""
-    block = checkpoint.settings.get("quantization")
-    lm = LmWeights(checkpoint.lm_weights, checkpoint.lm_config.as_stored, block).load(advance=advance)
-    widen_on_cpu(lm)
-    return lm
 
 
 class Run:
@@ -238,56 +165,3 @@ class Run:
             if as_best:
                 replace_files(place, self.folder)
             self._shelf.tidy()
-
-
-def open_folder(
-    folder: Path, checkpoint: Checkpoint, data: str, settings: Settings, resume: bool, replay: str | None = None
-) -> int:
-    """Prepare the folder of a run, and return how many of its steps were taken already.
-
-    data, replay: as they were named.
-    Raises CheckpointError if it holds something else; or a run and not `resume`; or a run with other settings.
-    """
-    about = {
-        "version": __version__,
-        "model": checkpoint.name,
-        "weights": sha256(checkpoint.lm_weights),
-        "data": data,
-        "replay": replay,
-        "settings": asdict(settings),
-    }
-    path = folder / ABOUT
-    with system_errors(f"cannot write to {folder}", CheckpointError):
-        if not path.is_file():
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise CheckpointError(f"{folder} exists and holds no training; choose another place")
-            folder.mkdir(parents=True, exist_ok=True)
-            with AtomicPath(path) as part:
-                part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-            return 0
-        newest = Shelf(folder / CHECKPOINTS, settings.keep).newest()
-        steps = int(newest.name) if newest else 0
-        if not resume:
-            raise CheckpointError(
-                f"{folder} holds a training of {steps} steps: go on with --resume, or choose another place"
-            )
-        before = read_json(path)
-        for name in ("weights", "data", "replay"):
-            if before.get(name) != about[name]:
-                raise CheckpointError(
-                    f"{folder} was begun with {name} {before.get(name)}, not {about[name]}; choose another place"
-                )
-        for name, value in about["settings"].items():
-            old = before.get("settings", {}).get(name)
-            if old != value and name not in _MAY_CHANGE:
-                raise CheckpointError(f"{folder} was begun with {name} {old}, not {value}; choose another place")
-    return steps
-
-
-def append_log(folder: Path, report: Report) -> None:
-    """Add a line to the log of a run."""
-    with (
-        system_errors(f"cannot write to {folder}", CheckpointError),
-        (folder / LOG).open("a", encoding="utf-8") as file,
-    ):
-        print(json.dumps(report.as_dict()), file=file)

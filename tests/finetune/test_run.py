@@ -14,10 +14,12 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, TINY_PERSONA, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError, DataError
 from moshi_mlx.finetune import output
+from moshi_mlx.finetune.base import check_model
 from moshi_mlx.finetune.batches import Data
 from moshi_mlx.finetune.codes import Window
 from moshi_mlx.finetune.data import Recording
-from moshi_mlx.finetune.run import Run, check_model, open_folder
+from moshi_mlx.finetune.folder import open_folder
+from moshi_mlx.finetune.run import Run
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.models.layers import parameters
 from moshi_mlx.models.lm import Lm
