@@ -21,7 +21,7 @@ import sys
 import mlx.core as mx
 
 mx.set_default_device(mx.cpu)
-mx.save_safetensors("one.safetensors", {"a": mx.full((4,), 1.0), "b": mx.full((4,), 2.0)})
+mx.save_safetensors("one.safetensors", {"b": mx.full((4,), 2.0), "a": mx.full((4,), 1.0)})
 loaded = mx.load("one.safetensors")
 mx.save_safetensors("one.safetensors", {"a": mx.full((4,), 7.0), "b": mx.full((4,), 8.0)})
 a, b = loaded["a"][0].item(), loaded["b"][0].item()
