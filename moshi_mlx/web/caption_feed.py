@@ -1,10 +1,11 @@
-"""The words of one client's user, from the frames that came to the messages that go back."""
+"""The words of one client's user, from the frames that came to whoever tells the client."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from moshi_mlx.tasks.words import Pause, Word
 
@@ -18,16 +19,21 @@ if TYPE_CHECKING:
 class CaptionFeed:
     """Captions of one conversation after the other, times from the first frame of each; on the event loop.
 
-    send: gets the fields of a message of metadata, on the model's thread. Until `begin`, and for ever where
+    send: gets words and pauses, on the model's thread. Until `begin`, and for ever where
     that is never called, frames are let pass.
     """
 
-    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, send: Callable[[Word | Pause], None]) -> None:
         self._send = send
         self._scheduler: CaptionScheduler | None = None
         self._captioner: Captioner | None = None
         self._dropped = 0  # by captioners that were given back
         self._conversation = 0  # whose words are sent
+
+    @property
+    def complete(self) -> float:
+        """Seconds up to which all words were told; infinite where none are written down."""
+        return self._captioner.complete if self._captioner else math.inf
 
     @property
     def dropped(self) -> int:
@@ -64,7 +70,4 @@ class CaptionFeed:
     def _tell(self, conversation: int, found: Word | Pause) -> None:
         if conversation != self._conversation:
             return  # the model was at it when it ended
-        if isinstance(found, Word):
-            self._send({"type": "caption", "word": found.text, "start": found.start, "end": found.end})
-        else:
-            self._send({"type": "pause", "pause": found.time, "p": round(found.probability, 4)})
+        self._send(found)

@@ -21,6 +21,7 @@ from moshi_mlx.web.api.errors import Handle, api_errors
 from moshi_mlx.web.api.models import Models, ServedModel, Task
 from moshi_mlx.web.api.routes import Api
 from moshi_mlx.web.budget import Budgets
+from moshi_mlx.web.chat_client import ChatClient
 from moshi_mlx.web.chat_socket import ChatSocket
 from moshi_mlx.web.client import Client
 from moshi_mlx.web.connections import Connections, Link
@@ -199,16 +200,17 @@ class Server:
         socket = ChatSocket(self._limits, link)
         await socket.prepare(request)
         link.allow(None)
-        client = Client(
+        offended = self._offences[link.source].spend
+        client = ChatClient(
             query,
             socket,
             self.model,
             self._admission,
             place,
             self._limits,
+            offended,
             self._about,
             self._readers,
-            self._offences[link.source].spend,
         )
         link.flooded = client.flooded
         task = asyncio.current_task()
