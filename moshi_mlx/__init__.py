@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from moshi_mlx.audio.duplex import Duplex
     from moshi_mlx.audio.file_stream import FileSource, WavSink
     from moshi_mlx.audio.files import read_audio
+    from moshi_mlx.audio.speakers import Speakers
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.checkpoint.voices import Voices
     from moshi_mlx.errors import MoshiError
@@ -27,18 +28,23 @@ if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply, Session
     from moshi_mlx.sampling_config import SamplingConfig
     from moshi_mlx.tasks.persona import persona
+    from moshi_mlx.tasks.say import say, say_together
     from moshi_mlx.tasks.transcribe import Transcriber, load_transcriber
     from moshi_mlx.tasks.translate import translate
+    from moshi_mlx.tasks.utterance import Pace, Spoken
     from moshi_mlx.tasks.words import Transcription
 
 _HOMES = {
     "audio.duplex": ("Duplex",),
     "audio.file_stream": ("FileSource", "WavSink"),
     "audio.files": ("read_audio",),
+    "audio.speakers": ("Speakers",),
     "frames": ("FRAME_SAMPLES", "SAMPLE_RATE", "split_frames"),
     "checkpoint.checkpoint": ("Checkpoint",),
     "checkpoint.voices": ("Voices",),
     "tasks.persona": ("persona",),
+    "tasks.say": ("say", "say_together"),
+    "tasks.utterance": ("Pace", "Spoken"),
     "runtime.batch": ("Batch",),
     "runtime.engine": ("RESET", "Sink", "Source", "converse"),
     "errors": ("MoshiError",),
@@ -60,11 +66,14 @@ __all__ = [
     "FileSource",
     "Moshi",
     "MoshiError",
+    "Pace",
     "Reply",
     "SamplingConfig",
     "Session",
     "Sink",
     "Source",
+    "Speakers",
+    "Spoken",
     "Transcriber",
     "Transcription",
     "Voices",
@@ -75,6 +84,8 @@ __all__ = [
     "load_transcriber",
     "persona",
     "read_audio",
+    "say",
+    "say_together",
     "split_frames",
     "translate",
 ]

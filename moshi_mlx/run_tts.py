@@ -65,18 +65,18 @@ def run_tts(
         )
     if padding_bonus:
         raise ConfigError(f"--padding-bonus {padding_bonus:g} is not known here; leave it at 0")
+    from moshi_mlx.audio.speakers import Speakers
     from moshi_mlx.audio.writer import AudioWriter
-    from moshi_mlx.cli.speech import read_voices
-    from moshi_mlx.tasks.say import Pace, say
+    from moshi_mlx.tasks.say import say
+    from moshi_mlx.tasks.utterance import Pace
 
     requests = list(read_requests(jsonl))
     files = {"config": config, "tokenizer": tokenizer, "mimi_weights": mimi_weights, "lm_weights": moshi_weights}
     model = members.SpeakerOptions(hf_repo, offline=offline, files=options.given(**files))
     sampling = options.SamplingOptions(SEED, text_temperature=temp, audio_temperature=temp)
     found = model.resolve(sampling, lambda note: print(f"note: {note}", file=sys.stderr))
-    heard = {
-        voice: read_voices(found, [voice], voice_repo, offline)[0] for one in requests for voice in one.voices
-    }
+    speakers = Speakers(found, offline, voice_repo)
+    heard = {voice: speakers.read(voice) for one in requests for voice in one.voices}
     moshi = model.load(found, lambda note: print(f"note: {note}", file=sys.stderr))
     out_folder.mkdir(parents=True, exist_ok=True)
     pace = Pace(padding_between, max_padding, initial_padding, final_padding, cfg_coef)

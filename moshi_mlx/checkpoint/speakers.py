@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from moshi_mlx.checkpoint.catalogue import cached_folder
 from moshi_mlx.checkpoint.hub import fetch
 from moshi_mlx.checkpoint.names import Folder, locate
 from moshi_mlx.errors import CheckpointError, ConfigError
@@ -20,6 +21,7 @@ from moshi_mlx.weights.safetensors import from_bits, read_header, read_rows
 
 VOICES = "kyutai/tts-voices"
 DEFAULT_VOICE = "expresso/ex03-ex01_happy_001_channel1_334s.wav"
+RECORDINGS = (".wav", ".flac", ".mp3", ".ogg")
 VECTORS = "speaker_wavs"  # the tensor of a voice's file
 
 
@@ -42,11 +44,35 @@ def find_voice(
             )
         return path
     if by_vectors and not name.endswith(ending):
-        id = settings.get("model_id")
-        if not isinstance(id, Mapping) or not {"sig", "epoch"} <= id.keys():
+        if not (suffix := _suffix(settings)):
             raise ConfigError("the config has no 'model_id', by which voices are named; give the file of a voice")
-        name = f"{name}.{id['sig']}@{id['epoch']}{ending}"
+        name += suffix
     return fetch(repo, name, offline=offline)
+
+
+def cached_voices(repo: str, settings: Mapping[str, Any], by_vectors: bool) -> list[str]:
+    """Return the names of voices that the hub's cache has for a model, sorted; arguments as in `find_voice`."""
+    try:
+        snapshots = cached_folder(repo) / "snapshots"
+    except CheckpointError:
+        return []
+    endings = (_suffix(settings),) if by_vectors else RECORDINGS
+    found = {path.relative_to(snapshots).parts[1:] for path in snapshots.rglob("*") if path.is_file()}
+    names = ("/".join(parts) for parts in found)
+    return sorted(
+        name[: -len(ending)] if by_vectors else name
+        for name in names
+        for ending in endings
+        if ending and name.endswith(ending)
+    )
+
+
+def _suffix(settings: Mapping[str, Any]) -> str:
+    """Return how the names of a model's vectors end, "" where its config does not say."""
+    id = settings.get("model_id")
+    if not isinstance(id, Mapping) or not {"sig", "epoch"} <= id.keys():
+        return ""
+    return f".{id['sig']}@{id['epoch']}.safetensors"
 
 
 def read_vectors(path: Path) -> np.ndarray:

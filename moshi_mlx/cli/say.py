@@ -33,7 +33,7 @@ def say(
     """Say a text with Kyutai TTS: speech goes to OUT while it is made, words to stderr as they are spoken.
 
     From stdin, text is said as it comes, such as that of a language model; the speech waits for words, not for the
-    end. <break time="1.5s"/> makes a pause. A long text is said in parts that end with sentences.
+    end. <break time="1.5s"/> makes a pause.
 
     Use voices of people only with their consent.
 
@@ -42,7 +42,7 @@ def say(
     """
     from moshi_mlx.cli.answer import Manner
     from moshi_mlx.cli.speech import say_text
-    from moshi_mlx.tasks.say import Pace
+    from moshi_mlx.tasks.utterance import Pace
 
     pace = Pace() if model.cfg is None else Pace(guidance=model.cfg)
     say_text(

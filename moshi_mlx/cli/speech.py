@@ -15,8 +15,7 @@ import numpy as np
 import typer
 
 from moshi_mlx.audio.file_stream import Tee, WavSink
-from moshi_mlx.audio.files import read_audio
-from moshi_mlx.checkpoint.speakers import DEFAULT_VOICE, VOICES, find_voice, read_vectors
+from moshi_mlx.audio.speakers import Speakers
 from moshi_mlx.cli.answer import Manner, check_output, write_words
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.members import SpeakerOptions
@@ -25,10 +24,10 @@ from moshi_mlx.conversation.transcript import Transcript
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.sampling_config import new_seed
-from moshi_mlx.tasks.say import SPEAKERS, TEMPERATURE, Pace, new_words, say
+from moshi_mlx.tasks.say import new_words, say
+from moshi_mlx.tasks.utterance import TEMPERATURE, Pace
 
 if TYPE_CHECKING:
-    from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.runtime.moshi import Moshi
     from moshi_mlx.tasks.script import Word
 
@@ -48,7 +47,7 @@ def say_text(
     stopped: list[bool] = []
     with undone("nothing is said"), WavSink(output) as wav:
         found = model.resolve(manner.sampling, tell)
-        heard = read_voices(found, voices, offline=model.offline)
+        heard = read_voices(Speakers(found, model.offline), voices)
         moshi = model.load(found, tell)
         sampling = replace(moshi.sampling, **temperatures(manner))
         with (
@@ -61,7 +60,7 @@ def say_text(
             ):
                 first = spoken.words[0][1] if spoken.words else 0.0
                 said = "".join(f" {word}" for word, _ in spoken.words)
-                sink.write(Reply(spoken.audio, said, first))
+                sink.write(Reply(spoken.audio if len(spoken.audio) else None, said, first))
                 if stopped:
                     break
     # The speech is complete and has its name from here on.
@@ -137,14 +136,8 @@ def _whole(lines: Iterator[str]) -> Iterator[str]:
         yield held
 
 
-def read_voices(
-    found: Checkpoint, names: Sequence[str], repo: str = VOICES, offline: bool = False
-) -> list[np.ndarray]:
-    """Return voices as `say` takes them: vectors, or one recording. names: none for Kyutai's example."""
-    by_vectors = SPEAKERS in found.lm_config.conditioners
+def read_voices(speakers: Speakers, names: Sequence[str]) -> list[np.ndarray]:
+    """Return voices as `say` takes them. names: none for what the model has without a choice."""
     if not names:
-        names = [DEFAULT_VOICE]
-        if not by_vectors:
-            return []
-    paths = [find_voice(name, found.settings, by_vectors, repo, offline) for name in names]
-    return [read_vectors(path) if by_vectors else read_audio(path).pcm for path in paths]
+        return [speakers.read()] if speakers.default else []
+    return [speakers.read(name) for name in names]

@@ -4,6 +4,7 @@ Speech to text, top down: `transcribe` (a recording to words), `speculation` (se
 pass), `words` (tokens to words and pauses with times), `captions` (a transcription to srt, vtt, json, txt, by way
 of `subtitles`), `captioner` (the words of somebody who talks with a model), `caption_scheduler` (of several).
 Speech to speech in another language: `translate`.
-Text to speech: `say`, by way of `script` (a text on its way into the model).
+Text to speech: `say` (one text, or several at once), `utterance` (a text in a row of a batch), `voice` (how a
+model is given one), `script` (words on their way into the model).
 PersonaPlex: `persona` (a voice and a role before the conversation).
 """

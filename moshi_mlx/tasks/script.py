@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import NamedTuple
 
 from moshi_mlx.frames import FRAME_RATE
@@ -48,13 +47,13 @@ class Word:
 
 
 class Parts:
-    """Words cut at the ends of sentences, into parts that a model keeps in its window.
+    """Words cut at the ends of sentences.
 
-    usual: words of a part, after which it ends with a sentence; most: after which it ends anyhow.
+    full: whether a part may end, asked after each word that ends a sentence.
     """
 
-    def __init__(self, words: Iterator[Word], usual: int = 50, most: int = 100) -> None:
-        self._words, self._usual, self._most = words, usual, most
+    def __init__(self, words: Iterator[Word], full: Callable[[], bool]) -> None:
+        self._words, self._full = words, full
         self._next: Word | None = None
 
     @property
@@ -64,16 +63,14 @@ class Parts:
         return self._next is not None
 
     def part(self) -> Iterator[Word]:
-        """Yield the words of the next part."""
-        count, first = 0, True
-        while self.more and self._next:
+        """Yield the words of the next part; each is taken only when it is asked for."""
+        first, ended = True, False
+        while not (ended and self._full()) and self.more and self._next:
             word, self._next = self._next, None
             if word.tokens:
-                count += 1
+                ended = word.ends_sentence
                 word, first = (word.with_speaker() if first else word), False
             yield word
-            if count >= self._most or (count >= self._usual and word.ends_sentence):
-                return
 
 
 class Words:
@@ -151,17 +148,26 @@ class Feeder:
     @property
     def hungry(self) -> bool:
         """Whether the next step may need a word that has not come yet."""
-        spoken = (word for word in islice(self.words, self._reading.next, None) if word.tokens)
-        return not self.complete and len([*islice(spoken, self._ahead + 1)]) <= self._ahead
+        return self._hungry(self._reading)
+
+    def known(self, most: int) -> int:
+        """Return how many of the next steps, up to `most`, read the same whatever the model writes at them."""
+        reading, count = self._reading, 0
+        while count < most and not self._hungry(reading):
+            asked, other = self._advance(reading, True), self._advance(reading, False)
+            if asked != other:
+                break
+            reading, count = asked[0], count + 1
+        return count
 
     def choices(self) -> tuple[int, int]:
         """Return what the model will read if it writes `word` at the next step, and if anything else."""
-        return self._advance(True)[1], self._advance(False)[1]
+        return self._advance(self._reading, True)[1], self._advance(self._reading, False)[1]
 
     def step(self, step: int, wrote: int) -> int:
         """Move on by a step, at which the model wrote a token. Returns what it reads in place of that."""
         before = self._reading
-        self._reading, read = self._advance(wrote == self._word)
+        self._reading, read = self._advance(before, wrote == self._word)
         for word in self.words[before.next : self._reading.next]:
             if word.tokens:
                 self.said.append((word.text, step))
@@ -169,9 +175,15 @@ class Feeder:
             self.ended_at = step
         return read
 
-    def _advance(self, asks: bool) -> tuple[Reading, int]:
+    def _hungry(self, reading: Reading) -> bool:
+        # The first words are wanted at once: what comes before them and with them is read in one pass.
+        if self.complete or (reading.next and (reading.main or reading.forced)):
+            return False
+        return not self._spoken(reading.next, self._ahead + 1)
+
+    def _advance(self, reading: Reading, asks: bool) -> tuple[Reading, int]:
         """Return the state after a step, and what is read at it. asks: the model is ready for a word."""
-        next, allowed, forced, main, second, ended = self._reading
+        next, allowed, forced, main, second, ended = reading
         if main or forced:
             asks = False
         elif not allowed:
@@ -201,9 +213,14 @@ class Feeder:
 
     def _tokens_ahead(self, next: int) -> tuple[int, ...]:
         """Return the tokens of the word that the second stream begins when the word before `next` begins."""
-        left = self._ahead
-        for word in islice(self.words, next, None) if left else ():
-            left -= bool(word.tokens)
-            if not left:
-                return word.tokens
-        return ()
+        word = self._spoken(next, self._ahead) if self._ahead else None
+        return word.tokens if word else ()
+
+    def _spoken(self, next: int, count: int) -> Word | None:
+        """Return the word, pauses not counted, that is the `count`th from `next` on; None if it is not there."""
+        while next < len(self.words):
+            count -= bool(self.words[next].tokens)
+            if not count:
+                return self.words[next]
+            next += 1
+        return None

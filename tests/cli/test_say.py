@@ -2,15 +2,18 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import soundfile
 
+import moshi_mlx
 from moshi_mlx import run_tts as front_door
-from moshi_mlx.checkpoint.speakers import find_voice, read_vectors
+from moshi_mlx.audio.speakers import Speakers
+from moshi_mlx.checkpoint.speakers import DEFAULT_VOICE, find_voice, read_vectors
 from moshi_mlx.cli import speech
 from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.run_tts import read_requests, run_tts
@@ -204,19 +207,40 @@ def test_a_break_stays_whole_when_it_comes_in_pieces(monkeypatch: pytest.MonkeyP
     ]
 
 
-def test_a_long_text_is_said_in_parts(tts_folder: Path) -> None:
-    import moshi_mlx
-    from moshi_mlx.sampling_config import GREEDY
-    from moshi_mlx.tasks import say as task
+def test_the_example_on_the_python_page_runs(
+    tts_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = (one for one in examples("docs/python.md") if "moshi_mlx.say(" in one)
+    voice = "expresso/ex01-ex02_default_001_channel2_198s.wav"
+    for name, path in {"tts-1.6b": tts_folder, voice: tts_folder / "a.safetensors"}.items():
+        example = example.replace(f'"{name}"', repr(str(path)))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"moshi_mlx": moshi_mlx}
+    exec(compile(example, "docs/python.md", "exec"), names)
+    audio, _ = soundfile.read(tmp_path / "morning.wav")
+    assert len(audio) > 10 * 1920
+    assert names["words"][0] == ("Good", pytest.approx(0.16))
+    assert [word for word, _ in names["words"]] == ["Good", "morning,", "how", "did", "you", "sleep?"]
 
-    moshi = moshi_mlx.load(tts_folder, codec="mlx")
-    voice = read_vectors(tts_folder / "a.safetensors")
-    sentence = "Good morning, how did you sleep last night? "
-    whole = list(task.say(moshi, sentence * 8, [voice], sampling=GREEDY))
-    first = list(task.say(moshi, sentence * 7, [voice], sampling=GREEDY))
-    words = [word for spoken in whole for word in spoken.words]
-    assert [word for word, _ in words] == (sentence * 8).split()
-    assert [at for _, at in words] == sorted(at for _, at in words)
-    assert np.array_equal([spoken.audio for spoken in whole[: len(first)]], [spoken.audio for spoken in first])
-    last = list(task.say(moshi, sentence, [voice], sampling=GREEDY))
-    assert np.array_equal([spoken.audio for spoken in whole[len(first) :]], [spoken.audio for spoken in last])
+
+def examples(page: str) -> list[str]:
+    """The Python examples of a document."""
+    return re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / page).read_text(), re.DOTALL)
+
+
+def test_speakers_are_read_by_name(
+    tts_folder: Path, prefix_tts_folder: Path, question: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    snapshot = cache / "models--kyutai--tts-voices" / "snapshots" / ("0" * 40)
+    for name in ("alba/casual.wav", "alba/casual.wav.tiny@1.safetensors", "b.wav.other@2.safetensors"):
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).write_bytes((tts_folder / "a.safetensors").read_bytes())
+    assert Speakers(str(tts_folder)).names == sorted(["alba/casual.wav", DEFAULT_VOICE])
+    assert Speakers(str(prefix_tts_folder)).names == ["alba/casual.wav"]
+    by_vectors, by_recordings = Speakers(str(tts_folder)), Speakers(str(prefix_tts_folder))
+    assert by_vectors.read(str(tts_folder / "b.safetensors")).shape == (5, 32)
+    assert by_recordings.read(str(question)).ndim == 1
+    with pytest.raises(ConfigError, match="chooses a voice by itself"):
+        by_recordings.read()

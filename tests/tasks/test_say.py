@@ -9,11 +9,12 @@ import pytest
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.sampling_config import GREEDY
-from moshi_mlx.tasks.say import Feeder, Pace, TextScript, say
+from moshi_mlx.tasks.say import say, say_together
 from moshi_mlx.tasks.script import Words
+from moshi_mlx.tasks.utterance import Pace, Spoken, TextScript
 from tests.golden import Golden, read_golden
 from tests.say_golden import SaidCodec, SayTokenizer
-from tests.say_texts import voice
+from tests.say_texts import encode, voice
 
 PACE = Pace(between=1, most=8, first=2, last=4)
 STREAMS = [
@@ -58,12 +59,12 @@ def played(golden: Golden, name: str, limit: int) -> tuple[np.ndarray, list[tupl
         return read
 
     words, frames = [], 0
-    pace = Pace(PACE.between, PACE.most, PACE.first, PACE.last, strength)
+    pace = Pace(PACE.between, PACE.most, PACE.first, PACE.last, strength, renewed=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TextScript, "take", watched)
         for spoken in say(moshi, json.loads(str(answers["talk"])), voices, pace=pace, sampling=GREEDY):
             words += spoken.words
-            frames += 1
+            frames += bool(len(spoken.audio))
             if len(rows) >= limit:
                 break
     return np.array(rows), words, frames
@@ -76,7 +77,10 @@ def test_every_token_is_that_of_pytorch(goldens: dict[str, Golden], kind: str, n
     ours, words, frames = played(golden, name, len(theirs))
     assert len(theirs) > 180
     known = 9 if kind == "prefixed" and name != "none" else 0
-    theirs[:known, 0] = -1  # what the model would have written there is not asked
+    asked = ours[:, 0] != -1  # what the model would have written at the other steps changes nothing
+    assert 5 <= len(asked) - asked.sum() - known <= 6, "so they are taken in one pass"
+    assert asked[~asked].size == np.argmax(asked)
+    theirs[: len(ours)][~asked, 0] = -1
     wrong = np.flatnonzero((ours != theirs[: len(ours)]).any(axis=1))
     assert not len(wrong), f"step {wrong[0]} and {len(wrong)} in all"
     assert len(ours) == len(theirs), "the text ends where it ends for PyTorch"
@@ -98,9 +102,9 @@ def test_text_that_comes_in_pieces_is_waited_for_and_said_the_same(goldens: dict
     golden = goldens["crossed"]
     moshi = moshi_of(golden)
     vectors = [voice(1)[0].T]
-    whole = [frame.audio for frame in say(moshi, "good morning how did you sleep", vectors, sampling=GREEDY)]
+    whole = heard(list(say(moshi, "good morning how did you sleep", vectors, sampling=GREEDY)))
     asked: list[int] = []
-    made: list[np.ndarray] = []
+    made: list[Spoken] = []
 
     def coming() -> Any:
         words = Words(SayTokenizer().encode, True, 1)
@@ -108,8 +112,11 @@ def test_text_that_comes_in_pieces_is_waited_for_and_said_the_same(goldens: dict
             asked.append(len(made))
             yield from words.turn(piece) if not asked[1:] else words.more(piece)
 
-    made += [frame.audio for frame in say(moshi, coming(), vectors, sampling=GREEDY)]
-    assert np.array_equal(whole, made)
+    for spoken in say(moshi, coming(), vectors, sampling=GREEDY):
+        made.append(spoken)
+    assert np.array_equal(whole, heard(made))
+    assert asked == sorted(asked)
+    assert 0 == asked[3] < asked[4], "no word is asked for before it may be needed"
     assert len(asked) == 6
 
 
@@ -132,33 +139,93 @@ def test_what_a_model_cannot_have_is_said(goldens: dict[str, Golden]) -> None:
         next(say(Moshi(talks, SaidCodec(8), SayTokenizer(), GREEDY), "a"))
 
 
-def test_a_batch_of_other_texts_changes_nothing(goldens: dict[str, Golden]) -> None:
-    golden = goldens["crossed"]
+TEXTS = [
+    "good morning",
+    "how did you sleep last night",
+    "I am glad to hear that",
+    "very well indeed, thank you. and you?",
+    'so <break time="0.4s"/> did I',
+    "tell me",
+    "it was a quiet night by the harbour",
+    "yes",
+]
+
+
+@pytest.mark.parametrize("kind", ["crossed", "prefixed"])
+def test_eight_texts_at_once_are_said_as_each_alone(goldens: dict[str, Golden], kind: str) -> None:
+    moshi = moshi_of(goldens[kind])
+    voices = [[voice(1 + index % 3)[0].T] if kind == "crossed" else [] for index in range(len(TEXTS))]
+    pace = Pace(guidance=2.0)
+    together: list[list[Spoken]] = [[] for _ in TEXTS]
+    ended: list[int] = []
+    pairs = zip(TEXTS, voices, strict=True)
+    for index, spoken in say_together(moshi, pairs, size=5, pace=pace, sampling=GREEDY):
+        assert index not in ended
+        if spoken:
+            together[index].append(spoken)
+        else:
+            ended.append(index)
+    assert sorted(ended) == list(range(len(TEXTS)))
+    assert ended != sorted(ended), "a short text makes room for another"
+    for index, text in enumerate(TEXTS):
+        alone = list(say(moshi, text, voices[index], pace=pace, sampling=GREEDY))
+        assert [one.words for one in alone] == [one.words for one in together[index]]
+        assert np.array_equal(heard(alone), heard(together[index])), text
+    assert len({heard(one).tobytes() for one in together}) == len(TEXTS)
+
+
+def heard(spoken: list[Spoken]) -> np.ndarray:
+    """All audio of a speech."""
+    return np.concatenate([one.audio for one in spoken])
+
+
+def test_the_first_sound_comes_a_frame_after_the_delays(goldens: dict[str, Golden]) -> None:
+    """The delay of the audio is 6 frames, that of the codebooks 2; the steps before the first sound are fewer."""
+    moshi = moshi_of(goldens["crossed"])
+    given = {"pace": Pace(first=2), "sampling": GREEDY}
+    spoken = list(say(moshi, TEXTS[1], [voice(1)[0].T], **given))
+    silent = next(index for index, one in enumerate(spoken) if len(one.audio))
+    word = "how"
+    known = 2 + 1 + len(encode(word)) + 1  # padding, the step at which the word begins, its speaker and itself
+    assert silent == 6 + 2 - known
+    assert all(len(one.audio) for one in spoken[silent:])
+    assert spoken[0].words[0] == (word, 0.16)
+
+
+def test_a_speech_can_be_ended_at_any_step(goldens: dict[str, Golden], monkeypatch: pytest.MonkeyPatch) -> None:
+    moshi = moshi_of(goldens["crossed"])
+    closed: list[int] = []
+    monkeypatch.setattr(SaidCodec, "close", lambda codec: closed.append(1))
+    for steps in (0, 1, 5, 12):
+        speech = say(moshi, TEXTS[1], [voice(1)[0].T], sampling=GREEDY)
+        assert len([next(speech) for _ in range(steps)]) == steps
+        speech.close()
+        assert len(closed) == (steps > 0)
+        assert next(speech, None) is None
+        closed.clear()
+
+
+def test_a_long_text_goes_on_in_the_same_window(goldens: dict[str, Golden]) -> None:
+    """Its first sentences sound as if they were all, and the rest as no text that begins anew."""
+    moshi, vectors = moshi_of(goldens["crossed"]), [voice(1)[0].T]
+    one, two, rest = (list(say(moshi, "I did. " * n, vectors, sampling=GREEDY)) for n in (4, 6, 2))
+    times = [at for spoken in one for _, at in spoken.words]
+    same = (round(times[5] / 0.08) - 6 - 2) * moshi.codec.codebooks  # the sixth word looks ahead, to the eighth
+    assert same > 24 * moshi.codec.codebooks, "more than the window"
+    assert np.array_equal(heard(one)[:same], heard(two)[:same])
+    assert not np.array_equal(heard(two)[-len(heard(rest)) :], heard(rest))
+
+
+def test_a_recording_that_the_window_would_lose_is_heard_again(goldens: dict[str, Golden]) -> None:
+    golden = goldens["prefixed"]
     moshi = moshi_of(golden)
-    from moshi_mlx.tasks.say import speakers, supply, words_of
-
-    texts = ["good morning", "how did you sleep last night", "I am glad to hear that"]
-
-    def stream(batch: Any, text: str, seed: int) -> tuple[Any, Any]:
-        conditions = {"speaker_wavs": speakers([voice(seed)[0].T]), "cfg": "2.0", "control": "ok"}
-        session = batch.join(0, GREEDY, conditions)
-        feeder = Feeder(13, 2)
-        session.script = TextScript(golden.lm.config, feeder, np.zeros((32, 0), np.int32))
-        return session, (feeder, words_of(moshi, [text]))
-
-    def run(chosen: list[int]) -> list[list[Any]]:
-        batch = moshi.batch(len(chosen))
-        members = [stream(batch, texts[index], index + 1) for index in chosen]
-        made: list[list[Any]] = [[] for _ in chosen]
-        for _ in range(30):
-            for _, (feeder, words) in members:
-                supply(feeder, words)
-            found = batch.generate({session: np.zeros(0, np.int32) for session, _ in members})
-            for row, (session, _) in enumerate(members):
-                codes = found[session].codes
-                made[row].append((found[session].text_id, None if codes is None else codes.tolist()))
-        return made
-
-    together = run([0, 1, 2])
-    for index in range(3):
-        assert run([index])[0] == together[index]
+    moshi.codec.known = np.random.RandomState(5).randint(0, golden.lm.config.card, (golden.lm.config.n_q, 6)).T
+    recording, pace = [np.zeros((6 + 2) * 1920, np.float32)], Pace(guidance=1.0)
+    whole = list(say(moshi, "I did. " * 3, recording, pace=pace, sampling=GREEDY))
+    times = [at for spoken in whole for _, at in spoken.words]
+    assert times == sorted(times)
+    assert len(times) == 6
+    part = list(say(moshi, "I did.", recording, pace=pace, sampling=GREEDY))
+    assert np.array_equal(heard(whole), np.tile(heard(part), 3))
+    kept = say(moshi, "I did. " * 3, recording, pace=Pace(guidance=1.0, renewed=False), sampling=GREEDY)
+    assert len(heard(list(kept))) < len(heard(whole)), "pauses are not made anew"
