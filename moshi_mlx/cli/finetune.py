@@ -16,8 +16,11 @@ from moshi_mlx.errors import MoshiError
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.cli.training import TrainingTalk
+    from moshi_mlx.codec.base import Codec
     from moshi_mlx.finetune.batches import Data
     from moshi_mlx.finetune.data import Source
+    from moshi_mlx.finetune.report import Sample
+    from moshi_mlx.finetune.sample import Sampler
     from moshi_mlx.finetune.settings import Settings
 
 
@@ -57,6 +60,14 @@ def finetune(
     save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.", show_default="100")] = None,
     keep: Annotated[int | None, typer.Option(help="Checkpoints that are kept.", show_default="3")] = None,
     eval_every: Annotated[int | None, typer.Option(help="Steps between tests.", show_default="100")] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Let the model answer a recording that is held out, every N steps; kept in OUT/samples.",
+            show_default="never",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE.toml", help="Settings from a file, by these names; what is given here wins."),
@@ -113,6 +124,7 @@ def finetune(
         save_every=save_every,
         keep=keep,
         eval_every=eval_every,
+        sample=sample,
     )
     with options.usage():
         if config and not config.is_file():
@@ -168,9 +180,11 @@ def _teach(
         return
     before = open_folder(folder, checkpoint, data, settings, manner.resume, manner.replay)
     with undone("no step was taken; codes that were computed are kept"):
-        windows = _windows(checkpoint, sources, replay, settings, talk, manner, if_bad)
+        codec = checkpoint.load_codec(manner.codec)
+        windows = _windows(checkpoint, codec, sources, replay, settings, talk, manner, if_bad)
+        sampler = _sampler(checkpoint, codec, windows, settings, talk, folder)
         with progress_bar(f"loading {checkpoint.lm_weights.name}", checkpoint.weights.nbytes, talk.bar) as advance:
-            run = Run(checkpoint, folder, settings, windows, advance)
+            run = Run(checkpoint, folder, settings, windows, advance, sampler)
     talk.begin(windows, settings, run.trainer.trained.count, before)
 
     def kept() -> str:
@@ -193,6 +207,7 @@ def _teach(
 
 def _windows(
     checkpoint: Checkpoint,
+    codec: Codec,
     sources: list[Source],
     replay: list[Source],
     settings: Settings,
@@ -205,7 +220,6 @@ def _windows(
     from moshi_mlx.weights.progress import progress_bar
 
     encode = checkpoint.load_tokenizer().encode
-    codec = checkpoint.load_codec(manner.codec)
     encoder = Encoder(
         codec, checkpoint.mimi_weights, checkpoint.lm_config, settings.seconds, encode, tell=talk.note
     )
@@ -215,3 +229,22 @@ def _windows(
     if encoder.encoded < total:
         talk.say(f"the codes of {total - encoder.encoded} of {total} recordings were in the cache")
     return data
+
+
+def _sampler(
+    checkpoint: Checkpoint, codec: Codec, data: Data, settings: Settings, talk: TrainingTalk, folder: Path
+) -> Sampler | None:
+    from moshi_mlx.finetune.folder import append_log
+    from moshi_mlx.finetune.sample import Sampler
+
+    if not settings.sample:
+        return None
+    window = data.tests[0] if data.tests else data.sources[0][0]
+    if not data.tests:
+        talk.note(f"no recording is held out: the model answers one that it learns from, {window}")
+
+    def tell(sample: Sample) -> None:
+        append_log(folder, sample)
+        talk.answer(sample, settings.steps)
+
+    return Sampler(checkpoint, codec, window, settings.seconds, settings.seed, tell)

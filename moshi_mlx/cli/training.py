@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from moshi_mlx.cli.words import JsonLines
     from moshi_mlx.finetune.batches import Data
     from moshi_mlx.finetune.estimate import Estimate
-    from moshi_mlx.finetune.report import Report
+    from moshi_mlx.finetune.report import Report, Sample
     from moshi_mlx.finetune.settings import Settings
 
 BETWEEN = 5.0  # seconds between two lines of progress
@@ -43,6 +43,11 @@ class TrainingTalk:
         """Tell a program."""
         if self._events:
             self._events.emit(kind, **values)
+
+    def answer(self, sample: Sample, steps: int) -> None:
+        """Tell what the model answered."""
+        self.event(sample.kind, **{name: value for name, value in sample.as_dict().items() if name != "event"})
+        self.say(f"answer {sample.step}/{steps}, {sample.file}: {sample.text or '(not a word)'}")
 
     def report(self, report: Report, steps: int) -> None:
         """Tell of a step, or of a test; people every few seconds."""

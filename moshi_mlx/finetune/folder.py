@@ -10,14 +10,14 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.hub import sha256
 from moshi_mlx.errors import CheckpointError, system_errors
 from moshi_mlx.finetune.output import CHECKPOINTS, Shelf
-from moshi_mlx.finetune.report import Report
+from moshi_mlx.finetune.report import Report, Sample
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.version import __version__
 from moshi_mlx.weights.atomic import AtomicPath
 
 ABOUT, LOG = "run.json", "log.jsonl"
-_MAY_CHANGE = ("save_every", "keep", "eval_every", "eval_windows", "checkpointing", "rows")
+_MAY_CHANGE = ("save_every", "keep", "eval_every", "eval_windows", "checkpointing", "rows", "sample")
 
 
 def open_folder(
@@ -64,7 +64,7 @@ def open_folder(
     return steps
 
 
-def append_log(folder: Path, report: Report) -> None:
+def append_log(folder: Path, report: Report | Sample) -> None:
     """Add a line to the log of a run."""
     with (
         system_errors(f"cannot write to {folder}", CheckpointError),

@@ -1,8 +1,9 @@
-"""What a run tells of its steps and tests."""
+"""What a run tells of its steps, its tests and what the model says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from moshi_mlx.finetune.trainer import Losses
@@ -33,3 +34,17 @@ class Report:
             "left": round(self.left, 1),
             "memory": self.memory,
         }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the model answered after a step. file: stereo, left the model. text: its words."""
+
+    step: int
+    file: Path
+    text: str
+    kind = "sample"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        return {"event": self.kind, "step": self.step, "file": str(self.file), "text": self.text}

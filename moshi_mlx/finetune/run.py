@@ -33,6 +33,7 @@ from moshi_mlx.finetune.output import (
 )
 from moshi_mlx.finetune.parameters import train_adapter, train_all
 from moshi_mlx.finetune.report import Report
+from moshi_mlx.finetune.sample import SAMPLES, Sampler
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.finetune.trainer import Losses, Trainer
 from moshi_mlx.models.config_reader import read_json
@@ -43,7 +44,7 @@ class Run:
     """One training of a model, in a folder of its own.
 
     folder: prepared by `open_folder`; if it holds checkpoints, the run goes on from the newest.
-    advance: told of bytes of weights as they are read.
+    advance: told of bytes of weights as they are read. sampler: answers every `settings.sample` steps.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class Run:
         settings: Settings,
         data: Data,
         advance: Callable[[int], None] = lambda count: None,
+        sampler: Sampler | None = None,
     ) -> None:
+        self.sampler = sampler
         self.checkpoint, self.folder, self.settings, self.data = checkpoint, folder, settings, data
         self.best = math.inf  # loss of a test, with that of replayed recordings by their share
         self._shelf = Shelf(folder / CHECKPOINTS, settings.keep)
@@ -122,6 +125,8 @@ class Run:
                     yield Report(kind, trainer.step, losses)
             elif trainer.step % settings.save_every == 0 or last:
                 self._save(not self._tests)
+            if self.sampler and settings.sample and (trainer.step % settings.sample == 0 or last):
+                self.sampler.answer(trainer.settle(), trainer.step, self.folder / SAMPLES)
 
     @property
     def _tests(self) -> dict[str, Sequence[Window]]:

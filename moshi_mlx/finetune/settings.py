@@ -39,11 +39,14 @@ class Settings:
     keep: int = 3  # numbered checkpoints
     eval_every: int = 100  # steps
     eval_windows: int = 40  # at most
+    sample: int | None = None  # steps between answers to a recording; none unless given
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "lora_rank", "save_every", "keep", "eval_every", "eval_windows"):
             self._check(name, int, getattr(self, name) >= 1, "a whole number of at least 1")
         self._check("seed", int, 0 <= self.seed < 2**32, "a whole number from 0 to 4294967295")
+        if self.sample is not None:
+            self._check("sample", int, self.sample >= 1, "a whole number of at least 1")
         if self.rows is not None:
             self._check("rows", int, self.rows >= 1 and self.batch % self.rows == 0, f"a divisor of {self.batch}")
         for name in ("seconds", "lr", "clip", "lora_scaling", "semantic_weight"):

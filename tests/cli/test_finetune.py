@@ -39,10 +39,11 @@ def test_an_adapter_is_made_told_of_and_used(
     moshi_cli: Cli, tiny_folder: Path, tmp_path: Path, question: Path
 ) -> None:
     data, out = stereo_set(tmp_path / "set"), tmp_path / "out"
-    done = moshi_cli("finetune", tiny_folder, data, out, *SMALL, "--steps", 3, "--json")
+    done = moshi_cli("finetune", tiny_folder, data, out, *SMALL, "--steps", 3, "--sample", 3, "--json")
     assert done.code == 0, done.err
     events = [json.loads(line) for line in done.out.splitlines()]
-    assert [event["event"] for event in events] == ["step", "step", "step", "test", "end"]
+    assert [event["event"] for event in events] == ["step", "step", "step", "test", "sample", "end"]
+    assert soundfile.info(events[4]["file"]).channels == 2
     assert events[2].keys() >= {
         "loss",
         "text",
@@ -53,10 +54,10 @@ def test_an_adapter_is_made_told_of_and_used(
         "memory",
         "lr",
     }
-    assert events[4]["best"] == events[3]["loss"]
+    assert events[5]["best"] == events[3]["loss"]
     assert f"moshi-mlx chat --model {tiny_folder} --adapter {out}" in done.err
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert log == events[:4]
+    assert log == events[:5]
 
     answers = []
     for words in ((), ("--adapter", out)):
