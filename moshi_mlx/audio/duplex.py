@@ -26,6 +26,8 @@ from moshi_mlx.frames import FRAME_SECONDS, is_silent, level, silence
 from moshi_mlx.runtime.flow import LAG_LIMIT, FrameQueue, HeardFrame, LagGovernor, QueueClosed
 
 if TYPE_CHECKING:  # at run time this module needs no model
+    from typing_extensions import Self
+
     from moshi_mlx.runtime.session import Reply
 
 PERMISSION_SECONDS = 2.0  # of digital silence from the start: a microphone that may not be heard
@@ -58,7 +60,104 @@ class DuplexStatus:
     volume: float  # factor of what the speaker is given
 
 
-class Duplex:
+class LiveSource:
+    """What a microphone hears, as frames in a bounded queue, which a thread of its own fills.
+
+    capture: where the callbacks put samples. endpoints: the devices, the microphone first; they are open from the
+    construction on. on_event: called with what a person should know, on other threads, so it should be quick.
+    """
+
+    def __init__(
+        self, capture: Capture, endpoints: list[Endpoint], on_event: Callable[[DeviceEvent], None] | None
+    ) -> None:
+        self.muted = False
+        self._capture, self._endpoints = capture, endpoints
+        self._on_event = on_event or (lambda event: None)
+        self._governor = LagGovernor()
+        self._queue = FrameQueue(self._governor)
+        self._told: set[str] = set()  # kinds of events that are told only once
+        self._reopened_after = 0  # sounds; a microphone that stays silent is opened again only once
+        self._error: BaseException | None = None
+        self._watchdog = Watchdog(endpoints, self._device_event, self._failed)
+        self._watchdog.open()
+        self._thread = threading.Thread(target=self._listen, name="moshi-microphone", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield frames as they come, (1920,) float32, until `close`. Raises what ended a thread of the devices."""
+        self._queue.clear()
+        for frame in self._queue:
+            yield silence() if self.muted else frame.pcm
+        if self._error:
+            raise self._error
+
+    @property
+    def dropped(self) -> int:
+        """Frames that the model never heard."""
+        return self._queue.dropped
+
+    def close(self) -> None:
+        """Stop at once, within two seconds whatever has become of the devices. From any thread."""
+        self._queue.abandon()
+        self._capture.close()
+        self._watchdog.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def describe(self) -> list[str]:
+        """Return a line about each device: its name and how it was opened."""
+        return [
+            f"{endpoint.name}: {stream.device.name}, {stream.rate} Hz, {1000 * stream.latency:.0f} ms"
+            for endpoint in self._endpoints
+            if (stream := endpoint.stream)
+        ]
+
+    def _listen(self) -> None:
+        """Run the thread between the callbacks and the queue."""
+        try:
+            for near, far, captured in self._capture:
+                self._check_silence()
+                pcm = self._heard(near, far)
+                self._queue.put(HeardFrame(pcm, captured, is_silent(pcm)))
+        except QueueClosed:
+            pass  # closed while a frame was under way
+        except BaseException as error:  # carried to the thread that iterates
+            self._error = error
+        finally:
+            self._queue.close()
+
+    def _heard(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+        """Return what of the frame (1920,) at the microphone goes to the model; `far` was played meanwhile."""
+        return near
+
+    def _check_silence(self) -> None:
+        """Tell of a microphone that brings nothing but zeros, or have it opened again if it once brought more."""
+        dead, sounds = self._capture.microphone.dead_seconds, self._capture.microphone.sounds
+        if not sounds and dead >= PERMISSION_SECONDS:
+            self._tell_once(DeviceEvent("permission", permission_message()))
+        elif sounds and dead >= DEAD_SECONDS and sounds != self._reopened_after:
+            self._reopened_after = sounds
+            self._watchdog.reopen(self._endpoints[0])
+
+    def _tell_once(self, event: DeviceEvent) -> None:
+        if event.kind not in self._told:
+            self._told.add(event.kind)
+            self._on_event(event)
+
+    def _device_event(self, event: DeviceEvent) -> None:
+        self._on_event(event)
+
+    def _failed(self, error: BaseException) -> None:
+        """Hand an error of the watchdog, which has ended, to the thread that iterates."""
+        self._error = self._error or error
+        self._queue.close()
+
+
+class Duplex(LiveSource):
     """Source and sink of `engine.converse`: frames from a microphone, replies to a speaker.
 
     >>> with Duplex() as duplex:
@@ -82,35 +181,17 @@ class Duplex:
         echo: EchoCanceller | None = None,
         on_event: Callable[[DeviceEvent], None] | None = None,
     ) -> None:
-        self.muted = False
         self._echo = echo
-        self._on_event = on_event or (lambda event: None)
         self._reset_echo = False  # a device came back: its echo may be another one
-        self._capture = Capture()
-        self._microphone, self._speaker = self._capture.microphone, Speaker(self._capture.played)
-        self._governor = LagGovernor()
-        self._queue = FrameQueue(self._governor)
+        capture = Capture()
+        self._microphone, self._speaker = capture.microphone, Speaker(capture.played)
         self._lag = self._waited = self._buffered = 0.0
         self._input_level = self._output_level = level(silence())
         self._slow_frames = 0
         self._has_spoken = False
-        self._told: set[str] = set()  # kinds of events that are told only once
-        self._reopened_after = 0  # sounds; a microphone that stays silent is opened again only once
-        self._error: BaseException | None = None
         # The microphone first: opening it can change the rate of a headset's speaker.
-        self._endpoints = Endpoint("input", input, self._microphone), Endpoint("output", output, self._speaker)
-        self._watchdog = Watchdog(self._endpoints, self._device_event, self._failed)
-        self._watchdog.open()
-        self._thread = threading.Thread(target=self._listen, name="moshi-microphone", daemon=True)
-        self._thread.start()
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield frames as they come, (1920,) float32, until `close`. Raises what ended a thread of the devices."""
-        self._queue.clear()
-        for frame in self._queue:
-            yield silence() if self.muted else frame.pcm
-        if self._error:
-            raise self._error
+        endpoints = [Endpoint("input", input, self._microphone), Endpoint("output", output, self._speaker)]
+        super().__init__(capture, endpoints, on_event)
 
     def write(self, reply: Reply) -> None:
         """Play a reply; one without audio is silence, before all others nothing. Never waits."""
@@ -128,18 +209,6 @@ class Duplex:
             self._speaker.write(silence())
         self._governor.overhead = fixed + self._speaker.cushion
         self._check_pace()
-
-    def close(self) -> None:
-        """Stop at once, within two seconds whatever has become of the devices."""
-        self._queue.abandon()
-        self._capture.close()
-        self._watchdog.close()
-
-    def __enter__(self) -> Duplex:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def status(self) -> DuplexStatus:
         """Return the state of things now."""
@@ -173,45 +242,15 @@ class Duplex:
         """Go on with the system's next microphone ("input") or speaker ("output"); `on_event` is told which."""
         self._watchdog.next_device(self._endpoints[0 if kind == "input" else 1])
 
-    def describe(self) -> list[str]:
-        """Return a line about each device: its name and how it was opened."""
-        return [
-            f"{endpoint.name}: {stream.device.name}, {stream.rate} Hz, {1000 * stream.latency:.0f} ms"
-            for endpoint in self._endpoints
-            if (stream := endpoint.stream)
-        ]
-
-    def _listen(self) -> None:
-        """Run the thread between the callbacks and the queue."""
-        try:
-            for near, far, captured in self._capture:
-                self._check_silence()
-                pcm = self._without_echo(near, far)
-                self._input_level, self._output_level = level(pcm), level(far)
-                self._queue.put(HeardFrame(pcm, captured, is_silent(pcm)))
-        except QueueClosed:
-            pass  # closed while a frame was under way
-        except BaseException as error:  # carried to the thread that iterates
-            self._error = error
-        finally:
-            self._queue.close()
-
-    def _without_echo(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
-        if self._echo is None:
-            return near
-        if self._reset_echo:
-            self._reset_echo = False
-            self._echo.reset()
-        return self._echo.process(near, far)
-
-    def _check_silence(self) -> None:
-        """Tell of a microphone that brings nothing but zeros, or have it opened again if it once brought more."""
-        dead, sounds = self._microphone.dead_seconds, self._microphone.sounds
-        if not sounds and dead >= PERMISSION_SECONDS:
-            self._tell_once(DeviceEvent("permission", permission_message()))
-        elif sounds and dead >= DEAD_SECONDS and sounds != self._reopened_after:
-            self._reopened_after = sounds
-            self._watchdog.reopen(self._endpoints[0])
+    def _heard(self, near: np.ndarray, far: np.ndarray) -> np.ndarray:
+        """Take the echo out, and note how loud both are."""
+        if self._echo:
+            if self._reset_echo:
+                self._reset_echo = False
+                self._echo.reset()
+            near = self._echo.process(near, far)
+        self._input_level, self._output_level = level(near), level(far)
+        return near
 
     def _check_pace(self) -> None:
         """Tell of a model that cannot keep up."""
@@ -224,20 +263,10 @@ class Duplex:
             )
             self._tell_once(DeviceEvent("slow", message))
 
-    def _tell_once(self, event: DeviceEvent) -> None:
-        if event.kind not in self._told:
-            self._told.add(event.kind)
-            self._on_event(event)
-
     def _device_event(self, event: DeviceEvent) -> None:
         if event.kind in ("back", "changed"):
             self._reset_echo = True
-        self._on_event(event)
-
-    def _failed(self, error: BaseException) -> None:
-        """Hand an error of the watchdog, which has ended, to the thread that iterates."""
-        self._error = self._error or error
-        self._queue.close()
+        super()._device_event(event)
 
     def _device_latencies(self) -> tuple[float, float]:
         """Return seconds for microphone and speaker, as the system says."""

@@ -52,7 +52,7 @@ def transcribe_live(
         session = stack.enter_context(transcriber.moshi.session(0, GREEDY))
         transcriber.settle(session, sink)
         with closing(Microphone(microphone, lambda event: say(event.message, quiet))) as source:
-            say(source.describe(), quiet)
+            say("\n".join(source.describe()), quiet)
             say("listening; Ctrl-C ends", quiet)
             if events:
                 events.emit("state", state="ready")
