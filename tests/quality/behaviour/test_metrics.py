@@ -9,11 +9,18 @@ import pytest
 from moshi_mlx.errors import AudioFileError, ConfigError, DataError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.quality.behaviour import voice
-from moshi_mlx.quality.behaviour.answer import at_16_khz, ended_by_voice, read_answer, transcript, write_answer
+from moshi_mlx.quality.behaviour.answer import (
+    at_16_khz,
+    ended_by_voice,
+    read_answer,
+    read_words,
+    transcript,
+    write_answer,
+)
 from moshi_mlx.quality.behaviour.backchannel import backchannels, jensen_shannon
 from moshi_mlx.quality.behaviour.scene import Scene
-from moshi_mlx.quality.behaviour.takeover import words_after, words_per_minute
-from moshi_mlx.quality.behaviour.timing import length
+from moshi_mlx.quality.behaviour.takeover import takes_over, words_after, words_per_minute
+from moshi_mlx.quality.behaviour.timing import joined, length
 from moshi_mlx.quality.behaviour.voice import find_model, speech_segments
 from moshi_mlx.tasks.words import Word
 
@@ -112,3 +119,17 @@ def test_another_file_than_silero_s_is_refused(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(voice, "PACKAGES", {"no_vad": "no-vad"})
     with pytest.raises(ConfigError, match=r"pip install 'moshi-mlx\[eval\]'"):
         find_model()
+
+
+def test_short_silences_do_not_end_what_is_said() -> None:
+    assert joined([(3.0, 4.0), (0.0, 1.0), (1.5, 2.0)], 0.5) == [(0.0, 2.0), (3.0, 4.0)]
+    assert joined([(0.0, 1.0), (1.501, 2.0)], 0.5) == [(0.0, 1.0), (1.501, 2.0)]
+
+
+def test_a_word_without_an_end_counts_from_its_start(tmp_path: Path) -> None:
+    chunks = '{"chunks": [{"timestamp": [null, 0.5]}, {"timestamp": [1.0, 1.5]}, {"timestamp": [2.0, null]}]}'
+    (tmp_path / "output.json").write_text(chunks)
+    words = read_words(tmp_path / "output.json")
+    assert [word.start for word in words] == [1.0, 2.0]
+    assert takes_over(words), "a second passes between the starts"
+    assert not takes_over(words[1:])
