@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,7 +41,7 @@ class EchoModel:
     def batch(self, size: int) -> EchoModel:
         return self
 
-    def join(self, seed: int | None, *more: object) -> EchoSession:
+    def admit(self, seed: int | None, *more: object) -> EchoSession:
         return EchoSession(self, seed or 1)
 
     def generate(self, codes: Mapping[EchoSession, np.ndarray]) -> dict[EchoSession, np.ndarray]:
@@ -58,6 +58,9 @@ class EchoSession:
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
         return frame
+
+    def resetting(self, positions: int) -> Iterator[None]:
+        return iter(())
 
     def decode(self, frame: np.ndarray) -> Reply:
         return Reply(frame, "", 0.0)

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from moshi_mlx.errors import MoshiError
     from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, split_frames
     from moshi_mlx.runtime.batch import Batch
-    from moshi_mlx.runtime.engine import RESET, Sink, Source, converse
+    from moshi_mlx.runtime.engine import Sink, Source, converse
     from moshi_mlx.runtime.moshi import Moshi, load
     from moshi_mlx.runtime.session import Reply, Session
+    from moshi_mlx.runtime.stages import RESET
     from moshi_mlx.sampling_config import SamplingConfig
     from moshi_mlx.tasks.persona import persona
     from moshi_mlx.tasks.say import say, say_together
@@ -46,11 +47,12 @@ _HOMES = {
     "tasks.say": ("say", "say_together"),
     "tasks.utterance": ("Pace", "Spoken"),
     "runtime.batch": ("Batch",),
-    "runtime.engine": ("RESET", "Sink", "Source", "converse"),
+    "runtime.engine": ("Sink", "Source", "converse"),
     "errors": ("MoshiError",),
     "runtime.moshi": ("Moshi", "load"),
     "sampling_config": ("SamplingConfig",),
     "runtime.session": ("Reply", "Session"),
+    "runtime.stages": ("RESET",),
     "tasks.translate": ("translate",),
     "tasks.transcribe": ("Transcriber", "load_transcriber"),
     "tasks.words": ("Transcription",),

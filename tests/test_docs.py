@@ -22,7 +22,7 @@ def named(page: Path) -> set[str]:
 
 
 def is_there(name: str, folders: list[Path]) -> bool:
-    """name: a file, a folder, a module, or what a module defines, such as `runtime/engine.Stages`."""
+    """name: a file, a folder, a module, or what a module defines, such as `runtime/stages.Stages`."""
     path = name.replace(".", "/") if name.startswith("moshi_mlx.") else name
     module, _, defined = path.replace(".", "/").rpartition("/")
     for folder in folders:

@@ -13,7 +13,8 @@ import numpy as np
 from moshi_mlx.conversation.observer import Observer
 from moshi_mlx.conversation.repetition import RepetitionDetector
 from moshi_mlx.conversation.turns import Turn, TurnTracker
-from moshi_mlx.runtime.engine import RESET, TRIM, Control, Sink, converse
+from moshi_mlx.runtime.engine import Sink, converse
+from moshi_mlx.runtime.stages import RESET, TRIM, Control
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.tasks.words import Pause, Word
 

@@ -13,7 +13,7 @@ from moshi_mlx.codec.base import Codec
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.batch import Batch
-from moshi_mlx.runtime.session import DelayLine
+from moshi_mlx.runtime.delays import DelayLine
 from moshi_mlx.runtime.wordless import unfused
 from moshi_mlx.sampling_config import SamplingConfig
 

@@ -7,7 +7,7 @@ each session, so a conversation is the same alone and in company.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import mlx.core as mx
 import numpy as np
@@ -17,12 +17,10 @@ from moshi_mlx.frames import checked_frame, silence
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import LmState
-from moshi_mlx.runtime.prompt import Prompt
+from moshi_mlx.runtime.prompt import PREFILL_POSITIONS, Prompt
 from moshi_mlx.runtime.session import Generated, Model, Reply, Session
 from moshi_mlx.runtime.step import Draw
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
-
-PREFILL_POSITIONS = 128  # at once: enough to be bound by arithmetic and not by reading the weights
 
 
 class Batch:
@@ -71,6 +69,18 @@ class Batch:
         prompt: what comes before the conversation, for models that take one.
         Raises SessionError when all rows are taken, ConfigError for an unknown condition or a wrong prompt.
         """
+        session = self.admit(seed, sampling, conditions, prompt)
+        session.reset_generation()
+        return session
+
+    def admit(
+        self,
+        seed: int | None = None,
+        sampling: SamplingConfig | None = None,
+        conditions: Mapping[str, Condition] | None = None,
+        prompt: Prompt | None = None,
+    ) -> Session:
+        """As `join`, but `Session.resetting` is still to be gone through, before the first step."""
         row = next((row for row, session in enumerate(self._rows) if session is None), None)
         if row is None:
             raise SessionError(f"all {len(self._rows)} places of this batch are taken; close a session first")
@@ -80,7 +90,6 @@ class Batch:
         seed = new_seed() if seed is None else seed
         session = Session(self, row, seed, self.moshi.sampling if sampling is None else sampling, prompt)
         self._rows[row] = session
-        session.reset_generation()
         return session
 
     def step(self, frames: Mapping[Session, np.ndarray]) -> dict[Session, Reply]:
@@ -130,6 +139,13 @@ class Batch:
         them. In company the others do not notice: the frames take the positions that have just passed.
         Raises SessionError for a session that has lived through something; `Session.restart` forgets that first.
         """
+        for _ in self.prefill_slices(session, texts, codes, user_codes, PREFILL_POSITIONS):
+            pass
+
+    def prefill_slices(
+        self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray, positions: int
+    ) -> Iterator[None]:
+        """As `prefill`, so many positions at once; yields between two such slices, when others may take steps."""
         self._check_members([session])
         if session.delays.step:
             raise SessionError(f"a session of {session.delays.step} steps is not prefilled; see Session.restart")
@@ -145,7 +161,7 @@ class Batch:
         embeddings = session.prompt.embeddings if session.prompt else None
         halves = [columns, others][: self._halves]
         if len(self._rows) == 1:
-            self._run(halves, embeddings, self._state, self._condition)
+            yield from self._run(halves, embeddings, self._state, self._condition, positions)
             return
         context = min(len(columns), self.moshi.lm.config.transformer.context)
         states = {row: self._new_state(1, context) for row in self._rows_of(session.row)}
@@ -153,7 +169,7 @@ class Batch:
             own.temporal.rewind(self._state.temporal.position - len(columns))
             own.crossed = [each[row :: self._state.temporal.batch] for each in self._state.crossed]
             condition = None if self._condition is None else self._condition[row : row + 1]
-            self._run([half], embeddings, own, condition)
+            yield from self._run([half], embeddings, own, condition, positions)
         if session.begun:
             self._put_in(session, states)
         else:  # others may take steps before its first: that would be a gap
@@ -234,15 +250,17 @@ class Batch:
         embeddings: np.ndarray | None,
         state: LmState,
         condition: mx.array | None,
-    ) -> None:
+        positions: int,
+    ) -> Iterator[None]:
         """Push columns of tokens, (1 + n_q,) each, into a state, a list for each of its rows; as `Lm.temporal`."""
-        for start in range(0, len(halves[0]), PREFILL_POSITIONS):
-            stop = start + PREFILL_POSITIONS
+        for start in range(0, len(halves[0]), positions):
+            stop = start + positions
             tokens = mx.array(np.stack([np.stack(columns[start:stop], axis=1) for columns in halves]))
             known = [] if embeddings is None else embeddings[start:stop]
             given = mx.array(known) if len(known) else None
             self.moshi.lm.temporal(tokens, state, condition, embeddings=given)
             mx.eval(state.arrays())
+            yield
 
     def _check_members(self, sessions: Iterable[Session]) -> None:
         if any(self._rows[session.row] is not session for session in sessions):

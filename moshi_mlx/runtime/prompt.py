@@ -14,6 +14,7 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import LmConfig
 
 SAMPLED = -2  # a token that the model is to generate
+PREFILL_POSITIONS = 128  # at once: enough to be bound by arithmetic and not by reading the weights
 NO_PROMPT = "this model takes no prompt; PersonaPlex does (--model personaplex)"
 
 

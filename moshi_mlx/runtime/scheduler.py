@@ -18,11 +18,12 @@ import numpy as np
 
 from moshi_mlx.frames import FRAME_SECONDS, silence
 from moshi_mlx.models.conditioner_config import Condition
-from moshi_mlx.runtime.engine import Change, Control, Item, Listener, Slot, Stages, Tick, run
+from moshi_mlx.runtime.engine import run
 from moshi_mlx.runtime.flow import FrameQueue, HeardFrame, PacedGovernor, QueueClosed
 from moshi_mlx.runtime.pipeline import Spare
 from moshi_mlx.runtime.prompt import Prompt
 from moshi_mlx.runtime.session import Rows
+from moshi_mlx.runtime.stages import Change, Control, Item, Listener, Slot, Stages, Tick
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig
 
@@ -52,6 +53,7 @@ class QueuedSlot(Slot):
         self.silences = 0  # ticks at which its frame was missing
         self.lag = 0.0  # seconds from the end of the last answered frame to its reply
         self.begun = False  # the rest belongs to the scheduler
+        self.preparing = False  # it lives through its prompt
         self.punctual = EARNED_AFTER  # ticks in a row at which its frame was there; a newcomer is trusted
         self.asked: set[Control] = set()  # of it and not done yet
         self._scheduler = scheduler
@@ -106,7 +108,7 @@ class Scheduler:
         self._next = -np.inf  # the next tick comes no earlier
         self._last = -np.inf
         self._pool = ThreadPoolExecutor(thread_name_prefix="moshi-codec") if batch.moshi.codec.threaded else None
-        self.stages = Stages(batch, self.stats, self._answered, self._pool)
+        self.stages = Stages(batch, self.stats, self._answered, self._pool, self._prefilled)
 
     def run(self) -> Stats:
         """Serve until `close`; errors that are nobody's in particular are raised."""
@@ -207,12 +209,14 @@ class Scheduler:
 
     def _going(self) -> list[QueuedSlot]:
         """Return the slots whose frames belong into the next tick."""
-        return [slot for slot in self.slots if not slot.asked & _FORGETS]
+        return [slot for slot in self.slots if not (slot.preparing or slot.asked & _FORGETS)]
 
     def _arrange(self, change: Change) -> Change:
         slot = change.slot
         assert isinstance(slot, QueuedSlot)
         slot.asked.discard(change.control)
+        if change.control in (Control.JOIN, Control.RESET):
+            slot.preparing = slot.prompt is not None
         if change.control is Control.JOIN:
             self.slots.append(slot)
         elif change.control is Control.LEAVE:
@@ -245,6 +249,16 @@ class Scheduler:
         self._last = now
         self._next = max(self._next, now - FRAME_SECONDS) + FRAME_SECONDS
         return Tick(items, frozenset(answered))
+
+    def _prefilled(self, slot: Slot, done: bool) -> None:
+        """Let the next slice of a prompt come after a tick that is due; let who has finished it into ticks."""
+        assert isinstance(slot, QueuedSlot)
+        if not done:
+            self.ask(Control.PREFILL, slot)
+            return
+        with self.changed:
+            slot.preparing = False
+            self.changed.notify_all()
 
     def _answered(self, tick: Tick) -> None:
         with self.changed:  # all at once: who seems to be without a frame would be given silence

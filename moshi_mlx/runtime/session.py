@@ -1,13 +1,13 @@
 """One conversation: a row of a batch, with a codec stream of its own.
 
 The usual conversation is a batch of one. Not here: other rows (see `batch`), threads and queues (see `engine`).
-Raw step t reads the user's frame t; the audio it completes is frame t - max(delays), see `DelayLine`.
+Raw step t reads the user's frame t; the audio it completes is frame t - max(delays), see `delays`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -16,14 +16,12 @@ from moshi_mlx.codec.base import Codec
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import FRAME_SECONDS, checked_frame
 from moshi_mlx.models.conditioner_config import Condition
-from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.runtime.prompt import SAMPLED, Prompt
+from moshi_mlx.runtime.delays import DelayLine
+from moshi_mlx.runtime.prompt import PREFILL_POSITIONS, SAMPLED, Prompt
 from moshi_mlx.runtime.reply import Generated, Reply
 from moshi_mlx.runtime.step import Draw, FrameStep, Script
 from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
-
-NOT_GENERATED = -2  # "no value yet", PyTorch's `ungenerated_token_id`
 
 
 class TextStream(Protocol):
@@ -87,12 +85,25 @@ class Rows(Protocol):
         """Start a conversation in a free row."""
         ...
 
+    def admit(
+        self,
+        seed: int | None,
+        sampling: SamplingConfig | None,
+        conditions: Mapping[str, Condition] | None,
+        prompt: Prompt | None,
+        /,
+    ) -> Session:
+        """As `join`, with the prompt still to be lived through."""
+        ...
+
     def generate(self, codes: Mapping[Session, np.ndarray], /) -> dict[Session, Generated]:
         """Step the language model once for all these sessions."""
         ...
 
-    def prefill(self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray, /) -> None:
-        """Let a session live through frames that are already known."""
+    def prefill_slices(
+        self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray, positions: int, /
+    ) -> Iterator[None]:
+        """Let a session live through frames that are already known, so many at once."""
         ...
 
     def leave(self, session: Session, /) -> None:
@@ -255,17 +266,22 @@ class Session:
 
     def reset_generation(self) -> None:
         """The language model's part of `reset`, for the thread that owns MLX."""
+        for _ in self.resetting(PREFILL_POSITIONS):
+            pass
+
+    def resetting(self, positions: int) -> Iterator[None]:
+        """`reset_generation` in slices of so many positions of the prompt; others may take steps between them."""
         config = self.batch.moshi.lm.config
-        self.restart(np.zeros((0, config.input_codebooks), np.int32), np.zeros((0, 1 + config.dep_q), np.int32))
+        heard, sampled = np.zeros((0, config.input_codebooks), np.int32), np.zeros((0, 1 + config.dep_q), np.int32)
+        yield from self._restarting(heard, sampled, positions)
 
     def restart(self, heard: np.ndarray, sampled: np.ndarray) -> None:
         """Begin anew with the prompt and known steps, on the thread that owns MLX.
 
         heard: (T, n_q - dep_q) int32. sampled: (T, 1 + dep_q) int32; as `remembered` gives them.
         """
-        self._start_generation()
-        self.batch.forget(self)
-        self.batch.prefill(self, sampled[:, 0], sampled[:, 1:], heard)
+        for _ in self._restarting(heard, sampled, PREFILL_POSITIONS):
+            pass
 
     def reset_decoder(self) -> None:
         """The decoder's part of `reset`, for the thread that decodes."""
@@ -285,6 +301,11 @@ class Session:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def _restarting(self, heard: np.ndarray, sampled: np.ndarray, positions: int) -> Iterator[None]:
+        self._start_generation()
+        self.batch.forget(self)
+        yield from self.batch.prefill_slices(self, sampled[:, 0], sampled[:, 1:], heard, positions)
+
     def _start_generation(self) -> None:
         config = self.batch.moshi.lm.config
         self.delays = DelayLine(config)
@@ -296,48 +317,3 @@ class Session:
         self._forced: deque[np.ndarray] = deque()  # what is known of the next steps' tokens, see `Prompt.ahead`
         self._heard = np.zeros(config.input_codebooks, np.int32)
         self._history.clear()
-
-
-class DelayLine:
-    """Tokens of one conversation on their way between the codec's frames and the model's positions, as plain ints.
-
-    The model reads stream i `delays[i]` positions later than a stream without delay. Position p of a stream
-    without delay holds frame p - 1; positions up to a stream's delay hold its initial token. The user's frame t
-    is written and read within the same step t. Source: moshi/models/lm.py `LMGen._step`.
-    """
-
-    def __init__(self, config: LmConfig) -> None:
-        self._speaks = config.dep_q > 0
-        self._delays = np.array(config.delays, dtype=np.int32)
-        self._initial = np.array([config.text_card] + [config.card] * config.n_q, dtype=np.int32)
-        self._longest = max(config.delays)  # frames
-        self._slots = self._longest + 2
-        self._ring = np.full((1 + config.n_q, self._slots), NOT_GENERATED, dtype=np.int32)
-        self._streams = np.arange(1 + config.n_q)
-        self._generated = slice(1, 1 + config.dep_q)
-        self._user = slice(1 + config.dep_q, None)
-        self.step = 0
-
-    def inputs(self, user_codes: np.ndarray) -> np.ndarray:
-        """Take the user's codes of this step and give the tokens the model reads at it.
-
-        user_codes: (n_q - dep_q,) int. Returns (1 + n_q,) int32, [text, generated streams, user streams].
-        """
-        at = (self.step + self._delays[self._user]) % self._slots
-        self._ring[self._streams[self._user], at] = user_codes
-        return np.where(self.step <= self._delays, self._initial, self._ring[:, self.step % self._slots])
-
-    def accept(self, text: int, codes: np.ndarray) -> np.ndarray | None:
-        """Take what the model generated at this step and end the step.
-
-        text: token id. codes: (dep_q,) int. Returns the codes of the newest complete frame, (dep_q,) int32,
-        or None while the delay fills and for models that generate no audio.
-        """
-        self.step += 1
-        here = self.step % self._slots
-        self._ring[0, here] = text
-        self._ring[self._generated, here] = codes
-        if self.step <= self._longest or not self._speaks:
-            return None
-        at = (self.step - self._longest + self._delays[self._generated]) % self._slots
-        return self._ring[self._streams[self._generated], at].copy()

@@ -18,9 +18,10 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, silence, split_frames
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.config import END_OF_TEXT
-from moshi_mlx.runtime.engine import MARK_END, Control, Sink, converse
+from moshi_mlx.runtime.engine import Sink, converse
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.stages import MARK_END, Control
 from moshi_mlx.sampling_config import SamplingConfig
 
 TAIL = 60.0  # seconds after the source in which a model may finish; Hibiki follows within a few seconds

@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.runtime.session import DelayLine
+from moshi_mlx.runtime.delays import DelayLine
 from moshi_mlx.runtime.step import Draw, FrameStep
 from moshi_mlx.sampling_config import GREEDY
 from tests.golden import LM_GOLDENS, Golden, lm_golden

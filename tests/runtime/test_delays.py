@@ -3,7 +3,7 @@
 import numpy as np
 
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
-from moshi_mlx.runtime.session import DelayLine
+from moshi_mlx.runtime.delays import DelayLine
 
 CONFIG = LmConfig.from_dict(MOSHI_7B)
 FRAMES = 5000  # longer than the peer can talk

@@ -12,9 +12,10 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY_HIBIKI, write_random_che
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.config import END_OF_TEXT
-from moshi_mlx.runtime.engine import MARK_END, converse
+from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.stages import MARK_END
 from moshi_mlx.runtime.wordless import NoWords
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.translate import Translation, translate

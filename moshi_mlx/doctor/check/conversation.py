@@ -24,8 +24,8 @@ from moshi_mlx.doctor.check.shapes import MOSHI, Shapes
 from moshi_mlx.frames import split_frames
 from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.models.lm import Lm
+from moshi_mlx.runtime.delays import DelayLine
 from moshi_mlx.runtime.sampling import frame_keys, gumbel
-from moshi_mlx.runtime.session import DelayLine
 from moshi_mlx.runtime.step import Draw, FrameStep
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 
