@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from moshi_mlx.errors import ProtocolError
 from moshi_mlx.web.limits import Limits, Rate
 
-_MANY = 4096  # keys that are remembered, before those without debts are forgotten
+_MANY = 4096  # keys that are remembered, those asked for last
 
 
 class OverBudget(ProtocolError):
@@ -49,18 +49,18 @@ class Budget:
 
 
 class Budgets:
-    """An account for every key, such as the address of a client; those that are full again are forgotten."""
+    """An account for every key, such as a client's address; of too many, the longest unused is forgotten."""
 
     def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate, self._clock = rate, clock
         self._of: dict[Hashable, Budget] = {}
 
     def __getitem__(self, key: Hashable) -> Budget:
-        if key not in self._of:
-            if len(self._of) >= _MANY:
-                self._of = {key: budget for key, budget in self._of.items() if not budget.full}
-            self._of[key] = Budget(self._rate, self._clock)
-        return self._of[key]
+        budget = self._of.pop(key, None) or Budget(self._rate, self._clock)
+        self._of[key] = budget  # as the latest
+        if len(self._of) > _MANY:
+            del self._of[next(iter(self._of))]
+        return budget
 
 
 class ClientBudget:
