@@ -51,3 +51,9 @@ def test_a_tag_that_is_not_the_version_is_refused_before_anything_is_built(tmp_p
     assert done.returncode == 1
     assert f"the tag is v0.0.1, moshi_mlx/version.py says {__version__}" in done.stderr
     assert not (tmp_path / "dist").exists()
+
+
+def test_nothing_but_the_age_of_files_goes_by_the_clock_on_the_wall() -> None:
+    """It is set while programs run, by people and by the network; durations go by one that nobody sets."""
+    read = [path for path in (ROOT / "moshi_mlx").rglob("*.py") if "time.time()" in path.read_text()]
+    assert [str(path.relative_to(ROOT)) for path in read] == ["moshi_mlx/cli/models.py"]

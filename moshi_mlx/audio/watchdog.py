@@ -22,7 +22,9 @@ from moshi_mlx.errors import AudioDeviceError
 STALL = 0.6  # seconds without a callback, after which a device counts as lost
 STEADY = 0.3  # seconds of callbacks until it counts as back: a stalled speaker still asks for the first blocks
 RETRY, RETRY_MOST = 1.0, 3.0  # seconds between attempts to open a device again, at first and at last
-SLEEP = 3.0  # seconds the clock on the wall went on without us: the machine slept, and streams may be stale
+SLEEP = 3.0  # seconds that the machine has slept, after which streams may be stale
+# Linux has a clock of its own for that; on a Mac this one goes on in sleep, and that of `perf_counter` does not.
+_ALSO_IN_SLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 CLOSE_SECONDS = 1.0  # a system call that hangs must not hang the program, which should end within 2 s
 
 
@@ -155,11 +157,11 @@ class Watchdog:
             for endpoint in self._endpoints:
                 endpoint.open(self._wakeup.set)
             self._opened.set()
-            ahead = _wall_ahead()
+            slept = _slept()
             while not self._closing:
                 self._wakeup.wait(self._due() - time.perf_counter())
-                before, ahead = ahead, _wall_ahead()
-                if ahead - before > SLEEP:
+                before, slept = slept, _slept()
+                if slept - before > SLEEP:
                     self._open_anew()
                 for endpoint in self._endpoints:
                     if not self._closing:
@@ -240,6 +242,6 @@ class Watchdog:
         return True
 
 
-def _wall_ahead() -> float:
-    """Seconds by which the clock on the wall is ahead of the one that stands still while a Mac sleeps."""
-    return time.time() - time.perf_counter()
+def _slept() -> float:
+    """Seconds that the machine has slept; a clock that somebody sets has no say in it."""
+    return time.clock_gettime(_ALSO_IN_SLEEP) - time.perf_counter()

@@ -76,7 +76,7 @@ def test_after_the_machine_slept_the_devices_are_opened_anew(
     monkeypatch.setattr(watchdog, "look_again", look)
     with talk() as talking:
         talking.wait(2)
-        monkeypatch.setattr(watchdog, "_wall_ahead", lambda: 1e12)
+        monkeypatch.setattr(watchdog, "_slept", lambda: 1e12)
         assert looked.wait(PATIENCE)
         talking.wait(3)
         assert talking.events.empty()
