@@ -16,8 +16,8 @@ LONGEST = 255 - len(".") - len(".4294967296.part")  # bytes of a name, so that o
 class AtomicPath:
     """A place beside a path, to be written to; it gets the path's name when all is there.
 
-    What processes that were killed have left there goes first. As a context manager it gives the place, keeps it
-    at the end of the block, and discards it if the block raises.
+    What processes that were killed have left there goes first, or comes back if it is the only copy. As a context
+    manager it gives the place, keeps it at the end of the block, and discards it if the block raises.
     error: what is raised then where the system refuses; an OSError unless given.
     """
 
@@ -62,11 +62,14 @@ class AtomicPath:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove what processes that were killed have left beside a path."""
+    """Remove what processes that were killed have left beside a path, and put back what they had taken away."""
     for other in path.parent.iterdir():
         found = re.fullmatch(rf"\.{re.escape(_stem(path))}\.(\d+)\.(part|old)", other.name)
-        # Killed while replacing, a process may leave the only copy as "old".
-        if found and not is_running(int(found[1])) and (found[2] == "part" or path.exists()):
+        if not found or is_running(int(found[1])):
+            continue
+        if found[2] == "old" and not path.exists():
+            other.rename(path)  # killed between the two renamings of `keep`: it is the only copy
+        else:
             _remove(other)
 
 

@@ -1,6 +1,8 @@
 """Files and folders that are whole or not there."""
 
 import contextlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,26 @@ def test_what_the_system_refuses_is_one_line_of_ours(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=message), AtomicPath(tmp_path / "a.json", CheckpointError):
         pass  # nothing was written
     assert names(tmp_path) == []
+
+
+def test_what_a_process_had_taken_away_when_it_was_killed_comes_back(tmp_path: Path) -> None:
+    """Killed between the two renamings that put a folder in another's place."""
+    path = tmp_path / "made"
+    path.mkdir()
+    (path / "a").touch()
+    killed = """
+import os, signal, sys
+from pathlib import Path
+from moshi_mlx.weights.atomic import AtomicPath
+
+Path.rename = lambda path, to, rename=Path.rename: (rename(path, to), os.kill(os.getpid(), signal.SIGKILL))
+with AtomicPath(Path(sys.argv[1])) as part:
+    part.mkdir()
+    (part / "b").touch()
+"""
+    done = subprocess.run([sys.executable, "-c", killed, str(path)], check=False)
+    assert done.returncode == -9
+    assert not path.exists()
+    AtomicPath(path)
+    assert names(tmp_path) == ["made"]
+    assert names(path) == ["a"]
