@@ -24,6 +24,7 @@ from moshi_mlx.checkpoint.hub import (
     survey,
 )
 from moshi_mlx.checkpoint.names import ALIASES, find_place
+from moshi_mlx.checkpoint.settings import CONFIG_NAME, LM_KWARGS_NAME
 from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError
 from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.planning.planner import size_of
@@ -162,8 +163,8 @@ def _task(found: Checkpoint) -> str:
 def files_of(found: Checkpoint) -> tuple[Path, ...]:
     """Return the files of a checkpoint: weights with their shards, codec, tokenizer, configs."""
     weights = [found.lm_weights, *(found.lm_weights.with_name(name) for name in shard_names(found.lm_weights))]
-    config = found.lm_weights.with_name("config.json")
-    others = [found.mimi_weights, found.tokenizer, found.mimi_config_file, config if config.is_file() else None]
+    configs = [found.lm_weights.with_name(name) for name in (CONFIG_NAME, LM_KWARGS_NAME)]
+    others = [found.mimi_weights, found.tokenizer, found.mimi_config_file, *filter(Path.is_file, configs)]
     return tuple(dict.fromkeys([*weights, *(path for path in others if path)]))
 
 

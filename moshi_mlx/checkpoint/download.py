@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -195,13 +195,34 @@ class _Part(io.BufferedWriter):
         self._advance(len(data))
 
 
+_asking = threading.Lock()
+_askers = 0  # that are within `quiet_library`
+_undo = ExitStack()  # of what the first of them has set
+
+
 @contextmanager
 def quiet_library() -> Iterator[None]:
     """Let huggingface_hub draw no bars, print no warnings, and ask the hub nothing but for files.
 
     What matters of its warnings is an error of ours. Its newer versions ask what AI agents are called, in order to
-    tell the hub of one, and wait 3 s for the answer; that is part of what it calls telemetry.
+    tell the hub of one, and wait 3 s for the answer; that is part of what it calls telemetry. All of this is set
+    for the whole process: several threads may be here, and when the last one leaves it is as before.
     """
+    global _askers
+    with _asking:
+        _askers += 1
+        if _askers == 1:
+            _quieten(_undo)
+    try:
+        yield
+    finally:
+        with _asking:
+            _askers -= 1
+            if not _askers:
+                _undo.close()
+
+
+def _quieten(undo: ExitStack) -> None:
     from huggingface_hub import constants
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
@@ -210,22 +231,14 @@ def quiet_library() -> Iterator[None]:
         logging,
     )
 
-    level, bars = logging.get_verbosity(), not are_progress_bars_disabled()
-    set_here = {"DOWNLOAD_CHUNK_SIZE": PIECE, "HF_HUB_DISABLE_TELEMETRY": True}
-    before = {name: getattr(constants, name) for name in set_here}
+    undo.callback(logging.set_verbosity, logging.get_verbosity())
     logging.set_verbosity_error()
-    if bars:
+    if not are_progress_bars_disabled():
+        undo.callback(enable_progress_bars)
         disable_progress_bars()
-    for name, value in set_here.items():
+    for name, value in (("DOWNLOAD_CHUNK_SIZE", PIECE), ("HF_HUB_DISABLE_TELEMETRY", True)):
+        undo.callback(setattr, constants, name, getattr(constants, name))
         setattr(constants, name, value)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            enable_progress_bars()
-        for name, value in before.items():
-            setattr(constants, name, value)
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:

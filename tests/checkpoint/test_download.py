@@ -152,3 +152,15 @@ def test_the_library_is_left_as_it_was(stub: HubStub) -> None:
     before = logging.get_verbosity(), are_progress_bars_disabled(), constants.DOWNLOAD_CHUNK_SIZE
     fetch(REPO, NAME)
     assert (logging.get_verbosity(), are_progress_bars_disabled(), constants.DOWNLOAD_CHUNK_SIZE) == before
+
+
+def test_of_several_who_ask_at_once_the_last_leaves_the_library_as_it_was() -> None:
+    """Not in the order in which they began, as threads do not."""
+    before = constants.DOWNLOAD_CHUNK_SIZE, logging.get_verbosity(), are_progress_bars_disabled()
+    first, second = download.quiet_library(), download.quiet_library()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert constants.DOWNLOAD_CHUNK_SIZE == PIECE, "the second is still here"
+    second.__exit__(None, None, None)
+    assert (constants.DOWNLOAD_CHUNK_SIZE, logging.get_verbosity(), are_progress_bars_disabled()) == before

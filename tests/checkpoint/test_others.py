@@ -6,6 +6,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from moshi_mlx.checkpoint.catalogue import describe
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.others import BY_REPOSITORY, SPLIT
 from moshi_mlx.checkpoint.random_checkpoint import TINY
@@ -76,6 +77,7 @@ def test_the_arguments_of_llm_jp_moshi_stand_for_a_config(folder: Path) -> None:
     (folder / "moshi_lm_kwargs.json").write_text(json.dumps(arguments))
     edit(folder, **dict.fromkeys(arguments))  # the config names files only
     assert Checkpoint.resolve(folder).lm_config == expected.lm_config
+    assert {"config.json", "moshi_lm_kwargs.json"} < {one["name"] for one in describe(str(folder))["files"]}
 
     def found() -> LmConfig:
         mimi, tokenizer = str(expected.mimi_weights), str(expected.tokenizer)
