@@ -287,6 +287,8 @@ class Link(asyncio.Protocol):
         """End."""
         self._end()
         self.protocol.connection_lost(exc)
+        if self._transport:
+            self._transport.close()  # Python 3.10 warns of one with TLS that only the other side has closed
 
 
 def source_of(address: str) -> str:
