@@ -16,7 +16,7 @@ from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.prompt import Prompt
 from moshi_mlx.runtime.scheduler import QueuedSlot
 from moshi_mlx.runtime.session import Reply
-from moshi_mlx.runtime.stages import PREFILL_SLICE, Change, Control, Item
+from moshi_mlx.runtime.stages import PREFILL_SLICE, Change, Item
 from moshi_mlx.sampling_config import GREEDY
 from tests.runtime.test_prompt import prompt
 from tests.runtime.test_scheduler import FRAME, Person, Room, alone, spoken
@@ -40,10 +40,10 @@ class Watched(Room):
         generate, self.slice = self.scheduler.stages.generate, 0.06
 
         def noted(item: Item) -> Item:
-            control = item.control if isinstance(item, Change) else None
-            if control in (Control.JOIN, Control.RESET, Control.PREFILL) and item.slot.prompt:
+            name = item.control.name.lower() if isinstance(item, Change) else "tick"
+            if isinstance(item, Change) and name in ("join", "reset", "prefill") and item.slot.prompt:
                 self.now += self.slice
-            self.done.append(control.name.lower() if control else "tick")
+            self.done.append(name)
             return generate(item)
 
         self.scheduler.stages.generate = noted
