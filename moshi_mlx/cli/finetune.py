@@ -153,6 +153,7 @@ def _teach(
     checkpoint: Checkpoint, data: str, folder: Path, settings: Settings, talk: TrainingTalk, manner: _Manner
 ) -> None:
     from moshi_mlx.cli.interruption import undone
+    from moshi_mlx.cli.loss_plot import LossPlot
     from moshi_mlx.finetune.base import check_model
     from moshi_mlx.finetune.data import find_replay, find_sources, no_words
     from moshi_mlx.finetune.estimate import check_fits
@@ -194,10 +195,13 @@ def _teach(
         )
         return f"step {run.trainer.step} was taken, {where}"
 
+    plot = LossPlot(folder, talk.note)
     with undone(kept):
         for report in run.train():
             append_log(folder, report)
             talk.report(report, settings.steps)
+            plot.update(run.newest)
+        plot.update(run.newest, last=True)
     talk.event("end", folder=str(folder), step=run.trainer.step, best=run.best_or_none, skipped=bad)
     if bad:
         talk.say(f"{len(bad)} recordings were left out, see the notes above")

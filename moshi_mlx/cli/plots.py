@@ -23,12 +23,17 @@ def check_plot(path: Path) -> None:
         raise ConfigError(f"--plot {path}: a name that ends in .png, .svg or .pdf expected")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"--plot {path}: there is no folder {path.absolute().parent}")
+    if not can_plot():
+        raise ConfigError("--plot needs matplotlib, which is not installed: pip install 'moshi-mlx[plots]'")
+
+
+def can_plot() -> bool:
+    """Whether matplotlib is installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ConfigError(
-            "--plot needs matplotlib, which is not installed: pip install 'moshi-mlx[plots]'"
-        ) from None
+        return False
+    return True
 
 
 def plot_frame_times(report: Mapping[str, Any], path: Path) -> None:

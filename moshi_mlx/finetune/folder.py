@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.hub import sha256
@@ -71,3 +73,18 @@ def append_log(folder: Path, report: Report | Sample) -> None:
         (folder / LOG).open("a", encoding="utf-8") as file,
     ):
         print(json.dumps(report.as_dict()), file=file)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return what the log of a run tells, in order; of steps that were taken again the later time.
+
+    A line that was cut when a run was ended is passed over.
+    """
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    with system_errors(f"cannot read {folder / LOG}", CheckpointError):
+        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in lines:
+        with suppress(ValueError, TypeError, KeyError):
+            told = json.loads(line)
+            found[told["event"], told["step"]] = told
+    return sorted(found.values(), key=lambda told: told["step"])

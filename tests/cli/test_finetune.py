@@ -1,8 +1,10 @@
 """`moshi-mlx finetune`: from recordings to an adapter that every command takes."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ import soundfile
 from moshi_mlx import load
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
+from moshi_mlx.cli import loss_plot
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.finetune.estimate import check_fits, estimate
+from moshi_mlx.finetune.folder import read_log
 from moshi_mlx.finetune.settings import Settings
 from tests.cli.conftest import Done
 from tests.finetune.dataset import stereo_set
@@ -58,6 +62,7 @@ def test_an_adapter_is_made_told_of_and_used(
     assert f"moshi-mlx chat --model {tiny_folder} --adapter {out}" in done.err
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert log == events[:5]
+    assert (out / "losses.png").read_bytes().startswith(b"\x89PNG")
 
     answers = []
     for words in ((), ("--adapter", out)):
@@ -75,6 +80,50 @@ def test_an_adapter_is_made_told_of_and_used(
     assert done.code == 0, done.err
     assert "going on after step 3" in done.err
     assert "the codes of 2 of 2 recordings were in the cache" in done.err
+
+
+def test_losses_are_drawn_at_checkpoints_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(loss_plot, "plot_losses", lambda path, log: drawn.append(len(log)))
+    notes: list[str] = []
+    parts = dict.fromkeys(("loss", "text", "semantic", "acoustic"), 1.0)
+    plot = loss_plot.LossPlot(tmp_path, notes.append)
+    for step in range(1, 5):
+        with (tmp_path / "log.jsonl").open("a") as log:
+            log.write(json.dumps({"event": "step", "step": step, **parts}) + "\n")
+        plot._rest = 0.0  # as if drawing had taken no time
+        plot.update(None if step < 2 else 2)
+    plot.update(2, last=True)
+    assert (drawn, notes) == ([2, 4], [])
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    loss_plot.LossPlot(tmp_path, notes.append).update(2, last=True)
+    assert "losses.png needs matplotlib, which is not installed" in notes[0]
+    assert drawn == [2, 4]
+
+
+def test_the_picture_has_the_losses_of_steps_and_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra: plots)")
+    from matplotlib.figure import Figure
+
+    lines = [
+        {"event": kind, "step": step, "loss": base + step, "text": 1.0, "semantic": 2.0, "acoustic": 3.0}
+        for kind, base in (("step", 10), ("test", 20), ("replay", 30))
+        for step in range(1, 9)
+    ]
+    again = {**lines[0], "loss": 99.0}  # step 1 was taken again
+    text = "".join(json.dumps(line) + "\n" for line in [*lines, again])
+    (tmp_path / "log.jsonl").write_text(text + '{"event": "sample", "step": 9}\n{"event": "st')
+    figures: list[Any] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (figures.append(figure), save(figure, *a, **k)))
+    loss_plot.plot_losses(tmp_path / "losses.png", read_log(tmp_path))
+    assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
+    whole, *parts = figures[0].axes
+    assert [axes.get_title() for axes in parts] == ["text", "semantic", "acoustic"]
+    dots = whole.collections[0].get_offsets()
+    assert dots[:, 1].tolist() == [99.0, *range(12, 19)]
+    curves = [line.get_ydata().tolist() for line in whole.lines]
+    assert curves[1:] == [list(range(21, 29)), list(range(31, 39))]
 
 
 def test_python_and_quality_take_an_adapter_too(
