@@ -11,10 +11,10 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.optimizers import clip_grad_norm
 from mlx.utils import tree_map
 
 from moshi_mlx.errors import CheckpointError, ConfigError
+from moshi_mlx.finetune.lanes import lanes, together
 from moshi_mlx.finetune.loss import PARTS, Batch, losses
 from moshi_mlx.finetune.optimizer import adamw, one_cycle, scalars
 from moshi_mlx.finetune.parameters import Trained
@@ -57,6 +57,7 @@ class Trainer:
     ) -> None:
         if lm.config.transformer.cross_attention:
             raise ConfigError("a model with cross attention, such as a text-to-speech one, cannot be trained here")
+        mx.eval(lm.parameters())
         self.lm, self.trained, self.settings = lm, trained, settings
         self.step = 0
         self.traces = 0  # of the step: one if it is compiled, unless windows change their shape
@@ -67,7 +68,9 @@ class Trainer:
         if compiled is None:
             compiled = mx.default_device() == mx.gpu
         compile_: Callable[[Any], Any] = mx.compile if compiled else _as_it_is
+        self._lanes = 1 if compiled else lanes()
         self._gradients = compile_(self._trace_gradients)
+        self._squares = compile_(_sum_of_squares)
         self._update = compile_(self._trace_update)
         self._forward = compile_(self._trace_forward)
 
@@ -75,13 +78,13 @@ class Trainer:
         """Take one step. A loss that is no number leaves everything as it was: see `Losses.finite`."""
         settings, sums = self.settings, None
         for part in _split(batch, settings.rows or settings.batch):
-            found = self._gradients(self.values, *part.arrays())
-            sums = found if sums is None else tree_map(mx.add, sums, found)
+            mx.eval(self.values, self.means, self.squares)
+            for found in together(self._compute, _split(part, -(-len(part.tokens) // self._lanes))):
+                sums = found if sums is None else tree_map(mx.add, sums, found)
             mx.eval(sums)  # rows at once are all that is in memory
         assert sums is not None, "a batch has windows"
         total, parts, gradients = sums
-        pace = one_cycle(self.step, settings.steps, settings.lr, settings.warm_up)
-        *state, norm = self._update(self.values, gradients, self.means, self.squares, scalars(pace, self.step))
+        state, norm = self._moved(gradients)
         del sums, gradients
         found = _as_losses(total, parts, norm)
         if found.finite:
@@ -90,6 +93,29 @@ class Trainer:
             mx.eval(self.values, self.means, self.squares)
             self.step += 1
         return found
+
+    def _compute(self, part: Batch) -> tuple[mx.array, mx.array, Values]:
+        return self._gradients(self.values, *part.arrays())
+
+    def _moved(self, gradients: Values) -> tuple[list[Values], mx.array]:
+        """Return the next values and moments, in the order of `values`, and the norm of all gradients."""
+        settings, groups = self.settings, _shares(gradients, self._lanes)
+        squares = together(lambda names: self._squares([gradients[name] for name in names]), groups)
+        norm = mx.sqrt(mx.sum(mx.stack(squares)))
+        # As `clip_grad_norm` of MLX and PyTorch.
+        clipping = mx.minimum(settings.clip / (norm + 1e-6), 1.0)
+        pace = one_cycle(self.step, settings.steps, settings.lr, settings.warm_up)
+        numbers = mx.concatenate([scalars(pace, self.step), clipping[None]])
+        mx.eval(numbers)
+
+        def move(names: Sequence[str]) -> tuple[Values, Values, Values]:
+            held = (self.values, gradients, self.means, self.squares)
+            values, given, means, squares = ({name: each[name] for name in names} for each in held)
+            return self._update(values, given, means, squares, numbers)
+
+        moved = together(move, groups)
+        found = ({name: array for group in moved for name, array in group[index].items()} for index in range(3))
+        return [{name: each[name] for name in self.values} for each in found], norm
 
     def evaluate(self, batch: Batch) -> Losses:
         """Return the losses of a batch without learning from it."""
@@ -135,15 +161,31 @@ class Trainer:
         return losses(self.lm, tokens, weights, shares, self._conditions)
 
     def _trace_update(
-        self, values: Values, gradients: Values, means: Values, squares: Values, pace: mx.array
-    ) -> tuple[Values, Values, Values, mx.array]:
-        gradients, norm = clip_grad_norm(gradients, self.settings.clip)
+        self, values: Values, gradients: Values, means: Values, squares: Values, numbers: mx.array
+    ) -> tuple[Values, Values, Values]:
+        pace, clipping = numbers[:-1], numbers[-1]
+        decay = self.settings.weight_decay
         moved: Any = {
-            name: adamw(value, gradients[name], means[name], squares[name], pace, self.settings.weight_decay)
+            name: adamw(value, clipping * gradients[name], means[name], squares[name], pace, decay)
             for name, value in values.items()
         }
         one, two, three = ({name: each[index] for name, each in moved.items()} for index in range(3))
-        return one, two, three, norm
+        return one, two, three
+
+
+def _sum_of_squares(arrays: Sequence[mx.array]) -> mx.array:
+    return mx.sum(mx.stack([mx.sum(mx.square(array)) for array in arrays]))
+
+
+def _shares(values: Values, count: int) -> list[list[str]]:
+    """Part parameters into so many groups of about the same size."""
+    groups: list[list[str]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for name, array in sorted(values.items(), key=lambda item: -item[1].size):
+        least = sizes.index(min(sizes))
+        groups[least].append(name)
+        sizes[least] += array.size
+    return [group for group in groups if group]
 
 
 def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:

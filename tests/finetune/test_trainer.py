@@ -53,7 +53,8 @@ def test_a_compiled_step_is_traced_once_and_learns_the_same() -> None:
     for step in range(3):
         batch = make_batch(codes_of(SIZES, step), plain.lm.config)
         assert compiled.learn(batch).total == pytest.approx(plain.learn(batch).total, rel=1e-4)
-    assert (compiled.traces, plain.traces) == (1, 3)
+    assert compiled.traces == 1
+    assert plain.traces >= 3
 
 
 def test_a_model_learns_a_batch_by_heart() -> None:
