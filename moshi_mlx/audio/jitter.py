@@ -37,9 +37,13 @@ class JitterBuffer:
     `cushion`, the audio that is still there when a reply comes in time, and all other sizes are samples at `rate`.
     """
 
-    def __init__(self, rate: int, cushion: float = START * STEP) -> None:
-        """rate: Hz. cushion: seconds to begin with, rounded down to whole steps."""
+    def __init__(self, rate: int, cushion: float = START * STEP, trims: bool = True) -> None:
+        """rate: Hz. cushion: seconds to begin with, rounded down to whole steps.
+
+        trims: whether pauses give way to audio that waits; where nobody is answered, being late costs nothing.
+        """
         self.rate = rate
+        self._trims = trims
         self._step = round(rate * STEP)
         self._frame = round(rate * FRAME_SECONDS)
         self._ring = SampleRing(round(rate * _CAPACITY))
@@ -131,7 +135,7 @@ class JitterBuffer:
             self.cushion -= self._step
             self._calm = 0
         spare, self._most = self._most - self.cushion, 0
-        self._spare = spare if spare >= self._step else 0
+        self._spare = spare if self._trims and spare >= self._step else 0
 
     def _steps(self, seconds: float) -> int:
         return max(1, min(LARGEST, int(seconds / STEP + 1e-6))) * self._step

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from moshi_mlx.audio.capture import StreamResampler, Tap
+from moshi_mlx.audio.capture import StreamResampler
 from moshi_mlx.audio.jitter import JitterBuffer
+from moshi_mlx.audio.streams import Samples
 from moshi_mlx.frames import SAMPLE_RATE
 
 _RESAMPLED_CUSHION = 0.08  # seconds to begin with: a resampler holds back up to 40 ms, and not always the same
@@ -15,14 +16,14 @@ class Speaker:
     """What a speaker plays.
 
     `fill` is called by the device, `write` by one thread; everything else may be read from any thread.
-    played: gets what the device was given, silence included.
+    played: gets what the device was given, silence included. trims: as of `JitterBuffer`.
     """
 
-    def __init__(self, played: Tap) -> None:
+    def __init__(self, played: Samples, trims: bool = True) -> None:
         self.volume = 1.0  # factor of what is written from now on; set from any thread
-        self._played = played
+        self._played, self._trims = played, trims
         self._underruns, self._overrun = 0, 0.0  # of the devices before this one
-        self._buffer = JitterBuffer(SAMPLE_RATE)
+        self._buffer = JitterBuffer(SAMPLE_RATE, trims=trims)
         self.prepare(SAMPLE_RATE)
 
     def prepare(self, rate: int) -> None:
@@ -30,7 +31,7 @@ class Speaker:
         cushion, self._underruns, self._overrun = self.cushion, self.underruns, self.overrun
         if rate != SAMPLE_RATE:
             cushion = max(cushion, _RESAMPLED_CUSHION)
-        self._buffer = JitterBuffer(rate, cushion)
+        self._buffer = JitterBuffer(rate, cushion, self._trims)
         self._to_device = StreamResampler(SAMPLE_RATE, rate)
         self._played.prepare(rate)
 

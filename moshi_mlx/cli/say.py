@@ -10,8 +10,11 @@ from moshi_mlx.cli import members, options
 def say(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text, a file of text, or - for stdin.")],
     output: Annotated[
-        str, typer.Argument(metavar="OUT", help="File for the speech; - for stdout, as WAV.")
-    ] = "speech.wav",
+        str | None,
+        typer.Argument(
+            metavar="[OUT]", help="File for the speech; - for stdout, as WAV.", show_default="it is played"
+        ),
+    ] = None,
     *,
     model: members.SpeakerOptions,
     voice: Annotated[
@@ -26,11 +29,18 @@ def say(
         str | None,
         typer.Option(metavar="FILE", help="File for the words and their times: .srt, .vtt, .json, .txt."),
     ] = None,
+    speaker: Annotated[
+        str | None,
+        typer.Option(
+            help="Speaker that plays: its number or a part of its name, see `moshi-mlx devices`.",
+            show_default="default",
+        ),
+    ] = None,
     sampling: options.SamplingOptions,
     as_json: options.EventsOption = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Say a text with Kyutai TTS: speech goes to OUT while it is made, words to stderr as they are spoken.
+    """Say a text with Kyutai TTS: it is played, or written to OUT, while it is made; words go to stderr.
 
     From stdin, text is said as it comes, such as that of a language model; the speech waits for words, not for the
     end. <break time="1.5s"/> makes a pause.
@@ -45,6 +55,5 @@ def say(
     from moshi_mlx.tasks.utterance import Pace
 
     pace = Pace() if model.cfg is None else Pace(guidance=model.cfg)
-    say_text(
-        text, output, model, Manner(sampling, {}, transcript, as_json=as_json, quiet=quiet), voice or [], pace
-    )
+    manner = Manner(sampling, {}, transcript, as_json=as_json, quiet=quiet)
+    say_text(text, output, model, manner, voice or [], pace, speaker)

@@ -1,12 +1,17 @@
 """`moshi-mlx say` and `python -m moshi_mlx.run_tts`."""
 
-import io
 import json
+import os
 import re
-from collections.abc import Callable
+import select
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -14,10 +19,14 @@ import moshi_mlx
 from moshi_mlx import run_tts as front_door
 from moshi_mlx.audio.speakers import Speakers
 from moshi_mlx.checkpoint.speakers import DEFAULT_VOICE, find_voice, read_vectors
-from moshi_mlx.cli import speech
+from moshi_mlx.cli import given_text
+from moshi_mlx.cli.given_text import GivenText
 from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.run_tts import read_requests, run_tts
+from moshi_mlx.tasks.utterance import Utterance
+from tests.audio.talking import SOME, clear_share
 from tests.cli.conftest import Done
+from tests.sound_card import SoundCard
 
 Cli = Callable[..., Done]
 TEXT = "Good morning, how did you sleep?"
@@ -54,13 +63,13 @@ def test_a_text_becomes_a_file_and_times_of_words(moshi_cli: Cli, tts_folder: Pa
 
 
 def test_text_from_stdin_is_said_as_it_comes(
-    moshi_cli: Cli, tts_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moshi_cli: Cli, tts_folder: Path, tmp_path: Path, typed: Callable[[str], None]
 ) -> None:
     given = ["-m", tts_folder, "--codec", "mlx", "--seed", 3, "--voice", tts_folder / "a.safetensors"]
     text = 'Good morning, <break time="0.4s"/>how did you sleep?\nVery well.'
     one = tmp_path / "one.wav"
     assert moshi_cli("say", text, one, *given).code == 0
-    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    typed(text)
     done = moshi_cli("say", "-", tmp_path / "two.wav", *given)
     assert done.code == 0, done.err
     assert one.read_bytes() == (tmp_path / "two.wav").read_bytes()
@@ -195,16 +204,115 @@ def test_a_wrong_line_of_requests_is_named(tmp_path: Path, line: str, message: s
         list(read_requests(path))
 
 
-def test_a_break_stays_whole_when_it_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO('wait <break time="1s"/> for 3 <b it\n'))
-    assert list(speech._whole(speech.lines_of("-"))) == [
-        "wait ",
-        '<break time="1s"/> ',
-        "for ",
-        "3 ",
-        "<b ",
-        "it\n",
-    ]
+def test_a_break_stays_whole_when_it_comes_in_pieces(
+    typed: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed('wait <break time="1s"/> für 3 <b it\n')
+    monkeypatch.setattr(given_text, "CHUNK", 1)  # byte: also of half a letter
+    with closing(GivenText("-")) as given:
+        assert list(given_text._whole(given.lines())) == [
+            "wait ",
+            '<break time="1s"/> ',
+            "für ",
+            "3 ",
+            "<b ",
+            "it\n",
+        ]
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Let standard input be a text."""
+    with ExitStack() as stack:
+
+        def put(text: str) -> None:
+            (tmp_path / "typed").write_text(text, encoding="utf-8")
+            monkeypatch.setattr("sys.stdin", stack.enter_context((tmp_path / "typed").open()))
+
+        yield put
+
+
+def test_ctrl_c_keeps_what_was_said(
+    moshi_cli: Cli, tts_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["-m", tts_folder, "--codec", "mlx", "--seed", 3, "--voice", tts_folder / "a.safetensors"]
+    whole, part, words = (tmp_path / name for name in ("whole.wav", "part.wav", "part.srt"))
+    assert moshi_cli("say", TEXT, whole, *given).code == 0
+    steps: list[int] = []
+    take = Utterance.take
+
+    def pressed(utterance: Utterance, generated: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 15:
+            os.kill(os.getpid(), signal.SIGINT)
+            stopped.wait(10)  # the thread that hears it has told the speech
+        return take(utterance, generated)
+
+    stopped = threading.Event()
+    stop = GivenText.stop
+    monkeypatch.setattr(GivenText, "stop", lambda given: (stop(given), stopped.set()))
+    monkeypatch.setattr(Utterance, "take", pressed)
+    done = moshi_cli("say", TEXT, part, *given, "--transcript", words)
+    assert (done.code, len(steps)) == (130, 15), done.err
+    audio, heard = soundfile.read(whole)[0], soundfile.read(part)[0]
+    assert 1920 <= len(heard) <= 14 * 1920
+    assert (heard == audio[: len(heard)]).all()
+    assert words.read_text().startswith("1\n00:00:00,160 --> ")
+
+
+def test_ctrl_c_ends_waiting_for_text(
+    moshi_cli: Cli, tts_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"Good morning, how did you sl")
+    waits: list[int] = []
+    wait = select.select
+
+    def pressed(*arguments: Any) -> Any:
+        waits.append(1)
+        if len(waits) == 2:  # nothing more will come
+            os.kill(os.getpid(), signal.SIGINT)
+        return wait(*arguments)
+
+    monkeypatch.setattr(select, "select", pressed)
+    with os.fdopen(reader) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        given = ["-m", tts_folder, "--codec", "mlx", "--seed", 3, "--voice", tts_folder / "a.safetensors"]
+        done = moshi_cli("say", "-", tmp_path / "out.wav", *given)
+    os.close(writer)
+    assert done.code == 130, done.err
+    assert "how" in done.err, "what was there had begun"
+    assert soundfile.info(tmp_path / "out.wav").frames > 0
+
+
+def test_speech_is_played_without_a_file(
+    moshi_cli: Cli, sound_card: SoundCard, tts_folder: Path, tmp_path: Path
+) -> None:
+    given = ["-m", tts_folder, "--codec", "mlx", "--seed", 3, "--voice", tts_folder / "a.safetensors"]
+    assert moshi_cli("say", "Good morning!", tmp_path / "out.wav", *given).code == 0
+    expected = soundfile.read(tmp_path / "out.wav")[0]
+    with sound_card.listen() as heard:
+        done = moshi_cli("say", "Good morning!", *given, "--speaker", "virtspk")
+    assert done.code == 0, done.err
+    assert "speaker: virtspk" in done.err
+    assert clear_share(below_2_khz(expected), below_2_khz(heard[0])) > SOME
+
+
+def below_2_khz(pcm: np.ndarray) -> np.ndarray:
+    """Audio that the card may shift by half a sample."""
+    spectrum = np.fft.rfft(pcm)
+    spectrum[np.fft.rfftfreq(len(pcm), 1 / 24_000) > 2_000] = 0
+    return np.fft.irfft(spectrum, len(pcm))
+
+
+def test_no_speaker_is_told_before_anything_is_loaded(
+    moshi_cli: Cli, tts_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moshi_mlx.audio.devices.list_devices", list)
+    done = moshi_cli("say", TEXT, "-m", tts_folder)
+    assert done.code == 1
+    assert "there is no speaker on this machine" in done.err
+    assert "loading" not in done.err
 
 
 def test_the_example_on_the_python_page_runs(
