@@ -30,7 +30,7 @@ from moshi_mlx.models.layers import (
     recast,
     stack_rows,
 )
-from moshi_mlx.models.transformer import Transformer
+from moshi_mlx.models.transformer import Transformer, forget_traces
 
 WIDEN_BELOW = 1 << 30  # bytes: twice as many are no burden to a machine that runs such a model on its CPU
 
@@ -119,7 +119,7 @@ class Lm(nn.Module):
     def fuse(self) -> None:
         """Join weights that are used together, so that one kernel serves them; nothing is held twice.
 
-        To be called once the weights are final: what is loaded or quantized later would not be used.
+        To be called once the weights are final: what is loaded or quantized later would not be used, see `unfuse`.
         """
         if self._look_up:
             return
@@ -129,6 +129,13 @@ class Lm(nn.Module):
         if self.config.depth:
             self.depformer.fuse()
         keep_transposes(self)
+
+    def unfuse(self) -> None:
+        """Undo `fuse`, and forget what was compiled: layers may be replaced."""
+        self._look_up = None
+        if self.config.depth:
+            self.depformer._project_all = None
+        forget_traces(self)
 
     def temporal(
         self,

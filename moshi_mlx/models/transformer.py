@@ -48,6 +48,10 @@ class Transformer(nn.Module):
         self._segments = self._make_segments()
         self._fused = [compiled(segment) for segment in self._segments]
 
+    def forget_traces(self) -> None:
+        """Compile anew when it runs next: a trace holds the layers' weights of its time."""
+        self._fused = [compiled(segment) for segment in self._segments]
+
     def new_state(
         self,
         batch: int = 1,
@@ -119,6 +123,13 @@ class Transformer(nn.Module):
             return x, x  # nothing attends any more
 
         return [first, *(partial(between, index) for index in range(len(layers) - 1)), last]
+
+
+def forget_traces(module: nn.Module) -> None:
+    """Let all stacks within a module forget theirs."""
+    for part in module.modules():
+        if isinstance(part, Transformer):
+            part.forget_traces()
 
 
 def _rope_positions(chunk: Chunk, batch: int, config: TransformerConfig) -> mx.array:

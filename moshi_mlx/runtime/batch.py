@@ -38,7 +38,6 @@ class Batch:
         moshi.lm.config.check_guidance(guidance)
         self.moshi = moshi
         self._guidance = guidance
-        self._step = moshi.step  # the same for all batches of a Moshi
         self._halves = 1 if guidance == 1 else 2
         self._state = self._new_state(self._halves * size)
         self._rows: list[Session | None] = [None] * size
@@ -125,7 +124,7 @@ class Batch:
             tokens[session.row, :, 0] = session.inputs(user_codes)
         if self._guidance != 1 and any(session.script for session in codes):
             tokens = np.concatenate([tokens, self._contrary(tokens, codes)])
-        sampled, vad = self._step(tokens, draws, self._state, self._condition, self._guidance)
+        sampled, vad = self.moshi.step(tokens, draws, self._state, self._condition, self._guidance)
         return {
             session: session.take(sampled[session.row], None if vad is None else vad[session.row])
             for session in codes

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from moshi_mlx.checkpoint.adapter import with_adapter
+from moshi_mlx.checkpoint.adapter import find_adapter, with_adapter
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import DEFAULT_MODEL
 from moshi_mlx.errors import ConfigError
@@ -23,6 +23,7 @@ from moshi_mlx.runtime.prompt import Prompt
 from moshi_mlx.runtime.session import Session, Tokenizer
 from moshi_mlx.runtime.step import FrameStep
 from moshi_mlx.sampling_config import SamplingConfig
+from moshi_mlx.weights.adapted import Beside
 from moshi_mlx.weights.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def assemble(
     lm = checkpoint.load_lm(advance=advance, tell=tell)
     widen_on_cpu(lm)
     tokenizer, sampling = checkpoint.load_tokenizer(), checkpoint.sampling
-    return Moshi(lm, loaded, tokenizer, sampling, kv_bits, chosen, guidance, checkpoint.translates)
+    return Moshi(lm, loaded, tokenizer, sampling, kv_bits, chosen, guidance, checkpoint.translates, checkpoint)
 
 
 class Moshi:
@@ -89,7 +90,7 @@ class Moshi:
         "very_good"), None for the learned padding.
     guidance: classifier-free, of models with conditions: 1 is none; above, sessions keep away from the worst
         condition, at the price of a second row of state each. Kyutai names 3 as typical for Hibiki.
-    translates: whether it is made for `tasks.translate`.
+    translates: whether it is made for `tasks.translate`. checkpoint: what it was loaded from, for `use_adapter`.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Moshi:
         conditions: Mapping[str, Condition] | None = None,
         guidance: float = 1.0,
         translates: bool = False,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         if kv_bits not in (None, 8):
             raise ConfigError(f"kv_bits is {kv_bits}: 8 (int8) or None (as the activations) expected")
@@ -118,6 +120,8 @@ class Moshi:
         self.sampling = sampling or SamplingConfig()
         self.kv_bits = kv_bits
         self._step: FrameStep | None = None
+        self._checkpoint = checkpoint
+        self._beside: Beside | None = None
 
     def __repr__(self) -> str:
         gigabytes, window = (
@@ -133,6 +137,36 @@ class Moshi:
         """What takes a batch one frame further; every batch of this Moshi shares what it compiles."""
         self._step = self._step or FrameStep(self.lm)
         return self._step
+
+    def use_adapter(self, name: str | os.PathLike[str] | None, *, offline: bool = False) -> None:
+        """Put a LoRA adapter on the model in place of the one it has; None takes it away.
+
+        name: a folder, a file or a hub repository. It stands beside the weights, which stay as they are, bit for
+        bit: nothing is loaded again but the adapter. Conversations go on with it from their next frame on.
+        Only on the thread that owns MLX, between frames; compiled code is made anew. An adapter that is refused
+        changes nothing.
+        Raises CheckpointError or ConfigError for one that does not fit, and for a dense model that was loaded with
+        an adapter, which is merged into it.
+        """
+        base = self._checkpoint
+        if base is None:
+            raise ConfigError(
+                "this Moshi was not loaded from a checkpoint, so no adapter can be checked against it"
+            )
+        if base.adapter:
+            raise ConfigError(
+                f"this Moshi was loaded with {base.adapter.path}, which is part of it now; load the model without "
+                "an adapter, and choose one with use_adapter"
+            )
+        found = find_adapter(os.fspath(name), base, offline=offline) if name is not None else None
+        beside = Beside(self.lm, found) if found else None
+        self.lm.unfuse()
+        if self._beside:
+            self._beside.remove(self.lm)
+        if beside:
+            beside.put(self.lm)
+        self._beside, self._step = beside, None
+        self.lm.fuse()
 
     def warm_up(self, size: int = 1, sampling: SamplingConfig | None = None) -> None:
         """Compile everything a conversation with these settings needs, so that its first frame costs as any other.
