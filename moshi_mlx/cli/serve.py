@@ -108,6 +108,7 @@ def serve(
         role=lambda found: persona.read(found, model.offline),
         check=model.check,
         captions=_captions(captions, model) if captions else None,
+        adapter=model.adapter,
     )
     if interrupted:
         raise typer.Exit(INTERRUPTED)

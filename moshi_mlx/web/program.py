@@ -117,13 +117,14 @@ def run_server(
     role: Callable[[Checkpoint], Role] | None = None,
     check: Callable[[Checkpoint], None] = lambda found: None,
     captions: Captions | None = None,
+    adapter: str | None = None,
 ) -> bool:
     """Serve until Ctrl-C or SIGTERM. Returns whether it was Ctrl-C.
 
     checkpoint: keyword arguments of `Checkpoint.resolve`. played: conditions and guidance, of `assemble`. trim: as
     in `Limits`. page: as in `Server`. quiet: log warnings and errors only. role: reads who a model that takes
     prompts is where clients ask for nothing. check: refuses models that cannot talk. captions: what writes down
-    the words of those who talk.
+    the words of those who talk. adapter: of the model, as in `with_adapter`.
     Raises MoshiError, also where the model cannot be loaded.
     """
     start_log(quiet)
@@ -144,6 +145,7 @@ def run_server(
         return Prompts(moshi, Voices(name, offline), wanted) if moshi.lm.config.takes_prompt else None
 
     def load(progress: LoadProgress) -> Moshi:
+        from moshi_mlx.checkpoint.adapter import with_adapter
         from moshi_mlx.checkpoint.checkpoint import Checkpoint
         from moshi_mlx.runtime.moshi import assemble
         from moshi_mlx.tasks.persona import Role
@@ -154,8 +156,10 @@ def run_server(
         check(found)
         for note in found.choices:
             tell(note)
-        # It may be refused, so before the weights.
-        who = role(found) if role and wanted == dict(checkpoint) else Role()
+        # They may be refused, so before the weights.
+        asked = wanted == dict(checkpoint)  # and not Nano in its place
+        found = with_adapter(found, adapter if asked else None, offline=bool(checkpoint.get("offline")))
+        who = role(found) if role and asked else Role()
         chosen.append((found.name, who))
         if captions:
             captioned[:] = [captions(found, max_sessions, tell)]

@@ -1,6 +1,5 @@
 """Adapters that take turns on one model, whose weights stay as they are."""
 
-import json
 from pathlib import Path
 
 import mlx.core as mx
@@ -10,36 +9,11 @@ import pytest
 from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.models.layers import parameters
-from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.sampling_config import GREEDY
-from moshi_mlx.weights.key_map import torch_origin
+from tests.adapter_file import adapter
 
 SHARED = {**TINY, "depformer_weights_per_step_schedule": [0, 1, 2, 2, 2, 2, 2, 2]}
-
-
-def adapter(folder: Path, seed: int, config: dict = TINY, **replaced: np.ndarray) -> Path:
-    """Write an adapter of every layer that is a matrix."""
-    from moshi_mlx.models.config import LmConfig
-
-    folder.mkdir()
-    lm_config = LmConfig.from_dict(config)
-    random, tensors = np.random.RandomState(seed), {}
-    for name, array in parameters(Lm(lm_config)).items():
-        key = torch_origin(name, lm_config).key.removesuffix("_weight").removesuffix(".weight")
-        if array.ndim != 2 or "emb" in name or f"{key}.lora_A.weight" in tensors:
-            continue
-        origin = torch_origin(name, lm_config)
-        rows, columns = origin.stored_shape(array.shape)
-        parts = origin.parts
-        tensors[f"{key}.lora_A.weight"] = mx.array(0.1 * random.standard_normal((4 * parts, columns)), mx.float32)
-        tensors[f"{key}.lora_B.weight"] = mx.array(0.1 * random.standard_normal((rows, 4)), mx.float32)
-    mx.save_safetensors(
-        str(folder / "lora.safetensors"),
-        {**tensors, **{name: mx.array(value) for name, value in replaced.items()}},
-    )
-    (folder / "config.json").write_text(json.dumps({**config, "lora": True, "lora_rank": 4, "lora_scaling": 2.0}))
-    return folder
 
 
 def said(moshi: Moshi, frames: np.ndarray) -> np.ndarray:
@@ -51,15 +25,14 @@ def said(moshi: Moshi, frames: np.ndarray) -> np.ndarray:
 def bits(moshi: Moshi) -> dict[str, bytes]:
     held = parameters(moshi.lm)
     mx.eval(held)
-    return {name: bytes(memoryview(array.view(mx.uint8))) for name, array in held.items()}
+    return {name: np.array(array.view(mx.uint8)).tobytes() for name, array in held.items()}
 
 
 @pytest.mark.parametrize("scheme", [None, "q4", "q8"])
 def test_adapters_take_turns_and_leave_the_base_as_it_was(
     scheme: str | None, tmp_path: Path, noise_frames: np.ndarray
 ) -> None:
-    quantized = {"layout": "mlx", "scheme": scheme} if scheme else {}
-    base = write_random_checkpoint(tmp_path / "base", SHARED, **quantized)
+    base = write_random_checkpoint(tmp_path / "base", SHARED, layout="mlx", scheme=scheme)
     one, two = (adapter(tmp_path / str(seed), seed, SHARED) for seed in (1, 2))
     frames = noise_frames[:6]
     moshi = load(base, codec="mlx")
@@ -99,7 +72,7 @@ def test_tables_that_an_adapter_brings_are_used_and_given_back(
     before, frames = bits(moshi), noise_frames[:6]
     shape = moshi.lm.audio_embs[0].weight.shape
     table = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
-    brought = adapter(tmp_path / "brought", 1, **{"emb.0.weight": table})
+    brought = adapter(tmp_path / "brought", 1, replaced={"emb.0.weight": table})
     moshi.use_adapter(brought)
     merged = said(load(tiny_folder, codec="mlx", adapter=brought), frames)
     np.testing.assert_allclose(said(moshi, frames), merged, atol=1e-3 * np.abs(merged).max())
@@ -120,7 +93,7 @@ def test_an_adapter_that_does_not_fit_changes_nothing(
         moshi.use_adapter(other)
     table = np.zeros((TINY["card"] + 1, TINY["dim"]), np.float32)
     with pytest.raises(CheckpointError, match="quantized in this model; use the bf16 base"):
-        moshi.use_adapter(adapter(tmp_path / "table", 1, **{"emb.0.weight": table}))
+        moshi.use_adapter(adapter(tmp_path / "table", 1, replaced={"emb.0.weight": table}))
     assert np.array_equal(said(moshi, frames), adapted)
     merged = load(tiny_folder, codec="mlx", adapter=good)
     with pytest.raises(ConfigError, match="load the model without an adapter"):

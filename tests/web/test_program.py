@@ -20,9 +20,11 @@ from pathlib import Path
 
 import pytest
 
+from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import ServerError
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
 from moshi_mlx.web.program import choose_endpoint
+from tests.adapter_file import adapter
 from tests.config_file import edit
 from tests.weights_file import rewrite
 
@@ -132,6 +134,20 @@ def test_a_model_that_cannot_be_loaded_is_one_line(serve: Callable[..., Program]
     errors = [line for line in program.printed.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert "Traceback" not in program.printed
+
+
+def test_an_adapter_is_put_on_the_model_and_one_of_another_base_ends_it(
+    serve: Callable[..., Program], folder: Path, tmp_path: Path
+) -> None:
+    fine, other = adapter(tmp_path / "fine", 1), adapter(tmp_path / "other", 1, {**TINY, "num_layers": 1})
+    program = serve("--model", folder, "--adapter", fine, "--port", 0, "--no-browser")
+    program.until(r" ready seconds=\d")
+    program.end()
+    program = serve("--model", folder, "--adapter", other, "--port", 0, "--no-browser")
+    assert program.process.wait(PATIENCE) == 1
+    program.end()
+    (error,) = [line for line in program.printed.splitlines() if line.startswith("error: ")]
+    assert "was made for another base" in error
 
 
 def test_what_is_doubtful_about_the_weights_is_logged_however_quiet(
