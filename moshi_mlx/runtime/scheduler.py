@@ -245,6 +245,9 @@ class Scheduler:
                 slot.silences += 1
                 slot.punctual = 0
                 slot.heard.ran_dry()
+        for slot in self.slots:
+            if slot.begun and slot.asked & _FORGETS:  # until it is done its row goes on: a pause would be a gap
+                items[slot] = silence()
         self._changes = 0
         self._last = now
         self._next = max(self._next, now - FRAME_SECONDS) + FRAME_SECONDS

@@ -277,7 +277,8 @@ def test_what_follows_a_reset_is_heard_after_it(tiny_moshi: Moshi, noise_frames:
     items = [room.scheduler.next_item() for _ in range(3)]
     assert [type(item) for item in items] == [Change, Tick, Change]
     assert isinstance(items[1], Tick)
-    assert one not in items[1].items
+    assert one not in items[1].answered
+    assert is_silent(items[1].items[one]), "its row cannot pause"
     assert len(one.heard) == 1
     assert len(person.replies) == said
 
@@ -304,6 +305,23 @@ def test_who_leaves_makes_room_and_hears_no_more(tiny_moshi: Moshi, noise_frames
     room.play(spoken(second, noise_frames[:12], room.now))
     assert len(gone.replies) == 5
     assert same(person.replies, alone(tiny_moshi, noise_frames[:12], 2)), "nothing is left of the one before"
+
+
+@pytest.mark.parametrize("what", ["reset", "leave"])
+def test_several_may_begin_anew_or_leave_when_a_tick_is_due(
+    tiny_moshi: Moshi, noise_frames: np.ndarray, what: str
+) -> None:
+    room = Room(tiny_moshi, 3)
+    (staying, listener), *others = (room.enter(seed) for seed in range(3))
+    start = room.now
+    room.play([said for slot, _ in ((staying, None), *others) for said in spoken(slot, noise_frames[:5], start)])
+    room.until(start + 5 * FRAME)
+    staying.hear(HeardFrame(noise_frames[5], room.now, False))
+    for slot, _ in others:
+        getattr(slot, what)()
+    room.work()
+    assert len(listener.replies) == 6
+    assert same(listener.replies, alone(tiny_moshi, noise_frames[:6], 0))
 
 
 def test_a_newcomer_is_asked_to_speak_in_time_with_the_others(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
