@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from moshi_mlx.audio.wav import pcm16
+from moshi_mlx.audio.wav import WavEncoder, pcm16
 from moshi_mlx.errors import AudioFileError
-from moshi_mlx.frames import SAMPLE_RATE
+from moshi_mlx.frames import FRAME_SECONDS, SAMPLE_RATE
 
+_STEADY_LEVEL = 0.5
 _BLOCK = SAMPLE_RATE  # samples; libsndfile's Vorbis encoder keeps what it gets at once on its stack
 
 
@@ -33,6 +34,7 @@ FORMATS = {
     ".caf": Format("CAF", "PCM_16"),
     ".w64": Format("W64", "PCM_16"),
 }
+STREAMED = ("mp3", "opus", "flac", "wav", "pcm")  # pcm: 16 bits, little endian, no header
 _OTHERS = {  # formats of sound and film
     *(".3gp", ".aac", ".ac3", ".amr", ".ape", ".avi", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".mpg"),
     *(".pcm", ".raw", ".spx", ".weba", ".webm", ".wma", ".wv"),
@@ -70,13 +72,21 @@ class SndfileEncoder:
     Raises OSError where the system refuses.
     """
 
-    def __init__(self, file: BinaryIO, form: Format, channels: int = 1) -> None:
+    def __init__(self, file: BinaryIO, form: Format, channels: int = 1, steady: bool = False) -> None:
         import soundfile
 
         self._file: Any = _Guarded(file)
         self._whole_numbers = form.encoding == "PCM_16"
         self._sound = soundfile.SoundFile(
-            self._file, "w", SAMPLE_RATE, channels=channels, format=form.container, subtype=form.encoding
+            self._file,
+            "w",
+            SAMPLE_RATE,
+            channels=channels,
+            format=form.container,
+            subtype=form.encoding,
+            # soundfile 0.14 takes the mode only beside a level, of 0 (best) to 1; this is 80 kbit a second.
+            compression_level=_STEADY_LEVEL if steady else None,
+            bitrate_mode="CONSTANT" if steady else None,
         )
         self._file.check()
 
@@ -87,6 +97,11 @@ class SndfileEncoder:
             self._sound.write(samples[start : start + _BLOCK])
             self._file.check()
 
+    @property
+    def handle(self) -> Any:
+        """What libsndfile knows it by."""
+        return self._sound._file
+
     def finish(self) -> None:
         """Write what the encoder has held back, and the length."""
         self._sound.close()
@@ -96,6 +111,87 @@ class SndfileEncoder:
         """Write no more."""
         self._file.dead = True
         self._sound.close()
+
+
+class StreamEncoder:
+    """Encodes 24 kHz audio, mono, into bytes as it comes, for whoever cannot rewind.
+
+    What formats write into their beginning at the end, such as lengths, is left out where that is sent by then;
+    players read on to the end. kind: one of STREAMED. Raises AudioFileError for another.
+
+    >>> encoder = StreamEncoder("mp3")
+    >>> sent = [encoder.write(frame) for frame in frames] + [encoder.finish()]
+    """
+
+    def __init__(self, kind: str) -> None:
+        if kind not in STREAMED:
+            raise AudioFileError(f"audio is not encoded as {kind!r} here; {', '.join(STREAMED)} are possible")
+        form = format_of(f"stream.{kind}") if kind not in ("wav", "pcm") else None
+        self._file = _Forward()
+        self._encoder = (
+            # Readers guess how long an MP3 is by its first frame.
+            SndfileEncoder(cast(BinaryIO, self._file), form, steady=kind == "mp3")
+            if form
+            else WavEncoder(cast(BinaryIO, self._file), "a stream")
+        )
+        if kind == "pcm":
+            self._file.take()  # samples alone
+        if kind == "opus":
+            _send_pages_early(cast(SndfileEncoder, self._encoder))
+
+    def write(self, pcm: np.ndarray) -> bytes:
+        """Return what is complete with these samples, (n,) float32; NaN becomes silence."""
+        self._encoder.write(pcm)
+        return self._file.take()
+
+    def finish(self) -> bytes:
+        """Return the rest."""
+        if isinstance(self._encoder, SndfileEncoder):
+            self._encoder.finish()
+        return self._file.take()
+
+
+def _send_pages_early(encoder: SndfileEncoder) -> None:
+    """Let libsndfile write a page of Ogg every frame, not every second."""
+    import soundfile
+
+    # SFC_SET_OGG_PAGE_LATENCY_MS of sndfile.h, for which soundfile has no name of its own.
+    milliseconds = soundfile._ffi.new("double*", 1000 * FRAME_SECONDS)
+    size = soundfile._ffi.sizeof("double")
+    soundfile._snd.sf_command(encoder.handle, 0x1302, milliseconds, size)
+
+
+class _Forward:
+    """A file of what was not taken yet; what is written before that is let go."""
+
+    def __init__(self) -> None:
+        self._taken, self._position = 0, 0
+        self._waiting = bytearray()
+
+    def take(self) -> bytes:
+        found = bytes(self._waiting)
+        self._taken += len(found)
+        self._waiting.clear()
+        return found
+
+    def write(self, data: Any) -> int:
+        begin = self._position - self._taken
+        self._position += len(data)
+        kept = bytes(data)[max(0, -begin) :]
+        begin = max(0, begin)
+        self._waiting[begin : begin + len(kept)] = kept
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        return b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        end = self._taken + len(self._waiting)
+        self._position = offset + (0, self._position, end)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
 
 
 class _Guarded:

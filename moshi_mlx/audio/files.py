@@ -72,6 +72,20 @@ def open_audio(path: str | Path) -> Audio:
     return _read(path, LONG)
 
 
+def read_upload(path: str | Path, name: str, longest: float) -> Audio:
+    """Read a recording that somebody else has sent, as `read_audio`; no more than `longest` seconds of it.
+
+    path: where it lies, which nobody is told. name: what messages call it. Raises AudioFileError, for longer
+    ones, too.
+    """
+    path = Path(path)
+    with system_errors(f"cannot read {name}", AudioFileError):
+        with path.open("rb") as whole:
+            if foreign(whole.read(16)) and (afconvert := shutil.which("afconvert")):
+                return _converted(afconvert, whole, name, longest)
+        return _decode(partial(path.open, "rb"), name, math.inf, longest)
+
+
 def _read(path: str | Path, most: float) -> Audio:
     """most: seconds, above which nothing is kept in memory."""
     if str(path) == STDIN:
@@ -133,7 +147,7 @@ def read_recordings(paths: Iterable[str | Path]) -> list[np.ndarray]:
     return [audio.pcm for audio in recordings]
 
 
-def _converted(afconvert: str, file: BinaryIO, name: str) -> Audio:
+def _converted(afconvert: str, file: BinaryIO, name: str, longest: float = math.inf) -> Audio:
     """What macOS makes of a file that libsndfile does not read."""
     file.seek(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -144,18 +158,18 @@ def _converted(afconvert: str, file: BinaryIO, name: str) -> Audio:
         )
         if done.returncode or not wav.is_file():
             raise AudioFileError(f"afconvert cannot convert {name}: {done.stderr.strip()[-200:]}")
-        return _decode(partial(wav.open, "rb"), name, math.inf)  # whose file goes with the folder
+        return _decode(partial(wav.open, "rb"), name, math.inf, longest)  # whose file goes with the folder
 
 
-def _decode(begin: Callable[[], BinaryIO], name: str, most: float) -> Audio:
-    """begin: opens the file anew."""
+def _decode(begin: Callable[[], BinaryIO], name: str, most: float, longest: float = math.inf) -> Audio:
+    """begin: opens the file anew. longest: seconds, above which it is refused."""
     with begin() as file:
         if file.seek(0, io.SEEK_END) == 0:
             raise AudioFileError(f"{name} is empty (0 bytes)")
         parts: list[_Part] = []
         for recording in recordings(file, name):
             before = sum(part.samples for part in parts) / SAMPLE_RATE
-            parts.append(_Part(recording, name, most - before))
+            parts.append(_Part(recording, name, most - before, longest - before))
         notes = [note for part in parts for note in part.mix.notes()]
         if len(parts) > 1:
             notes = [f"{name} holds {len(parts)} recordings one after the other; all are heard", *notes]
@@ -173,10 +187,11 @@ def _decode(begin: Callable[[], BinaryIO], name: str, most: float) -> Audio:
 class _Part:
     """One of the recordings of a file, decoded from its beginning to its end.
 
-    samples: at 24 kHz. most: seconds of sound above which `mix` forgets what was decoded.
+    samples: at 24 kHz. most: seconds of sound above which `mix` forgets what was decoded. longest: seconds above
+    which no more is decoded, but AudioFileError raised.
     """
 
-    def __init__(self, recording: Recording, name: str, most: float) -> None:
+    def __init__(self, recording: Recording, name: str, most: float, longest: float) -> None:
         with _opened(recording, name) as sound:
             self.rate, self.channels, promised = sound.samplerate, sound.channels, sound.frames
             if not _RATES[0] <= self.rate <= _RATES[1]:
@@ -184,6 +199,8 @@ class _Part:
             self.mix = mix = MixDown(self.channels, name)
             for block in _blocks(sound):
                 mix.add(block, self.rate)
+                if mix.samples > longest * self.rate:
+                    raise AudioFileError(f"{name} is longer than it may be here; send it in parts")
                 if mix.samples > most * self.rate:
                     mix.forget()
         if mix.samples == 0:

@@ -11,7 +11,7 @@ from moshi_mlx.cli.members import SttModelOptions
 from moshi_mlx.cli.options import ModelOptions, SamplingOptions
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.machine import this_machine
-from moshi_mlx.planning.planner import CODEC_BYTES, MARGIN_BYTES, Budget, frame_ms, size_of
+from moshi_mlx.planning.planner import MARGIN_BYTES, Budget, frame_ms, held_bytes, size_of
 from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
 from moshi_mlx.tasks.captioner import TOGETHER, Captioner
 from moshi_mlx.tasks.transcribe import SttTiming, Transcriber
@@ -50,7 +50,9 @@ def found_beside(
     found = options.resolve(SamplingOptions(), tell)
     sizes = [(one, size_of(one.lm_config)) for one in (talking, found)]
     windows = [people * size.window_bytes(size.window, model.kv_bits or 16) for _, size in sizes]
-    need = MARGIN_BYTES + sum(one.weights.nbytes + CODEC_BYTES for one, _ in sizes) + sum(windows)
+    need = MARGIN_BYTES + sum(
+        held_bytes(one.weights.nbytes, size, model.kv_bits or 16, people) for one, size in sizes
+    )
     machine = this_machine()
     cuda = machine.gpu is not None and mx.default_device() == mx.gpu
     budget = Budget(machine.memory_for_models(cuda), machine.bandwidth(cuda))

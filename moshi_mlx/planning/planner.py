@@ -68,6 +68,11 @@ def size_of(config: LmConfig) -> ModelSize:
     return ModelSize(per_frame, stored, kv, temporal.context, temporal.head_dim % 32 == 0)
 
 
+def held_bytes(weights: int, size: ModelSize, kv_bits: int = 16, conversations: int = 1) -> float:
+    """Return the bytes that a loaded model adds to a program: weights (bytes), windows, codec and its states."""
+    return weights + CODEC_BYTES + conversations * size.window_bytes(size.window, kv_bits)
+
+
 def _layers(config: TransformerConfig) -> int:
     attention = config.dim * (2 * config.dim + 2 * config.num_kv_heads * config.head_dim)
     if config.cross_attention:  # keys and values are made once a voice, but are stored

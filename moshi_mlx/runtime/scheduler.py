@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Protocol
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from moshi_mlx.runtime.flow import FrameQueue, HeardFrame, PacedGovernor, QueueC
 from moshi_mlx.runtime.pipeline import Spare
 from moshi_mlx.runtime.prompt import Prompt
 from moshi_mlx.runtime.session import Rows
-from moshi_mlx.runtime.stages import Change, Control, Item, Listener, Slot, Stages, Tick
+from moshi_mlx.runtime.stages import Change, Control, Errand, Item, Listener, Slot, Stages, Tick
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig
 
@@ -34,6 +35,22 @@ STALLED_AFTER = (
 )
 CHANGES_A_TICK = 1  # after which a tick that is due goes first, so that nobody's changes hold up the others
 _FORGETS = {Control.RESET, Control.LEAVE}  # until they are done, a slot's frames are for what comes after them
+
+
+class Errands(Protocol):
+    """Work that is nobody's frame, a slice of about a frame's work at a time."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to do; asked on any thread."""
+        ...
+
+    def advance(self, until: float, /) -> bool:
+        """Do one slice, on the thread that owns MLX, and return whether one was done.
+
+        None is begun that would probably end after `until`, as the scheduler's clock counts.
+        """
+        ...
 
 
 class QueuedSlot(Slot):
@@ -87,6 +104,7 @@ class Scheduler:
     """Slots that share a batch: the stream of their ticks and changes, and the loop over it.
 
     clock: seconds. spare: is given what is left of the time between two ticks, by the same clock.
+    errands: are done one by one while no tick is due at any time; who adds one calls `wake`.
     `run` is called on the thread that owns MLX; all else may be called from any.
     """
 
@@ -96,12 +114,14 @@ class Scheduler:
         stats: Stats | None = None,
         clock: Callable[[], float] = time.perf_counter,
         spare: Spare | None = None,
+        errands: Errands | None = None,
     ) -> None:
         self.stats = stats or Stats()
         self.clock = clock
         self.changed = threading.Condition()
         self.slots: list[QueuedSlot] = []  # in the order of their joining
-        self._batch, self._spare = batch, spare
+        self._batch, self._spare, self._errands = batch, spare, errands
+        self._errand_is_out = False  # one at a time, so that a frame waits for no more than one slice
         self._waiting: deque[Change] = deque()  # at most one of each kind a slot
         self._closed = False
         self._changes = 0  # since the last tick
@@ -126,6 +146,11 @@ class Scheduler:
         """End all conversations after the tick at hand."""
         with self.changed:
             self._closed = True
+            self.changed.notify_all()
+
+    def wake(self) -> None:
+        """Look again for something to do."""
+        with self.changed:
             self.changed.notify_all()
 
     def join(
@@ -173,7 +198,21 @@ class Scheduler:
             if self._waiting and not (is_due and self._changes >= CHANGES_A_TICK):
                 self._changes += 1
                 return self._arrange(self._waiting.popleft())
-            return self._tick() if is_due else None
+            if is_due:
+                return self._tick()
+            if due is None and self._errands and not self._errand_is_out and self._errands.waiting:
+                self._errand_is_out = True
+                return Errand(self._run_errand)
+            return None
+
+    def _run_errand(self) -> None:
+        assert self._errands
+        try:
+            self._errands.advance(np.inf)
+        finally:
+            with self.changed:
+                self._errand_is_out = False
+                self.changed.notify_all()
 
     def due(self) -> float | None:
         """Return when there may be something to do if nothing else happens, None for never."""

@@ -109,7 +109,14 @@ class Change:
     slot: Slot
 
 
-Item = Tick | Change
+@dataclass(frozen=True)
+class Errand:
+    """Something that is nobody's frame, for the thread that owns MLX to do when it has nothing else to do."""
+
+    run: Callable[[], None]
+
+
+Item = Tick | Change | Errand
 
 
 class Stages:
@@ -138,6 +145,8 @@ class Stages:
         if isinstance(item, Tick):
             with self._stats.encode.measure():
                 return self._each(self._encode, item)
+        if isinstance(item, Errand):
+            return item
         if item.control is RESET:
             self._guarded(item.slot, lambda: item.slot.talking.reset_encoder())
         elif item.control is MARK_END:
@@ -150,6 +159,9 @@ class Stages:
             with self._stats.generate.measure():
                 made = self._batch.generate({slot.talking: codes for slot, codes in item.items.items()})
             return replace(item, items={slot: made[slot.talking] for slot in item.items})
+        if isinstance(item, Errand):
+            item.run()
+            return item
         if item.control is Control.LEAVE:  # a broken one, too: its row must not be waited for
             item.slot.prefilling = None
             if item.slot.session:
@@ -167,6 +179,8 @@ class Stages:
             for slot, reply in replies.items.items():
                 if reply is not None:
                     slot.listener.write(reply)
+        elif isinstance(item, Errand):
+            return
         elif item.control is RESET:
             self._guarded(item.slot, lambda: item.slot.talking.reset_decoder())
             item.slot.listener.began_anew()

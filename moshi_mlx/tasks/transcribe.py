@@ -153,6 +153,28 @@ class Transcriber:
         finally:
             stream.close()
 
+    def steps(self, source: RecordingSource) -> Iterator[list[Word | Pause]]:
+        """As `events`, on the calling thread alone and a little at a time: yields what was found, mostly nothing,
+        after each frame that was encoded and after each pass of the model.
+        """
+        stream, words, reading = self.moshi.codec.stream(), self.words(source.seconds), self.decoder.begin()
+        codebooks = self.moshi.lm.config.input_codebooks
+
+        def read() -> list[Word | Pause]:
+            return [event for heard in reading.advance() for event in words.push(heard.text_id, heard.vad)]
+
+        try:
+            for frame in islice(source, 1, None):
+                reading.add(stream.encode(frame)[:codebooks])
+                yield []
+                if reading.waiting >= self.decoder.ahead:
+                    yield read()
+            while reading.waiting:
+                yield read()
+            yield [*words.finish()]
+        finally:
+            stream.close()
+
     def transcribe(self, pcm: np.ndarray) -> Transcription:
         """Transcribe a recording, (samples,) float32 at 24 kHz. Raises SessionError for anything else."""
         return collected(self.events(self.source(pcm)), len(pcm) / SAMPLE_RATE)

@@ -129,6 +129,27 @@ def translate(
     return Translated(audio, collected.pieces, translation.ended, session.seed)
 
 
+def text_steps(
+    moshi: Moshi, pcm: np.ndarray, *, seed: int | None = None, tail: float = TAIL
+) -> Iterator[list[tuple[float, str]]]:
+    """Translate a recording as `translate`, but only into text, and yield what each step of the model adds to it.
+
+    Yields pieces as in `Translated`, mostly none. Arguments and errors as of `translate`.
+    """
+    check_translates(moshi.translates)
+    collected = _Collected()
+    translation = Translation(pcm, max(moshi.lm.config.delays), collected, tail)
+    with moshi.session(seed) as session:
+        for item in translation:
+            if isinstance(item, Control):
+                session.mark_end()
+                continue
+            made = session.generate(session.encode(item))
+            before = len(collected.pieces)
+            translation.write(Reply(None, made.text, made.time, made.vad, made.text_id))
+            yield collected.pieces[before:]
+
+
 def check_translates(does: bool, name: str = "this model") -> None:
     """Raise ConfigError for a model that does not translate."""
     if not does:

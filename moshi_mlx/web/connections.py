@@ -183,17 +183,20 @@ class Link(asyncio.Protocol):
     """One connection: a protocol, and for how long and how fast it may go on.
 
     source: whose it is, as of `source_of`. flooded: called once, when more comes than any stream may have.
+    lost: called when it ends.
     """
 
     def __init__(self, protocol: asyncio.Protocol, connections: Connections, limits: Limits, source: str) -> None:
         self.protocol, self.source = protocol, source
         self.flooded: Callable[[], None] = self.abort
+        self.lost: Callable[[], None] | None = None
+        self._expected = 0  # bytes that may come beside the budget
         self._connections, self._limits = connections, limits
         self._budget = Budget(limits.stream)
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._muted = self._ended = False
+        self._muted = self.ended = False
 
     def begin(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Begin with a socket. Its first request, and a TLS handshake before it, may take so long."""
@@ -216,7 +219,7 @@ class Link(asyncio.Protocol):
         if self._timer:
             self._timer.cancel()
         self._timer = None
-        if seconds is not None and not self._ended:
+        if seconds is not None and not self.ended:
             self._timer = asyncio.get_running_loop().call_later(seconds, self.abort)
 
     def asked(self) -> None:
@@ -228,6 +231,10 @@ class Link(asyncio.Protocol):
         """Note that it has its answer: the next may take so long to come."""
         self._connections.idle(self)
         self.allow(self._limits.next_request)
+
+    def expect(self, size: int) -> None:
+        """Let so many bytes come, from now on, beside the budget: those of a file."""
+        self._expected = size
 
     def discard(self) -> None:
         """Throw away what comes from now on."""
@@ -249,7 +256,7 @@ class Link(asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
-        self._ended = True
+        self.ended = True
         self.allow(None)
         self._connections.left(self)
 
@@ -265,7 +272,10 @@ class Link(asyncio.Protocol):
         """Pass on what comes, within the budget of any stream."""
         if self._muted:
             return
-        if not self._budget.spend(max(len(data), _SEGMENT)):
+        size = max(len(data), _SEGMENT)
+        expected = min(size, self._expected)
+        self._expected -= expected
+        if not self._budget.spend(size - expected):
             self.mute()
             self.flooded()
             return
@@ -286,6 +296,8 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._end()
+        if self.lost:
+            self.lost()
         self.protocol.connection_lost(exc)
         if self._transport:
             self._transport.close()  # Python 3.10 warns of one with TLS that only the other side has closed

@@ -29,6 +29,10 @@ class Limits:
     first_request: float = 10.0  # seconds from connecting to the first request, a TLS handshake included
     next_request: float = 15.0  # seconds between an answer and the next request on a connection
     answer: float = 60.0  # seconds for an answer to be taken, conversations aside
+    upload: float = 300.0  # seconds for a recording to come in
+    max_seconds: float = 600.0  # of a recording that is sent to be transcribed
+    tail: float = 60.0  # seconds after such a recording in which a translation has to come to its end
+    jobs: int = 16  # requests that are worked on or wait for that, half of them of one address
     connections: int = 1024  # open at once; fewer where there are not enough descriptors
     connections_of_one: int = 256  # of one address
     trim: float | None = None  # seconds of a conversation that outlast context trimming; None: it is never trimmed

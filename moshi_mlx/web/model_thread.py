@@ -12,10 +12,15 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.errors import DownloadError
+from moshi_mlx.models.layers import parameter_bytes
+from moshi_mlx.planning.planner import CODEC_BYTES, held_bytes, size_of
+from moshi_mlx.runtime.limits import process_limits
 from moshi_mlx.runtime.scheduler import Scheduler
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig
+from moshi_mlx.web.jobs import Jobs
 from moshi_mlx.web.log import event
+from moshi_mlx.web.model_pool import Task, tasks_of
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
@@ -41,6 +46,8 @@ class ModelThread:
     load: returns the Moshi, called on the thread. size: how many conversations there may be at once.
     prompts: makes what clients may ask for of the Moshi, None where it takes no prompt; called on the thread.
     captions: likewise makes what writes down the words of those who talk, None for nothing.
+    jobs: what else the thread is to do; all it does where the model does not talk. loaded: told of the model, on
+        the thread, and of the bytes that it and its conversations hold.
     keep_thread: for a program that ends with its model: the thread sleeps when its work is done. If it ends while
         the interpreter does, MLX may abort (seen in 0.32).
     """
@@ -52,6 +59,8 @@ class ModelThread:
         keep_thread: bool = False,
         prompts: Callable[[Moshi], Prompts | None] = lambda moshi: None,
         captions: Callable[[], CaptionScheduler | None] = lambda: None,
+        jobs: Jobs | None = None,
+        loaded: Callable[[Moshi, float], None] = lambda moshi, held: None,
     ) -> None:
         self.phase = Phase.LOADING
         self.progress: float | None = None
@@ -60,9 +69,10 @@ class ModelThread:
         self.prompts: Prompts | None = None  # once it is ready, if it takes any
         self.captions: CaptionScheduler | None = None  # once it is ready, if anybody's words are written down
         self.conditions: dict[str, dict[str, Any]] = {}  # name -> its values, and the one of who asks for none
-        self.translates = False  # whether the model is one that translates, once it is ready
+        self.talks = True  # until it is ready and known better
         self.stats = Stats()
         self._make_prompts, self._make_captions = prompts, captions
+        self._jobs, self._tell_loaded = jobs or Jobs(), loaded
         self._load, self._size, self._keep_thread = load, size, keep_thread
         self._loop: asyncio.AbstractEventLoop | None = None
         self._began = 0.0
@@ -122,6 +132,7 @@ class ModelThread:
         """End all conversations after the frame at hand."""
         self._closing.set()
         self._again.set()
+        self._jobs.close()
         if self._scheduler:
             self._scheduler.close()
 
@@ -131,23 +142,27 @@ class ModelThread:
         error: BaseException | None = None
         try:
             moshi = self._loaded()
-            if moshi and not self._closing.is_set():
+            if moshi and not self._closing.is_set() and Task.TALK not in tasks_of(moshi.lm.config, False):
+                self._serve_requests(moshi)
+            elif moshi and not self._closing.is_set():
                 moshi.warm_up(self._size, moshi.sampling)
-                self.translates = moshi.translates
                 self.sampling, self.prompts = moshi.sampling, self._make_prompts(moshi)
                 self.conditions = {
                     name: {"values": list(values), "default": moshi.conditions[name]}
                     for name, values in moshi.lm.config.named_conditions.items()
                 }
                 self.captions = self._make_captions()
-                spare = self.captions.work if self.captions else None
-                self._scheduler = Scheduler(moshi.batch(self._size), self.stats, spare=spare)
+                batch = moshi.batch(self._size)
+                self._scheduler = Scheduler(batch, self.stats, spare=self._spare, errands=self._jobs)
+                self._jobs.woken = self._scheduler.wake
+                self._tell_loaded(moshi, batch.held_bytes + CODEC_BYTES)
                 self._tell(self._set_ready)
                 if self._closing.is_set():  # it was set while there was no scheduler to close
                     self._scheduler.close()
                 self._scheduler.run()
         except BaseException as caught:  # carried to the event loop, whatever it is
             error = caught
+        self._jobs.abandon()
         if self.captions:
             self.captions.close()
         self._tell(self._set_ended, error)
@@ -155,6 +170,22 @@ class ModelThread:
         self._done.set()
         if self._keep_thread:
             threading.Event().wait()
+
+    def _serve_requests(self, moshi: Moshi) -> None:
+        """Do nothing but jobs: the model does not talk."""
+        config, weights = moshi.lm.config, parameter_bytes(moshi.lm)
+        self.talks = False
+        self._tell_loaded(moshi, held_bytes(weights, size_of(config), moshi.kv_bits or 16))
+        self._tell(self._set_ready)
+        with process_limits(weights):
+            if not self._closing.is_set():
+                self._jobs.run()
+
+    def _spare(self, until: float) -> None:
+        """Use what is left of the time to the next tick: words of those who talk, then jobs."""
+        if self.captions:
+            self.captions.work(until)
+        self._jobs.work(until)
 
     def _loaded(self) -> Moshi | None:
         """Load the model; if it cannot be had, once more whenever told to. None when there is no use for it."""

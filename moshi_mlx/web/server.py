@@ -18,7 +18,6 @@ from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
 from moshi_mlx.web.admission import Admission, Place
 from moshi_mlx.web.api.errors import Handle, api_errors
-from moshi_mlx.web.api.models import Models, ServedModel, Task
 from moshi_mlx.web.api.routes import Api
 from moshi_mlx.web.budget import Budgets
 from moshi_mlx.web.chat_client import ChatClient
@@ -26,9 +25,11 @@ from moshi_mlx.web.chat_socket import ChatSocket
 from moshi_mlx.web.client import Client
 from moshi_mlx.web.connections import Connections, Link
 from moshi_mlx.web.headers import Handler, complete
+from moshi_mlx.web.jobs import Jobs
 from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.log import event, http_logger
 from moshi_mlx.web.metrics import CONTENT_TYPE, count, render
+from moshi_mlx.web.model_pool import ModelPool, ServedModel
 from moshi_mlx.web.model_thread import LoadProgress, ModelThread, Phase
 from moshi_mlx.wire.query import describe, read_query, shown
 
@@ -49,6 +50,7 @@ class Server:
     load: returns the Moshi, on the model's thread. about: what clients are told of the model: its name, and what
     it can be asked. page: the folder of the page, None for none. keep_thread, prompts,
     captions: as in `ModelThread`.
+    main: what requests of the API get as this model. pool: other models that they get.
     take_nano: lets `load` load Nano from then on, and returns what to tell of it; the page offers that where the
     model cannot be had.
     """
@@ -65,8 +67,15 @@ class Server:
         take_nano: Callable[[], dict[str, Any]] | None = None,
         prompts: Callable[[Moshi], Prompts | None] = lambda moshi: None,
         captions: Callable[[], CaptionScheduler | None] = lambda: None,
+        main: ServedModel | None = None,
+        pool: ModelPool | None = None,
     ) -> None:
-        self.model = ModelThread(load, max_sessions, keep_thread, prompts, captions)
+        self.main = main or ServedModel(about["model"])
+        self.main.follow(lambda: self.model.phase.value)
+        pool = pool or ModelPool([])
+        pool.models.insert(0, self.main)
+        jobs = Jobs((limits or Limits()).jobs)
+        self.model = ModelThread(load, max_sessions, keep_thread, prompts, captions, jobs, self.main.adopt)
         self.clients: set[Client] = set()
         self._talks: set[asyncio.Task[Any]] = set()  # of the clients
         self._admission = Admission(max_sessions)
@@ -79,9 +88,6 @@ class Server:
         self._readers = ThreadPoolExecutor(1, "moshi-reader")  # one: clients' slices come in turn
         self._stopping = False
         self._opening: asyncio.Task[None] | None = None
-        self.models = Models(
-            [ServedModel(lambda: self._about["model"], self._tasks, lambda: self.model.phase.value)]
-        )
         app = web.Application(middlewares=[api_errors, self._guard])
         app.on_response_prepare.append(complete)
         app.router.add_get("/api/chat", self._chat)
@@ -89,7 +95,9 @@ class Server:
         app.router.add_post("/api/model", self._choose_model)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
-        Api(self.models, self._access).add_to(app)
+        self._api = Api(pool, jobs, self._access, self._limits, self._link)
+        self.models = self._api.models
+        self._api.add_to(app)
         if page:
             app.router.add_get("/", self._index)
             # Links are followed: some installers link a package's files to a store. No path leads out of it.
@@ -131,16 +139,11 @@ class Server:
             self._connections.abort()
         await self._runner.cleanup()
         self._readers.shutdown(wait=False)
+        self._api.close()
 
     async def _open(self) -> None:
         await self.model.ready(lambda: None)
         self._admission.open()
-
-    def _tasks(self) -> list[Task]:
-        """What the model that talks can do, once it is ready."""
-        if self.model.phase is not Phase.READY:
-            return []
-        return [Task.TALK, Task.TRANSLATE] if self.model.translates else [Task.TALK]
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handle) -> web.StreamResponse:
@@ -248,6 +251,7 @@ class Server:
             raise web.HTTPConflict(text="the model is not missing\n")
         if request.query.get("take") == nano.NAME and self._take_nano:
             self._about.update(self._take_nano())  # clients that wait are told of it, too
+            self.main.name = self._about["model"]
         self.model.again()
         return web.Response(status=204)
 

@@ -2,75 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
-from enum import Enum
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from moshi_mlx.errors import some
 from moshi_mlx.web.api.errors import ApiError
+from moshi_mlx.web.model_pool import ServedModel, Task
 
-
-class Task(Enum):
-    """What a model can be asked to do."""
-
-    TALK = "talk"
-    TRANSCRIBE = "transcribe"
-    TRANSLATE = "translate"
-    SAY = "say"
-
-
-class ServedModel:
-    """One model. name: as /v1/models lists it. tasks: what it does, known once it is found. state: as of `Phase`.
-
-    aliases: other names that requests may give.
-    """
-
-    def __init__(
-        self,
-        name: Callable[[], str],
-        tasks: Callable[[], Iterable[Task]],
-        state: Callable[[], str],
-        aliases: Iterable[str] = (),
-    ) -> None:
-        self._name, self._tasks, self._state = name, tasks, state
-        self.aliases = frozenset(aliases)
-        self.created = int(time.time())
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        return self._name()
-
-    @property
-    def tasks(self) -> frozenset[Task]:
-        """What it can be asked to do; nothing while that is not known."""
-        return frozenset(self._tasks())
-
-    @property
-    def state(self) -> str:
-        """Whether it is "ready", "loading", "missing", ..."""
-        return self._state()
-
-    def about(self) -> dict[str, Any]:
-        """The object of /v1/models, with its state and tasks beside what clients know."""
-        return {
-            "id": self.name,
-            "object": "model",
-            "created": self.created,
-            "owned_by": self.name.partition("/")[0] if "/" in self.name.strip("/.~") else "local",
-            "state": self.state,
-            "tasks": sorted(task.value for task in self.tasks),
-        }
+__all__ = ["Models", "ServedModel", "Task"]
 
 
 class Models:
     """All models of a server; on the event loop."""
 
-    def __init__(self, models: Iterable[ServedModel] = ()) -> None:
-        self._models = list(models)
+    def __init__(self, models: Sequence[ServedModel] = ()) -> None:
+        self._models = models
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models)
 
     def find(self, name: str) -> ServedModel:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from aiohttp import web
 
 from moshi_mlx.web.access import Access
 from moshi_mlx.web.api.errors import ROOT, ApiError, is_api
 from moshi_mlx.web.api.models import Models
+from moshi_mlx.web.api.transcriptions import Transcriptions
+from moshi_mlx.web.api.uploads import Uploads
+from moshi_mlx.web.api.work import Work
+from moshi_mlx.web.jobs import Jobs
+from moshi_mlx.web.limits import Limits
+from moshi_mlx.web.model_pool import ModelPool
+
+if TYPE_CHECKING:
+    from moshi_mlx.web.connections import Link
 
 _SPEECH_ONLY = "this server's models hear and speak; they are no text models"
 _CONSENT = "voices are not made here from samples: take one of GET /v1/audio/voices"
@@ -31,15 +43,36 @@ ELSEWHERE = {
 
 
 class Api:
-    """The addresses. access: whose pages may talk with this server; pages of others need its permission (CORS)."""
+    """The addresses, on the event loop.
 
-    def __init__(self, models: Models, access: Access) -> None:
-        self.models, self._access = models, access
+    access: whose pages may talk with this server; pages of others need its permission (CORS). link_of: the
+    connection of a request.
+    """
+
+    def __init__(
+        self,
+        pool: ModelPool,
+        jobs: Jobs,
+        access: Access,
+        limits: Limits,
+        link_of: Callable[[web.Request], Link],
+    ) -> None:
+        self.models, self._access = Models(pool.models), access
+        self._work = Work(jobs, pool, link_of, limits.answer)
+        self._uploads = Uploads(limits.max_seconds, limits.upload)
+        self._transcriptions = Transcriptions(self.models, self._uploads, self._work, limits.tail)
+
+    def close(self) -> None:
+        """Begin nothing any more."""
+        self._work.close()
+        self._uploads.close()
 
     def add_to(self, app: web.Application) -> None:
         """Add all addresses to an application."""
         app.router.add_get("/v1/models", self._list)
         app.router.add_get("/v1/models/{name:.+}", self._one)
+        app.router.add_post("/v1/audio/transcriptions", self._transcriptions.transcribe)
+        app.router.add_post("/v1/audio/translations", self._transcriptions.translate)
         app.router.add_route("*", ROOT + "{rest:.*}", self._other)
         app.on_response_prepare.append(self._permit)
 

@@ -1,0 +1,105 @@
+"""Work of requests on the thread that owns MLX: ended when the client has gone, refused when it is too much."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiohttp import web
+
+from moshi_mlx.errors import CheckpointError, MoshiError
+from moshi_mlx.web.api.errors import ApiError
+from moshi_mlx.web.jobs import Job, Jobs, QueueFull
+from moshi_mlx.web.log import event
+from moshi_mlx.web.model_pool import ModelPool, NoRoom, ServedModel
+
+if TYPE_CHECKING:
+    from moshi_mlx.runtime.moshi import Moshi
+    from moshi_mlx.web.connections import Link
+
+T = TypeVar("T")
+RETRY = {"Retry-After": "5"}
+
+
+class Work:
+    """Lets models of a pool do what requests ask for.
+
+    link_of: the connection of a request. stuck: seconds in which a client has to take a piece of its answer.
+    """
+
+    def __init__(self, jobs: Jobs, pool: ModelPool, link_of: Callable[[web.Request], Link], stuck: float) -> None:
+        self.link_of = link_of
+        self._jobs, self._pool, self._stuck = jobs, pool, stuck
+        self._tidying: asyncio.TimerHandle | None = None
+        self._tidy: Job[None] | None = None  # the latest, which nobody waits for
+
+    def close(self) -> None:
+        """Unload nothing any more."""
+        if self._tidying:
+            self._tidying.cancel()
+
+    async def write(self, response: web.StreamResponse, data: bytes) -> None:
+        """Send a piece of an answer. Raises ConnectionError for a client that does not take it."""
+        try:
+            await asyncio.wait_for(response.write(data), self._stuck)
+        except asyncio.TimeoutError:
+            raise ConnectionResetError("stuck") from None
+
+    def _tidy_later(self) -> None:
+        """Unload what nobody uses, when it has not been used for long enough."""
+        self.close()
+        loop = asyncio.get_running_loop()
+        self._tidying = loop.call_later(self._pool.idle + 0.1, self._tidy_now)
+
+    def _tidy_now(self) -> None:
+        with suppress(QueueFull):  # somebody uses them, and comes by here again
+            self._tidy = self._jobs.add(self._pool.tidy(), lambda: "tidy")
+
+    @asynccontextmanager
+    async def running(
+        self, request: web.Request, model: ServedModel, work: Callable[[Moshi], Iterator[T | None]]
+    ) -> AsyncIterator[Job[T]]:
+        """Let a model do something for a request, up to the end of the block, or of the client's connection.
+
+        Iterating over the job gives what `work` yields, but for None. What is raised for people becomes ApiError.
+        """
+        link = self.link_of(request)
+        link.allow(None)
+
+        def kind() -> str:
+            return f"{model.name} {request.path}" if model.moshi else f"load {model.name}"
+
+        try:
+            job = self._jobs.add(self._pool.using(model, work), kind, link.source)
+        except QueueFull as full:
+            words = "of this address " if full.of_one else ""
+            raise ApiError(
+                429 if full.of_one else 503,
+                f"too many requests {words}are being worked on; try again later",
+                code="busy",
+                headers=RETRY,
+            ) from full
+        link.lost = job.cancel
+        try:
+            yield job
+            if link.ended:
+                raise ConnectionResetError("lost")
+        except NoRoom as error:
+            raise ApiError(503, str(error), "model", "no_room", RETRY) from error
+        except CheckpointError as error:
+            raise ApiError(503, str(error), "model", "not_loadable") from error
+        except MoshiError as error:
+            raise ApiError(400, str(error)) from error
+        finally:
+            link.lost = None
+            job.cancel()
+            self._tidy_later()
+            event("request", path=request.path, model=model.name, slices=job.slices)
+
+
+def sse(fields: dict[str, Any]) -> bytes:
+    """Return an event of a stream."""
+    return f"data: {json.dumps(fields, ensure_ascii=False)}\n\n".encode()
