@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,9 +15,9 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.planning.planner import MARGIN_BYTES, Budget, held_bytes, size_of
 from moshi_mlx.web.jobs import in_slices
 from moshi_mlx.web.log import event
+from moshi_mlx.web.voices import ServedVoices
 
 if TYPE_CHECKING:
-    from moshi_mlx.audio.speakers import Speakers
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.models.config import LmConfig
     from moshi_mlx.runtime.moshi import Moshi
@@ -57,7 +57,7 @@ class ServedModel:
 
     load: what loads it when it is asked for; None for one that is loaded by others, see `adopt`. need: bytes that
     it will hold. settings: of its config. tasks: what it can be asked to do, known once it is found.
-    speakers: its voices, of a model that says texts.
+    voices: that it says texts with.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class ServedModel:
         aliases: Iterable[str] = (),
         need: float = 0.0,
         settings: Mapping[str, Any] | None = None,
-        speakers: Speakers | None = None,
+        voices: ServedVoices | None = None,
     ) -> None:
         self.name, self.aliases, self.load, self.need = name, frozenset(aliases), load, need
-        self.tasks, self.settings, self.speakers = frozenset(tasks), settings or {}, speakers
+        self.tasks, self.settings, self.voices = frozenset(tasks), settings or {}, voices
         self.created = int(time.time())
         self.users = 0  # jobs at it
         self.used = 0.0  # when the last of them ended
@@ -123,10 +123,15 @@ class ServedModel:
         }
 
 
-def served(found: Checkpoint, load: Load, aliases: Iterable[str] = (), kv_bits: int | None = None) -> ServedModel:
-    """Return a model whose files were found, to be loaded when it is asked for."""
-    from moshi_mlx.audio.speakers import Speakers
-
+def served(
+    found: Checkpoint,
+    load: Load,
+    aliases: Iterable[str] = (),
+    kv_bits: int | None = None,
+    voices: Sequence[str] = (),
+    offline: bool = False,
+) -> ServedModel:
+    """Return a model whose files were found, to be loaded when it is asked for. voices: as of `ServedVoices`."""
     config = found.lm_config
     tasks = tasks_of(config, found.translates)
     return ServedModel(
@@ -136,8 +141,15 @@ def served(found: Checkpoint, load: Load, aliases: Iterable[str] = (), kv_bits: 
         aliases=aliases,
         need=held_bytes(found.weights.nbytes, size_of(config), kv_bits or 16),
         settings=found.settings,
-        speakers=Speakers(found) if Task.SAY in tasks else None,
+        voices=voices_of(found, voices, offline) if Task.SAY in tasks else None,
     )
+
+
+def voices_of(found: Checkpoint, given: Sequence[str], offline: bool) -> ServedVoices:
+    """Return the voices of a text-to-speech model. given: as of `ServedVoices`."""
+    from moshi_mlx.audio.speakers import Speakers
+
+    return ServedVoices(Speakers(found, offline), given)
 
 
 class ModelPool:

@@ -74,7 +74,7 @@ class Server:
         self.main.follow(lambda: self.model.phase.value)
         pool = pool or ModelPool([])
         pool.models.insert(0, self.main)
-        jobs = Jobs((limits or Limits()).jobs)
+        self.jobs = jobs = Jobs((limits or Limits()).jobs)
         self.model = ModelThread(load, max_sessions, keep_thread, prompts, captions, jobs, self.main.adopt)
         self.clients: set[Client] = set()
         self._talks: set[asyncio.Task[Any]] = set()  # of the clients
@@ -95,9 +95,9 @@ class Server:
         app.router.add_post("/api/model", self._choose_model)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
-        self._api = Api(pool, jobs, self._access, self._limits, self._link)
-        self.models = self._api.models
-        self._api.add_to(app)
+        self.api = Api(pool, jobs, self._access, self._limits, self._link)
+        self.models = self.api.models
+        self.api.add_to(app)
         if page:
             app.router.add_get("/", self._index)
             # Links are followed: some installers link a package's files to a store. No path leads out of it.
@@ -139,7 +139,7 @@ class Server:
             self._connections.abort()
         await self._runner.cleanup()
         self._readers.shutdown(wait=False)
-        self._api.close()
+        self.api.close()
 
     async def _open(self) -> None:
         await self.model.ready(lambda: None)

@@ -56,6 +56,10 @@ async def api_errors(request: web.Request, handler: Handle) -> web.StreamRespons
         return await handler(request)
     except ApiError as error:
         return error.response()
+    except ConnectionError:  # the client has gone, or takes nothing: there is nobody to be answered
+        if request.transport:
+            request.transport.abort()
+        return web.Response(status=408)
     except web.HTTPException as error:
         if error.status < 400:
             raise

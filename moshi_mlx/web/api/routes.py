@@ -10,6 +10,7 @@ from aiohttp import web
 from moshi_mlx.web.access import Access
 from moshi_mlx.web.api.errors import ROOT, ApiError, is_api
 from moshi_mlx.web.api.models import Models
+from moshi_mlx.web.api.speech import Speech
 from moshi_mlx.web.api.transcriptions import Transcriptions
 from moshi_mlx.web.api.uploads import Uploads
 from moshi_mlx.web.api.work import Work
@@ -59,18 +60,22 @@ class Api:
     ) -> None:
         self.models, self._access = Models(pool.models), access
         self._work = Work(jobs, pool, link_of, limits.answer)
-        self._uploads = Uploads(limits.max_seconds, limits.upload)
-        self._transcriptions = Transcriptions(self.models, self._uploads, self._work, limits.tail)
+        self.uploads = Uploads(limits.max_seconds, limits.upload)
+        self._speech = Speech(self.models, self._work)
+        self._transcriptions = Transcriptions(self.models, self.uploads, self._work, limits.tail)
 
     def close(self) -> None:
         """Begin nothing any more."""
         self._work.close()
-        self._uploads.close()
+        self.uploads.close()
 
     def add_to(self, app: web.Application) -> None:
         """Add all addresses to an application."""
         app.router.add_get("/v1/models", self._list)
         app.router.add_get("/v1/models/{name:.+}", self._one)
+        app.router.add_post("/v1/audio/speech", self._speech.say)
+        app.router.add_get("/v1/audio/voices", self._speech.voices)
+        app.router.add_get("/v1/audio/voices/{name:.+}", self._speech.voice)
         app.router.add_post("/v1/audio/transcriptions", self._transcriptions.transcribe)
         app.router.add_post("/v1/audio/translations", self._transcriptions.translate)
         app.router.add_route("*", ROOT + "{rest:.*}", self._other)

@@ -18,8 +18,9 @@ from moshi_mlx.tasks.translate import text_steps
 from moshi_mlx.tasks.words import Pause, Transcription, Word
 from moshi_mlx.web.api.errors import ApiError
 from moshi_mlx.web.api.models import Models, ServedModel, Task
+from moshi_mlx.web.api.streams import EVENTS, StreamedAnswer
 from moshi_mlx.web.api.uploads import Form, Uploads
-from moshi_mlx.web.api.work import Work, sse
+from moshi_mlx.web.api.work import Work
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
@@ -81,24 +82,19 @@ class Transcriptions:
 
     async def _stream(self, request: web.Request, model: ServedModel, pcm: np.ndarray) -> web.StreamResponse:
         """Send each word as it is found."""
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
-        words: list[Word] = []
-        async with self._work.running(request, model, _hearing(model, pcm)) as job:
-            async for batch in job:
-                for word in batch:
-                    if isinstance(word, Pause):
-                        continue
-                    if not response.prepared:
-                        await response.prepare(request)
-                    text = f" {word.text}" if words else word.text
-                    words.append(word)
-                    await self._work.write(response, sse({"type": "transcript.text.delta", "delta": text}))
-        if not response.prepared:
-            await response.prepare(request)
-        done = {"type": "transcript.text.done", "text": " ".join(word.text for word in words)}
-        await self._work.write(response, sse(done))
-        await response.write_eof()
-        return response
+        answer, words = StreamedAnswer(request, EVENTS, self._work.stuck), list[str]()
+        try:
+            async with self._work.running(request, model, _hearing(model, pcm)) as job:
+                async for batch in job:
+                    for word in (one for one in batch if isinstance(one, Word)):
+                        await answer.tell(
+                            type="transcript.text.delta", delta=f" {word.text}" if words else word.text
+                        )
+                        words.append(word.text)
+        except ApiError as error:
+            return await answer.fail(error)
+        await answer.tell(type="transcript.text.done", text=" ".join(words))
+        return await answer.end()
 
 
 def _hearing(model: ServedModel, pcm: np.ndarray) -> Callable[[Moshi], Iterator[list[Word | Pause] | None]]:

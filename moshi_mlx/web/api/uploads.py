@@ -6,11 +6,12 @@ import asyncio
 import tempfile
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, ClientPayloadError, web
 
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.web.api.errors import ApiError
@@ -25,6 +26,7 @@ MAX_FIELDS = 100
 MIN_BYTES = 25_000_000  # that a file may have, however short it has to be
 BYTES_A_SECOND = 192_000  # of two channels of 16 bits at 48 kHz: what is allowed beside that
 AT_ONCE = 8  # uploads
+DRAIN = 10.0  # seconds in which the rest of a refused one may come
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Uploads:
         self._max_seconds, self._seconds = max_seconds, seconds
         self._max_bytes = int(max(MIN_BYTES, max_seconds * BYTES_A_SECOND))
         self._decoders = ThreadPoolExecutor(2, "moshi-decoder")
-        self._coming = 0
+        self.coming = 0
 
     def close(self) -> None:
         """Decode no more."""
@@ -72,19 +74,20 @@ class Uploads:
         """Read the form of a request, and decode its file. Raises ApiError."""
         if request.content_type != "multipart/form-data":
             raise ApiError(415, "a form with a file is expected: send it as multipart/form-data")
-        if (request.content_length or 0) > self._max_bytes + MAX_FIELDS * MAX_FIELD:
-            raise self._too_large()
-        if self._coming >= AT_ONCE:
+        if self.coming >= AT_ONCE:
             raise ApiError(
                 503,
                 "too many recordings are coming in; try again later",
                 code="busy",
                 headers={"Retry-After": "2"},
             )
-        self._coming += 1
+        self.coming += 1
         link.allow(self._seconds)
-        link.expect(self._max_bytes + MAX_FIELDS * MAX_FIELD)
+        most = self._max_bytes + MAX_FIELDS * MAX_FIELD
+        link.expect(2 * most)
         try:
+            if (request.content_length or 0) > most:
+                raise self._too_large()
             with tempfile.NamedTemporaryFile("wb", prefix="moshi-upload-") as file:
                 form, name = await self._parts(request, cast(BinaryIO, file))
                 if name is None:
@@ -93,10 +96,12 @@ class Uploads:
                 form.pcm = await asyncio.get_running_loop().run_in_executor(
                     self._decoders, self._decoded, file.name, name
                 )
+        except ApiError:
+            await _drain(request)
+            raise
         finally:
-            self._coming -= 1
+            self.coming -= 1
             link.expect(0)
-        link.allow(None)
         return form
 
     async def _parts(self, request: web.Request, file: BinaryIO) -> tuple[Form, str | None]:
@@ -138,3 +143,17 @@ class Uploads:
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"the file has more than {self._max_bytes / 1e6:.0f} MB; send it in parts", "file")
+
+
+async def _drain(request: web.Request) -> None:
+    """Take the rest of a request that is refused: many clients read the answer only when all they have is sent.
+
+    No longer than a moment: who sends more is cut off, which they see as an error, too.
+    """
+    with suppress(asyncio.TimeoutError, ConnectionError, ClientPayloadError):
+        await asyncio.wait_for(_rest(request), DRAIN)
+
+
+async def _rest(request: web.Request) -> None:
+    async for _ in request.content.iter_any():
+        pass

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
 
@@ -31,8 +30,8 @@ class Work:
     """
 
     def __init__(self, jobs: Jobs, pool: ModelPool, link_of: Callable[[web.Request], Link], stuck: float) -> None:
-        self.link_of = link_of
-        self._jobs, self._pool, self._stuck = jobs, pool, stuck
+        self.link_of, self.stuck = link_of, stuck
+        self._jobs, self._pool = jobs, pool
         self._tidying: asyncio.TimerHandle | None = None
         self._tidy: Job[None] | None = None  # the latest, which nobody waits for
 
@@ -40,13 +39,6 @@ class Work:
         """Unload nothing any more."""
         if self._tidying:
             self._tidying.cancel()
-
-    async def write(self, response: web.StreamResponse, data: bytes) -> None:
-        """Send a piece of an answer. Raises ConnectionError for a client that does not take it."""
-        try:
-            await asyncio.wait_for(response.write(data), self._stuck)
-        except asyncio.TimeoutError:
-            raise ConnectionResetError("stuck") from None
 
     def _tidy_later(self) -> None:
         """Unload what nobody uses, when it has not been used for long enough."""
@@ -98,8 +90,3 @@ class Work:
             job.cancel()
             self._tidy_later()
             event("request", path=request.path, model=model.name, slices=job.slices)
-
-
-def sse(fields: dict[str, Any]) -> bytes:
-    """Return an event of a stream."""
-    return f"data: {json.dumps(fields, ensure_ascii=False)}\n\n".encode()

@@ -28,7 +28,8 @@ def found(folder: Path, name: str) -> ServedModel:
     def load(advance: Callable[[int], None]) -> Moshi:
         return assemble(checkpoint, "mlx", None, advance)
 
-    return served(checkpoint, load, [name])
+    voices = [str(folder / "a.safetensors"), str(folder / "b.safetensors")] if name == "tts" else []
+    return served(checkpoint, load, [name], voices=voices)
 
 
 @pytest.fixture(scope="session")
