@@ -2,7 +2,8 @@
 
 A `Tick` is one frame of every conversation that has one. What else happens to a conversation (joining, resetting,
 trimming, leaving) is a `Change`, which travels through the stages between ticks: what came before it is finished,
-what comes after it finds it done. Not here: the loop over a stream (see `engine`).
+what comes after it finds it done. An `Errand` is done between them.
+Not here: the loop over a stream (see `engine`).
 """
 
 from __future__ import annotations
