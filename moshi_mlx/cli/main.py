@@ -15,6 +15,7 @@ from moshi_mlx.cli.chat import chat
 from moshi_mlx.cli.demo import demo
 from moshi_mlx.cli.devices import devices
 from moshi_mlx.cli.doctor import doctor
+from moshi_mlx.cli.eval import eval_
 from moshi_mlx.cli.finetune import finetune
 from moshi_mlx.cli.history import history
 from moshi_mlx.cli.interruption import INTERRUPTED, told
@@ -42,6 +43,7 @@ COMMANDS = (
     finetune,
     quantize,
     quality,
+    eval_,
     bench,
     devices,
     doctor,

@@ -14,6 +14,7 @@ from moshi_mlx.frames import FRAME_SECONDS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from moshi_mlx.quality.behaviour.summary import Behaviour
     from moshi_mlx.quality.evaluator import Quality
 
 
@@ -79,6 +80,42 @@ def plot_qualities(path: Path, reference: str, qualities: Sequence[Quality]) -> 
     axes.margins(x=0.15)  # room for the names
     axes.grid(alpha=0.3)
     _save(figure, path, dpi=120)
+
+
+def plot_behaviours(path: Path, behaviours: Sequence[Behaviour]) -> None:
+    """Draw every figure of models side by side with its interval: shares on the left, seconds on the right."""
+    from matplotlib.figure import Figure
+
+    from moshi_mlx.quality.behaviour.measures import MEASURES
+
+    units = {measure.name: measure.unit for measure in MEASURES}
+    keys = dict.fromkeys(key for one in behaviours for key, each in one.figures.items() if each.samples)
+    panels = [
+        ("share", [key for key in keys if units[key.measure] == ""]),
+        ("seconds", [key for key in keys if units[key.measure] == "s" and key.measure != "first_word"]),
+    ]
+    height = 1.2 + 0.24 * max(len(keys) for _, keys in panels)
+    figure = Figure(figsize=(13, height), layout="constrained")
+    for axes, (unit, keys) in zip(figure.subplots(1, 2), panels, strict=True):
+        for number, one in enumerate(behaviours):
+            known = [(row, one.figures[key].estimate) for row, key in enumerate(keys) if key in one.figures]
+            rows = np.array([row for row, _ in known]) + 0.6 * ((number + 0.5) / len(behaviours) - 0.5)
+            values, low, high = (np.array([getattr(each, name) for _, each in known]) for name in _EDGES)
+            error = np.maximum(0, [values - low, high - values])
+            axes.errorbar(values, rows, xerr=error, fmt="o", markersize=4, capsize=2, label=one.name)
+        labels = [f"{key.task.replace('_', ' ')}: {key.measure.replace('_', ' ')}" for key in keys]
+        more = [", ".join(part for part in (key.statistic, key.condition) if part not in _PLAIN) for key in keys]
+        named = [f"{label} ({each})" if each else label for label, each in zip(labels, more, strict=True)]
+        axes.set_yticks(range(len(keys)), named, fontsize="small")
+        axes.invert_yaxis()
+        axes.set_xlabel(unit)
+        axes.grid(alpha=0.3)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    _save(figure, path, dpi=110)
+
+
+_EDGES = ("value", "low", "high")
+_PLAIN = ("mean", "clean")  # what goes without saying
 
 
 def _save(figure: Figure, path: Path, dpi: int) -> None:

@@ -39,7 +39,7 @@ class Transcript:
                 pieces[-1] = (pieces[-1][0], pieces[-1][1] + text)
             else:
                 pieces.append((time, text))
-        after = [*(begin for begin, _ in pieces[1:]), seconds]
+        after = [*(begin for begin, _ in pieces[1:]), *([seconds] if pieces else [])]
         words = [
             Word(text.strip(), begin, max(begin, min(begin + LONGEST_WORD, end)))
             for (begin, text), end in zip(pieces, after, strict=True)

@@ -30,3 +30,7 @@ def test_a_pause_begins_a_new_utterance() -> None:
         Utterance(1.0, 1.3, "moshi", "Hello, you."),
         Utterance(3.0, 3.0, "moshi", "Yes."),
     ]
+
+
+def test_nothing_said_is_no_word() -> None:
+    assert Transcript().words(3.0).words == []
