@@ -29,6 +29,7 @@ from say_texts import encode, texts, voice, wishes
 POSITIONS, KEPT = 16, 4  # teacher-forced, and those whose logits of codes are kept
 STEPS = 230
 DELAY = 6  # frames from text to audio
+BONUS = 1.5  # of padding, in a text that is said slowly
 TALK = [
     "Good morning, how did you sleep last night?",
     "Very well: 12 hours!",
@@ -97,7 +98,7 @@ def load(config: Mapping[str, Any]) -> tuple[Any, dict[str, tuple[int, ...]]]:
     return lm, shapes
 
 
-def speaker(lm: Any, config: Mapping[str, Any], guidance: float = 1.0) -> tts.TTSModel:
+def speaker(lm: Any, config: Mapping[str, Any], guidance: float = 1.0, padding_bonus: float = 0.0) -> tts.TTSModel:
     """What plays a model. Its lm is used up: codebooks are switched off in it."""
     ahead = config["tts_config"].get("second_stream_ahead", 0)
     machine = tts.StateMachine(tts.TokenIds(lm.text_card + 1), ahead, max_padding=8, initial_padding=2)
@@ -112,6 +113,7 @@ def speaker(lm: Any, config: Mapping[str, Any], guidance: float = 1.0) -> tts.TT
         cfg_coef=guidance,
         n_q=lm.n_q,
         max_gen_length=STEPS,
+        padding_bonus=padding_bonus,
     )
 
 
@@ -174,12 +176,18 @@ def keep(name: str, config: Mapping[str, Any], shapes: Any, answers: dict[str, A
 
 
 def make_crossed() -> None:
-    variants = {"plain": ([1], 2.0), "voice": ([2], 2.0), "cfg": ([1], 3.5), "two": ([1, 2], 2.0)}
+    variants = {
+        "plain": ([1], 2.0, 0.0),
+        "voice": ([2], 2.0, 0.0),
+        "cfg": ([1], 3.5, 0.0),
+        "two": ([1, 2], 2.0, 0.0),
+        "slow": ([1], 2.0, BONUS),
+    }
     answers: dict[str, Any] = {}
     shapes: Any = None
-    for name, (seeds, cfg) in variants.items():
+    for name, (seeds, cfg, bonus) in variants.items():
         lm, shapes = load(CROSSED)
-        player = speaker(lm, CROSSED)
+        player = speaker(lm, CROSSED, padding_bonus=bonus)
         attributes = conditions(player, seeds, cfg)
         if name == "two":
             answers |= teacher_forced(lm, CROSSED, attributes)
@@ -187,7 +195,7 @@ def make_crossed() -> None:
         answers |= {f"{name}_rows": rows.astype(np.int16), f"{name}_words": json.dumps(words)}
         answers |= {f"{name}_end": np.array(-1 if end is None else end)}
         print(name, len(rows), "steps, ended", end, len(set(rows[:, 1])), "texts", len(set(rows[20:, 2])), "codes")
-    for name in ("voice", "cfg", "two"):
+    for name in ("voice", "cfg", "two", "slow"):
         count = min(len(answers["plain_rows"]), len(answers[f"{name}_rows"]))
         differs = answers["plain_rows"][:count, 2:] != answers[f"{name}_rows"][:count, 2:]
         assert differs[DELAY + 2 :].mean() > 0.3, name
@@ -195,12 +203,18 @@ def make_crossed() -> None:
 
 
 def make_prefixed() -> None:
-    variants = {"plain": (5, 1.0), "guided": (5, 2.0), "voice": (6, 2.0), "none": (None, 1.0)}
+    variants = {
+        "plain": (5, 1.0, 0.0),
+        "guided": (5, 2.0, 0.0),
+        "voice": (6, 2.0, 0.0),
+        "none": (None, 1.0, 0.0),
+        "fast": (5, 2.0, -BONUS),
+    }
     answers: dict[str, Any] = {}
     shapes: Any = None
-    for name, (seed, guidance) in variants.items():
+    for name, (seed, guidance, bonus) in variants.items():
         lm, shapes = load(PREFIXED)
-        player = speaker(lm, PREFIXED, guidance)
+        player = speaker(lm, PREFIXED, guidance, bonus)
         if name == "plain":
             answers |= teacher_forced(lm, PREFIXED, [])
         prefix = None
@@ -211,7 +225,7 @@ def make_prefixed() -> None:
         answers |= {f"{name}_rows": rows.astype(np.int16), f"{name}_words": json.dumps(words)}
         answers |= {f"{name}_end": np.array(-1 if end is None else end)}
         print(name, len(rows), "steps, ended", end, len(set(rows[:, 1])), "texts", len(set(rows[20:, 2])), "codes")
-    for name in ("guided", "voice", "none"):
+    for name in ("guided", "voice", "none", "fast"):
         count = min(len(answers["plain_rows"]), len(answers[f"{name}_rows"]))
         differs = answers["plain_rows"][:count, 2:] != answers[f"{name}_rows"][:count, 2:]
         assert differs[PREFIX + DELAY + 2 :].mean() > 0.3, name

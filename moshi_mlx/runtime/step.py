@@ -32,7 +32,12 @@ AS_WRITTEN = -2  # in place of a text token that is not replaced
 
 
 class Script(Protocol):
-    """What a row reads in place of what the model writes: a text that is to be said."""
+    """What a row reads in place of what the model writes: a text that is to be said.
+
+    padding_bonus: added to the logit of padding in the text, so that words come later (above 0) or sooner.
+    """
+
+    padding_bonus: float
 
     def choices(self) -> tuple[int, int]:
         """Return the text read at this step: if the model writes the end of padding, and if anything else."""
@@ -80,6 +85,7 @@ class Head(NamedTuple):
     guidance: float
     scripted: bool  # text may be replaced; guidance is of the codes alone
     speaks: bool  # codes are made
+    patient: bool  # padding of the text has a bonus
 
 
 class FrameStep:
@@ -126,11 +132,13 @@ class FrameStep:
         keys = mx.array(frame_keys([(draw.seed, draw.frame) for draw in rows]))
         recent, penalty = _recent(rows)
         speaks = not scripted or any(draw.script is None or draw.script.speaks(draw.frame) for draw in rows)
-        kind = Head(text.features, audio.features, guidance, scripted, speaks)
+        bonus = _bonus(rows)
+        kind = Head(text.features, audio.features, guidance, scripted, speaks, bool(bonus.any()))
         head = self._heads.get(kind)
         if head is None:
             head = self._heads[kind] = compiled(self._make_head(kind))
         choices = [mx.array(_choices(rows))] if scripted else []
+        choices += [mx.array(bonus)] if kind.patient else []
         buffers, state.depth = state.depth, []  # handed over, so that they are written in place
         made = head(x, keys, mx.array(text.values), mx.array(audio.values), recent, penalty, *choices, *buffers)
         read = 2 if lm.config.extra_heads else 1  # arrays that are read back
@@ -155,7 +163,7 @@ class FrameStep:
     def _make_head(self, kind: Head) -> Callable[..., list[mx.array]]:
         """From the temporal transformer's output to the tokens of the frame, with all draws."""
         lm, config = self._lm, self._lm.config
-        text, audio, guidance, scripted, speaks = kind
+        text, audio, guidance, scripted, speaks, patient = kind
 
         def guided(logits: mx.array) -> mx.array:
             return logits if guidance == 1 else away_from_contrary(logits, guidance)
@@ -173,8 +181,10 @@ class FrameStep:
             audio_values: mx.array,
             recent: mx.array,
             penalty: mx.array,
-            *buffers: mx.array,  # after what scripts choose from, where there are any
+            *buffers: mx.array,  # after what scripts choose from, and their bonus, where there are any
         ) -> list[mx.array]:
+            written = list(buffers)
+            choices = written.pop(0) if scripted else None
             noise = None
             if text.sampled or audio.sampled:
                 noise = gumbel(keys, config.text_classes + config.dep_q * config.card)
@@ -187,13 +197,14 @@ class FrameStep:
             hidden = lm.out_norm(x)
             logits = lm.text_linear(once(hidden) if scripted else hidden)[:, 0]  # (B, text_classes)
             logits = logits if scripted else guided(logits)
+            if patient:
+                padding = mx.arange(config.text_classes) == config.text_padding_id
+                logits = mx.where(padding, logits + written.pop(0), logits)
             if recent.shape[-1]:
                 logits = penalise(logits, recent, penalty)
             tokens = sample(logits, None if noise is None else noise[:, : config.text_classes], text, text_values)
             sampled = tokens[:, None]  # what scripts go by
-            written = list(buffers)
-            if scripted:
-                choices = written.pop(0)
+            if choices is not None:
                 chosen = mx.where(tokens == config.text_end_padding_id, choices[:, 0], choices[:, 1])
                 tokens = mx.where(chosen == AS_WRITTEN, tokens, chosen)
             if config.depth and not speaks:
@@ -214,6 +225,11 @@ def _choices(rows: Sequence[Draw]) -> np.ndarray:
     """Return what each row's script reads, (B, 2) int32; see `Script.choices`."""
     none = (AS_WRITTEN, AS_WRITTEN)
     return np.array([draw.script.choices() if draw.script else none for draw in rows], np.int32)
+
+
+def _bonus(rows: Sequence[Draw]) -> np.ndarray:
+    """Return what is added to the logit of each row's padding, (B, 1) float32."""
+    return np.array([[draw.script.padding_bonus if draw.script else 0.0] for draw in rows], np.float32)
 
 
 def _recent(rows: Sequence[Draw]) -> tuple[mx.array, mx.array]:

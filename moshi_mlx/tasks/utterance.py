@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_RATE, FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.batch import Batch
@@ -32,6 +33,7 @@ class Pace:
 
     between: padding after each word, at least. most: padding in a row, at most. first: padding before the text.
     last: frames after the text. guidance: how closely voice and text are kept to, 1 for none.
+    bonus: added to the logit of padding, -10 to 10; above 0 speech is slower, below faster (Kyutai: -2 to 2).
     renewed: whether a long text is said in parts where a voice is a recording, each part after the recording.
     """
 
@@ -40,7 +42,12 @@ class Pace:
     first: int = 2
     last: int = 4
     guidance: float = 2.0
+    bonus: float = 0.0
     renewed: bool = True
+
+    def __post_init__(self) -> None:
+        if not -10 <= self.bonus <= 10:  # also refuses NaN
+            raise ConfigError(f"a padding bonus of {self.bonus}: between -10 and 10 expected")
 
 
 DEFAULT_PACE = Pace()
@@ -60,12 +67,12 @@ class Spoken(NamedTuple):
 class TextScript:
     """A text, and what a voice said before it, for a session; see `runtime.step.Script`.
 
-    prefix: (dep_q, T) int, the codes of a voice; T = 0 for none.
+    prefix: (dep_q, T) int, the codes of a voice; T = 0 for none. padding_bonus: as in `Script`.
     """
 
-    def __init__(self, config: LmConfig, feeder: Feeder, prefix: np.ndarray) -> None:
+    def __init__(self, config: LmConfig, feeder: Feeder, prefix: np.ndarray, padding_bonus: float = 0.0) -> None:
         assert config.tts, "a text-to-speech model"
-        self.feeder = feeder
+        self.feeder, self.padding_bonus = feeder, padding_bonus
         self.delay = int(config.tts.delay * FRAME_RATE)  # frames; as PyTorch cuts it
         self.prefix, self.prefix_frames = prefix, prefix.shape[1]
         self._delays = np.array(config.delays)
@@ -152,7 +159,7 @@ class Utterance:
             return None
         if not self._playing:
             session = batch.join(self._seed, self._sampling, self._conditions)
-            script = TextScript(self._config, new_feeder(self._config, self._pace), self._prefix)
+            script = TextScript(self._config, new_feeder(self._config, self._pace), self._prefix, self._pace.bonus)
             self._playing = _Part(session, script, self._parts.part(), self._pace, self._frames)
         self._playing.prepare()
         return self._playing.session

@@ -18,8 +18,8 @@ from tests.say_texts import encode, voice
 
 PACE = Pace(between=1, most=8, first=2, last=4)
 STREAMS = [
-    *[("crossed", name) for name in ("plain", "voice", "cfg", "two")],
-    *[("prefixed", name) for name in ("plain", "guided", "voice", "none")],
+    *[("crossed", name) for name in ("plain", "voice", "cfg", "two", "slow")],
+    *[("prefixed", name) for name in ("plain", "guided", "voice", "none", "fast")],
 ]
 PLAYERS: dict[int, Any] = {}
 
@@ -43,7 +43,7 @@ def goldens() -> dict[str, Golden]:
 def played(golden: Golden, name: str, limit: int) -> tuple[np.ndarray, list[tuple[str, float]], int]:
     """The tokens [wish, text, codes] of every step, the words, and how many frames came."""
     answers, lm, moshi = golden.answers, golden.lm, moshi_of(golden)
-    who, strength = json.loads(str(answers["played"]))[name]
+    who, strength, bonus = json.loads(str(answers["played"]))[name]
     voices: list[np.ndarray] = []
     if isinstance(who, list):
         voices = [voice(seed)[0].T for seed in who]
@@ -59,7 +59,7 @@ def played(golden: Golden, name: str, limit: int) -> tuple[np.ndarray, list[tupl
         return read
 
     words, frames = [], 0
-    pace = Pace(PACE.between, PACE.most, PACE.first, PACE.last, strength, renewed=False)
+    pace = Pace(PACE.between, PACE.most, PACE.first, PACE.last, strength, bonus, renewed=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TextScript, "take", watched)
         for spoken in say(moshi, json.loads(str(answers["talk"])), voices, pace=pace, sampling=GREEDY):
