@@ -257,7 +257,7 @@ class _Report:
 def write_words(transcript: Transcript, seconds: float, name: str) -> None:
     """Write the words of a recording of so many seconds, in the format that the file's name ends in."""
     with AtomicPath(Path(name), AudioFileError) as part:
-        part.write_text(FORMATS[_ending(name)](transcript.words(seconds)), encoding="utf-8")
+        part.write_text(FORMATS[ending_of(name)](transcript.words(seconds)), encoding="utf-8")
 
 
 def check_output(recording: str, output: str | None, manner: Manner) -> None:
@@ -275,7 +275,7 @@ def check_output(recording: str, output: str | None, manner: Manner) -> None:
         ):
             raise AudioFileError(f"{written} is the recording itself: give the answer another name")
     if manner.transcript:
-        ending = _ending(manner.transcript)
+        ending = ending_of(manner.transcript)
         if not Path(manner.transcript).suffix:
             raise typer.BadParameter(
                 f"--transcript {ending}: of one recording, name the file, such as words.{ending}"
@@ -285,7 +285,7 @@ def check_output(recording: str, output: str | None, manner: Manner) -> None:
             raise AudioFileError(f"cannot write {manner.transcript}: the folder {parent} does not exist")
 
 
-def _ending(transcript: str) -> str:
+def ending_of(transcript: str) -> str:
     """The format that a transcript's name, or its suffix alone, asks for. Raises BadParameter for none."""
     ending = (Path(transcript).suffix[1:] or transcript).lower()
     if ending not in FORMATS:
@@ -299,7 +299,7 @@ def _places(recordings: Sequence[str], output: str | None, manner: Manner) -> li
         raise typer.BadParameter("--stereo puts both voices into OUT: name a folder")
     if output == STREAM or (output and os.path.isfile(output)):
         raise AudioFileError(f"{len(recordings)} recordings cannot all be answered in {output}: name a folder")
-    ending = _ending(manner.transcript) if manner.transcript else None
+    ending = ending_of(manner.transcript) if manner.transcript else None
     if manner.transcript and Path(manner.transcript).suffix:
         raise typer.BadParameter(f"--transcript {manner.transcript}: for a folder give the format alone, {ending}")
     if output:

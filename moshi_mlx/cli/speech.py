@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.session import Reply
 from moshi_mlx.sampling_config import new_seed
 from moshi_mlx.tasks.say import say
-from moshi_mlx.tasks.utterance import TEMPERATURE, Pace
+from moshi_mlx.tasks.utterance import Pace, tempered
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.engine import Sink
@@ -66,7 +65,8 @@ def say_text(
         if player:
             manner.say(player.describe())
         shown = stack.enter_context(nullcontext() if manner.quiet else PlainText(sys.stderr))
-        speech = _Speech(moshi, given, heard, pace, seed, {**temperatures(manner)})
+        moshi.sampling = tempered(moshi.sampling, **manner.sampling.asked)
+        speech = _Speech(moshi, given, heard, pace, seed)
         sinks = [sink for sink in (wav, player, transcript, events, shown) if sink]
 
         def stop() -> None:
@@ -113,11 +113,9 @@ class _Speech:
         voices: Sequence[np.ndarray],
         pace: Pace,
         seed: int,
-        tempered: dict[str, float],
     ) -> None:
         words = text.words(moshi, len(voices) > 1, pace)
-        sampling = replace(moshi.sampling, **tempered)
-        self._steps = say(moshi, words, voices, pace=pace, seed=seed, sampling=sampling)
+        self._steps = say(moshi, words, voices, pace=pace, seed=seed, sampling=moshi.sampling)
         self.stopped = False
 
     def write_to(self, sink: Sink) -> float:
@@ -132,11 +130,6 @@ class _Speech:
                 at = spoken.words[0][1] if spoken.words else 0.0
                 sink.write(Reply(spoken.audio if len(spoken.audio) else None, said, at))
         return frames * FRAME_SECONDS
-
-
-def temperatures(manner: Manner) -> dict[str, float]:
-    """Return how tokens are drawn: as for this kind of model, but for what was asked for."""
-    return {"text_temperature": TEMPERATURE, "audio_temperature": TEMPERATURE, **manner.sampling.asked}
 
 
 def read_voices(speakers: Speakers, names: Sequence[str]) -> list[np.ndarray]:

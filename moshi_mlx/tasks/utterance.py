@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -140,8 +140,7 @@ class Utterance:
         self._conditions, self._prefix = voiced(moshi, voices, pace.guidance)
         self._parts = Parts(words, self._is_half_full)
         self._seed = new_seed() if seed is None else seed
-        tempered = {"text_temperature": TEMPERATURE, "audio_temperature": TEMPERATURE}
-        self._sampling = sampling or replace(moshi.sampling, **tempered)
+        self._sampling = sampling or tempered(moshi.sampling)
         self._playing: _Part | None = None
         self._frames = 0  # of audio
         self.ended = False
@@ -160,7 +159,7 @@ class Utterance:
         if not self._playing:
             session = batch.join(self._seed, self._sampling, self._conditions)
             script = TextScript(self._config, new_feeder(self._config, self._pace), self._prefix, self._pace.bonus)
-            self._playing = _Part(session, script, self._parts.part(), self._pace, self._frames)
+            self._playing = _Part(batch, session, script, self._parts.part(), self._pace, self._frames)
         self._playing.prepare()
         return self._playing.session
 
@@ -195,14 +194,14 @@ class _Part:
     """A part of a text in a session of its own. before: frames of audio of the parts before it."""
 
     def __init__(
-        self, session: Session, script: TextScript, words: Iterator[Word], pace: Pace, before: int
+        self, batch: Batch, session: Session, script: TextScript, words: Iterator[Word], pace: Pace, before: int
     ) -> None:
         self.session, self._script = session, script
         self._words, self._pace, self._before = words, pace, before
         self._told = 0  # words
         session.script = script
         supply(script.feeder, words)
-        self._live_through_what_is_known()
+        self._live_through_what_is_known(batch)
 
     @property
     def over(self) -> bool:
@@ -231,14 +230,19 @@ class _Part:
         """Frames that have come out of the delays, as they fill or later."""
         return max(0, self.session.delays.step - max(self.session.batch.moshi.lm.config.delays))
 
-    def _live_through_what_is_known(self) -> None:
+    def _live_through_what_is_known(self, batch: Batch) -> None:
         """Take the first steps in one pass: a voice's recording, and text that the model has no say in."""
-        script, config = self._script, self.session.batch.moshi.lm.config
+        script, config = self._script, batch.moshi.lm.config
         if count := script.known:  # what is given here is replaced in `take`
             nothing = np.full((count, 1 + config.dep_q), NO_TOKEN, np.int32)
-            self.session.batch.prefill(self.session, nothing[:, 0], nothing[:, 1:], np.zeros((count, 0), np.int32))
+            batch.prefill(self.session, nothing[:, 0], nothing[:, 1:], np.zeros((count, 0), np.int32))
         for codes in script.prefix.T[: max(0, self._frames_out - script.delay)]:
             self.session.decode(Generated(codes, "", NO_TOKEN, 0.0))  # for the codec to go on from
+
+
+def tempered(sampling: SamplingConfig, **asked: Any) -> SamplingConfig:
+    """Return how tokens are drawn as is usual for this kind of model, but for what was asked for."""
+    return replace(sampling, **{"text_temperature": TEMPERATURE, "audio_temperature": TEMPERATURE, **asked})
 
 
 def new_feeder(config: LmConfig, pace: Pace = DEFAULT_PACE) -> Feeder:

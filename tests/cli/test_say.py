@@ -18,12 +18,14 @@ import soundfile
 import moshi_mlx
 from moshi_mlx import run_tts as front_door
 from moshi_mlx.audio.speakers import Speakers
+from moshi_mlx.audio.writer import AudioWriter
 from moshi_mlx.checkpoint.speakers import DEFAULT_VOICE, find_voice, read_vectors
-from moshi_mlx.cli import given_text
+from moshi_mlx.cli import given_text, speech_requests
 from moshi_mlx.cli.given_text import GivenText
+from moshi_mlx.cli.speech_requests import read_requests
 from moshi_mlx.errors import CheckpointError, ConfigError
-from moshi_mlx.run_tts import read_requests, run_tts
-from moshi_mlx.tasks.utterance import Utterance
+from moshi_mlx.run_tts import run_tts
+from moshi_mlx.tasks.utterance import Pace, Utterance
 from tests.audio.talking import SOME, clear_share
 from tests.cli.conftest import Done
 from tests.sound_card import SoundCard
@@ -182,8 +184,6 @@ def test_old_flags_say_the_same(
     done = moshi_cli("say", TEXT, tmp_path / "one.wav", *given, "--voice", voice)
     assert done.code == 0, done.err
     assert (tmp_path / "out" / "one.wav").read_bytes() == (tmp_path / "one.wav").read_bytes()
-    with pytest.raises(ConfigError, match="--padding-bonus 1 is not known here"):
-        run_tts(jsonl, padding_bonus=1)
     with pytest.raises(ConfigError, match=r"moshi-mlx quantize .* --recipe q8"):
         run_tts(jsonl, quantize=8)
 
@@ -191,8 +191,12 @@ def test_old_flags_say_the_same(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 1: turns, voices and id expected"),
-        ('{"turns": [], "voices": []}', r"expected \(KeyError\('id'\)\)"),
+        ("{", r"line 1: text \(or turns\) and id expected"),
+        ("[]", r"line 1: text \(or turns\) and id expected"),
+        ("", "has no lines"),
+        ('{"turns": [], "voices": []}', r"KeyError\('id'\)"),
+        ('{"text": " ", "id": "a"}', "line 1: the text is empty"),
+        ('{"text": "a", "id": "a"}\n\n{"text": "b", "id": "a"}', "line 3: id 'a' is that of line 1 already"),
         ('{"turns": "a", "voices": [], "id": "a"}', "must be lists of texts"),
         ('{"turns": ["a"], "voices": [], "id": "../a"}', "id the name of a file"),
     ],
@@ -201,7 +205,98 @@ def test_a_wrong_line_of_requests_is_named(tmp_path: Path, line: str, message: s
     path = tmp_path / "texts.jsonl"
     path.write_text(line)
     with pytest.raises(ConfigError, match=message):
-        list(read_requests(path))
+        read_requests(path)
+
+
+def test_the_pace_is_that_of_the_options(
+    moshi_cli: Cli, tts_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[Pace, int]] = []
+
+    def say_requests(*arguments: Any) -> Iterator[Any]:
+        given.append((arguments[4], arguments[6]))
+        return iter(())
+
+    monkeypatch.setattr(speech_requests, "say_requests", say_requests)
+    file = written(tmp_path, tts_folder)
+    run_tts(file, hf_repo=str(tts_folder), padding_bonus=1.5, max_padding=9, cfg_coef=3.0, batch_size=5)
+    words = ["say", "--jsonl", file, tmp_path / "out", "-m", tts_folder]
+    assert moshi_cli(*words, "--padding-bonus", -1, "--cfg", 1.5).code == 0
+    assert given == [(Pace(most=9, guidance=3.0, bonus=1.5), 5), (Pace(guidance=1.5, bonus=-1.0), 8)]
+
+
+def written(folder: Path, tts_folder: Path) -> Path:
+    """A file of three requests."""
+    a, b = (str(tts_folder / f"{name}.safetensors") for name in "ab")
+    lines = [
+        {"text": TEXT, "voice": a, "id": "one"},
+        {"turns": ["Good morning.", "Hello."], "voices": [a, b], "id": "two"},
+        {"text": "Hello.", "voice": b, "id": "three"},
+    ]
+    (folder / "texts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder / "texts.jsonl"
+
+
+def test_many_texts_are_said_at_once_as_each_alone(moshi_cli: Cli, tts_folder: Path, tmp_path: Path) -> None:
+    given = ["-m", tts_folder, "--codec", "mlx", "--seed", 3]
+    jsonl, out = written(tmp_path, tts_folder), tmp_path / "out"
+    done = moshi_cli("say", "--jsonl", jsonl, out, *given, "--batch-size", 2, "--transcript", "srt", "--json")
+    assert done.code == 0, done.err
+    turns = "Good morning.\nHello."
+    for name, text, voices in (("one", TEXT, "a"), ("two", turns, "ab"), ("three", "Hello.", "b")):
+        chosen = [word for voice in voices for word in ("--voice", tts_folder / f"{voice}.safetensors")]
+        wav, srt = tmp_path / "alone.wav", tmp_path / "alone.srt"
+        alone = moshi_cli("say", text, wav, *given, *chosen, "--transcript", srt)
+        assert alone.code == 0, alone.err
+        assert (out / f"{name}.wav").read_bytes() == wav.read_bytes()
+        assert (out / f"{name}.srt").read_text() == srt.read_text()
+    ends = [event for event in map(json.loads, done.out.splitlines()) if event["event"] == "end"]
+    assert {event["id"]: event["text"] for event in ends} == {
+        "one": TEXT,
+        "two": "Good morning. Hello.",
+        "three": "Hello.",
+    }
+    assert sorted(path.stem for path in out.iterdir()) == sorted(2 * ["one", "two", "three"])
+
+
+def test_ctrl_c_keeps_the_texts_that_are_whole(
+    moshi_cli: Cli, tts_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, finished, came = AudioWriter.finish, [], threading.Event()
+    real = speech_requests.interruptible
+
+    def pressed(file: AudioWriter) -> None:
+        finish(file)
+        finished.append(Path(file.name).name)
+        os.kill(os.getpid(), signal.SIGINT)
+        came.wait(10)
+
+    monkeypatch.setattr(speech_requests, "interruptible", lambda stop: real(came.set))
+    monkeypatch.setattr(AudioWriter, "finish", pressed)
+    given = ["-m", tts_folder, "--codec", "mlx", "--seed", 3]
+    done = moshi_cli("say", "--jsonl", written(tmp_path, tts_folder), tmp_path / "out", *given)
+    assert done.code == 130
+    assert done.err.splitlines()[-1] == "interrupted: 1 of 3 texts are said, 2 are not"
+    assert os.listdir(tmp_path / "out") == finished
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["say"], "TEXT is missing"),
+        (["say", "--jsonl", "FILE"], "name a folder for the speech"),
+        (["say", "--jsonl", "FILE", "out", "out.wav"], "name a folder for the speech"),
+        (["say", "--jsonl", "FILE", "out", "--transcript", "a.srt"], "for many texts give srt alone"),
+        (["say", "a", "b.wav", "--padding-bonus", "11"], "less than or equal to 10"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_told(
+    moshi_cli: Cli, tts_folder: Path, tmp_path: Path, words: list[str], error: str
+) -> None:
+    file = written(tmp_path, tts_folder)
+    done = moshi_cli(*(file if word == "FILE" else word for word in words), "-m", tts_folder)
+    assert done.code == 2
+    assert error in " ".join(done.err.replace("│", " ").split())
 
 
 def test_a_break_stays_whole_when_it_comes_in_pieces(

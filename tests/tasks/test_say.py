@@ -141,12 +141,12 @@ def test_what_a_model_cannot_have_is_said(goldens: dict[str, Golden]) -> None:
 
 TEXTS = [
     "good morning",
-    "how did you sleep last night",
-    "I am glad to hear that",
-    "very well indeed, thank you. and you?",
+    "how did you sleep",
+    "I am glad",
+    "very well. and you?",
     'so <break time="0.4s"/> did I',
     "tell me",
-    "it was a quiet night by the harbour",
+    "a quiet night",
     "yes",
 ]
 
