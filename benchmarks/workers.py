@@ -17,14 +17,20 @@ HERE = Path(__file__).parent
 class Worker:
     """One side, alive for the whole run: it reads a number of frames a line, and answers times in ms as JSON."""
 
-    def __init__(self, python: str, script: str, *arguments: object, package: Path | None = None) -> None:
-        """package: the folder to import moshi_mlx from, unless it is the environment's own."""
+    def __init__(
+        self, python: str, script: str, *arguments: object, package: Path | None = None, blas: bool = False
+    ) -> None:
+        """package: the folder to import moshi_mlx from, unless it is the environment's own.
+
+        blas: start it by scripts/with_blas.sh.
+        """
         # Both packages are imported as moshi_mlx: each side must find its own environment's.
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         if package:
             environment["PYTHONPATH"] = str(package)
+        before = [str(HERE.parent / "scripts" / "with_blas.sh")] if blas else []
         self._process = subprocess.Popen(
-            [python, str(HERE / script), *map(str, arguments)],
+            [*before, python, str(HERE / script), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
