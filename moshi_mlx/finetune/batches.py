@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from moshi_mlx.finetune.codes import Window
+from moshi_mlx.finetune.loss import Batch, make_batch
+from moshi_mlx.finetune.settings import Settings
+from moshi_mlx.models.config import LmConfig
 
 _OTHER = 0x9E3779B9  # what the seed of replayed windows differs by, so that equal sets have unequal orders
 
@@ -31,6 +35,16 @@ class Data:
     replay: Data | None = None
     share: float = 0.0
 
+    def batches(self, settings: Settings, config: LmConfig, step: int) -> Iterator[tuple[Batch, Sequence[object]]]:
+        """Make batches for ever, from that of step `step` on, and say what each is made of.
+
+        Data that is no recordings overrides this.
+        """
+        order = self.draw(settings.seed, step * settings.batch)
+        while True:
+            windows = list(islice(order, settings.batch))
+            yield batch_of(windows, settings, config), windows
+
     def draw(self, seed: int, skip: int = 0) -> Iterator[Window]:
         """Draw windows for ever. skip: how many were drawn before."""
         old = self.replay
@@ -48,6 +62,12 @@ class Data:
     def _alone(self, seed: int, skip: int) -> Iterator[Window]:
         for source, index in draws([len(windows) for windows in self.sources], self.weights, seed, skip):
             yield self.sources[source][index]
+
+
+def batch_of(windows: Sequence[Window], settings: Settings, config: LmConfig) -> Batch:
+    """Prepare windows of one length."""
+    codes = np.stack([window.codes for window in windows])
+    return make_batch(codes, config, settings.padding_weight, settings.semantic_weight)
 
 
 def draws(sizes: Sequence[int], weights: Sequence[float], seed: int, skip: int = 0) -> Iterator[tuple[int, int]]:

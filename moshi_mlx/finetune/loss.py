@@ -34,15 +34,24 @@ class Batch:
 
     tokens: (B, 1 + n_q, T + 1) int32, delayed, the initial tokens first. weights: (B, 1 + dep_q, T) float32, of
     each prediction within its part; those of a part sum to 1. shares: (3,) float32, of each part in the loss.
+    frames: (B, N) int32, the only ones of each window whose codes are predicted; all unless given. That saves the
+    depth transformer where codes weigh nothing.
     """
 
     tokens: np.ndarray
     weights: np.ndarray
     shares: np.ndarray
+    frames: np.ndarray | None = None
 
     def arrays(self) -> list[mx.array]:
         """Return what `losses` takes."""
-        return [mx.array(self.tokens), mx.array(self.weights), mx.array(self.shares)]
+        frames = [] if self.frames is None else [self.frames]
+        return [mx.array(each) for each in (self.tokens, self.weights, self.shares, *frames)]
+
+    def rows(self, begin: int, end: int) -> Batch:
+        """Return some of the windows. Weights are of the whole, so losses of all parts add up."""
+        frames = None if self.frames is None else self.frames[begin:end]
+        return Batch(self.tokens[begin:end], self.weights[begin:end], self.shares, frames)
 
 
 def delayed(codes: np.ndarray, config: LmConfig) -> np.ndarray:
@@ -91,10 +100,11 @@ def losses(
     shares: mx.array,
     conditions: Mapping[str, Condition] | None = None,
     checkpointing: bool = False,
+    frames: mx.array | None = None,
 ) -> tuple[mx.array, mx.array]:
     """Return the loss of a batch, and that of each of PARTS, (3,) float32.
 
-    tokens, weights, shares: of `Batch`. conditions: as in `Lm.condition`, of all rows.
+    tokens, weights, shares, frames: of `Batch`. conditions: as in `Lm.condition`, of all rows.
     checkpointing: compute layers again in the backward pass instead of keeping what is inside them.
     """
     around = checkpoint if checkpointing else _as_it_is
@@ -102,9 +112,13 @@ def losses(
     targets = tokens[:, : weights.shape[1], 1:]
     read = mx.maximum(targets, 0)  # what is not there weighs nothing
     text = cross_entropy(lm.text_linear(hidden), read[:, 0])  # (B, T)
-    audio = _depth(lm.depformer, hidden, targets, read, around)  # (B, dep_q, T)
-    sums = mx.sum(mx.concatenate([text[:, None], audio], axis=1) * weights, axis=(0, 2))  # (1 + dep_q,)
-    parts = mx.stack([sums[0], sums[1], mx.sum(sums[2:])])
+    spoken = weights[:, 1:]
+    if frames is not None:
+        hidden = _chosen(hidden.swapaxes(1, 2), frames).swapaxes(1, 2)
+        targets, read, spoken = (_chosen(each, frames) for each in (targets, read, spoken))
+    audio = _depth(lm.depformer, hidden, targets, read, around)  # (B, dep_q, T or N)
+    sums = mx.sum(audio * spoken, axis=(0, 2))  # (dep_q,)
+    parts = mx.stack([mx.sum(text * weights[:, 0]), sums[0], mx.sum(sums[1:])])
     return mx.sum(parts * shares), parts
 
 
@@ -115,6 +129,13 @@ def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     if hasattr(mx.fast, "cross_entropy"):  # from MLX 0.32.2 on
         return mx.fast.cross_entropy(logits, targets)
     return nn.losses.cross_entropy(logits, targets)
+
+
+def _chosen(array: mx.array, frames: mx.array) -> mx.array:
+    """array: (B, K, T). frames: (B, N). Returns (B, K, N)."""
+    B, _, T = array.shape
+    rows = (frames + T * mx.arange(B)[:, None]).reshape(-1)
+    return array.swapaxes(1, 2).reshape(B * T, -1)[rows].reshape(B, -1, array.shape[1]).swapaxes(1, 2)
 
 
 def _as_it_is(module: nn.Module, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ import numpy as np
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import CheckpointError, DataError, system_errors
 from moshi_mlx.finetune.base import load_for_training
-from moshi_mlx.finetune.batches import Data
+from moshi_mlx.finetune.batches import Data, batch_of
 from moshi_mlx.finetune.codes import Window
-from moshi_mlx.finetune.loss import Batch, make_batch
 from moshi_mlx.finetune.optimizer import one_cycle
 from moshi_mlx.finetune.output import (
     CHECKPOINTS,
@@ -93,14 +91,14 @@ class Run:
         Raises DataError, with the step and its windows, for a loss that is no number.
         """
         settings, trainer = self.settings, self.trainer
-        order = self.data.draw(settings.seed, trainer.step * settings.batch)
+        batches = self.data.batches(settings, trainer.lm.config, trainer.step)
         begin, first = time.monotonic(), trainer.step
         while trainer.step < settings.steps:
-            windows = list(islice(order, settings.batch))
-            losses = trainer.learn(self._batch(windows))
+            batch, parts = next(batches)
+            losses = trainer.learn(batch)
             if not losses.finite:
                 raise DataError(
-                    f"the loss is no number at step {trainer.step + 1}: {', '.join(map(str, windows))}; nothing "
+                    f"the loss is no number at step {trainer.step + 1}: {', '.join(map(str, parts))}; nothing "
                     f"of this step is kept. Start anew with a lower --lr than {settings.lr:g}, or without these"
                 )
             done, seconds = trainer.step - first, time.monotonic() - begin
@@ -109,7 +107,7 @@ class Run:
                 trainer.step,
                 losses,
                 one_cycle(trainer.step - 1, settings.steps, settings.lr, settings.warm_up).rate,
-                done * settings.batch * windows[0].codes.size / seconds,
+                done * batch.tokens[:, :, 1:].size / seconds,
                 seconds / done * (settings.steps - trainer.step),
                 mx.get_peak_memory(),
             )
@@ -142,14 +140,11 @@ class Run:
         share = self.data.share
         return (1 - share) * found["test"].total + share * found["replay"].total
 
-    def _batch(self, windows: Sequence[Window]) -> Batch:
-        codes = np.stack([window.codes for window in windows])
-        settings = self.settings
-        return make_batch(codes, self.trainer.lm.config, settings.padding_weight, settings.semantic_weight)
-
     def _test(self, windows: Sequence[Window]) -> Losses:
         """Return the mean losses of windows to test with."""
-        found = [self.trainer.evaluate(self._batch([each])) for each in windows[: self.settings.eval_windows]]
+        settings, config = self.settings, self.trainer.lm.config
+        every = [batch_of([each], settings, config) for each in windows[: settings.eval_windows]]
+        found = [self.trainer.evaluate(batch) for batch in every]
         parts = {name: float(np.mean([each.parts[name] for each in found])) for name in found[0].parts}
         return Losses(float(np.mean([each.total for each in found])), parts)
 

@@ -141,24 +141,25 @@ class Trainer:
             held.update({name: state[f"{group}/{name}"] for name in held})
         self.step = step
 
-    def _trace_gradients(
-        self, values: Values, tokens: mx.array, weights: mx.array, shares: mx.array
-    ) -> tuple[mx.array, mx.array, Values]:
+    def _trace_gradients(self, values: Values, *batch: mx.array) -> tuple[mx.array, mx.array, Values]:
         self.traces += 1
 
         def compute(values: Values) -> tuple[mx.array, mx.array]:
             self.trained.put(self.lm, values)
-            checkpointing = self.settings.checkpointing
-            return losses(self.lm, tokens, weights, shares, self._conditions, checkpointing)
+            return self._losses(batch, self.settings.checkpointing)
 
         (total, parts), gradients = mx.value_and_grad(compute)(values)
         return total, parts, gradients
 
-    def _trace_forward(
-        self, values: Values, tokens: mx.array, weights: mx.array, shares: mx.array
-    ) -> tuple[mx.array, mx.array]:
+    def _trace_forward(self, values: Values, *batch: mx.array) -> tuple[mx.array, mx.array]:
         self.trained.put(self.lm, values)
-        return losses(self.lm, tokens, weights, shares, self._conditions)
+        return self._losses(batch)
+
+    def _losses(self, batch: Sequence[mx.array], checkpointing: bool = False) -> tuple[mx.array, mx.array]:
+        """batch: from `Batch.arrays`."""
+        tokens, weights, shares, *frames = batch
+        chosen = frames[0] if frames else None
+        return losses(self.lm, tokens, weights, shares, self._conditions, checkpointing, chosen)
 
     def _trace_update(
         self, values: Values, gradients: Values, means: Values, squares: Values, numbers: mx.array
@@ -193,9 +194,8 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _split(batch: Batch, rows: int) -> Sequence[Batch]:
-    """Cut a batch into parts of so many windows. Weights are of the whole, so their losses add up."""
-    starts = range(0, len(batch.tokens), rows)
-    return [Batch(batch.tokens[i : i + rows], batch.weights[i : i + rows], batch.shares) for i in starts]
+    """Cut a batch into parts of so many windows."""
+    return [batch.rows(begin, begin + rows) for begin in range(0, len(batch.tokens), rows)]
 
 
 def _as_losses(total: mx.array, parts: mx.array, norm: mx.array | None = None) -> Losses:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.errors import CheckpointError, ConfigError
-from moshi_mlx.finetune.loss import make_batch
+from moshi_mlx.finetune.loss import Batch, make_batch
 from moshi_mlx.finetune.parameters import Trained, train_adapter
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.finetune.trainer import Trainer
@@ -46,6 +46,21 @@ def test_a_batch_that_is_cut_teaches_what_the_whole_one_does() -> None:
         assert whole.learn(batch).total == pytest.approx(cut.learn(batch).total, rel=1e-5)
     for name, value in whole.values.items():
         np.testing.assert_allclose(cut.values[name], value, atol=1e-3 * float(mx.abs(value).max()) + 1e-6)
+
+
+def test_codes_may_be_predicted_in_some_frames_alone() -> None:
+    whole, some = small(), small()
+    batch = make_batch(codes_of(SIZES, 0), whole.lm.config)
+    frames = np.array([[1, 4, 5, 9], [0, 7, 8, 20]], np.int32)
+    others = np.setdiff1d(np.arange(batch.weights.shape[2]), frames[0]), np.setdiff1d(np.arange(30), frames[1])
+    for row, none in enumerate(others):
+        batch.weights[row, 1:, none] = 0
+    chosen = Batch(batch.tokens, batch.weights, batch.shares, frames)
+    first, second = whole.learn(batch), some.learn(chosen)
+    assert second.total == pytest.approx(first.total, rel=1e-5)
+    assert second.parts == pytest.approx(first.parts, rel=1e-5)
+    for name, value in whole.values.items():
+        np.testing.assert_allclose(some.values[name], value, atol=1e-3 * float(mx.abs(value).max()) + 1e-6)
 
 
 def test_a_compiled_step_is_traced_once_and_learns_the_same() -> None:
