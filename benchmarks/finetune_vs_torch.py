@@ -30,7 +30,7 @@ def compare(torch_python: str, batch: int, frames: int, rounds: int, steps: int,
     config = FOLDER / "config.json"
     workers = {
         "ours": Worker(sys.executable, "worker_train_ours.py", batch, frames, package=ROOT, blas=True),
-        "torch": Worker(torch_python, "worker_train_torch.py", config, batch, frames, threads),
+        "torch": Worker(torch_python, "worker_train_peer.py", config, batch, frames, threads),
     }
     medians = alternate(workers, rounds, steps, warm_up=2)
     ours, theirs = (medians[name] for name in workers)

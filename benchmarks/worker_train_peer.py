@@ -1,8 +1,9 @@
 """PyTorch's side of `finetune_vs_torch.py`: Kyutai's model (moshi 0.2.13), its loss, AdamW; float32.
 
-python worker_train_torch.py CONFIG BATCH FRAMES THREADS
+python worker_train_peer.py CONFIG BATCH FRAMES THREADS
 """
 
+# pyright: reportMissingImports=false
 import json
 import sys
 import time
