@@ -46,6 +46,8 @@ def found_beside(
     model: options of the one that talks. people: how many are heard at once. That time may be short is told.
     Raises ConfigError for a model that speaks, and if both need more memory than the machine can give.
     """
+    if not talking.lm_config.depth or talking.lm_config.tts:
+        raise ConfigError(f"{talking.name} does not talk: --captions {name} is for models that do; see --stt")
     options = SttModelOptions(model=name, codec=model.codec, kv_bits=model.kv_bits, offline=model.offline)
     found = options.resolve(SamplingOptions(), tell)
     sizes = [(one, size_of(one.lm_config)) for one in (talking, found)]
@@ -53,9 +55,7 @@ def found_beside(
     need = MARGIN_BYTES + sum(
         held_bytes(one.weights.nbytes, size, model.kv_bits or 16, people) for one, size in sizes
     )
-    machine = this_machine()
-    cuda = machine.gpu is not None and mx.default_device() == mx.gpu
-    budget = Budget(machine.memory_for_models(cuda), machine.bandwidth(cuda))
+    budget = machine_budget()
     if not budget.fits(need):
         fewer = ", or let fewer people in" if people > 1 else ""
         raise ConfigError(
@@ -71,6 +71,13 @@ def found_beside(
         if talks + writes * max(1.0, people / TOGETHER) > FRAME_MS:
             tell(f"{name} may have too little time beside {talking.name}: captions may have gaps")
     return found, options
+
+
+def machine_budget() -> Budget:
+    """Return what this machine gives to models."""
+    machine = this_machine()
+    cuda = machine.gpu is not None and mx.default_device() == mx.gpu
+    return Budget(machine.memory_for_models(cuda), machine.bandwidth(cuda))
 
 
 def _loaded(found: Checkpoint, options: SttModelOptions, tell: Callable[[str], None]) -> Transcriber:

@@ -9,6 +9,7 @@ import typer
 from moshi_mlx.cli import options
 from moshi_mlx.cli.interruption import INTERRUPTED
 from moshi_mlx.cli.persona import PersonaOptions
+from moshi_mlx.cli.served_models import ServedModels
 from moshi_mlx.wire.messages import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def serve(
             help="Write down what people say with this speech-to-text model (stt-1b), in the time Moshi leaves.",
         ),
     ] = None,
+    served: ServedModels,
     lan: Annotated[
         bool,
         typer.Option(
@@ -86,14 +88,20 @@ def serve(
     places are taken, a client waits for its handshake and is told its position in the queue. /health, /metrics
     (Prometheus) and /api/info report on the server; log lines name the session they concern. `--model nano` needs
     no download.
+
+    Clients of OpenAI's API find theirs at /v1/: with --stt, --tts and --translate, or with such a model as
+    --model, which then is all that is served.
     """
+    from moshi_mlx.cli.captions import machine_budget
     from moshi_mlx.cli.mlx_check import say_on_stderr, warn_once
+    from moshi_mlx.web.limits import Limits
     from moshi_mlx.web.program import choose_endpoint, run_server
 
     given = options.given(
         host=host, port=port, tls=tls, token=token, allow_hosts=allow_host, allow_origins=allow_origin
     )
     endpoint = choose_endpoint(lan=lan, **given)
+    limits = Limits(**options.given(trim=trim, max_seconds=served.max_seconds))
     warn_once(say_on_stderr)
     interrupted = run_server(
         checkpoint=model.checkpoint,
@@ -102,13 +110,16 @@ def serve(
         kv_bits=model.kv_bits,
         played=model.played,
         max_sessions=max_sessions,
-        trim=trim,
+        limits=limits,
         browser=browser,
         quiet=quiet,
         role=lambda found: persona.read(found, model.offline),
-        check=model.check,
         captions=_captions(captions, model) if captions else None,
         adapter=model.adapter,
+        others=lambda tell: served.find(model, tell),
+        budget=machine_budget(),
+        voices=served.voices,
+        **options.given(idle=60 * served.idle_minutes if served.idle_minutes else None),
     )
     if interrupted:
         raise typer.Exit(INTERRUPTED)

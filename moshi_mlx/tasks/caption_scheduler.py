@@ -18,13 +18,13 @@ from moshi_mlx.tasks.words import Pause, Word
 class CaptionScheduler:
     """Captioners for up to `size` people at once. All but `work` and the making may be called from any thread.
 
-    name: of the model, for people.
+    name: of the model, for people. transcriber: what writes, which others may use on the same thread.
     """
 
     def __init__(
         self, transcriber: Transcriber, size: int, name: str, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self.name = name
+        self.name, self.transcriber = name, transcriber
         self._lock = threading.Lock()  # of the two below
         ahead = min(TOGETHER, worthwhile_ahead(transcriber.moshi.lm))
         self._free = [Captioner(transcriber, clock=clock, ahead=ahead) for _ in range(size)]

@@ -230,6 +230,8 @@ class Client:
     async def _converse(self) -> None:
         self._loading()
         await self._model.ready(self._loading)
+        if not self._model.talks:
+            raise ProtocolError("this server's model does not talk; it has /v1/ for requests")
         await self._place.wait(self._queued)
         try:
             await self._hold()

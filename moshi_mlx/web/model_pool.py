@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from moshi_mlx.errors import MoshiError
+from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.planning.planner import MARGIN_BYTES, Budget, held_bytes, size_of
 from moshi_mlx.web.jobs import in_slices
 from moshi_mlx.web.log import event
@@ -80,6 +81,16 @@ class ServedModel:
         self.loading: Generator[None, None, Moshi] | None = None
         self._state: Callable[[], str] = lambda: "loading"
         self._transcriber: Transcriber | None = None
+
+    @classmethod
+    def of(cls, name: str, transcriber: Transcriber) -> ServedModel:
+        """Return a speech-to-text model that is loaded already, and kept."""
+        moshi = transcriber.moshi
+        model = cls(name)
+        model.follow(lambda: "ready")
+        model.adopt(moshi, held_bytes(parameter_bytes(moshi.lm), size_of(moshi.lm.config), moshi.kv_bits or 16))
+        model._transcriber = transcriber
+        return model
 
     def adopt(self, moshi: Moshi, need: float) -> None:
         """Take a model that others have loaded, and keep. need: bytes that it holds."""

@@ -21,18 +21,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.checkpoint import nano
-from moshi_mlx.checkpoint.names import DEFAULT_MODEL
+from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL
 from moshi_mlx.errors import ServerError
 from moshi_mlx.web.access import LOCAL_NAMES, Access
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
 from moshi_mlx.web.descriptors import raise_limit
 from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.log import event, start_log
+from moshi_mlx.web.model_pool import IDLE, ModelPool, ServedModel, Task, tasks_of, voices_of
 from moshi_mlx.web.server import PAGE, STOP_SECONDS, Server
 from moshi_mlx.wire.messages import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.planning.planner import Budget
     from moshi_mlx.runtime.moshi import Moshi
     from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
     from moshi_mlx.tasks.persona import Role
@@ -110,7 +112,7 @@ def run_server(
     kv_bits: int | None = None,
     played: Mapping[str, Any] | None = None,
     max_sessions: int = 1,
-    trim: float | None = None,
+    limits: Limits | None = None,
     page: Path | None = PAGE,
     browser: bool = True,
     quiet: bool = False,
@@ -118,13 +120,18 @@ def run_server(
     check: Callable[[Checkpoint], None] = lambda found: None,
     captions: Captions | None = None,
     adapter: str | None = None,
+    others: Callable[[Callable[[str], None]], Sequence[ServedModel]] = lambda tell: (),
+    budget: Budget | None = None,
+    idle: float = IDLE,
+    voices: Sequence[str] = (),
 ) -> bool:
     """Serve until Ctrl-C or SIGTERM. Returns whether it was Ctrl-C.
 
-    checkpoint: keyword arguments of `Checkpoint.resolve`. played: conditions and guidance, of `assemble`. trim: as
-    in `Limits`. page: as in `Server`. quiet: log warnings and errors only. role: reads who a model that takes
+    checkpoint: keyword arguments of `Checkpoint.resolve`. played: conditions and guidance, of `assemble`, for a
+    model that talks. page: as in `Server`. quiet: log warnings and errors only. role: reads who a model that takes
     prompts is where clients ask for nothing. check: refuses models that cannot talk. captions: what writes down
-    the words of those who talk. adapter: of the model, as in `with_adapter`.
+    the words of those who talk. adapter: of the model, as in `with_adapter`. others: finds the models that
+    requests may ask for besides; told notes, too. budget, idle: as of `ModelPool`. voices: as of `ServedVoices`.
     Raises MoshiError, also where the model cannot be loaded.
     """
     start_log(quiet)
@@ -133,6 +140,8 @@ def run_server(
     def tell(note: str) -> None:
         event("note", level=logging.WARNING, text=note)
 
+    pool = ModelPool(others(tell), budget, idle)
+    main = ServedModel(str(checkpoint.get("name", DEFAULT_MODEL)))
     chosen: list[tuple[str, Role]] = []
     captioned: list[Callable[[], CaptionScheduler]] = []
 
@@ -163,8 +172,14 @@ def run_server(
         chosen.append((found.name, who))
         if captions:
             captioned[:] = [captions(found, max_sessions, tell)]
+        tasks = tasks_of(found.lm_config, found.translates)
+        main.settings, main.aliases = found.settings, frozenset([ALIASES.get(found.name, found.name)])
+        main.voices = (
+            voices_of(found, voices, bool(checkpoint.get("offline"))) if Task.SAY in tasks and asked else None
+        )
+        how = played or {} if Task.TALK in tasks else {}
         with progress_bar("", found.weights.nbytes, progress) as advance:
-            return assemble(found, codec, kv_bits, advance, tell=tell, **(played or {}))
+            return assemble(found, codec, kv_bits, advance, tell=tell, **how)
 
     wanted = dict(checkpoint)
 
@@ -179,11 +194,13 @@ def run_server(
         max_sessions,
         Access(endpoint.names, endpoint.token, endpoint.page_hosts, endpoint.origins),
         page,
-        Limits(trim=trim),
+        limits or Limits(),
         keep_thread=True,
         take_nano=take_nano,
         prompts=prompts,
         captions=lambda: captioned[0]() if captioned else None,
+        main=main,
+        pool=pool,
     )
     interrupted = asyncio.run(_run(server, endpoint, browser, quiet))
     if interrupted and not quiet:

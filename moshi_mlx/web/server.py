@@ -75,7 +75,8 @@ class Server:
         pool = pool or ModelPool([])
         pool.models.insert(0, self.main)
         self.jobs = jobs = Jobs((limits or Limits()).jobs)
-        self.model = ModelThread(load, max_sessions, keep_thread, prompts, captions, jobs, self.main.adopt)
+        self.model = ModelThread(load, max_sessions, keep_thread, prompts, captions, jobs, self._adopt)
+        self._pool = pool
         self.clients: set[Client] = set()
         self._talks: set[asyncio.Task[Any]] = set()  # of the clients
         self._admission = Admission(max_sessions)
@@ -145,6 +146,12 @@ class Server:
         await self.model.ready(lambda: None)
         self._admission.open()
 
+    def _adopt(self, moshi: Moshi, held: float) -> None:
+        """Let requests have the models that are loaded for conversations; on the model's thread."""
+        self.main.adopt(moshi, held)
+        if captions := self.model.captions:
+            self._pool.models.append(ServedModel.of(captions.name, captions.transcriber))
+
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handle) -> web.StreamResponse:
         link = self._link(request)
@@ -184,6 +191,8 @@ class Server:
             query = read_query(request.query)
         except ProtocolError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
+        if not self.model.talks:
+            raise web.HTTPNotImplemented(text=f"{self.main.name} does not talk; this server has /v1/\n")
         link = self._link(request)
         if self._offences[link.source].empty:
             raise web.HTTPTooManyRequests(
@@ -241,6 +250,8 @@ class Server:
                 "max_sessions": self._admission.size,
                 "conditions": self.model.conditions,
                 "captions": self.model.captions.name if self.model.captions else None,
+                "talks": self.model.talks,
+                "models": [model.about() for model in self.models],
                 **(self.model.prompts.about if self.model.prompts else {}),
             }
         )

@@ -15,6 +15,7 @@ import { Questions } from "./questions.js";
 import { Readout } from "./readout.js";
 import { Recording } from "./recording.js";
 import { SamplingForm } from "./sampling_form.js";
+import { showModels } from "./served_models.js";
 import { SoundTest } from "./sound_test.js";
 import { Speaking } from "./speaking.js";
 import { StateView } from "./state_view.js";
@@ -178,6 +179,7 @@ function pressed({ code }, isOther) {
   else talk();
 }
 
+models.on("served", ({ models, talks }) => showModels(models, talks));
 models.on("missing", (problem) => !conversation.isOn && view.warn(new Failure("model", problem)));
 models.on("there", (name) => {
   view.recover("model");
@@ -217,7 +219,10 @@ field("mute").addEventListener("click", () => mute(!audio.muted));
 field("restart").addEventListener("click", () => conversation.restart());
 holdToTalk(field("hold"), (isPressed) => conversation.isOn && mute(!isPressed));
 field("save").addEventListener("click", save);
-field("open-settings").addEventListener("click", () => settings.showModal());
+field("open-settings").addEventListener("click", () => {
+  settings.showModal();
+  models.watch(); // since the page came up some may have been loaded
+});
 settings.addEventListener("click", ({ target }) => {
   if (target === settings) settings.close(); // a click beside the panel
 });

@@ -5,10 +5,13 @@ import { Emitter } from "./emitter.js";
 
 const PAUSE_MS = 1000; // between two questions to a server that loads
 
+/** @import { ServedModel } from "./served_models.js" */
+
 /**
  * Events: "missing": the model cannot be had, and why. "there": it is being loaded or ready, and its name.
+ * "served": all models of the server, and whether one of them talks.
  *
- * @extends {Emitter<{ missing: string, there: string }>}
+ * @extends {Emitter<{ missing: string, there: string, served: { models: ServedModel[], talks: boolean } }>}
  */
 export class ModelChoice extends Emitter {
   #query;
@@ -26,7 +29,8 @@ export class ModelChoice extends Emitter {
     try {
       const answer = await fetch(infoAddress(this.#query()), { cache: "no-store" });
       if (!answer.ok) return;
-      const { state, problem, model } = await answer.json();
+      const { state, problem, model, models, talks } = await answer.json();
+      this.emit("served", { models, talks });
       if (state === "missing") this.emit("missing", problem);
       else this.emit("there", model);
       if (state === "loading") this.#timer = setTimeout(() => this.watch(), PAUSE_MS);
