@@ -100,10 +100,14 @@ class Rows(Protocol):
         """Step the language model once for all these sessions."""
         ...
 
+    def prefill(self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray, /) -> None:
+        """Let a session live through frames that are already known."""
+        ...
+
     def prefill_slices(
         self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray, positions: int, /
     ) -> Iterator[None]:
-        """Let a session live through frames that are already known, so many at once."""
+        """As `prefill`, so many positions at once, with a pause between two slices."""
         ...
 
     def leave(self, session: Session, /) -> None:
