@@ -8,6 +8,7 @@ MoshiError
 ├── AudioFileError         an audio file cannot be read or written
 ├── AudioDeviceError       a microphone or speaker cannot be opened or has gone
 ├── DataError              a recording, its words or a scene cannot be used
+├── TrainingError          a training cannot go on
 ├── CodecError             the audio codec failed or died
 ├── SessionError           a session was used against its contract (wrong frame, closed, full batch)
 ├── ProtocolError          a peer on the wire broke the protocol
@@ -53,6 +54,10 @@ class AudioDeviceError(MoshiError):
 
 class DataError(MoshiError):
     """A recording or its words cannot be trained on, or a scene cannot be evaluated."""
+
+
+class TrainingError(MoshiError):
+    """A training cannot go on: a process that takes part in it has ended."""
 
 
 class CodecError(MoshiError):

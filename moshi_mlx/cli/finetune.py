@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from moshi_mlx.cli import options
-from moshi_mlx.errors import MoshiError
+from moshi_mlx.cli.interruption import INTERRUPTED
+from moshi_mlx.errors import DataError, MoshiError, TrainingError
 
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from moshi_mlx.codec.base import Codec
     from moshi_mlx.finetune.batches import Data
     from moshi_mlx.finetune.data import Source
+    from moshi_mlx.finetune.processes import Processes
     from moshi_mlx.finetune.report import Sample
+    from moshi_mlx.finetune.run import Run
     from moshi_mlx.finetune.sample import Sampler
     from moshi_mlx.finetune.settings import Settings
 
@@ -108,6 +111,7 @@ def finetune(
     from moshi_mlx.cli.config_file import read_settings
     from moshi_mlx.cli.training import TrainingTalk
     from moshi_mlx.cli.words import JsonLines
+    from moshi_mlx.finetune.processes import join
     from moshi_mlx.finetune.settings import Settings
 
     given = options.given(
@@ -130,11 +134,28 @@ def finetune(
         if config and not config.is_file():
             raise options.WrongUsage(f"{config} does not exist; give a file of settings (TOML)")
         settings = Settings.from_dict({**(read_settings(config) if config else {}), **given}, str(config))
-    talk = TrainingTalk(JsonLines(sys.stdout) if as_json else None, quiet)
+    processes = join()
+    talk = TrainingTalk(JsonLines(sys.stdout) if as_json else None, quiet, silent=not processes.first)
+    if not (dry_run or processes.first):
+        _await_first(processes)
     checkpoint = Checkpoint.resolve(model, offline=offline)
     for note in checkpoint.notes:
         talk.note(note)
-    _teach(checkpoint, data, folder, settings, talk, _Manner(replay, test_share, resume, skip_bad, dry_run, codec))
+    manner = _Manner(replay, test_share, resume, skip_bad, dry_run, codec)
+    try:
+        _teach(checkpoint, data, folder, settings, talk, manner, processes)
+    except KeyboardInterrupt:
+        if processes.first:
+            raise
+        raise typer.Exit(INTERRUPTED) from None  # the first one says it
+
+
+def _await_first(processes: Processes) -> None:
+    """Let the first process prepare everything, and find first what is wrong."""
+    try:
+        processes.wait()
+    except (TrainingError, KeyboardInterrupt):
+        raise typer.Exit(1) from None  # it has said why
 
 
 @dataclass(frozen=True)
@@ -150,7 +171,13 @@ class _Manner:
 
 
 def _teach(
-    checkpoint: Checkpoint, data: str, folder: Path, settings: Settings, talk: TrainingTalk, manner: _Manner
+    checkpoint: Checkpoint,
+    data: str,
+    folder: Path,
+    settings: Settings,
+    talk: TrainingTalk,
+    manner: _Manner,
+    processes: Processes,
 ) -> None:
     from moshi_mlx.cli.interruption import undone
     from moshi_mlx.cli.loss_plot import LossPlot
@@ -161,6 +188,7 @@ def _teach(
     from moshi_mlx.finetune.run import Run
     from moshi_mlx.weights.progress import progress_bar
 
+    processes.check(settings)
     check_model(checkpoint, settings)
     bad: list[str] = []
 
@@ -179,14 +207,21 @@ def _teach(
     if manner.dry_run:
         talk.need(need, settings)
         return
-    before = open_folder(folder, checkpoint, data, settings, manner.resume, manner.replay)
+    before = 0
+    if processes.first:
+        before = open_folder(folder, checkpoint, data, settings, manner.resume, manner.replay)
     with undone("no step was taken; codes that were computed are kept"):
         codec = checkpoint.load_codec(manner.codec)
         windows = _windows(checkpoint, codec, sources, replay, settings, talk, manner, if_bad)
+        if processes.first:
+            processes.wait()  # for the others, which have waited for this
         sampler = _sampler(checkpoint, codec, windows, settings, talk, folder)
         with progress_bar(f"loading {checkpoint.lm_weights.name}", checkpoint.weights.nbytes, talk.bar) as advance:
-            run = Run(checkpoint, folder, settings, windows, advance, sampler)
-    talk.begin(windows, settings, run.trainer.trained.count, before)
+            run = Run(checkpoint, folder, settings, windows, advance, sampler, processes)
+    talk.begin(windows, settings, run.trainer.trained.count, before, processes.size)
+    if not processes.first:
+        _follow(run)
+        return
 
     def kept() -> str:
         newest = run.newest
@@ -197,16 +232,28 @@ def _teach(
 
     plot = LossPlot(folder, talk.note)
     with undone(kept):
-        for report in run.train():
-            append_log(folder, report)
-            talk.report(report, settings.steps)
-            plot.update(run.newest)
+        try:
+            for report in run.train():
+                append_log(folder, report)
+                talk.report(report, settings.steps)
+                plot.update(run.newest)
+        except TrainingError as error:
+            raise TrainingError(f"{error}: {kept()}") from error
         plot.update(run.newest, last=True)
     talk.event("end", folder=str(folder), step=run.trainer.step, best=run.best_or_none, skipped=bad)
     if bad:
         talk.say(f"{len(bad)} recordings were left out, see the notes above")
     use = f"--model {folder}" if settings.full else f"--model {checkpoint.name} --adapter {folder}"
     talk.say(f"{folder} is ready: moshi-mlx chat {use}")
+
+
+def _follow(run: Run) -> None:
+    """Take part in a training that another process leads and tells of."""
+    try:
+        for _ in run.train():
+            pass
+    except DataError:
+        raise typer.Exit(1) from None  # all have found it
 
 
 def _windows(

@@ -17,10 +17,13 @@ BETWEEN = 5.0  # seconds between two lines of progress
 
 
 class TrainingTalk:
-    """What a person and a program are told. events: where programs read, None for people alone."""
+    """What a person and a program are told. events: where programs read, None for people alone.
 
-    def __init__(self, events: JsonLines | None, quiet: bool) -> None:
-        self._events, self._quiet = events, quiet
+    silent: whether nobody is told anything, not even of what is not as they may think.
+    """
+
+    def __init__(self, events: JsonLines | None, quiet: bool, silent: bool = False) -> None:
+        self._events, self._quiet, self._silent = None if silent else events, quiet or silent, silent
         self._last = 0.0
 
     @property
@@ -30,6 +33,8 @@ class TrainingTalk:
 
     def note(self, text: str) -> None:
         """Say what is not as the person may think, however quiet it should be."""
+        if self._silent:
+            return
         print(f"note: {text}", file=sys.stderr)
         if self._events:
             self._events.emit("note", text=text)
@@ -65,15 +70,18 @@ class TrainingTalk:
             )
         self.say(line)
 
-    def begin(self, data: Data, settings: Settings, trained: int, before: int) -> None:
-        """Tell a person what is learned from. trained: numbers. before: steps that were taken already."""
+    def begin(self, data: Data, settings: Settings, trained: int, before: int, processes: int) -> None:
+        """Tell a person what is learned from.
+
+        trained: numbers. before: steps that were taken already. processes: that train together.
+        """
         count, after = sum(map(len, data.sources)), f"; going on after step {before}" if before else ""
         old = sum(map(len, data.replay.sources)) if data.replay else 0
         mixed = f", {old} to replay ({data.share:.0%})" if data.replay else ""
         tests = len(data.tests) + (len(data.replay.tests) if data.replay else 0)
         self.say(
             f"{count} windows of {settings.seconds:g} s to learn from{mixed}, {tests} to test with; "
-            f"{trained:,} numbers are trained{after}"
+            f"{trained:,} numbers are trained{f' by {processes} processes' if processes > 1 else ''}{after}"
         )
 
     def need(self, need: Estimate, settings: Settings) -> None:

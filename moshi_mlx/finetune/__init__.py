@@ -3,5 +3,6 @@
 `data` finds recordings and their words, `streams` lays words out in time, `codes` runs the codec over windows and
 keeps what it gives, `windows` does so for a whole set. `base` is the model before, `estimate` what it will take,
 `parameters` what of it is trained. `batches` draws windows, `loss` delays their rows and says how badly a model
-predicts them, `optimizer` and `trainer` take steps. `run` keeps them in a `folder` as `output`, and `report`s.
+predicts them, `optimizer` and `trainer` take steps, alone or in several `processes`. `run` keeps them in a
+`folder` as `output`, and `report`s; `sample` is what the model says meanwhile.
 """

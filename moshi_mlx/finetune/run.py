@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.errors import CheckpointError, DataError, system_errors
+from moshi_mlx.errors import CheckpointError, ConfigError, DataError, system_errors
 from moshi_mlx.finetune.base import load_for_training
 from moshi_mlx.finetune.batches import Data, batch_of
 from moshi_mlx.finetune.codes import Window
@@ -30,6 +31,7 @@ from moshi_mlx.finetune.output import (
     write_state,
 )
 from moshi_mlx.finetune.parameters import train_adapter, train_all
+from moshi_mlx.finetune.processes import Processes
 from moshi_mlx.finetune.report import Report
 from moshi_mlx.finetune.sample import SAMPLES, Sampler
 from moshi_mlx.finetune.settings import Settings
@@ -43,6 +45,8 @@ class Run:
 
     folder: prepared by `open_folder`; if it holds checkpoints, the run goes on from the newest.
     advance: told of bytes of weights as they are read. sampler: answers every `settings.sample` steps.
+    processes: that train together, of which only the first one touches the folder. Raises ConfigError if they
+    differ in data or settings.
     """
 
     def __init__(
@@ -53,8 +57,9 @@ class Run:
         data: Data,
         advance: Callable[[int], None] = lambda count: None,
         sampler: Sampler | None = None,
+        processes: Processes | None = None,
     ) -> None:
-        self.sampler = sampler
+        self.sampler, self._processes = sampler, processes or Processes()
         self.checkpoint, self.folder, self.settings, self.data = checkpoint, folder, settings, data
         self.best = math.inf  # loss of a test, with that of replayed recordings by their share
         self._shelf = Shelf(folder / CHECKPOINTS, settings.keep)
@@ -67,12 +72,24 @@ class Run:
         )
         lm.activation_dtype = wide
         conditions = checkpoint.lm_config.conditions() or None
-        self.trainer = Trainer(lm, trained, settings, conditions)
-        if newest := self._shelf.newest():
+        self.trainer = Trainer(lm, trained, settings, conditions, processes=processes)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take up the newest checkpoint, if there is one: in other processes, what the first one read of it."""
+        first, trainer = self._processes.first, self.trainer
+        if first and (newest := self._shelf.newest()):
             progress = read_json(newest / PROGRESS)
             state: Any = mx.load(str(newest / STATE))
-            self.trainer.resume(state, int(progress["step"]), str(newest))
+            trainer.resume(state, int(progress["step"]), str(newest))
             self.best = math.inf if progress["best"] is None else float(progress["best"])
+        if self._processes.size == 1:
+            return
+        if not self._processes.agree(_identity(self.data, self.settings)):
+            raise ConfigError("the processes of this training have different data or settings; give all the same")
+        step = int(np.array(self._processes.from_first({"step": mx.array(float(trainer.step))})["step"]))
+        if step:
+            trainer.resume(self._processes.from_first(trainer.state()), step, str(self.folder))
 
     @property
     def newest(self) -> int | None:
@@ -113,6 +130,8 @@ class Run:
             )
             yield report
             last = trainer.step == settings.steps
+            if not self._processes.first:
+                continue
             if self._tests and (trainer.step % settings.eval_every == 0 or last):
                 found = {kind: self._test(windows) for kind, windows in self._tests.items()}
                 total = self._together(found)
@@ -165,3 +184,13 @@ class Run:
             if as_best:
                 replace_files(place, self.folder)
             self._shelf.tidy()
+
+
+def _identity(data: Data, settings: Settings) -> int:
+    """Return a number that differs where windows or settings do."""
+    found = zlib.crc32(repr(settings).encode())
+    every = [data, data.replay] if data.replay else [data]
+    for source in (source for each in every for source in each.sources):
+        for window in source:
+            found = zlib.crc32(window.codes.tobytes(), found)
+    return found

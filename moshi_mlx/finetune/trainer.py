@@ -18,6 +18,7 @@ from moshi_mlx.finetune.lanes import lanes, together
 from moshi_mlx.finetune.loss import PARTS, Batch, losses
 from moshi_mlx.finetune.optimizer import adamw, one_cycle, scalars
 from moshi_mlx.finetune.parameters import Trained
+from moshi_mlx.finetune.processes import Processes
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.lm import Lm
@@ -43,6 +44,7 @@ class Trainer:
     """A model, what of it is trained, and the optimizer's state.
 
     conditions: of the model's conditioners, see `Lm.condition`. step: how many were taken.
+    processes: that train it together.
     compiled: whether steps are compiled; unless given where there is a GPU. A CPU takes many seconds for it, and
     its steps are no faster then.
     """
@@ -54,7 +56,10 @@ class Trainer:
         settings: Settings,
         conditions: Mapping[str, Condition] | None = None,
         compiled: bool | None = None,
+        processes: Processes | None = None,
     ) -> None:
+        self._processes = processes or Processes()
+        self._processes.check(settings)
         if lm.config.transformer.cross_attention:
             raise ConfigError("a model with cross attention, such as a text-to-speech one, cannot be trained here")
         mx.eval(lm.parameters())
@@ -77,13 +82,14 @@ class Trainer:
     def learn(self, batch: Batch) -> Losses:
         """Take one step. A loss that is no number leaves everything as it was: see `Losses.finite`."""
         settings, sums = self.settings, None
+        batch = self._processes.share(batch)
         for part in _split(batch, settings.rows or settings.batch):
             mx.eval(self.values, self.means, self.squares)
             for found in together(self._compute, _split(part, -(-len(part.tokens) // self._lanes))):
                 sums = found if sums is None else tree_map(mx.add, sums, found)
             mx.eval(sums)  # rows at once are all that is in memory
         assert sums is not None, "a batch has windows"
-        total, parts, gradients = sums
+        total, parts, gradients = self._processes.sum(sums)
         state, norm = self._moved(gradients)
         del sums, gradients
         found = _as_losses(total, parts, norm)
