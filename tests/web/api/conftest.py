@@ -21,15 +21,15 @@ from tests.web.running import Running
 Serve = Callable[..., Running]
 
 
-def found(folder: Path, name: str) -> ServedModel:
-    """A model of a folder, loaded when it is asked for."""
+def found(folder: Path, name: str, aliases: list[str] | None = None) -> ServedModel:
+    """A model of a folder, loaded when it is asked for. name: of its kind."""
     checkpoint = Checkpoint.resolve(folder)
 
     def load(advance: Callable[[int], None]) -> Moshi:
         return assemble(checkpoint, "mlx", None, advance)
 
     voices = [str(folder / "a.safetensors"), str(folder / "b.safetensors")] if name == "tts" else []
-    return served(checkpoint, load, [name], voices=voices)
+    return served(checkpoint, load, aliases or [name], voices=voices)
 
 
 @pytest.fixture(scope="session")
