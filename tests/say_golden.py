@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from moshi_mlx.codec.base import StreamsApart
 from moshi_mlx.models.conditioner_config import Vectors
 from moshi_mlx.runtime.wordless import NoWords
 from tests.say_texts import encode, voice
@@ -31,6 +32,9 @@ class SaidCodec:
     def stream(self) -> "SaidCodec":
         self._heard = 0
         return self
+
+    def streams(self) -> StreamsApart:
+        return StreamsApart(self)
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
         self._heard += 1

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY
+from moshi_mlx.codec.base import StreamsApart
 from moshi_mlx.conversation.conversation import Conversation
 from moshi_mlx.conversation.observer import Observer, State
 from moshi_mlx.conversation.recorder import Recorder
@@ -36,14 +37,21 @@ SMALL = {**TINY, "context": CONTEXT, "dim": 32, "num_layers": 1, "depformer_num_
 LOOKS = (300, 900, FRAMES - 1)
 
 
+class Stream(SimpleNamespace):
+    __hash__ = object.__hash__  # streams are keys  # pyright: ignore[reportAssignmentType]
+
+
 class Speaking:
     """A codec in which every frame is speech; what codecs hold is tested with them."""
 
     name, threaded, codebooks = "numbers", False, 8
 
+    def streams(self) -> StreamsApart:
+        return StreamsApart(self)
+
     def stream(self) -> Any:
         rng = np.random.RandomState(1)
-        return SimpleNamespace(
+        return Stream(
             encode=lambda frame: rng.randint(0, TINY["card"], 8).astype(np.int32),
             decode=lambda codes: np.resize(codes.astype(np.float32) / TINY["card"], 1920),
             reset_encoder=lambda: None,

@@ -1,4 +1,4 @@
-"""What a codec is to a conversation: loaded weights, from which each conversation gets a stream of its own.
+"""What a codec is to conversations: loaded weights, from which they get streams that take their frames together.
 
 What the two implementations give is the same up to rounding for 125 frames. Then the transformers' window is full:
 Mimi's, and ours, has 250 positions of 40 ms, rustymimi 0.4.1 sees 251, and now and then a code differs (with ours
@@ -7,6 +7,8 @@ widened to 251 none does). Not here: which frame of a conversation is the first 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +24,11 @@ class Codec(Protocol):
     codebooks: int
 
     def stream(self) -> CodecStream:
-        """Return a fresh stream for one conversation."""
+        """Return a fresh stream for one conversation, which takes its frames by itself."""
+        ...
+
+    def streams(self) -> CodecStreams:
+        """Return what makes streams that take their frames together, and takes them."""
         ...
 
 
@@ -48,6 +54,73 @@ class CodecStream(Protocol):
     def close(self) -> None:
         """Give back what the stream holds; calling it twice is fine."""
         ...
+
+
+Answers = dict[CodecStream, "np.ndarray | CodecError"]
+"""What became of each stream's frame: what is one stream's trouble is its answer, and does not stop the others."""
+
+Finish = Callable[[], Answers]
+"""Waits for answers that are being worked out."""
+
+
+class CodecStreams(Protocol):
+    """Streams that take their frames together. They may come, reset, pause and close between any two frames."""
+
+    def stream(self) -> CodecStream:
+        """Return a fresh stream, one of these."""
+        ...
+
+    def encode(self, frames: Mapping[CodecStream, np.ndarray]) -> Finish:
+        """Begin to turn a frame of each of these streams into codes; as `CodecStream.encode`."""
+        ...
+
+    def decode(self, codes: Mapping[CodecStream, np.ndarray]) -> Finish:
+        """Begin to turn codes of each of these streams into audio; as `CodecStream.decode`."""
+        ...
+
+
+class StreamsApart:
+    """Streams that share nothing: each does its own, at the same time where `threaded`."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._pool: ThreadPoolExecutor | None = None  # once there are several streams
+
+    def stream(self) -> CodecStream:
+        return self._codec.stream()
+
+    def encode(self, frames: Mapping[CodecStream, np.ndarray]) -> Finish:
+        answers = self._each(_encoded, frames)
+        return lambda: answers
+
+    def decode(self, codes: Mapping[CodecStream, np.ndarray]) -> Finish:
+        answers = self._each(_decoded, codes)
+        return lambda: answers
+
+    def _each(
+        self,
+        function: Callable[[CodecStream, np.ndarray], np.ndarray | CodecError],
+        given: Mapping[CodecStream, np.ndarray],
+    ) -> Answers:
+        mapping: Callable[..., Iterable[np.ndarray | CodecError]] = map
+        if self._codec.threaded and len(given) > 1:
+            self._pool = self._pool or ThreadPoolExecutor(thread_name_prefix="moshi-codec")
+            mapping = self._pool.map
+        return dict(zip(given, mapping(function, given.keys(), given.values()), strict=True))
+
+
+def _encoded(stream: CodecStream, frame: np.ndarray) -> np.ndarray | CodecError:
+    try:
+        return stream.encode(frame)
+    except CodecError as error:
+        return error
+
+
+def _decoded(stream: CodecStream, codes: np.ndarray) -> np.ndarray | CodecError:
+    try:
+        return stream.decode(codes)
+    except CodecError as error:
+        return error
 
 
 def check_codes(codes: np.ndarray, bins: int) -> None:

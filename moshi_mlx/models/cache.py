@@ -12,20 +12,21 @@ was not running is masked for that row.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import TransformerConfig
+from moshi_mlx.models.ring import BITS, Quantized, QuantizedRing, Ring, Stored
 from moshi_mlx.models.rope import angles, rotate
 from moshi_mlx.models.window import check_window
 
 REBASE_AT = 4096  # positions: up to here float32 angles are exact to 1/4000
-BITS = 8  # of a quantized window; fewer are too coarse: 4 bits change attention outputs by a sixth
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,52 @@ class KVCache:
         for _, target in slices:
             self.running[row, target] = True
         self.from_before |= self.position < count
+
+    @staticmethod
+    def joined(parts: Sequence[tuple[KVCache, Sequence[int]]]) -> KVCache:
+        """Return a cache of its own that holds rows of others, all of one transformer: parts of (cache, its rows).
+
+        It counts positions as most of the rows with a past do; where others count differently, keys are rotated.
+        """
+        counts: Counter[int] = Counter()
+        for cache, rows in parts:
+            counts[cache.position] += sum(cache.lived[row] > 0 for row in rows)
+        position = max(counts, key=lambda position: (counts[position], position))
+        caches = [cache._picked(rows) for cache, rows in parts]
+        for cache in caches:
+            cache._count_from(position)
+        made = caches[0]
+        if len(caches) > 1:
+            halves = [[[mx.split(each, 2) for each in ring.arrays()] for ring in cache.rings] for cache in caches]
+            for index, ring in enumerate(made.rings):
+                of_parts = zip(*(half[index] for half in halves), strict=True)
+                ring.hold([mx.concatenate([*(k for k, _ in each), *(v for _, v in each)]) for each in of_parts])
+            made.running = np.concatenate([cache.running for cache in caches])
+            made.lived = np.concatenate([cache.lived for cache in caches])
+        made._latest, made._latest_rows = 0, np.ones(made.batch, dtype=bool)
+        held = _slot_positions(position, made.slots)[made.running.any(axis=0)]
+        made.from_before = bool((held < 0).any())
+        return made
+
+    def _picked(self, rows: Sequence[int]) -> KVCache:
+        """Return a cache of its own that holds some rows, in their order."""
+        made = copy(self)
+        made.rings = [copy(ring) for ring in self.rings]
+        made.running, made.lived = self.running[list(rows)], self.lived[list(rows)]
+        places = mx.array([*rows, *(self.batch + row for row in rows)])
+        for ring in made.rings:
+            ring.hold([each[places] for each in ring.arrays()])
+        return made
+
+    def _count_from(self, position: int) -> None:
+        """Let the next position be called `position`; what is held moves along, keys are rotated."""
+        shift, self.position = position - self.position, position
+        if not shift or not self.lived.any():
+            return
+        self.rotate_keys(shift)
+        self.running = np.roll(self.running, shift, axis=1)
+        for ring in self.rings:
+            ring.hold([mx.roll(each, shift, 2) for each in ring.arrays()])
 
     def begin(self, count: int, rows: np.ndarray | None = None) -> Chunk:
         """Prepare a chunk of `count` positions. rows: (B,) bool, the rows that run; all unless given."""
@@ -240,80 +287,6 @@ def _ring_slices(start: int, count: int, slots: int) -> list[tuple[slice, slice]
     if skip + head < count:
         slices.append((slice(skip + head, count), slice(0, count - skip - head)))
     return slices
-
-
-class Quantized(NamedTuple):
-    """Keys or values as `mx.quantize` gives them: (B, kv heads, n, ...) each."""
-
-    weight: mx.array
-    scales: mx.array
-    biases: mx.array
-
-
-Stored = mx.array | Quantized
-
-
-class Ring:
-    """Keys and values of one layer, (2 B, kv heads, slots, head dim), the keys of all rows first.
-
-    One write stores both. Were keys and values of a row side by side, MLX's attention on a GPU would copy all of
-    them for several rows: it wants the heads of one row to follow those of another.
-    """
-
-    def __init__(self, batch: int, kv_heads: int, slots: int, head_dim: int, dtype: mx.Dtype) -> None:
-        self.slots = slots
-        self.held = mx.zeros((2 * batch, kv_heads, slots, head_dim), dtype)
-
-    def arrays(self) -> list[mx.array]:
-        """Return every array held."""
-        return [self.held]
-
-    def write(self, rows: slice, slots: slice, part: mx.array) -> None:
-        """part: (rows, kv heads, slots, head dim); rows below B are keys, the others values."""
-        self.held[rows, :, slots] = part
-
-    def read(self, filled: int) -> tuple[mx.array, mx.array]:
-        """Return keys and values of the first `filled` slots, (B, kv heads, filled, head dim) each."""
-        held = self.held if filled == self.slots else self.held[:, :, :filled]
-        keys, values = mx.split(held, 2)
-        return keys, values
-
-    def read_dense(self, filled: int) -> tuple[mx.array, mx.array]:
-        """Return the same as `read`: nothing is quantized."""
-        return self.read(filled)
-
-
-class QuantizedRing:
-    """The same in int8, quantized in groups along the head dimension: at most 0.54 of bfloat16's bytes."""
-
-    def __init__(self, batch: int, kv_heads: int, slots: int, head_dim: int, dtype: mx.Dtype) -> None:
-        self.group = next((size for size in (64, 32) if head_dim % size == 0), 0)
-        if not self.group:
-            raise ConfigError(
-                f"an int8 window needs heads of a multiple of 32 channels; this model's heads have {head_dim}"
-            )
-        zeros = mx.zeros((2 * batch, kv_heads, slots, head_dim), dtype)
-        self.held = list(mx.quantize(zeros, self.group, BITS))
-
-    def arrays(self) -> list[mx.array]:
-        """Return every array held."""
-        return list(self.held)
-
-    def write(self, rows: slice, slots: slice, part: mx.array) -> None:
-        """part: (rows, kv heads, slots, head dim); rows below B are keys, the others values."""
-        for held, new in zip(self.held, mx.quantize(part, self.group, BITS), strict=True):
-            held[rows, :, slots] = new
-
-    def read(self, filled: int) -> tuple[Quantized, Quantized]:
-        """Return keys and values of the first `filled` slots."""
-        halves = [mx.split(held[:, :, :filled], 2) for held in self.held]
-        return Quantized(*(keys for keys, _ in halves)), Quantized(*(values for _, values in halves))
-
-    def read_dense(self, filled: int) -> tuple[mx.array, mx.array]:
-        """Return the same dequantized, (B, kv heads, filled, head dim) each."""
-        held = mx.dequantize(*(held[:, :, :filled] for held in self.held), group_size=self.group, bits=BITS)
-        keys, values = mx.split(held, 2)
-        return keys, values
 
 
 def attend(queries: mx.array, keys: Stored, values: Stored, mask: mx.array | None) -> mx.array:

@@ -7,7 +7,7 @@ Source: Moshi paper §3.3; moshi/models/compression.py, moshi/quantization/vq.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -43,6 +43,15 @@ class HalfState:
         self.seanet.reset_row(row)
         self.transformer.reset_row(row)
         self.resample.reset_row(row)
+
+    @staticmethod
+    def joined(parts: Sequence[tuple[HalfState, Sequence[int]]]) -> HalfState:
+        """Return a state of its own that holds rows of others: parts of (state, its rows)."""
+        return HalfState(
+            SeanetState.joined([(state.seanet, rows) for state, rows in parts]),
+            KVCache.joined([(state.transformer, rows) for state, rows in parts]),
+            ConvState.joined([(state.resample, rows) for state, rows in parts]),
+        )
 
 
 @dataclass
@@ -101,8 +110,11 @@ class Mimi(nn.Module):
 
         pcm: (B, n * 1920) float32 in [-1, 1] at 24 kHz. Returns (B, K, n) int32, the semantic codebook first.
         """
+        return self.encode_half(pcm, state.encoder)
+
+    def encode_half(self, pcm: mx.array, half: HalfState) -> mx.array:
+        """As `encode_step`, of a stream that only encodes."""
         assert pcm.shape[1] % FRAME_SAMPLES == 0, pcm.shape
-        half = state.encoder
         x = self.encoder(pcm[:, :, None], half.seanet)  # (B, n * positions, dim)
         x = self.encoder_transformer(x, half.transformer)
         return self.quantizer.encode(self.downsample(x, half.resample))
@@ -112,7 +124,10 @@ class Mimi(nn.Module):
 
         codes: (B, K, n) ints below the number of bins. Returns (B, n * 1920) float32.
         """
-        half = state.decoder
+        return self.decode_half(codes, state.decoder)
+
+    def decode_half(self, codes: mx.array, half: HalfState) -> mx.array:
+        """As `decode_step`, of a stream that only decodes."""
         x = self.upsample(self.quantizer.decode(codes), half.resample)  # (B, n * positions, dim)
         x = self.decoder_transformer(x, half.transformer)
         return self.decoder(x, half.seanet)[:, :, 0]

@@ -9,6 +9,8 @@ Source: moshi/modules/seanet.py, moshi/modules/conv.py, moshi/modules/resample.p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -43,6 +45,14 @@ class ConvState:
         self.previous[row] = 0.0
         self.fresh[row] = True
 
+    @staticmethod
+    def joined(parts: Sequence[tuple[ConvState, Sequence[int]]]) -> ConvState:
+        """Return a state of its own that holds rows of others: parts of (state, its rows)."""
+        made = copy(parts[0][0])
+        made.previous = mx.concatenate([state.previous[mx.array(list(rows))] for state, rows in parts])
+        made.fresh = [state.fresh[row] for state, rows in parts for row in rows]
+        return made
+
 
 class SeanetState:
     """One `ConvState` for each layer of a `model`, None for layers without a past."""
@@ -59,6 +69,15 @@ class SeanetState:
         for layer in self.layers:
             if layer:
                 layer.reset_row(row)
+
+    @staticmethod
+    def joined(parts: Sequence[tuple[SeanetState, Sequence[int]]]) -> SeanetState:
+        """Return a state of its own that holds rows of others: parts of (state, its rows)."""
+        layers: list[ConvState | None] = []
+        for each in zip(*(state.layers for state, _ in parts), strict=True):
+            rows = [(layer, rows) for layer, (_, rows) in zip(each, parts, strict=True) if layer]
+            layers.append(ConvState.joined(rows) if rows else None)
+        return SeanetState(layers)
 
 
 class _Seanet(nn.Module):

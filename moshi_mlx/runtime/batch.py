@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.errors import ConfigError, SessionError
+from moshi_mlx.codec.base import CodecStream
+from moshi_mlx.errors import ConfigError, MoshiError, SessionError
 from moshi_mlx.frames import checked_frame, silence
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import LmState
 from moshi_mlx.runtime.prompt import PREFILL_POSITIONS, Prompt
+from moshi_mlx.runtime.reply import Finish, or_raise
 from moshi_mlx.runtime.session import Generated, Model, Reply, Session
 from moshi_mlx.runtime.step import Draw
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
@@ -37,6 +39,7 @@ class Batch:
             raise SessionError(f"a batch of {size} conversations: at least 1 expected")
         moshi.lm.config.check_guidance(guidance)
         self.moshi = moshi
+        self.streams = moshi.codec.streams()
         self._guidance = guidance
         self._halves = 1 if guidance == 1 else 2
         self._state = self._new_state(self._halves * size)
@@ -99,8 +102,55 @@ class Batch:
         for frame in frames.values():
             checked_frame(frame)  # before anything has moved on
         begun = [session for session in self._rows if session and (session in frames or session.begun)]
-        codes = {session: session.encode(frames.get(session, silence())) for session in begun}
-        return {session: session.decode(made) for session, made in self.generate(codes).items()}
+        heard = self.encode({session: frames.get(session, silence()) for session in begun})()
+        made = self.generate({session: or_raise(codes) for session, codes in heard.items()})
+        return {session: or_raise(reply) for session, reply in self.decode(made)().items()}
+
+    def encode(self, frames: Mapping[Session, np.ndarray]) -> Finish[Session, np.ndarray]:
+        """Begin to turn frames into codes, of all these sessions at once: the first part of `step`.
+
+        frames: session -> (1920,) float32. Returns what waits for the codes, (n_q - dep_q,) int32 each.
+        """
+        answers: dict[Session, np.ndarray | MoshiError] = {}
+        heard: dict[CodecStream, np.ndarray] = {}
+        for session, given in frames.items():
+            try:
+                frame, codes = session.hear(given)
+            except MoshiError as error:
+                answers[session] = error
+                continue
+            if codes is None:
+                heard[session.stream] = frame
+            else:
+                answers[session] = codes
+        finish, codebooks = self.streams.encode(heard), self.moshi.lm.config.input_codebooks
+
+        def codes_of_all() -> dict[Session, np.ndarray | MoshiError]:
+            found = finish()
+            for session in frames:
+                if session not in answers:
+                    codes = found[session.stream]
+                    answers[session] = codes[:codebooks] if isinstance(codes, np.ndarray) else codes
+            return answers
+
+        return codes_of_all
+
+    def decode(self, generated: Mapping[Session, Generated]) -> Finish[Session, Reply]:
+        """Begin to turn what was generated into replies, of all these sessions at once: the last part of `step`.
+
+        Returns what waits for them.
+        """
+        given = {session.stream: made.codes for session, made in generated.items() if made.codes is not None}
+        finish = self.streams.decode(given)
+
+        def replies() -> dict[Session, Reply | MoshiError]:
+            found, made = finish(), {}
+            for session, each in generated.items():
+                audio = found.get(session.stream)
+                made[session] = audio if isinstance(audio, MoshiError) else each.reply(audio)
+            return made
+
+        return replies
 
     def generate(self, codes: Mapping[Session, np.ndarray]) -> dict[Session, Generated]:
         """One step of the language model for every session that talks.

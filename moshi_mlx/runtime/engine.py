@@ -90,13 +90,20 @@ def converse_together(parties: Mapping[Session, tuple[Frames, Sink]], stats: Sta
 
 def run(stages: Stages, stream: Stream, batch: Rows, stats: Stats, spare: Spare | None = None) -> Stats:
     """The loop: every item of `stream` through the stages, until it ends. spare: see `pipeline.SpareTime`."""
+
+    def encode(item: Item) -> Item:
+        return stages.encode(item)()
+
+    def decode(item: Item) -> None:
+        stages.decode(item)()
+
     threaded = batch.moshi.codec.threaded
     depths = stats.queue_depths
     arrivals = SpareTime(stream, spare)
     with (
         stats.timed(),
-        called("decode", stages.decode, threaded, QUEUE_FRAMES, depths) as output,
-        mapped("encode", stages.encode, arrivals, threaded, QUEUE_FRAMES, depths) as encoded,
+        called("decode", decode, threaded, QUEUE_FRAMES, depths) as output,
+        mapped("encode", encode, arrivals, threaded, QUEUE_FRAMES, depths) as encoded,
         closing(stream),
         process_limits(batch.held_bytes),
     ):

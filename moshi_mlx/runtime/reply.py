@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+
+from moshi_mlx.errors import MoshiError
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,3 +43,18 @@ class Generated:
     text_id: int
     time: float
     vad: np.ndarray | None = None
+
+    def reply(self, audio: np.ndarray | None) -> Reply:
+        """Return it with the audio of its codes."""
+        return Reply(audio, self.text, self.time, self.vad, self.text_id)
+
+
+Finish = Callable[[], "dict[K, T | MoshiError]"]
+"""Waits for what is being worked out for several at once. What is one's trouble is its answer."""
+
+
+def or_raise(answer: T | MoshiError) -> T:
+    """Return an answer, or raise it."""
+    if isinstance(answer, MoshiError):
+        raise answer
+    return answer

@@ -12,14 +12,14 @@ from typing import Protocol
 
 import numpy as np
 
-from moshi_mlx.codec.base import Codec
+from moshi_mlx.codec.base import Codec, CodecStreams
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import FRAME_SECONDS, checked_frame
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.delays import DelayLine
 from moshi_mlx.runtime.prompt import PREFILL_POSITIONS, SAMPLED, Prompt
-from moshi_mlx.runtime.reply import Generated, Reply
+from moshi_mlx.runtime.reply import Finish, Generated, Reply, or_raise
 from moshi_mlx.runtime.step import Draw, FrameStep, Script
 from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
 
@@ -68,6 +68,7 @@ class Rows(Protocol):
     """What a session needs of the batch whose row it is; see `batch.Batch`."""
 
     moshi: Model
+    streams: CodecStreams  # of the codec, one for each session
 
     @property
     def held_bytes(self) -> int:
@@ -96,12 +97,20 @@ class Rows(Protocol):
         """As `join`, with the prompt still to be lived through."""
         ...
 
+    def encode(self, frames: Mapping[Session, np.ndarray], /) -> Finish[Session, np.ndarray]:
+        """Begin to turn these sessions' frames into codes."""
+        ...
+
     def generate(self, codes: Mapping[Session, np.ndarray], /) -> dict[Session, Generated]:
         """Step the language model once for all these sessions."""
         ...
 
     def prefill(self, session: Session, texts: np.ndarray, codes: np.ndarray, user_codes: np.ndarray, /) -> None:
         """Let a session live through frames that are already known."""
+        ...
+
+    def decode(self, generated: Mapping[Session, Generated], /) -> Finish[Session, Reply]:
+        """Begin to turn what was generated for these sessions into replies."""
         ...
 
     def prefill_slices(
@@ -143,7 +152,7 @@ class Session:
         self.script: Script | None = (
             None  # a text to be said, for models that do; to be given before the first step
         )
-        self._stream = batch.moshi.codec.stream()
+        self.stream = batch.streams.stream()  # of the codec
         self._codebooks = batch.moshi.lm.config.input_codebooks  # of the user, for each frame
         self._frames_in = 0
         self._end_is_next = False
@@ -161,16 +170,21 @@ class Session:
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
         """First part of `step`: audio to the user's codes, (n_q - dep_q,) int32."""
+        return or_raise(self.batch.encode({self: frame})()[self])
+
+    def hear(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Book a frame. Returns it, checked, and the user's codes where they do not depend on it."""
         frame = checked_frame(frame)
         self._frames_in += 1
         if self._frames_in == 1:
             # The model reads initial tokens at step 0, and the codec must start on the frame that is heard first:
             # its left padding is part of how streams begin (moshi/server.py, `skip_frames`).
-            return self.prompt.user_codes[-1] if self.prompt else np.zeros(self._codebooks, dtype=np.int32)
+            known = self.prompt.user_codes[-1] if self.prompt else np.zeros(self._codebooks, dtype=np.int32)
+            return frame, known
         if self._end_is_next:
             self._end_is_next = False
-            return np.full(self._codebooks, self.batch.moshi.lm.config.card, dtype=np.int32)
-        return self._stream.encode(frame)[: self._codebooks]
+            return frame, np.full(self._codebooks, self.batch.moshi.lm.config.card, dtype=np.int32)
+        return frame, None
 
     def generate(self, codes: np.ndarray) -> Generated:
         """Second part of `step`: the language model; only on the thread that owns MLX."""
@@ -178,8 +192,7 @@ class Session:
 
     def decode(self, generated: Generated) -> Reply:
         """Last part of `step`: the model's codes to audio."""
-        audio = None if generated.codes is None else self._stream.decode(generated.codes)
-        return Reply(audio, generated.text, generated.time, generated.vad, generated.text_id)
+        return or_raise(self.batch.decode({self: generated})()[self])
 
     def inputs(self, user_codes: np.ndarray) -> np.ndarray:
         """What the model reads at this step: (1 + n_q,) int32. user_codes: (n_q - dep_q,) int."""
@@ -266,7 +279,7 @@ class Session:
         """The encoder's part of `reset`, for the thread that encodes."""
         self._frames_in = 0
         self._end_is_next = False
-        self._stream.reset_encoder()
+        self.stream.reset_encoder()
 
     def reset_generation(self) -> None:
         """The language model's part of `reset`, for the thread that owns MLX."""
@@ -289,12 +302,12 @@ class Session:
 
     def reset_decoder(self) -> None:
         """The decoder's part of `reset`, for the thread that decodes."""
-        self._stream.reset_decoder()
+        self.stream.reset_decoder()
 
     def close(self) -> None:
         """End the conversation and free its place; calling it twice is fine."""
         self.batch.leave(self)
-        self._stream.close()
+        self.stream.close()
 
     def __repr__(self) -> str:
         return f"<Session in row {self.row}: {self._frames_in} frames heard, seed {self.seed}>"

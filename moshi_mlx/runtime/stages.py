@@ -8,7 +8,8 @@ Not here: the loop over a stream (see `engine`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -19,7 +20,8 @@ import numpy as np
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.runtime.prompt import PREFILL_POSITIONS, Prompt
-from moshi_mlx.runtime.session import Generated, Reply, Rows, Session
+from moshi_mlx.runtime.reply import or_raise
+from moshi_mlx.runtime.session import Reply, Rows, Session
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
 
@@ -124,7 +126,7 @@ class Stages:
     """What is done with every item of a stream, for all slots of a batch.
 
     answered: told of every tick when all its replies are made, before the listeners get them.
-    pool: for codecs outside MLX, which can then work for several slots at the same time.
+    pool: on which streams of a codec outside MLX are closed.
     prefilled: told on the thread that owns MLX when a slot has lived through a slice of its prompt, and whether
     that was the last; the next one is to be asked for with Control.PREFILL. Unless given, all of it is lived
     through at once.
@@ -141,18 +143,28 @@ class Stages:
         self._batch, self._stats, self._answered, self._pool = batch, stats, answered, pool
         self._prefilled = prefilled
 
-    def encode(self, item: Item) -> Item:
-        """On the thread of the encoder: frames to codes."""
+    def encode(self, item: Item) -> Callable[[], Item]:
+        """On the thread of the encoder: begin to turn frames into codes. Returns what waits for them."""
         if isinstance(item, Tick):
-            with self._stats.encode.measure():
-                return self._each(self._encode, item)
+            started = time.perf_counter()
+            finish = self._batch.encode(_of_whole(item))
+            spent = time.perf_counter() - started
+
+            def encoded() -> Tick:
+                with self._stats.encode.measure(spent):
+                    codes = finish()
+                return replace(
+                    item, items={slot: self._codes(slot, codes.get(slot.talking)) for slot in item.items}
+                )
+
+            return encoded
         if isinstance(item, Errand):
-            return item
+            return lambda: item
         if item.control is RESET:
             self._guarded(item.slot, lambda: item.slot.talking.reset_encoder())
         elif item.control is MARK_END:
             self._guarded(item.slot, lambda: item.slot.talking.mark_end())
-        return item
+        return lambda: item
 
     def generate(self, item: Item) -> Item:
         """On the thread that owns MLX: one step for all."""
@@ -171,18 +183,29 @@ class Stages:
             self._guarded(item.slot, lambda: self._change(item.control, item.slot))
         return item
 
-    def decode(self, item: Item) -> None:
-        """On the thread of the decoder: codes to replies, to their listeners."""
+    def decode(self, item: Item) -> Callable[[], None]:
+        """On the thread of the decoder: begin to turn codes into replies. Returns what gives them to listeners."""
         if isinstance(item, Tick):
-            with self._stats.decode.measure():
-                replies = self._each(self._decode, item)
-            self._answered(item)
-            for slot, reply in replies.items.items():
-                if reply is not None:
-                    slot.listener.write(reply)
-        elif isinstance(item, Errand):
-            return
-        elif item.control is RESET:
+            started = time.perf_counter()
+            finish = self._batch.decode(_of_whole(item))
+            spent = time.perf_counter() - started
+
+            def decoded() -> None:
+                with self._stats.decode.measure(spent):
+                    replies = finish()
+                self._answered(item)
+                for slot in item.items:
+                    reply = self._answer(slot, replies.get(slot.talking))
+                    if reply is not None:
+                        slot.listener.write(reply)
+
+            return decoded
+        if isinstance(item, Errand):
+            return lambda: None
+        return lambda: self._change_at_end(item)
+
+    def _change_at_end(self, item: Change) -> None:
+        if item.control is RESET:
             self._guarded(item.slot, lambda: item.slot.talking.reset_decoder())
             item.slot.listener.began_anew()
         elif item.control is Control.LEAVE:
@@ -231,19 +254,14 @@ class Stages:
                 self._prefilled(slot, done)
                 return
 
-    def _encode(self, slot: Slot, frame: np.ndarray) -> np.ndarray:
-        codes = self._guarded(slot, lambda: slot.talking.encode(frame))
+    def _codes(self, slot: Slot, answer: np.ndarray | MoshiError | None) -> np.ndarray:
+        codes = self._answer(slot, answer)
         # A row of the batch cannot pause; of a broken one nobody hears what it says.
         return np.zeros(self._batch.moshi.lm.config.input_codebooks, np.int32) if codes is None else codes
 
-    def _decode(self, slot: Slot, generated: Generated) -> Reply | None:
-        return self._guarded(slot, lambda: slot.talking.decode(generated))
-
-    def _each(self, function: Callable[[Slot, Any], Any], tick: Tick) -> Tick:
-        """A stage of the codec for every slot, at the same time where it is outside MLX."""
-        slots, inputs = tick.items.keys(), tick.items.values()
-        mapping: Callable[..., Iterable[Any]] = self._pool.map if self._pool and len(slots) > 1 else map
-        return replace(tick, items=dict(zip(slots, mapping(function, slots, inputs), strict=True)))
+    def _answer(self, slot: Slot, answer: T | MoshiError | None) -> T | None:
+        """What became of a slot's frame; None if nothing, now or before."""
+        return self._guarded(slot, lambda: or_raise(answer))
 
     def _guarded(self, slot: Slot, function: Callable[[], T]) -> T | None:
         """What concerns one conversation must not end the others: its first error breaks it."""
@@ -255,3 +273,8 @@ class Stages:
             slot.broken = True
             slot.listener.failed(error)
             return None
+
+
+def _of_whole(tick: Tick) -> dict[Session, Any]:
+    """Return what a tick has for the sessions of those that are not broken."""
+    return {slot.talking: given for slot, given in tick.items.items() if not slot.broken}

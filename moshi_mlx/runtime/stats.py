@@ -34,9 +34,9 @@ class StageTimes:
         self._recent: deque[float] = deque(maxlen=window)
 
     @contextmanager
-    def measure(self) -> Iterator[None]:
-        """Time one pass through the stage."""
-        start = time.perf_counter()
+    def measure(self, before: float = 0.0) -> Iterator[None]:
+        """Time one pass through the stage. before: seconds that were spent on it earlier."""
+        start = time.perf_counter() - before
         yield
         seconds = time.perf_counter() - start
         self.add(seconds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from moshi_mlx.codec.base import Codec
+from moshi_mlx.codec.base import Codec, StreamsApart
 from moshi_mlx.frames import silence
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.lm import Lm
@@ -33,6 +33,10 @@ class NoCodec:
     def stream(self) -> NoCodecStream:
         """A stream whose codes are the same every time."""
         return NoCodecStream(self.codebooks, self._card)
+
+    def streams(self) -> StreamsApart:
+        """Streams that have nothing to share."""
+        return StreamsApart(self)
 
 
 class NoCodecStream:

@@ -3,10 +3,11 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -20,7 +21,7 @@ from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.errors import AudioDeviceError
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.runtime.session import Reply, Session
+from moshi_mlx.runtime.session import Generated, Reply, Session
 from moshi_mlx.runtime.trace import Trace
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.tasks.captioner import Captioner
@@ -111,22 +112,22 @@ def test_replies_under_way_belong_to_the_conversation_before_the_reset() -> None
 
         def __init__(self) -> None:
             moshi = SimpleNamespace(codec=SimpleNamespace(threaded=True))
-            self.batch = SimpleNamespace(moshi=moshi, held_bytes=0, generate=dict)
+            self.batch = SimpleNamespace(
+                moshi=moshi, held_bytes=0, encode=lambda frames: lambda: frames, generate=dict, decode=self.decode
+            )
             self.seed, self.sampling = 5, SamplingConfig()
             self.released = threading.Event()
             self._frames = 0
 
-        def encode(self, frame: np.ndarray) -> np.ndarray:
-            return frame
-
-        def decode(self, frame: np.ndarray) -> Reply:
+        def decode(self, made: Mapping[Any, np.ndarray]) -> Callable[[], dict[Any, Reply]]:
             assert self.released.wait(10)
             self._frames += 1
-            return Reply(frame, f"{self._frames}", (self._frames - 1) * 0.08)
+            return lambda: {self: Reply(made[self], f"{self._frames}", (self._frames - 1) * 0.08)}
 
         def reset_encoder(self) -> None: ...
 
-        def reset_generation(self) -> None: ...
+        def resetting(self, positions: int) -> Iterator[None]:
+            return iter(())
 
         def reset_decoder(self) -> None:
             self._frames = 0
@@ -229,8 +230,12 @@ def test_the_trace_tells_when_the_model_forgot(tiny_moshi: Moshi, tmp_path: Path
 
 def parrot(session: Session) -> Session:
     """Make a session say one sentence for ever."""
-    decode = session.decode
-    session.decode = lambda generated: replace(decode(generated), text=" so I said to him that")
+    generate = session.batch.generate
+
+    def same_words(codes: Mapping[Session, np.ndarray]) -> dict[Session, Generated]:
+        return {who: replace(made, text=" so I said to him that") for who, made in generate(codes).items()}
+
+    session.batch.generate = same_words
     return session
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,20 +165,20 @@ def test_the_loop_may_run_on_a_worker_thread(moshi: Moshi, noise_frames: np.ndar
 def test_stages_overlap_when_the_codec_is_outside(rust_moshi: Moshi, noise_frames: np.ndarray) -> None:
     session = rust_moshi.session(seed=1)
     later_frame_begins, began_meanwhile = threading.Event(), []
-    encode, generate = session.encode, session.batch.generate
+    encode, generate = session.batch.encode, session.batch.generate
     encoded = iter(range(20))
 
-    def signalling_encode(frame: np.ndarray) -> np.ndarray:
+    def signalling_encode(frames: Mapping[Session, np.ndarray]) -> Any:
         if next(encoded) == 6:
             later_frame_begins.set()
-        return encode(frame)
+        return encode(frames)
 
     def waiting_generate(codes: Mapping[Session, np.ndarray]) -> dict[Session, Generated]:
         if session.delays.step == 3:
             began_meanwhile.append(later_frame_begins.wait(10))  # in turn with us it could not begin
         return generate(codes)
 
-    session.encode, session.batch.generate = signalling_encode, waiting_generate
+    session.batch.encode, session.batch.generate = signalling_encode, waiting_generate
     with session:
         converse(session, Frames(list(noise_frames[:20])), Replies())
     assert began_meanwhile == [True]

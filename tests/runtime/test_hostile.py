@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY_PERSONA, write_random_checkpoint
+from moshi_mlx.codec.base import StreamsApart
 from moshi_mlx.frames import silence
 from moshi_mlx.runtime.flow import HeardFrame
 from moshi_mlx.runtime.moshi import Moshi, load
@@ -33,12 +34,15 @@ TICK, SLICE, CHANGE, MOMENT = 0.05, 0.03, 0.002, 0.005  # seconds of a tick, of 
 
 
 class Numbers:
-    """A codec, and its own stream, that costs nothing: codes are read off samples, and samples off codes."""
+    """A codec, and its stream, that costs nothing: codes are read off samples, and samples off codes."""
 
     name, threaded, codebooks = "numbers", False, 8
 
     def stream(self) -> Numbers:
-        return self
+        return Numbers()
+
+    def streams(self) -> StreamsApart:
+        return StreamsApart(self)
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
         return (np.abs(frame[:8]) * 1e4).astype(np.int32) % TINY_PERSONA["card"]
@@ -80,7 +84,7 @@ class House(Room):
                 continue
             slices = isinstance(item, Change) and item.control is not Control.LEAVE and item.slot.prompt
             self.now += TICK if isinstance(item, Tick) else SLICE if slices else CHANGE
-            stages.decode(stages.generate(stages.encode(item)))
+            stages.decode(stages.generate(stages.encode(item)()))()
 
 
 class Got(NamedTuple):

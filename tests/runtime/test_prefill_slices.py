@@ -58,7 +58,7 @@ class Watched(Room):
                 slot.hear(HeardFrame(frame, time, is_silent(frame)))
             item = self.scheduler.next_item()
             if item is not None:
-                stages.decode(stages.generate(stages.encode(item)))
+                stages.decode(stages.generate(stages.encode(item)()))()
                 continue
             if not coming and not any(len(slot.heard) for slot in self.scheduler.slots):
                 return
@@ -125,7 +125,7 @@ def test_who_leaves_before_its_prompt_is_lived_through_leaves_nothing(
     for _ in range(leaves_after):
         item = room.scheduler.next_item()
         assert isinstance(item, Change)
-        stages.decode(stages.generate(stages.encode(item)))
+        stages.decode(stages.generate(stages.encode(item)()))()
     slot.leave()
     room.work()
     assert not person.told

@@ -69,7 +69,7 @@ class Room:
         while (item := self.scheduler.next_item()) is not None:
             self.ticks += isinstance(item, Tick)
             stages = self.scheduler.stages
-            stages.decode(stages.generate(stages.encode(item)))
+            stages.decode(stages.generate(stages.encode(item)()))()
 
     def until(self, time: float) -> None:
         """Let time pass, and the scheduler do what falls due meanwhile."""
@@ -356,7 +356,7 @@ def test_a_broken_codec_ends_one_conversation_only(
         raise error
 
     assert broken.session
-    monkeypatch.setattr(broken.session, "encode", fail)
+    monkeypatch.setattr(broken.session, "hear", fail)
     start = room.now
     room.play([*spoken(whole, voice[5:], start), *spoken(broken, voice[5:], start)])
     assert victim.told == ["joined", error]

@@ -26,14 +26,17 @@ def talk(session: Session, frames: np.ndarray) -> list[Reply]:
     return [session.step(frame) for frame in frames]
 
 
-def same(first: list[Reply], second: list[Reply], tolerance: float = 0.0) -> bool:
-    """Whether two talks are equal; tolerance is for the audio, of its peak."""
+LAST_BITS = 1e-5  # of the audio's peak: products of several rows add up in another order than those of one
+
+
+def same(first: list[Reply], second: list[Reply], tolerance: float = LAST_BITS) -> bool:
+    """Whether two talks are equal, all words and times of them; tolerance is for the audio, of its peak."""
 
     def equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
         return a is b if a is None or b is None else bool(np.abs(a - b).max() <= tolerance * np.abs(a).max())
 
     return len(first) == len(second) and all(
-        a.text == b.text and a.time == b.time and equal(a.audio, b.audio)
+        a.text_id == b.text_id and a.text == b.text and a.time == b.time and equal(a.audio, b.audio)
         for a, b in zip(first, second, strict=True)
     )
 

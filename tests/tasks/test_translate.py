@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY_HIBIKI, write_random_checkpoint
+from moshi_mlx.codec.base import StreamsApart
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.config import END_OF_TEXT
@@ -34,6 +35,9 @@ class KnownCodec:
 
     def stream(self) -> "KnownCodec":
         return self
+
+    def streams(self) -> StreamsApart:
+        return StreamsApart(self)
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
         return next(self._codes).astype(np.int32)
