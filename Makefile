@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed-$(BACKEND)
 RUN := scripts/with_blas.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast fuzz floors bench storm recipes structure check format docs nano wheels lock clean
+.PHONY: help install demo test test-fast fuzz floors bench storm kills recipes structure check format docs nano wheels lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,10 @@ bench: $(STAMP)  ## kernels, syncs and speed against moshi_mlx 0.3.0; fails when
 
 storm: $(STAMP)  ## two of four clients of a server are hostile, in many ways: what the others get, with controls (minutes)
 	@$(RUN) $(BIN)/python benchmarks/storm.py $(STORM_ARGS)
+
+kills: $(STAMP)  ## kill -9 at random moments of quantize, models get, finetune and chat: what lies there then (half an hour)
+	@scripts/system_packages.sh
+	@$(RUN) $(BIN)/python benchmarks/kills.py $(KILLS_ARGS)
 
 recipes: $(STAMP)  ## what each quantization does to what Nano says; searched and calibrated ones (minutes)
 	@scripts/system_packages.sh

@@ -16,7 +16,7 @@ from moshi_mlx.finetune.report import Report, Sample
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.version import __version__
-from moshi_mlx.weights.atomic import AtomicPath
+from moshi_mlx.weights.atomic import AtomicPath, remove_abandoned
 
 ABOUT, LOG = "run.json", "log.jsonl"
 _MAY_CHANGE = ("save_every", "keep", "eval_every", "eval_windows", "checkpointing", "rows", "sample")
@@ -41,6 +41,8 @@ def open_folder(
     path = folder / ABOUT
     with system_errors(f"cannot write to {folder}", CheckpointError):
         if not path.is_file():
+            if folder.is_dir():
+                remove_abandoned(path)  # of a run that was killed at its very beginning
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
                 raise CheckpointError(f"{folder} exists and holds no training; choose another place")
             folder.mkdir(parents=True, exist_ok=True)

@@ -73,6 +73,7 @@ class Run:
         lm.activation_dtype = wide
         conditions = checkpoint.lm_config.conditions() or None
         self.trainer = Trainer(lm, trained, settings, conditions, processes=processes)
+        self._newest_is_best = False
         self._go_on()
 
     def _go_on(self) -> None:
@@ -83,6 +84,7 @@ class Run:
             state: Any = mx.load(str(newest / STATE))
             trainer.resume(state, int(progress["step"]), str(newest))
             self.best = math.inf if progress["best"] is None else float(progress["best"])
+            self._newest_is_best = progress.get("is_best", False)
         if self._processes.size == 1:
             return
         if not self._processes.agree(_identity(self.data, self.settings)):
@@ -108,6 +110,10 @@ class Run:
         Raises DataError, with the step and its windows, for a loss that is no number.
         """
         settings, trainer = self.settings, self.trainer
+        if self._processes.first and (newest := self._shelf.newest()):
+            if self._newest_is_best:
+                self._hand_over(newest)  # the run before may have been killed while it did
+            self._shelf.tidy()  # likewise
         batches = self.data.batches(settings, trainer.lm.config, trainer.step)
         begin, first = time.monotonic(), trainer.step
         while trainer.step < settings.steps:
@@ -180,10 +186,16 @@ class Run:
                 else:
                     config = adapter_config(self.checkpoint, self.settings)
                     write_adapter(part, trainer.values, config, stored_type(self.checkpoint))
-                write_state(part, trainer.state(), {"step": trainer.step, "best": self.best_or_none})
+                progress = {"step": trainer.step, "best": self.best_or_none, "is_best": as_best}
+                write_state(part, trainer.state(), progress)
             if as_best:
-                replace_files(place, self.folder)
+                self._hand_over(place)
             self._shelf.tidy()
+
+    def _hand_over(self, place: Path) -> None:
+        """Let a checkpoint be what a person uses."""
+        with system_errors(f"cannot write {self.folder}", CheckpointError):
+            replace_files(place, self.folder)
 
 
 def _identity(data: Data, settings: Settings) -> int:
