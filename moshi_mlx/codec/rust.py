@@ -12,7 +12,7 @@ frames. The transformers see 125 frames back, so what was before the successor's
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,11 +48,13 @@ class RustCodec:
         self.codebooks = codebooks
         self.handover = handover or Handover()
         self._weights = weights
-        self._idle: dict[str, Worker] = {}  # ready for the next stream, at most one per direction
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[Worker]] = {"encode": [], "decode": []}  # for the next streams
+        self._used = Counter[str]()  # streams that are open, by direction
         workers = [self.worker(direction) for direction in ("encode", "decode")]  # both load at once
         for worker in workers:
             worker.wait_until_loaded()
-            self.give_back(worker)
+            self._idle[worker.direction].append(worker)
 
     def stream(self) -> RustStream:
         """Return a fresh stream for one conversation."""
@@ -64,12 +66,29 @@ class RustCodec:
 
     def take(self, direction: str) -> Worker:
         """Return a process at the start of a stream, perhaps still loading."""
-        return self._idle.pop(direction, None) or self.worker(direction)
+        with self._lock:
+            self._used[direction] += 1
+            if idle := self._idle[direction]:
+                return idle.pop(0)
+        return self.worker(direction)
 
-    def give_back(self, worker: Worker) -> None:
-        """Keep a process for the next stream, or end it if one is kept already."""
-        if worker.frames >= self.handover.start or self._idle.setdefault(worker.direction, worker) is not worker:
-            worker.close()
+    def give_back(self, worker: Worker, alive: bool = True) -> None:
+        """Take back the process of a stream that ended, and keep it or end it.
+
+        Loading takes a second of a processor: where clients come and go without end, the others would not get
+        their frames. So as many are kept as streams are open, and always one.
+        """
+        with self._lock:
+            idle = self._idle[worker.direction]
+            self._used[worker.direction] -= 1
+            kept = alive and worker.frames < self.handover.start
+            if kept:
+                idle.append(worker)
+            most = max(1, self._used[worker.direction])
+            ending = [*([] if kept else [worker]), *idle[most:]]
+            del idle[most:]
+        for each in ending:
+            each.close()
 
     def worker(self, direction: str) -> Worker:
         """Start a process for one direction."""
@@ -141,12 +160,13 @@ class Direction:
             worker, self._worker = self._worker, None
             if worker is None:
                 return
-            try:
-                worker.call(RESET)
-            except CodecError:  # it is dead: nothing to keep
-                worker.close()
-            else:
-                self._codec.give_back(worker)
+            alive = True
+            if worker.frames:  # else there is nothing to forget, and its loading is not waited for
+                try:
+                    worker.call(RESET)
+                except CodecError:
+                    alive = False
+            self._codec.give_back(worker, alive)
 
     def _opened(self) -> Worker:
         if self._worker is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,9 @@ from typing import IO
 from moshi_mlx.codec.rust_worker import ANSWER, OK
 from moshi_mlx.errors import CheckpointError, CodecError
 
+HANG_SECONDS = 2.0  # without an answer, after which a process is given up; a frame takes some 20 ms
+LOAD_SECONDS = 60.0  # for the weights
+_LOOK = 0.25  # seconds; time limits count in these, so that a stop of our own (Ctrl-Z) is one of them
 _starting = threading.Lock()  # two processes started at once could inherit each other's pipes
 
 
@@ -49,7 +53,7 @@ class Worker:
         """Wait for the weights; raise CheckpointError if rustymimi cannot use them, CodecError if it died."""
         if self._loaded:
             return
-        status, result = self._answer()
+        status, result = self._answer(LOAD_SECONDS)
         if status != OK:
             raise CheckpointError(f"rustymimi cannot load {self._weights}: {result.decode(errors='replace')}")
         self._loaded = True
@@ -68,7 +72,7 @@ class Worker:
             self._process.stdin.flush()
         except (OSError, ValueError) as error:  # ValueError: we closed it
             raise CodecError(self._how_it_ended()) from error
-        status, result = self._answer()
+        status, result = self._answer(HANG_SECONDS)
         self._asking = False
         if status != OK:
             raise CodecError(f"rustymimi failed to {self.direction} a frame: {result.decode(errors='replace')}")
@@ -82,8 +86,9 @@ class Worker:
         """End the process at once; a thread that waits for its answer gets an error."""
         self._process.kill()
 
-    def _answer(self) -> tuple[bytes, bytes]:
+    def _answer(self, seconds: float) -> tuple[bytes, bytes]:
         assert self._process.stdout
+        self._await(self._process.stdout, seconds)
         with contextlib.suppress(OSError, ValueError):  # ValueError: we closed it
             head = self._process.stdout.read(ANSWER.size)
             if len(head) == ANSWER.size:
@@ -92,6 +97,18 @@ class Worker:
                 if len(result) == size:
                     return status, result
         raise CodecError(self._how_it_ended())
+
+    def _await(self, answers: IO[bytes], seconds: float) -> None:
+        """Wait until there is something to read; a process that neither answers nor ends is killed."""
+        with contextlib.suppress(OSError, ValueError), selectors.DefaultSelector() as selector:
+            selector.register(answers, selectors.EVENT_READ)
+            for _ in range(round(seconds / _LOOK)):
+                if selector.select(_LOOK):
+                    return
+            self.kill()
+            raise CodecError(
+                f"the codec's process that should {self.direction} has not answered for {seconds:g} s; start again"
+            )
 
     def _how_it_ended(self) -> str:
         if not self._end.alive:

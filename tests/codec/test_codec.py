@@ -1,5 +1,6 @@
 """The two codecs, at the published shape: they agree, they are chosen as said, they last, they fail aloud."""
 
+import contextlib
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from moshi_mlx.codec import rust_process
 from moshi_mlx.codec.base import Codec, CodecStream
 from moshi_mlx.codec.load import auto_kind, load_codec
 from moshi_mlx.codec.mlx import MlxCodec
@@ -171,6 +173,27 @@ def test_a_dead_process_is_an_error_within_a_second(rust: Codec) -> None:
         stream.decode(codes)
     assert time.monotonic() - started < 1
     stream.close()
+
+
+def test_a_process_that_hangs_without_dying_is_an_error_within_two_seconds(
+    rust: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here within half a second, of which being stopped ourselves would be no more than one look."""
+    assert rust_process.HANG_SECONDS == 2
+    monkeypatch.setattr(rust_process, "HANG_SECONDS", 0.5)
+    stream = rust.stream()
+    assert isinstance(stream, RustStream)
+    frame = frames_of(1)[0]
+    stream.encode(frame)
+    worker = stream.encoder._worker
+    assert worker
+    worker._process.send_signal(signal.SIGSTOP)
+    with pytest.raises(CodecError, match=r"should encode has not answered for 0\.5 s; start again"):
+        stream.encode(frame)
+    assert worker._process.wait(10) == -signal.SIGKILL
+    stream.close()
+    with contextlib.closing(rust.stream()) as next_one:
+        next_one.encode(frame)
 
 
 def test_an_interrupted_step_does_not_shift_the_answers(rust: Codec) -> None:

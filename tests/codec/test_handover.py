@@ -7,10 +7,11 @@ stream exactly, and one that did not gives itself away.
 import threading
 import time
 from collections import deque
+from pathlib import Path
 
 import pytest
 
-from moshi_mlx.codec.rust import Direction, Handover
+from moshi_mlx.codec.rust import Direction, Handover, RustCodec
 from moshi_mlx.codec.rust_worker import RESET, STEP
 from moshi_mlx.errors import CodecError
 
@@ -68,7 +69,7 @@ class FakeCodec:
         self.workers.append(FakeWorker(direction, **self._successor))  # pyright: ignore[reportArgumentType]
         return self.workers[-1]
 
-    def give_back(self, worker: FakeWorker) -> None:
+    def give_back(self, worker: FakeWorker, alive: bool = True) -> None:
         self.kept.append(worker)
 
 
@@ -143,3 +144,33 @@ def test_a_closed_stream_keeps_its_process_for_the_next_and_refuses_frames() -> 
         stream.step(b"2")
     with pytest.raises(CodecError, match="closed"):
         stream.reset()
+
+
+def test_clients_that_come_and_go_start_no_processes_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two stay, two come again for ever, one leaves before its process has loaded."""
+    started: list[FakeWorker] = []
+
+    def start(self: RustCodec, direction: str) -> FakeWorker:
+        started.append(FakeWorker(direction))
+        return started[-1]
+
+    monkeypatch.setattr(RustCodec, "worker", start)
+    codec = RustCodec(tmp_path, 8, RULES)
+    staying = [Direction(codec, "encode") for _ in range(2)]
+    for one in staying:
+        one.step(b"1")
+    for number in range(50):
+        coming = [Direction(codec, "encode") for _ in range(2)]
+        if number % 2:
+            coming[0].step(b"1")
+        for one in coming:
+            one.close()
+    encoders = [worker for worker in started if worker.direction == "encode"]
+    ended = sum(worker.closed.is_set() for worker in encoders)
+    assert len(encoders) - ended == 4, "two at work, and two for those who come"
+    assert ended <= 50 // RULES.start * 2 + 2, "but for those that have seen so much that their room ends"
+    for one in staying:
+        one.close()
+    assert sum(not worker.closed.is_set() for worker in encoders) == 1, "nobody is here: one for the next"
