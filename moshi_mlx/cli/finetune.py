@@ -218,7 +218,7 @@ def _teach(
         sampler = _sampler(checkpoint, codec, windows, settings, talk, folder)
         with progress_bar(f"loading {checkpoint.lm_weights.name}", checkpoint.weights.nbytes, talk.bar) as advance:
             run = Run(checkpoint, folder, settings, windows, advance, sampler, processes)
-    talk.begin(windows, settings, run.trainer.trained.count, before, processes.size)
+    talk.begin(windows, settings, run.trainer.count, before, processes.size)
     if not processes.first:
         _follow(run)
         return

@@ -52,8 +52,7 @@ class Processes:
     def share(self, batch: Batch) -> Batch:
         """Return this process's windows of a batch. Weights are of the whole, so what is found of them adds up."""
         count = len(batch.tokens) // self.size
-        own = slice(self.rank * count, (self.rank + 1) * count)
-        return batch if self.size == 1 else Batch(batch.tokens[own], batch.weights[own], batch.shares)
+        return batch if self.size == 1 else batch.rows(self.rank * count, (self.rank + 1) * count)
 
     def sum(self, tree: T) -> T:
         """Add up arrays of all processes, a tree of float32."""

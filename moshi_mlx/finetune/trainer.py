@@ -6,7 +6,7 @@ Not here: where windows come from (`batches`), what is kept on disk and when (`r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
@@ -24,6 +24,8 @@ from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.lm import Lm
 
 Values = dict[str, mx.array]
+
+_TURNS = 8  # in which parameters are moved: fewer need more memory
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,11 @@ class Trainer:
         if lm.config.transformer.cross_attention:
             raise ConfigError("a model with cross attention, such as a text-to-speech one, cannot be trained here")
         mx.eval(lm.parameters())
-        self.lm, self.trained, self.settings = lm, trained, settings
+        self.lm, self.settings = lm, settings
         self.step = 0
         self.traces = 0  # of the step: one if it is compiled, unless windows change their shape
         self.values: Values = dict(trained.start)
+        self.trained = replace(trained, start={})  # or where training began would stay in memory
         self.means: Values = {name: mx.zeros_like(value) for name, value in self.values.items()}
         self.squares: Values = {name: mx.zeros_like(value) for name, value in self.values.items()}
         self._conditions = conditions
@@ -79,6 +82,11 @@ class Trainer:
         self._update = compile_(self._trace_update)
         self._forward = compile_(self._trace_forward)
 
+    @property
+    def count(self) -> int:
+        """How many numbers are trained."""
+        return sum(array.size for array in self.values.values())
+
     def learn(self, batch: Batch) -> Losses:
         """Take one step. A loss that is no number leaves everything as it was: see `Losses.finite`."""
         settings, sums = self.settings, None
@@ -90,38 +98,43 @@ class Trainer:
             mx.eval(sums)  # rows at once are all that is in memory
         assert sums is not None, "a batch has windows"
         total, parts, gradients = self._processes.sum(sums)
-        state, norm = self._moved(gradients)
-        del sums, gradients
+        del sums
+        norm = self._norm(gradients)
         found = _as_losses(total, parts, norm)
         if found.finite:
-            self.values, self.means, self.squares = state
-            del state
-            mx.eval(self.values, self.means, self.squares)
+            self._move(gradients, norm)
             self.step += 1
         return found
 
     def _compute(self, part: Batch) -> tuple[mx.array, mx.array, Values]:
         return self._gradients(self.values, *part.arrays())
 
-    def _moved(self, gradients: Values) -> tuple[list[Values], mx.array]:
-        """Return the next values and moments, in the order of `values`, and the norm of all gradients."""
-        settings, groups = self.settings, _shares(gradients, self._lanes)
+    def _norm(self, gradients: Values) -> mx.array:
+        groups = _groups(gradients, self._lanes)
         squares = together(lambda names: self._squares([gradients[name] for name in names]), groups)
-        norm = mx.sqrt(mx.sum(mx.stack(squares)))
+        return mx.sqrt(mx.sum(mx.stack(squares)))
+
+    def _move(self, gradients: Values, norm: mx.array) -> None:
+        """Take a step, some parameters after the others, and let go of what each was; `gradients` are used up."""
+        settings = self.settings
         # As `clip_grad_norm` of MLX and PyTorch.
         clipping = mx.minimum(settings.clip / (norm + 1e-6), 1.0)
         pace = one_cycle(self.step, settings.steps, settings.lr, settings.warm_up)
         numbers = mx.concatenate([scalars(pace, self.step), clipping[None]])
         mx.eval(numbers)
+        held = (self.values, self.means, self.squares)
 
         def move(names: Sequence[str]) -> tuple[Values, Values, Values]:
-            held = (self.values, gradients, self.means, self.squares)
-            values, given, means, squares = ({name: each[name] for name in names} for each in held)
+            values, means, squares = ({name: each[name] for name in names} for each in held)
+            given = {name: gradients.pop(name) for name in names}
             return self._update(values, given, means, squares, numbers)
 
-        moved = together(move, groups)
-        found = ({name: array for group in moved for name, array in group[index].items()} for index in range(3))
-        return [{name: each[name] for name in self.values} for each in found], norm
+        groups = _groups(self.values, self._lanes * _TURNS)
+        for first in range(0, len(groups), self._lanes):
+            for moved in together(move, groups[first : first + self._lanes]):
+                for each, new in zip(held, moved, strict=True):
+                    each.update(new)
+            mx.eval(held)
 
     def evaluate(self, batch: Batch) -> Losses:
         """Return the losses of a batch without learning from it."""
@@ -184,8 +197,8 @@ def _sum_of_squares(arrays: Sequence[mx.array]) -> mx.array:
     return mx.sum(mx.stack([mx.sum(mx.square(array)) for array in arrays]))
 
 
-def _shares(values: Values, count: int) -> list[list[str]]:
-    """Part parameters into so many groups of about the same size."""
+def _groups(values: Values, count: int) -> list[list[str]]:
+    """Part parameters into at most so many groups of about the same size."""
     groups: list[list[str]] = [[] for _ in range(count)]
     sizes = [0] * count
     for name, array in sorted(values.items(), key=lambda item: -item[1].size):

@@ -139,9 +139,7 @@ def test_a_setting_that_is_not_there_is_named() -> None:
 
 def test_weights_of_half_the_width_are_trained_in_float32() -> None:
     trainer = small()
-    half = Trained(
-        trainer.trained.places, trainer.trained.start, dict.fromkeys(trainer.trained.start, mx.bfloat16)
-    )
+    half = Trained(trainer.trained.places, trainer.values, dict.fromkeys(trainer.values, mx.bfloat16))
     trained = Trainer(trainer.lm, half, trainer.settings)
     trained.learn(make_batch(codes_of(SIZES, 0), trainer.lm.config))
     assert {value.dtype for value in trained.values.values()} == {mx.float32}
