@@ -57,7 +57,6 @@ def estimate(checkpoint: Checkpoint, settings: Settings) -> Estimate:
     lm = Lm(config)  # lazy: only shapes are looked at
     trained = train_all(lm) if settings.full else train_adapter(lm, settings.lora_rank, settings.lora_scaling)
     item = 4 if mx.default_device() == mx.cpu else 2
-    positions = (settings.rows or settings.batch) * window_frames(settings.seconds)
     size = size_of(config)
     # Forward once, backward once for what comes in and once for weights that are trained; forward again.
     passes = 1 + 1 + settings.full + settings.checkpointing
@@ -66,9 +65,15 @@ def estimate(checkpoint: Checkpoint, settings: Settings) -> Estimate:
         trained=trained.count,
         weights=checkpoint.weights.nbytes,
         optimizer=4 * 4 * trained.count,
-        activations=round(positions * _per_position(config, settings.checkpointing, item)),
+        activations=activation_bytes(config, settings, item),
         work=work,
     )
+
+
+def activation_bytes(config: LmConfig, settings: Settings, item: int) -> int:
+    """Return the bytes that the windows in memory at once take. item: bytes of an activation."""
+    positions = (settings.rows or settings.batch) * window_frames(settings.seconds)
+    return round(positions * _per_position(config, settings.checkpointing, item))
 
 
 def _per_position(config: LmConfig, checkpointing: bool, item: int) -> float:

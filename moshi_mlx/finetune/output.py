@@ -65,10 +65,7 @@ def write_adapter(folder: Path, values: Mapping[str, mx.array], config: Mapping[
 
 def write_model(folder: Path, lm: Lm, checkpoint: Checkpoint) -> None:
     """Write consolidated.safetensors in PyTorch's published layout, with config, codec and tokenizer beside it."""
-    held, config, kind = parameters(lm), lm.config, stored_type(checkpoint)
-    shapes = torch_shapes({name: array.shape for name, array in held.items()}, config)
-    layout = {key: TensorInfo(kind, shape) for key, shape in shapes.items()}
-    write(folder / FINE_TUNED, layout, _stacked(held, config, layout), {"format": "pt"})
+    write_weights(folder / FINE_TUNED, lm, stored_type(checkpoint))
     settings = {key: value for key, value in checkpoint.settings.items() if key not in _OF_THE_BASE}
     files = {"mimi_name": checkpoint.mimi_weights, "tokenizer_name": checkpoint.tokenizer}
     if checkpoint.mimi_config_file:
@@ -78,6 +75,14 @@ def write_model(folder: Path, lm: Lm, checkpoint: Checkpoint) -> None:
         settings[key] = path.name
     text = json.dumps({**settings, "moshi_name": FINE_TUNED}, indent=1)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def write_weights(path: Path, lm: Lm, kind: str) -> None:
+    """Write all weights of a language model in PyTorch's published layout. kind: "F32" or "BF16"."""
+    held, config = parameters(lm), lm.config
+    shapes = torch_shapes({name: array.shape for name, array in held.items()}, config)
+    layout = {key: TensorInfo(kind, shape) for key, shape in shapes.items()}
+    write(path, layout, _stacked(held, config, layout), {"format": "pt"})
 
 
 def _stacked(
