@@ -71,14 +71,18 @@ class TurnTracker:
     finished: is told of every turn that is over, in the order in which they began.
     captioned: seconds up to which the user's words have been given to `hear`; None if none ever are. A user's turn
     waits for them, but no longer than CAPTION_SECONDS.
+    began: is told at once, in `add`, who has begun a turn, and at which second. ended: likewise of every turn that
+    is over, without the user's words. A turn of a single sound with words is only told to have ended.
     """
 
     def __init__(
         self,
         finished: Callable[[Turn], None] = lambda turn: None,
         captioned: Callable[[], float] | None = None,
+        began: Callable[[Speaker, float], None] = lambda speaker, seconds: None,
+        ended: Callable[[Turn], None] = lambda turn: None,
     ) -> None:
-        self._finished, self._captioned = finished, captioned
+        self._finished, self._captioned, self._began, self._ended = finished, captioned, began, ended
         self._heard: list[Word] = []  # of the user, in no turn yet
         self._detector = SpeechDetector()
         self._frames = 0
@@ -108,8 +112,14 @@ class TurnTracker:
         voiced = bool(reply.text.strip()) or (reply.audio is not None and not is_silent(reply.audio))
         if self._open["user"].add(now, user):
             moshi.spoken_into(now)
-        moshi.add(now, voiced, reply.text)
+            self._began("user", self._open["user"].begin)
+        if moshi.add(now, voiced, reply.text):
+            self._began("moshi", moshi.begin)
         self._tell(now)
+
+    def wait(self, speaker: Speaker, seconds: float) -> None:
+        """From now on let so long a pause end a turn."""
+        self._open[speaker].pause = max(1, round(seconds / FRAME_SECONDS))
 
     def hear(self, word: Word) -> None:
         """Take a word of the user; from any thread."""
@@ -117,11 +127,14 @@ class TurnTracker:
 
     def close(self) -> None:
         """Finish the turns at hand: the conversation is over, or begins anew."""
-        self._tell(self._frames + _PAUSE_FRAMES, last=True)
+        self._tell(self._frames + max(one.pause for one in self._open.values()), last=True)
 
     def _tell(self, now: int, last: bool = False) -> None:
         """Tell of the turns that are over, in the order in which they began. last: even without their captions."""
-        self._over += [turn for one in self._open.values() if (turn := one.ended(now))]
+        over = [turn for one in self._open.values() if (turn := one.ended(now))]
+        for turn in over:
+            self._ended(turn)
+        self._over += over
         self._over.sort(key=lambda turn: turn.begin)
         begun = min((one.begin for one in self._open.values()), default=math.inf)
         while self._over and self._over[0].begin <= begun and (last or not self._awaited(self._over[0], now)):
@@ -153,6 +166,7 @@ class _Open:
 
     def __init__(self, speaker: Speaker) -> None:
         self._speaker: Speaker = speaker
+        self.pause = _PAUSE_FRAMES
         self._clear()
 
     def _clear(self) -> None:
@@ -187,7 +201,7 @@ class _Open:
 
     def ended(self, now: int) -> Turn | None:
         """Return the turn once its pause is over; a click is no turn."""
-        if self._first < 0 or now - self._last < _PAUSE_FRAMES:
+        if self._first < 0 or now - self._last < self.pause:
             return None
         text = self.text.strip()
         turn = Turn(self._speaker, self._first * FRAME_SECONDS, (self._last + 1) * FRAME_SECONDS, text)

@@ -95,6 +95,10 @@ class QueuedSlot(Slot):
         """Forget all of the conversation but what its session remembers."""
         self._scheduler.ask(Control.TRIM, self)
 
+    def mark_end(self) -> None:
+        """Let the next frame tell the model that what it hears has ended, see `Session.mark_end`."""
+        self._scheduler.ask(Control.MARK_END, self)
+
     def leave(self) -> None:
         """End the conversation and free its place."""
         self._scheduler.ask(Control.LEAVE, self)

@@ -10,6 +10,7 @@ from aiohttp import web
 from yarl import URL
 
 COOKIE = "moshi_token"
+_KEY = "openai-insecure-api-key."  # before a token in a web socket's protocols, as OpenAI has it
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 _FOR_PAGES = ("/api/", "/v1/")  # what pages of other sites may not use
 _OPEN = "/health"  # says nothing worth hiding, and is asked by programs without a token
@@ -76,13 +77,20 @@ class Access:
         assert self.token is not None
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
         bearer = bearer.strip() if scheme.lower() == "bearer" else ""
-        given = bearer or request.query.get("token") or request.cookies.get(COOKIE) or ""
+        given = bearer or _of_protocols(request) or request.query.get("token") or request.cookies.get(COOKIE) or ""
         return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
 
     def remember(self, request: web.Request, response: web.StreamResponse) -> None:
         """Set a cookie with the token, so that a page that was opened with it can load its files."""
         if self.token is not None and request.query.get("token") == self.token:
             response.set_cookie(COOKIE, self.token, httponly=True, samesite="Strict", secure=request.secure)
+
+
+def _of_protocols(request: web.Request) -> str:
+    """Return the token among a web socket's protocols, where pages of browsers put it: they can set no headers."""
+    offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+    found = (one.strip().removeprefix(_KEY) for one in offered if one.strip().startswith(_KEY))
+    return next(found, "")
 
 
 def _address(url: str) -> tuple[str, int | None]:

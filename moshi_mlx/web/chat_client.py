@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,15 +13,13 @@ from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.scheduler import QueuedSlot
 from moshi_mlx.tasks.words import Pause, Word
 from moshi_mlx.web.chat_socket import ChatSocket
-from moshi_mlx.web.client import Client
-from moshi_mlx.web.limits import Limits
-from moshi_mlx.web.model_thread import ModelThread, Phase
+from moshi_mlx.web.client import Client, Seat
+from moshi_mlx.web.model_thread import Phase
 from moshi_mlx.wire import messages
 from moshi_mlx.wire.audio import AUDIO_WIRES
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply
-    from moshi_mlx.web.admission import Admission, Place
     from moshi_mlx.wire.query import ChatQuery
 
 _WORK_PACE = 5_000  # units of work a second, for a moment: a burst must not keep the interpreter from the others
@@ -38,17 +35,13 @@ class ChatClient(Client):
     def __init__(
         self,
         query: ChatQuery,
-        socket: ChatSocket,
-        model: ModelThread,
-        admission: Admission,
-        place: Place,
-        limits: Limits,
-        offended: Callable[[], object],
+        seat: Seat,
         about: dict[str, Any],
         readers: Executor,
     ) -> None:
-        super().__init__(query, socket, model, admission, place, limits, offended)
-        self._query, self._chat = query, socket
+        self._chat = ChatSocket(seat.limits, seat.link)
+        super().__init__(query, self._chat, seat)
+        self._query = query
         self._about, self._readers = about, readers
         self._wire = AUDIO_WIRES[query.audio]()
 
@@ -99,7 +92,7 @@ class ChatClient(Client):
         """Say what the conversation goes on without."""
         self._note(note)
         if self._query.audio != "pcm":
-            self._socket.post(messages.error(note))
+            self.socket.post(messages.error(note))
 
     def _report(self, slot: QueuedSlot) -> None:
         self._tell(
@@ -130,7 +123,7 @@ class ChatClient(Client):
 
     def _tell(self, **fields: Any) -> None:
         if self._query.audio == "pcm":  # our own page; Kyutai's clients know no metadata
-            self._socket.post(messages.metadata(**fields))
+            self.socket.post(messages.metadata(**fields))
 
     def _captioned(self, found: Word | Pause) -> None:
         if not self.talking:
@@ -139,14 +132,14 @@ class ChatClient(Client):
             fields = {"type": "caption", "word": found.text, "start": found.start, "end": found.end}
         else:
             fields = {"type": "pause", "pause": found.time, "p": round(found.probability, 4)}
-        self._socket.post(messages.metadata(**fields))  # to whoever asked for it, whatever their audio
+        self.socket.post(messages.metadata(**fields))  # to whoever asked for it, whatever their audio
 
     def _answer(self, reply: Reply) -> None:
         if reply.text:
-            self._socket.post(messages.text(reply.text))
+            self.socket.post(messages.text(reply.text))
         if reply.audio is not None:
             payload = self._wire.write(reply.audio)
-            if payload and not self._socket.post_audio(messages.audio(payload)):
+            if payload and not self.socket.post_audio(messages.audio(payload)):
                 self._unsent += 1
         if self._query.steps and self._frames >= self._query.steps:
             self.end()

@@ -7,9 +7,10 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiohttp import WSCloseCode, WSMessage, WSMsgType
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.errors import MoshiError, ProtocolError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from moshi_mlx.runtime.session import Reply
     from moshi_mlx.sampling_config import SamplingConfig
     from moshi_mlx.web.admission import Admission, Place
+    from moshi_mlx.web.connections import Link
 
 
 class Asked(Protocol):
@@ -57,30 +59,32 @@ class Asked(Protocol):
         ...
 
 
-class Client:
-    """One conversation with one client; its slot's listener.
+@dataclass(frozen=True)
+class Seat:
+    """What a server gives to one client. place: among those who wait for one.
 
-    name: of the session, in the log. place: among those who wait for one.
     offended: called if the client is thrown out for asking too much.
     """
 
-    def __init__(
-        self,
-        asked: Asked,
-        socket: ClientSocket,
-        model: ModelThread,
-        admission: Admission,
-        place: Place,
-        limits: Limits,
-        offended: Callable[[], object],
-    ) -> None:
+    link: Link
+    place: Place
+    admission: Admission
+    model: ModelThread
+    limits: Limits
+    offended: Callable[[], object]
+
+
+class Client:
+    """One conversation with one client; its slot's listener. name: of the session, in the log."""
+
+    def __init__(self, asked: Asked, socket: ClientSocket, seat: Seat) -> None:
         self.name = secrets.token_hex(4)
         self.slot: QueuedSlot | None = None
         self.talking = False  # from the handshake on: what comes before is not for the model
-        self._asked, self._socket, self._model = asked, socket, model
-        self._admission, self._place, self._limits = admission, place, limits
-        self._offended = offended
-        self._budget = ClientBudget(limits)
+        self._asked, self.socket, self._model = asked, socket, seat.model
+        self._admission, self._place, self._limits = seat.admission, seat.place, seat.limits
+        self._offended = seat.offended
+        self._budget = ClientBudget(seat.limits)
         self._loop = asyncio.get_running_loop()
         self._intake = Intake()
         self._trimmer: ContextTrimmer | None = None
@@ -108,9 +112,13 @@ class Client:
         """Return how much of the client's audio was damaged, as `AudioWire.damage`."""
         return {}
 
+    async def open(self, request: web.Request) -> None:
+        """Answer the request that opens the socket."""
+        await self.socket.prepare(request)
+
     async def run(self) -> None:
         """Converse until the client leaves, breaks the protocol, or `end` is called."""
-        parts = self._read, self._socket.deliver, self._socket.watch, self._converse, self._end
+        parts = self._read, self.socket.deliver, self.socket.watch, self._converse, self._end
         tasks = [asyncio.create_task(part()) for part in parts]
         reason: BaseException | None = None
         began = time.monotonic()
@@ -126,7 +134,7 @@ class Client:
             self._offended()
         if reason and not expected:
             event("failed", self.name, error=repr(reason))
-        await self._socket.say_goodbye(reason, self._code)
+        await self.socket.say_goodbye(reason, self._code)
         seconds = time.monotonic() - began
         lost = self.lost()
         event("left", self.name, seconds=seconds, frames=self._frames, **lost, reason=reason if expected else None)
@@ -184,12 +192,12 @@ class Client:
     # From the client.
 
     async def _read(self) -> None:
-        async for message in self._socket:
+        async for message in self.socket:
             if message.type is WSMsgType.ERROR:
                 raise Gone(str(message.data))
             self._budget.message(len(message.data or b""))
             if message.type is WSMsgType.PING:
-                await self._socket.pong(message.data)
+                await self.socket.pong(message.data)
             elif message.type is not WSMsgType.PONG:
                 await self._receive(message)
             await asyncio.sleep(0)  # of what waits, others' comes in between
@@ -230,6 +238,8 @@ class Client:
     async def _converse(self) -> None:
         self._loading()
         await self._model.ready(self._loading)
+        if not self._model.talks:
+            raise ProtocolError("this server's model does not talk")
         if not self._model.talks:
             raise ProtocolError("this server's model does not talk; it has /v1/ for requests")
         await self._place.wait(self._queued)

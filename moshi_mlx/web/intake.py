@@ -44,6 +44,14 @@ class Intake:
             frame = pcm[start : start + FRAME_SAMPLES]
             yield HeardFrame(frame, now, is_silent(frame))
 
+    def rest(self, now: float) -> HeardFrame | None:
+        """Return the incomplete frame, filled up with silence; None where there is none."""
+        part, self._part = self._part, self._part[:0]
+        if not len(part):
+            return None
+        frame = np.pad(part, (0, FRAME_SAMPLES - len(part)))
+        return HeardFrame(frame, now, is_silent(frame))
+
     def clear(self) -> None:
         """Forget the incomplete frame."""
         self._part = self._part[:0]

@@ -16,13 +16,13 @@ from moshi_mlx.checkpoint import nano
 from moshi_mlx.errors import ProtocolError, ServerError
 from moshi_mlx.version import __version__
 from moshi_mlx.web.access import Access
-from moshi_mlx.web.admission import Admission, Place
+from moshi_mlx.web.admission import Admission
 from moshi_mlx.web.api.errors import Handle, api_errors
+from moshi_mlx.web.api.realtime import Realtime
 from moshi_mlx.web.api.routes import Api
 from moshi_mlx.web.budget import Budgets
 from moshi_mlx.web.chat_client import ChatClient
-from moshi_mlx.web.chat_socket import ChatSocket
-from moshi_mlx.web.client import Client
+from moshi_mlx.web.client import Client, Seat
 from moshi_mlx.web.connections import Connections, Link
 from moshi_mlx.web.headers import Handler, complete
 from moshi_mlx.web.jobs import Jobs
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
     from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
     from moshi_mlx.web.prompts import Prompts
-    from moshi_mlx.wire.query import ChatQuery
 
 PAGE = Path(__file__).parent / "page"
 STOP_SECONDS = 1.0  # for clients and the model to finish
@@ -98,6 +97,7 @@ class Server:
         app.router.add_get("/metrics", self._metrics)
         self.api = Api(pool, jobs, self._access, self._limits, self._link)
         self.models = self.api.models
+        Realtime(self.models, self.main, self._host).add_to(app)
         self.api.add_to(app)
         if page:
             app.router.add_get("/", self._index)
@@ -193,6 +193,14 @@ class Server:
             raise web.HTTPBadRequest(text=f"{error}\n") from error
         if not self.model.talks:
             raise web.HTTPNotImplemented(text=f"{self.main.name} does not talk; this server has /v1/\n")
+
+        def make(seat: Seat) -> Client:
+            return ChatClient(query, seat, self._about, self._readers)
+
+        return await self._host(request, make)
+
+    async def _host(self, request: web.Request, make: Callable[[Seat], Client]) -> web.StreamResponse:
+        """Let somebody talk, in the place that is free or that they wait for. make: their client."""
         link = self._link(request)
         if self._offences[link.source].empty:
             raise web.HTTPTooManyRequests(
@@ -201,29 +209,16 @@ class Server:
         if self._stopping or self._admission.waiting >= self._limits.waiting:
             raise web.HTTPServiceUnavailable(text="too many clients are waiting for a place; try again later\n")
         place = self._admission.line_up()
+        offended = self._offences[link.source].spend
         try:
-            return await self._converse(request, query, link, place)
+            client = make(Seat(link, place, self._admission, self.model, self._limits, offended))
+            return await self._converse(request, client, link)
         finally:
             place.leave()
 
-    async def _converse(
-        self, request: web.Request, query: ChatQuery, link: Link, place: Place
-    ) -> web.StreamResponse:
-        socket = ChatSocket(self._limits, link)
-        await socket.prepare(request)
+    async def _converse(self, request: web.Request, client: Client, link: Link) -> web.StreamResponse:
+        await client.open(request)
         link.allow(None)
-        offended = self._offences[link.source].spend
-        client = ChatClient(
-            query,
-            socket,
-            self.model,
-            self._admission,
-            place,
-            self._limits,
-            offended,
-            self._about,
-            self._readers,
-        )
         link.flooded = client.flooded
         task = asyncio.current_task()
         assert task
@@ -237,7 +232,7 @@ class Server:
             self._talks.discard(task)
             self._gone += count(client)
             link.abort()  # what a client does not read must not wait here
-        return socket
+        return client.socket
 
     async def _info(self, request: web.Request) -> web.Response:
         return web.json_response(

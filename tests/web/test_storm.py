@@ -169,10 +169,10 @@ def test_who_does_not_read_is_left_and_holds_no_memory(tiny_moshi: Moshi) -> Non
             while client in running.server.clients:
                 await slow.send_bytes(b"\1" + bytes(4 * 480))
                 await asyncio.sleep(0.02)
-                assert len(client._socket.outbox) <= 250
+                assert len(client.socket.outbox) <= 250
                 for _ in range(10):  # the kernel has room for megabytes, which take a minute of speech to fill
-                    if not client._socket.delivering:
-                        running.loop.call_soon_threadsafe(client._socket.post, b"\2" + bytes(60_000))
+                    if not client.socket.delivering:
+                        running.loop.call_soon_threadsafe(client.socket.post, b"\2" + bytes(60_000))
             assert client.lost()["unsent"] > 0
             connection.transport.abort()  # else its own farewell would be waited for
 

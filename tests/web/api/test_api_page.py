@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +43,8 @@ def here(server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-def example(kind: str, server: Running) -> str:
-    (text,) = re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
+def example(kind: str, server: Running, number: int = 0) -> str:
+    text = re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)[number]
     assert "http://localhost:8998" in text
     return text.replace("http://localhost:8998", server.url)
 
@@ -83,3 +85,19 @@ def test_the_program_in_javascript_runs(server: Running, here: Path) -> None:
     (here / "example.mjs").write_text(example("js", server))
     assert len(done("node", "example.mjs").split()) > 2
     assert read_audio(here / "speech.opus").seconds > 0.5
+
+
+def test_the_programs_for_realtime_talk_and_translation_run(server: Running) -> None:
+    """With the model that is there, which talks without a pause, and answers where others translate."""
+    programs: dict[str, Any] = {}
+    for number in (1, 2):
+        text = re.sub(r'model="[\w-]+"', 'model="tiny"', example("python", server, number))
+        exec(compile(text, "api.md", "exec"), programs)
+    spoken = (32767 * noise(0.4)).astype("<i2").tobytes()
+
+    async def some_words() -> list[str]:
+        words = programs["answer"](spoken)
+        return [await anext(words) for _ in range(3)]
+
+    assert all(asyncio.run(some_words()))
+    assert asyncio.run(programs["translate"](spoken))
