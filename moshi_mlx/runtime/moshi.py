@@ -70,12 +70,17 @@ def assemble(
     guidance: float = 1.0,
     tell: Callable[[str], None] = lambda note: None,
 ) -> Moshi:
-    """Load all weights of a checkpoint that was found. Arguments as in `load` and `LmWeights.load`."""
+    """Load all weights of a checkpoint that was found. Arguments as in `load` and `LmWeights.load`.
+
+    advance: also told, of no bytes, when the codec is loaded and when all else is done.
+    """
     chosen = checkpoint.lm_config.conditions(conditions)
     checkpoint.lm_config.check_guidance(guidance)
     loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
+    advance(0)
     lm = checkpoint.load_lm(advance=advance, tell=tell)
     widen_on_cpu(lm)
+    advance(0)
     tokenizer, sampling = checkpoint.load_tokenizer(), checkpoint.sampling
     return Moshi(lm, loaded, tokenizer, sampling, kv_bits, chosen, guidance, checkpoint.translates, checkpoint)
 

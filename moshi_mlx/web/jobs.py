@@ -21,7 +21,8 @@ T = TypeVar("T")
 MARGIN = 0.005  # seconds before the next tick in which nothing is begun
 ADAPTED = 0.2  # share of the latest time in the estimate of what a slice takes,
 OUTLIER = 2.0  # in which it counts as no more than so many times the estimate
-FORGOTTEN = 0.002  # share by which the estimate falls when it leaves no time: it may be wrong
+FORGOTTEN = 0.01  # share by which the estimate falls when it leaves no time: it may be wrong
+FIRST = 3  # slices of a kind in a job that say nothing of the others: they compile, and prepare what is to be done
 UNREAD = 250  # results that may wait for their reader, 20 seconds of speech; then a job pauses
 
 
@@ -47,6 +48,7 @@ class Job(Generic[T]):
         self.slices = 0
         self._jobs, self._steps, self._most = jobs, steps, unread
         self._loop = asyncio.get_running_loop()
+        self._latest, self._in_a_row = "", 0  # kind of the slices, and how many of it there have been
         self._results: deque[T] = deque()  # not read yet
         self.cancelled = self._ended = False
         self._error: Exception | None = None
@@ -83,6 +85,12 @@ class Job(Generic[T]):
         if paused:
             self._jobs.wake()
         return found
+
+    def count(self, kind: str) -> int:
+        """Count the next slice; return how many of its kind there have been in a row, this one included."""
+        self._in_a_row = self._in_a_row + 1 if kind == self._latest else 1
+        self._latest = kind
+        return self._in_a_row
 
     def advance(self) -> bool:
         """Do one slice, on the thread; return whether the job goes on."""
@@ -176,8 +184,9 @@ class Jobs:
             if now + expected > until - MARGIN:
                 self._seconds[kind] = expected * (1 - FORGOTTEN)
                 continue
+            count = job.count(kind)
             goes_on = job.advance()
-            if goes_on:  # the end of a job is no slice of it
+            if goes_on and count > FIRST:  # and the end of a job is no slice of it
                 taken = self._clock() - now
                 step = ADAPTED * (min(taken, OUTLIER * expected) - expected)
                 self._seconds[kind] = expected + step if kind in self._seconds else taken

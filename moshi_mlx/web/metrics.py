@@ -37,8 +37,13 @@ def count(client: Client) -> Counter[str]:
     return Counter(connections=1, **frames, **client.damage())
 
 
-def render(model: ModelThread, admission: Admission, clients: Iterable[Client], gone: Counter[str]) -> str:
-    """Return all metrics. gone: what those clients have counted who left; counters may never fall."""
+def render(
+    model: ModelThread, admission: Admission, clients: Iterable[Client], gone: Counter[str], jobs: int = 0
+) -> str:
+    """Return all metrics. gone: what those clients have counted who left; counters may never fall.
+
+    jobs: requests that are worked on.
+    """
     here = list(clients)
     total = sum(map(count, here), gone)
     lag = max((client.slot.lag for client in here if client.slot), default=0.0)
@@ -58,6 +63,7 @@ def render(model: ModelThread, admission: Admission, clients: Iterable[Client], 
     metric("sessions", "gauge", "Conversations going on.", {"": admission.taken})
     metric("sessions_max", "gauge", "Conversations that there may be.", {"": admission.size})
     metric("waiting", "gauge", "Clients that wait for a place.", {"": admission.waiting})
+    metric("jobs", "gauge", "Requests of /v1/ that are worked on, or wait for that.", {"": jobs})
     for name, about in _COUNTERS.items():
         metric(f"{name}_total", "counter", about, {"": total[name]})
     return "\n".join(lines) + "\n"

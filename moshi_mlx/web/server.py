@@ -272,7 +272,7 @@ class Server:
         )
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        text = render(self.model, self._admission, self.clients, self._gone)
+        text = render(self.model, self._admission, self.clients, self._gone, self.jobs.count)
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _index(self, request: web.Request) -> web.StreamResponse:

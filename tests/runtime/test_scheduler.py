@@ -16,7 +16,7 @@ from moshi_mlx.runtime.flow import HeardFrame
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.scheduler import PATIENCE, STALLED_AFTER, QueuedSlot, Scheduler
 from moshi_mlx.runtime.session import Reply
-from moshi_mlx.runtime.stages import Change, Tick
+from moshi_mlx.runtime.stages import Change, Errand, Item, Tick
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 from tests.runtime.test_session import same, talk
 
@@ -68,8 +68,12 @@ class Room:
         """Do all that is due now."""
         while (item := self.scheduler.next_item()) is not None:
             self.ticks += isinstance(item, Tick)
-            stages = self.scheduler.stages
-            stages.decode(stages.generate(stages.encode(item)()))()
+            self.do(item)
+
+    def do(self, item: Item) -> None:
+        """Let an item pass through all stages."""
+        stages = self.scheduler.stages
+        stages.decode(stages.generate(stages.encode(item)()))()
 
     def until(self, time: float) -> None:
         """Let time pass, and the scheduler do what falls due meanwhile."""
@@ -384,9 +388,11 @@ def test_it_runs_on_threads_until_it_is_closed(
     codec: str, noise_frames: np.ndarray, request: pytest.FixtureRequest
 ) -> None:
     moshi: Moshi = request.getfixturevalue("tiny_moshi" if codec == "mlx" else "rust_moshi")
-    scheduler = Scheduler(moshi.batch(2))
+    errands = Chores(20)
+    scheduler = Scheduler(moshi.batch(2), errands=errands)
     thread = threading.Thread(target=scheduler.run)
     thread.start()
+    assert errands.done.wait(60), "nobody has come yet"
     people = [Waiting(6) for _ in range(2)]
     slots = [scheduler.join(person, 1, GREEDY) for person in people]
     for slot, person in zip(slots, people, strict=True):
@@ -402,6 +408,48 @@ def test_it_runs_on_threads_until_it_is_closed(
     thread.join(10)
     assert not thread.is_alive()
     assert scheduler.stats.frames >= 6
+
+
+class Chores:
+    """So many slices of work that are nobody's frame."""
+
+    def __init__(self, left: int) -> None:
+        self.left, self.done = left, threading.Event()
+
+    @property
+    def waiting(self) -> bool:
+        return self.left > 0
+
+    def advance(self, until: float) -> bool:
+        self.left -= 1
+        if not self.left:
+            self.done.set()
+        return True
+
+
+def test_errands_are_done_one_at_a_time_and_only_while_no_tick_is_due(
+    tiny_moshi: Moshi, noise_frames: np.ndarray
+) -> None:
+    room, errands = Room(tiny_moshi, 1), Chores(5)
+    room.scheduler = scheduler = Scheduler(tiny_moshi.batch(1), clock=lambda: room.now, errands=errands)
+    first = scheduler.next_item()
+    assert isinstance(first, Errand)
+    assert scheduler.next_item() is None, "one is on its way"
+    slot = scheduler.join(Person(room), 1, GREEDY)
+    change = scheduler.next_item()
+    assert isinstance(change, Change), "a newcomer waits for one slice at most"
+    for item in (first, change):
+        room.do(item)
+    assert errands.left == 4
+    room.work()  # somebody is there, and has not begun to talk
+    assert errands.left == 0
+    errands.left = 5
+    slot.hear(HeardFrame(noise_frames[0], room.now, False))
+    room.work()
+    assert (room.ticks, errands.left) == (1, 5), "the next tick is due after 80 ms, until then the time is spare"
+    slot.leave()
+    room.work()
+    assert errands.left == 0
 
 
 class Waiting(Person):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from moshi_mlx.web.jobs import MARGIN, Job, Jobs, QueueFull, in_slices
+from moshi_mlx.web.jobs import FIRST, MARGIN, Job, Jobs, QueueFull, in_slices
 from tests.web.running import run
 
 
@@ -91,6 +91,27 @@ def test_nothing_is_begun_that_would_probably_end_too_late() -> None:
         jobs.work(20.0 + 0.040 + MARGIN + 1e-4)
         assert done[2:] == ["a", "b"]
         assert clock.now <= 20.04 + 1e-9
+
+    run(go())
+
+
+def test_the_first_slices_are_not_taken_for_what_the_others_are() -> None:
+    async def go() -> None:
+        clock, done = Clock(), list[str]()
+        jobs = Jobs(clock=clock)
+
+        def compiled() -> Iterator[str]:
+            for number in range(9):
+                clock.now += 0.5 if number < FIRST else 0.010
+                done.append("a")
+                yield "a"
+
+        jobs.add(compiled(), lambda: "a")
+        for tick in range(9):
+            clock.now = 10.0 * tick
+            jobs.work(clock.now + 0.030)
+        assert len(done) == 9, "one slice that compiles a tick, then two of ten milliseconds"
+        assert clock.now < 80.0 + 0.030
 
     run(go())
 

@@ -124,9 +124,10 @@ def test_a_slow_reader_pauses_and_the_others_are_served(api_server: Running, end
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             slow.sendall(head + body)
             await until(lambda: endless.made > 250)
-            before = 0
-            while before != endless.made:  # until the buffers of the connection are full
-                before = endless.made
+            made = [-1, 0]
+            while made[-1] != made[-2]:  # until the buffers of the connection are full
+                assert len(made) < 50, made
+                made.append(endless.made)
                 fields = form(file=wav(noise(0.5)), model="stt")
                 assert (await posted(api_server, "/v1/audio/transcriptions", data=fields))[0] == 200
         await until(lambda: endless.closed)
@@ -143,6 +144,8 @@ def test_too_many_requests_are_refused_and_told_when_to_come_again(api_server: R
                 assert int(answer.headers["Retry-After"]) > 0
                 error = (await answer.json())["error"]
                 assert (error["type"], error["code"]) == ("rate_limit_error", "busy")
+            async with session.get("/metrics") as answer:
+                assert "\nmoshi_jobs 2\n" in await answer.text()
             for one in held:
                 one.close()
         await until(lambda: endless.closed == 2)
