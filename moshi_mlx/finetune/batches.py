@@ -67,7 +67,8 @@ class Data:
 def batch_of(windows: Sequence[Window], settings: Settings, config: LmConfig) -> Batch:
     """Prepare windows of one length."""
     codes = np.stack([window.codes for window in windows])
-    return make_batch(codes, config, settings.padding_weight, settings.semantic_weight)
+    conditions = [window.conditions for window in windows]
+    return make_batch(codes, config, settings.padding_weight, settings.semantic_weight, conditions)
 
 
 def draws(sizes: Sequence[int], weights: Sequence[float], seed: int, skip: int = 0) -> Iterator[tuple[int, int]]:

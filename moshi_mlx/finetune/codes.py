@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,11 @@ import numpy as np
 from moshi_mlx.audio.files import read_audio, read_channels
 from moshi_mlx.checkpoint.hub import sha256
 from moshi_mlx.codec.base import Codec
-from moshi_mlx.errors import DataError
+from moshi_mlx.errors import ConfigError, DataError
 from moshi_mlx.finetune.data import Recording
 from moshi_mlx.finetune.streams import NO_TOKEN, text_row, window_frames
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.weights.atomic import AtomicPath
 
@@ -35,11 +36,13 @@ class Window:
     """A stretch of a recording, as a model reads it.
 
     codes: (1 + n_q, T) int16, [text, Moshi, user], -1 for nothing. start: seconds into the recording.
+    conditions: conditioner name -> value, for models that take them; the model's best where it has none.
     """
 
     codes: np.ndarray
     recording: Recording
     start: float
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.recording.moshi} from {self.start:g} s"
@@ -75,6 +78,11 @@ class Encoder:
 
     def windows(self, recording: Recording) -> list[Window]:
         """Return all windows of a recording. Raises DataError or AudioFileError if it cannot be used."""
+        conditions = recording.conditions()
+        try:
+            self._config.conditions(conditions)
+        except ConfigError as error:
+            raise DataError(f"{recording.moshi}: {error}; see text_conditions beside its words") from error
         audio, frames = self._audio(recording)
         words = recording.words()
         recording.check_words(words, sum(frames) * FRAME_SAMPLES / SAMPLE_RATE)
@@ -85,7 +93,7 @@ class Encoder:
             text = text_row(words, start, self._seconds, self._encode, there, *ids)
             # The first voice has the codebooks that the model generates, the second those that it hears.
             rows = [text[None], audio[index, 0, : config.dep_q], audio[index, 1, : config.n_q - config.dep_q]]
-            found.append(Window(np.concatenate(rows).astype(np.int16), recording, start))
+            found.append(Window(np.concatenate(rows).astype(np.int16), recording, start, conditions))
         return found
 
     def _audio(self, recording: Recording) -> tuple[np.ndarray, list[int]]:

@@ -9,7 +9,7 @@ Source: moshi-finetune, README.md, finetune/data/dataset.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +31,15 @@ class Recording:
     """Two people's sound and Moshi's words, found but not yet heard.
 
     moshi, user: files, the same one if it is stereo. words: a function that reads them, by their beginnings, and
-    may raise DataError. seconds: as its list says, None if nothing does.
+    may raise DataError. seconds: as its list says, None if nothing does. conditions: a function that reads the
+    values of a model's conditioners.
     """
 
     moshi: Path
     user: Path
     words: Callable[[], tuple[Word, ...]]
     seconds: float | None = None
+    conditions: Callable[[], Mapping[str, str | None]] = dict
 
     @property
     def stereo(self) -> bool:
@@ -181,7 +183,8 @@ def _line(path: Path, number: int, line: str) -> Recording:
 
 
 def _with_words(sound: Path, seconds: float | None) -> Recording:
-    return Recording(sound, sound, lambda: read_words(sound.with_suffix(".json"), sound), seconds)
+    path = sound.with_suffix(".json")
+    return Recording(sound, sound, lambda: read_words(path, sound), seconds, lambda: read_conditions(path))
 
 
 def _kept(folder: Path, lag: int) -> Recording:
@@ -237,6 +240,17 @@ def read_words(path: Path, sound: Path) -> tuple[Word, ...]:
             )
         words.append(word)
     return tuple(words)
+
+
+def read_conditions(path: Path) -> dict[str, str | None]:
+    """Read the values of conditioners beside words, {"text_conditions": {name: value}}; there may be none.
+
+    None, JSON's null, is the learned padding of a conditioner. Raises DataError for anything else.
+    """
+    found = read_json(path, error=DataError, remedy="write it again").get("text_conditions") or {}
+    if not isinstance(found, dict) or not all(isinstance(value, str | None) for value in found.values()):
+        raise DataError(f'{path}: text_conditions is {str(found)[:60]}; {{"name": "value"}} expected')
+    return found
 
 
 def no_words(recordings: tuple[Recording, ...]) -> str:

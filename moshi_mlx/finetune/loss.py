@@ -7,7 +7,7 @@ Source: Moshi paper §4; moshi/models/lm.py `LMModel.forward`; moshi-finetune, f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,23 +35,27 @@ class Batch:
     tokens: (B, 1 + n_q, T + 1) int32, delayed, the initial tokens first. weights: (B, 1 + dep_q, T) float32, of
     each prediction within its part; those of a part sum to 1. shares: (3,) float32, of each part in the loss.
     frames: (B, N) int32, the only ones of each window whose codes are predicted; all unless given. That saves the
-    depth transformer where codes weigh nothing.
+    depth transformer where codes weigh nothing. conditions: (B, n) int32, each window's `LmConfig.condition_row`,
+    of models that take any.
     """
 
     tokens: np.ndarray
     weights: np.ndarray
     shares: np.ndarray
     frames: np.ndarray | None = None
+    conditions: np.ndarray | None = None
 
-    def arrays(self) -> list[mx.array]:
-        """Return what `losses` takes."""
-        frames = [] if self.frames is None else [self.frames]
-        return [mx.array(each) for each in (self.tokens, self.weights, self.shares, *frames)]
+    def arrays(self) -> dict[str, mx.array]:
+        """Return what `losses` takes, by these names."""
+        return {name: mx.array(each) for name, each in vars(self).items() if each is not None}
 
     def rows(self, begin: int, end: int) -> Batch:
         """Return some of the windows. Weights are of the whole, so losses of all parts add up."""
-        frames = None if self.frames is None else self.frames[begin:end]
-        return Batch(self.tokens[begin:end], self.weights[begin:end], self.shares, frames)
+        parts: dict[str, Any] = {
+            name: each if each is None or name == "shares" else each[begin:end]
+            for name, each in vars(self).items()
+        }
+        return Batch(**parts)
 
 
 def delayed(codes: np.ndarray, config: LmConfig) -> np.ndarray:
@@ -69,12 +73,17 @@ def delayed(codes: np.ndarray, config: LmConfig) -> np.ndarray:
 
 
 def make_batch(
-    codes: np.ndarray, config: LmConfig, padding_weight: float = 0.5, semantic_weight: float = 100.0
+    codes: np.ndarray,
+    config: LmConfig,
+    padding_weight: float = 0.5,
+    semantic_weight: float = 100.0,
+    conditions: Sequence[Mapping[str, Condition]] | None = None,
 ) -> Batch:
     """Prepare windows.
 
     codes: (B, 1 + n_q, T) ints, -1 for what is not there: it is read as nothing and has no loss.
     padding_weight: of text tokens that are no words. semantic_weight: of the first codebook beside each other one.
+    conditions: of each window, as `LmConfig.conditions` takes and completes them.
     """
     tokens = delayed(codes, config)
     B, _, T = codes.shape
@@ -90,36 +99,37 @@ def make_batch(
         part /= total or 1.0
     audio = semantic_weight * sums[1] + sums[2] or 1.0
     shares = [1.0, semantic_weight * sums[1] / audio, sums[2] / audio]
-    return Batch(tokens, weights, np.array(shares, np.float32))
+    rows = [config.condition_row(given) for given in conditions or [{}] * B] if config.conditioners else None
+    return Batch(
+        tokens,
+        weights,
+        np.array(shares, np.float32),
+        conditions=None if rows is None else np.array(rows, np.int32),
+    )
 
 
-def losses(
-    lm: Lm,
-    tokens: mx.array,
-    weights: mx.array,
-    shares: mx.array,
-    conditions: Mapping[str, Condition] | None = None,
-    checkpointing: bool = False,
-    frames: mx.array | None = None,
-) -> tuple[mx.array, mx.array]:
+def losses(lm: Lm, batch: Mapping[str, mx.array], checkpointing: bool = False) -> tuple[mx.array, mx.array]:
     """Return the loss of a batch, and that of each of PARTS, (3,) float32.
 
-    tokens, weights, shares, frames: of `Batch`. conditions: as in `Lm.condition`, of all rows.
+    batch: from `Batch.arrays`.
     checkpointing: compute layers again in the backward pass instead of keeping what is inside them.
     """
     around = checkpoint if checkpointing else _as_it_is
-    hidden = _temporal(lm, tokens[:, :, :-1], lm.condition(conditions), around)
+    tokens, weights = batch["tokens"], batch["weights"]
+    rows = batch.get("conditions")
+    condition = None if rows is None else lm.condition_provider.added_rows(rows)
+    hidden = _temporal(lm, tokens[:, :, :-1], condition, around)
     targets = tokens[:, : weights.shape[1], 1:]
     read = mx.maximum(targets, 0)  # what is not there weighs nothing
     text = cross_entropy(lm.text_linear(hidden), read[:, 0])  # (B, T)
     spoken = weights[:, 1:]
-    if frames is not None:
+    if (frames := batch.get("frames")) is not None:
         hidden = _chosen(hidden.swapaxes(1, 2), frames).swapaxes(1, 2)
         targets, read, spoken = (_chosen(each, frames) for each in (targets, read, spoken))
     audio = _depth(lm.depformer, hidden, targets, read, around)  # (B, dep_q, T or N)
     sums = mx.sum(audio * spoken, axis=(0, 2))  # (dep_q,)
     parts = mx.stack([mx.sum(text * weights[:, 0]), sums[0], mx.sum(sums[1:])])
-    return mx.sum(parts * shares), parts
+    return mx.sum(parts * batch["shares"]), parts
 
 
 def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:

@@ -71,8 +71,7 @@ class Run:
             else train_adapter(lm, settings.lora_rank, settings.lora_scaling, settings.seed)
         )
         lm.activation_dtype = wide
-        conditions = checkpoint.lm_config.conditions() or None
-        self.trainer = Trainer(lm, trained, settings, conditions, processes=processes)
+        self.trainer = Trainer(lm, trained, settings, processes=processes)
         self._newest_is_best = False
         self._go_on()
 

@@ -70,7 +70,9 @@ class Sampler:
         path, words = folder / f"{step:06}.wav", Transcript()
         source = FileSource(self._user, lead=0, tail=0)
         folder.mkdir(parents=True, exist_ok=True)
-        model = _Model(_view(lm, self._config), self._codec, self._sampling, self._tokenizer)
+        model = _Model(
+            _view(lm, self._config), self._codec, self._sampling, self._tokenizer, self.window.conditions
+        )
         # Compiled code would have the weights of its first answer in it, and is never run often enough to pay.
         mx.disable_compile()
         try:
@@ -88,10 +90,17 @@ class Sampler:
 class _Model:
     """As `Moshi`, of weights that are not final: nothing is joined, nothing compiled is kept."""
 
-    def __init__(self, lm: Lm, codec: Codec, sampling: SamplingConfig, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        lm: Lm,
+        codec: Codec,
+        sampling: SamplingConfig,
+        tokenizer: Tokenizer,
+        conditions: Mapping[str, Condition],
+    ) -> None:
         self.lm, self.codec, self.sampling, self.tokenizer = lm, codec, sampling, tokenizer
         self.kv_bits: int | None = None
-        self.conditions: Mapping[str, Condition] = lm.config.conditions()
+        self.conditions: Mapping[str, Condition] = lm.config.conditions(conditions)
         self.step = FrameStep(lm)
 
 

@@ -20,7 +20,6 @@ from moshi_mlx.finetune.optimizer import adamw, one_cycle, scalars
 from moshi_mlx.finetune.parameters import Trained
 from moshi_mlx.finetune.processes import Processes
 from moshi_mlx.finetune.settings import Settings
-from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.lm import Lm
 
 Values = dict[str, mx.array]
@@ -45,7 +44,7 @@ class Losses:
 class Trainer:
     """A model, what of it is trained, and the optimizer's state.
 
-    conditions: of the model's conditioners, see `Lm.condition`. step: how many were taken.
+    step: how many were taken.
     processes: that train it together.
     compiled: whether steps are compiled; unless given where there is a GPU. A CPU takes many seconds for it, and
     its steps are no faster then.
@@ -56,7 +55,6 @@ class Trainer:
         lm: Lm,
         trained: Trained,
         settings: Settings,
-        conditions: Mapping[str, Condition] | None = None,
         compiled: bool | None = None,
         processes: Processes | None = None,
     ) -> None:
@@ -72,7 +70,6 @@ class Trainer:
         self.trained = replace(trained, start={})  # or where training began would stay in memory
         self.means: Values = {name: mx.zeros_like(value) for name, value in self.values.items()}
         self.squares: Values = {name: mx.zeros_like(value) for name, value in self.values.items()}
-        self._conditions = conditions
         if compiled is None:
             compiled = mx.default_device() == mx.gpu
         compile_: Callable[[Any], Any] = mx.compile if compiled else _as_it_is
@@ -107,7 +104,7 @@ class Trainer:
         return found
 
     def _compute(self, part: Batch) -> tuple[mx.array, mx.array, Values]:
-        return self._gradients(self.values, *part.arrays())
+        return self._gradients(self.values, part.arrays())
 
     def _norm(self, gradients: Values) -> mx.array:
         groups = _groups(gradients, self._lanes)
@@ -138,7 +135,7 @@ class Trainer:
 
     def evaluate(self, batch: Batch) -> Losses:
         """Return the losses of a batch without learning from it."""
-        return _as_losses(*self._forward(self.values, *batch.arrays()))
+        return _as_losses(*self._forward(self.values, batch.arrays()))
 
     def settle(self) -> Lm:
         """Return the model as it is trained so far, to be used."""
@@ -160,25 +157,19 @@ class Trainer:
             held.update({name: state[f"{group}/{name}"] for name in held})
         self.step = step
 
-    def _trace_gradients(self, values: Values, *batch: mx.array) -> tuple[mx.array, mx.array, Values]:
+    def _trace_gradients(self, values: Values, batch: Values) -> tuple[mx.array, mx.array, Values]:
         self.traces += 1
 
         def compute(values: Values) -> tuple[mx.array, mx.array]:
             self.trained.put(self.lm, values)
-            return self._losses(batch, self.settings.checkpointing)
+            return losses(self.lm, batch, self.settings.checkpointing)
 
         (total, parts), gradients = mx.value_and_grad(compute)(values)
         return total, parts, gradients
 
-    def _trace_forward(self, values: Values, *batch: mx.array) -> tuple[mx.array, mx.array]:
+    def _trace_forward(self, values: Values, batch: Values) -> tuple[mx.array, mx.array]:
         self.trained.put(self.lm, values)
-        return self._losses(batch)
-
-    def _losses(self, batch: Sequence[mx.array], checkpointing: bool = False) -> tuple[mx.array, mx.array]:
-        """batch: from `Batch.arrays`."""
-        tokens, weights, shares, *frames = batch
-        chosen = frames[0] if frames else None
-        return losses(self.lm, tokens, weights, shares, self._conditions, checkpointing, chosen)
+        return losses(self.lm, batch)
 
     def _trace_update(
         self, values: Values, gradients: Values, means: Values, squares: Values, numbers: mx.array

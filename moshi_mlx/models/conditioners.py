@@ -33,6 +33,14 @@ class ConditionProvider(nn.Module):
         vectors = [self.conditioners[name](values[name]) for name in names]
         return mx.sum(mx.stack(vectors), axis=0) if vectors else None
 
+    def added_rows(self, rows: mx.array) -> mx.array:
+        """As `added`, of a batch, (B, 1, dim) float32. rows: (B, n) int32, see `LmConfig.condition_row`."""
+        luts = [each for name, each in self.conditioners.items() if name not in self._config.crossed]
+        vectors = [
+            lut.rows(rows[:, index, None]) for index, lut in enumerate(luts) if isinstance(lut, LutConditioner)
+        ]
+        return mx.sum(mx.stack(vectors), axis=0)
+
     def crossed(self, values: Mapping[str, Condition]) -> mx.array | None:
         """Return what the layers attend to, (1, S, dim) float32; None for nothing. values: as in `added`."""
         if not self._config.crossed:
@@ -59,8 +67,15 @@ class LutConditioner(nn.Module):
         """value: one of its own, or None for the learned padding. Returns (1, 1, dim) float32."""
         if not isinstance(value, str):
             return self.learnt_padding.astype(mx.float32)
-        index = mx.array([[self._values.index(value)]])
-        return self.output_proj(self.embed(index, mx.float32)).astype(mx.float32)
+        return self._found(mx.array([[self._values.index(value)]]))
+
+    def rows(self, indices: mx.array) -> mx.array:
+        """indices: (B, 1) int32, -1 for the learned padding. Returns (B, 1, dim) float32."""
+        padding = self.learnt_padding.astype(mx.float32)
+        return mx.where(indices[..., None] >= 0, self._found(indices), padding)
+
+    def _found(self, indices: mx.array) -> mx.array:
+        return self.output_proj(self.embed(indices, mx.float32)).astype(mx.float32)
 
 
 class TensorConditioner(nn.Module):

@@ -148,6 +148,18 @@ class LmConfig:
             self.conditioners[name].check(name, value)
         return {name: each.best for name, each in self.conditioners.items()} | dict(given)
 
+    def condition_row(self, given: Mapping[str, Condition] | None = None) -> tuple[int, ...]:
+        """Return the number of each look-up table's value among those it knows, -1 for the learned padding.
+
+        given: as in `conditions`.
+        """
+        values = self.conditions(given)
+        luts = {name: lut for name, lut in self.conditioners.items() if isinstance(lut, LutConfig)}
+        return tuple(
+            lut.possible_values.index(value) if isinstance(value := values[name], str) else -1
+            for name, lut in luts.items()
+        )
+
     @property
     def rates_quality(self) -> bool:
         """Whether a conditioner says how good a translation is, as Hibiki's does."""

@@ -1,5 +1,6 @@
 """Codes of windows: as the codec gives them, once."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,35 @@ def test_a_kept_conversation_is_two_files_of_one_channel(encoder: Encode, tmp_pa
     (window,) = encoder().windows(find_sources(str(tmp_path / "kept"))[0].recordings[0])
     assert window.codes.shape == (17, 25)
     assert (window.codes[1:9] != window.codes[9:]).any()
+
+
+def test_conditions_stand_beside_the_words_and_are_those_of_the_model(
+    encoder: Encode, hibiki_folder: Path, tmp_path: Path
+) -> None:
+    recording = find_sources(str(stereo_set(tmp_path / "set", (2.0,))))[0].recordings[0]
+    path = tmp_path / "set" / "0.json"
+    words = json.loads(path.read_text())
+
+    def condition(value: object) -> None:
+        path.write_text(json.dumps({**words, "text_conditions": value}))
+
+    found = Checkpoint.resolve(hibiki_folder)
+    codec, encode = found.load_codec("mlx"), found.load_tokenizer().encode
+    hibiki = Encoder(codec, found.mimi_weights, found.lm_config, SECONDS, encode)
+    assert hibiki.windows(recording)[0].conditions == {}
+    condition({"description": "bad"})
+    assert hibiki.windows(recording)[0].conditions == {"description": "bad"}
+    condition({"description": "awful"})
+    with pytest.raises(
+        DataError, match=r"0\.wav: conditioner 'description' has no value 'awful'; it must be one of"
+    ):
+        hibiki.windows(recording)
+    condition({"description": "good"})
+    with pytest.raises(DataError, match=r"0\.wav: this model has no conditioner 'description' \(it takes no"):
+        encoder().windows(recording)
+    condition(["good"])
+    with pytest.raises(DataError, match=r"0\.json: text_conditions is \['good'\]"):
+        encoder().windows(recording)
 
 
 def test_sound_that_is_not_of_two_people_is_refused(encoder: Encode, tmp_path: Path) -> None:

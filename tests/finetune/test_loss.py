@@ -32,7 +32,8 @@ class Case:
     def batch(self, step: int) -> Batch:
         config = self.lm.config
         sizes = {"card": config.card, "text_card": config.text_card, "n_q": config.n_q}
-        return make_batch(codes_of(sizes, step), config)
+        codes = codes_of(sizes, step)
+        return make_batch(codes, config, conditions=[self.conditions or {}] * len(codes))
 
     def evaluate(
         self, values: dict[str, mx.array], step: int, checkpointing: bool = False
@@ -41,8 +42,7 @@ class Case:
 
         def compute(values: dict[str, mx.array]) -> tuple[mx.array, mx.array]:
             self.trained.put(self.lm, values)
-            tokens, weights, shares = self.batch(step).arrays()
-            return losses(self.lm, tokens, weights, shares, self.conditions, checkpointing)
+            return losses(self.lm, self.batch(step).arrays(), checkpointing)
 
         (total, parts), gradients = mx.value_and_grad(compute)(values)
         mx.eval(total, parts, gradients)
@@ -117,3 +117,21 @@ def test_a_fresh_adapter_changes_nothing() -> None:
     assert all(float(mx.abs(value).max()) <= value.shape[0] ** -0.5 for value in drawn)
     assert all(float(mx.abs(value).max()) > 0 for value in drawn)
     assert not any(mx.any(value).item() for name, value in trained.start.items() if name.endswith(LORA_B))
+
+
+def test_each_window_of_a_batch_has_its_own_condition() -> None:
+    lm = read_golden("finetune_scheduled", as_stored=True).lm
+    values = [{"description": "good"}, {"description": None}, {}, {"description": "bad"}]
+    codes = codes_of({"card": lm.config.card, "text_card": lm.config.text_card, "n_q": lm.config.n_q}, 0, rows=4)
+    batch = make_batch(codes, lm.config, conditions=values)
+    added = lm.condition_provider.added_rows(batch.arrays()["conditions"])
+    one_by_one = [lm.condition(each) for each in values]
+    assert np.array_equal(np.array(added), np.concatenate([np.array(each) for each in one_by_one]))
+    assert len({np.array(each).tobytes() for each in one_by_one}) == 3, "the best unless given"
+    total, _ = losses(lm, batch.arrays())
+    parts = [batch.rows(index, index + 1) for index in range(4)]
+    assert sum(float(np.array(losses(lm, part.arrays())[0])) for part in parts) == pytest.approx(
+        float(np.array(total))
+    )
+    same = make_batch(codes, lm.config)
+    assert float(np.array(losses(lm, same.arrays())[0])) != pytest.approx(float(np.array(total)), rel=1e-4)

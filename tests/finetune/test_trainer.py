@@ -28,7 +28,7 @@ def small(compiled: bool | None = None, **changes: object) -> Trainer:
 def test_ten_steps_end_at_pytorchs_weights(name: str, kind: str) -> None:
     one = Case(name, kind)
     settings = Settings(steps=TOTAL, batch=2, lr=1e-3, checkpointing=False)
-    trainer = Trainer(one.lm, one.trained, settings, one.conditions)
+    trainer = Trainer(one.lm, one.trained, settings)
     for step in range(STEPS):
         found = trainer.learn(one.batch(step))
         assert abs(found.total / one.answers[f"{kind}_losses"][step][0] - 1) < 1e-3, f"step {step}"
