@@ -18,7 +18,16 @@ from moshi_mlx.bench.counts import count
 from moshi_mlx.bench.shapes import SHAPES
 from moshi_mlx.models.config import PERSONAPLEX_7B
 
-MEMBERS = ("moshi-7b", "personaplex-7b", "stt-1b", "stt-2.6b", "hibiki-1b", "hibiki-2b", "hibiki-zero-3b")
+MEMBERS = (
+    "moshi-7b",
+    "personaplex-7b",
+    "stt-1b",
+    "stt-2.6b",
+    "hibiki-1b",
+    "hibiki-2b",
+    "hibiki-zero-3b",
+    "tts-1.6b",
+)
 FRAMES = 24
 ONE_VOICE = {"model_type": None, "delays": [0, 0, *[1] * 15]}  # none of the codebooks is told to be a user's
 

@@ -14,12 +14,19 @@ from moshi_mlx.bench.graph import Seen, as_on_a_gpu, counting_traces, watching
 from moshi_mlx.bench.report import SCHEMA
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import kind_named, narrowed, random_lm, shape, skeleton
+from moshi_mlx.frames import FRAME_RATE
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import weight_bytes
+from moshi_mlx.models.lm import Lm
 from moshi_mlx.planning.planner import size_of
+from moshi_mlx.runtime.session import Session
 from moshi_mlx.runtime.wordless import wordless
+from moshi_mlx.tasks.script import Word
+from moshi_mlx.tasks.utterance import TextScript, new_feeder
+from moshi_mlx.tasks.voice import PLACES
 
 STEADY = 10  # the frame that is looked at: all delays are filled, all code is traced
+VOICE_VECTORS = 125  # of a speaker, as published
 WIDTH = 128  # what widths are cut to: graphs depend on layers and streams, not on width
 
 PEER = {"primitives": 3261, "kernels": 1442, "syncs": 21, "traces": 0, "growth": None}
@@ -115,16 +122,32 @@ def traffic(config: LmConfig, kind: str, context: int, batch: int = 1) -> Traffi
     Weights are counted as stored on a GPU; keys and values are bfloat16 unless the weights are float32.
     """
     width = 4 if kind == "f32" else 2  # bytes
-    keys_values = batch * context * size_of(config).per_position * width
+    positions = context + (PLACES * VOICE_VECTORS if config.transformer.cross_attention else 0)
+    keys_values = batch * positions * size_of(config).per_position * width
     return Traffic(weight_bytes(skeleton(config, kind), batch), keys_values)
+
+
+def steady_frame(config: LmConfig) -> int:
+    """Return which frame is looked at: a text's audio begins only after its delay."""
+    return STEADY + (round(config.tts.delay * FRAME_RATE) if config.tts else 0)
+
+
+def _session(lm: Lm) -> Session:
+    """Begin a conversation; with a model that says texts, one of many words."""
+    session = wordless(lm).session(seed=1)
+    if lm.config.tts:
+        feeder = new_feeder(lm.config)
+        feeder.words, feeder.complete = [Word("", (5, 6), 2)] * 1000, True
+        session.script = TextScript(lm.config, feeder, np.zeros((lm.config.dep_q, 0), np.int32))
+    return session
 
 
 def _graph(config: LmConfig, kind: str) -> Seen:
     with as_on_a_gpu():
         lm = random_lm(config, kind)
         lm.activation_dtype = mx.float32 if kind == "f32" else mx.bfloat16  # as on a GPU: no casts around matmuls
-        session = wordless(lm).session(seed=1)
-        *before, steady = _codes(config, STEADY)
+        session = _session(lm)
+        *before, steady = _codes(config, steady_frame(config))
         for codes in before:
             session.generate(codes)
         with watching() as seen:
@@ -137,11 +160,11 @@ def _traces(config: LmConfig, kind: str, frames: int) -> tuple[int, int, int]:
     """Count traces up to the steady frame, traces after it, and bytes held more at the end than halfway."""
     warm = held = 0
     with counting_traces() as traces:
-        session = wordless(random_lm(config, kind)).session(seed=1)
-        for index, codes in enumerate(_codes(config, STEADY + frames)):
-            if index == STEADY:
+        session, steady = _session(random_lm(config, kind)), steady_frame(config)
+        for index, codes in enumerate(_codes(config, steady + frames)):
+            if index == steady:
                 warm = traces.total()
-            if index == STEADY + frames // 2:
+            if index == steady + frames // 2:
                 held = mx.get_active_memory()
             session.generate(codes)
         growth = mx.get_active_memory() - held

@@ -21,6 +21,16 @@ _HIBIKI_DELAYS = [0, *[0, *[2] * 7] * 2]
 _HIBIKI_LONG_DELAYS = [0, *[0, *[2] * 15] * 2]
 _SHARED_STEPS = [*range(8), *[8] * 8]
 _STT = MOSHI_7B | {"dim": 2048, "n_q": 32, "dep_q": 0, "delays": [0] * 33, "max_period": 100_000}
+_TTS_CONDITIONERS = {
+    "speaker_wavs": {"type": "tensor", "tensor": {"dim": 512}},
+    "cfg": {
+        "type": "lut",
+        "lut": {"n_bins": 7, "dim": 16, "tokenizer": "noop", "possible_values": [f"{k / 2}" for k in range(2, 9)]},
+    },
+    "control": {
+        "type": "lut", "lut": {"n_bins": 1, "dim": 2048, "tokenizer": "noop", "possible_values": ["ok"]},
+    },
+}  # fmt: skip
 
 SHAPES: dict[str, dict[str, Any]] = {
     "moshi-7b": MOSHI_7B,
@@ -42,6 +52,14 @@ SHAPES: dict[str, dict[str, Any]] = {
     "stt-1b": _STT
     | {"num_heads": 16, "num_layers": 16, "context": 750, "text_card": 8000, "extra_heads_num_heads": 4},
     "stt-2.6b": _STT | {"num_heads": 32, "num_layers": 48, "context": 375, "text_card": 4000},
+    "tts-1.6b": MOSHI_7B
+    | {"dim": 2048, "num_heads": 16, "num_layers": 16, "text_card": 8000, "context": 500}
+    | {"n_q": 32, "dep_q": 32, "delays": [0, 0, *[2] * 31], "demux_second_stream": True, "cross_attention": True}
+    | {"depformer_weights_per_step_schedule": [*range(8), *[8] * 8, *[9] * 8, *[10] * 8]}
+    | {"depformer_num_layers": 4, "depformer_dim_feedforward": 3072, "depformer_low_rank_embeddings": 128}
+    | {"conditioners": _TTS_CONDITIONERS, "model_type": "tts"}
+    | {"fuser": {"sum": ["control", "cfg"], "cross": ["speaker_wavs"], "cross_attention_pos_emb": True}}
+    | {"tts_config": {"audio_delay": 1.28, "second_stream_ahead": 2}},
     "helium-2b": {
         "dim": 2560, "num_heads": 20, "num_layers": 24, "hidden_scale": 4.125, "context": 4096,
         "text_card": 48_000, "n_q": 0, "dep_q": 0, "delays": [0], "max_period": 100_000,
@@ -50,7 +68,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Published shapes by name, as config.json fields.
 
-Hibiki's conditioner adds one vector and is left out. helium-2b is a text model: a "frame" of it is one text token.
+Hibiki's conditioner adds one vector and is left out.
+Of tts-1.6b, frames are those with audio. helium-2b is a text model: a "frame" of it is one text token.
 """
 
 _MADE = {name: scheme for name, scheme in NAMED.items() if scheme.mode in ("affine", "mxfp4")}

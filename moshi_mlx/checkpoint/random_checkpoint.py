@@ -247,11 +247,11 @@ def _write_lm(path: Path, config: LmConfig, seed: int, layout: str, scheme: Sche
 
 
 def _quantizable(name: str, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme) -> bool:
-    """Return whether `mlx.nn.quantize` would: matrices of whole groups, but no table with a low-rank layer."""
+    """Return whether `mlx.nn.quantize` would: matrices of whole groups, but no table with layers of its own."""
     layer, _, leaf = name.rpartition(".")
     shape = shapes[name]
     whole = leaf == "weight" and len(shape) == 2 and shape[1] % scheme.group_size == 0
-    return whole and f"{layer}.low_rank.weight" not in shapes
+    return whole and not {f"{layer}.low_rank.weight", f"{layer}.out1.weight"} & shapes.keys()
 
 
 def _generator(seed: int, source: Origin) -> np.random.Generator:

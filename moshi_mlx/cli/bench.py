@@ -22,7 +22,7 @@ def bench(
         str | None,
         typer.Option(
             help="Shape of the random weights: moshi-7b, personaplex-7b, stt-1b, stt-2.6b, hibiki-1b, hibiki-2b, "
-            "hibiki-zero-3b, helium-2b, moshi-tiny.",
+            "hibiki-zero-3b, tts-1.6b, helium-2b, moshi-tiny.",
             show_default="moshi-7b",
         ),
     ] = None,

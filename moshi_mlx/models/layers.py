@@ -225,10 +225,14 @@ def parameter_bytes(module: nn.Module) -> int:
     return sum(arrays.values())
 
 
-def weight_bytes(module: nn.Module, batch: int = 1) -> int:
-    """Return the bytes of weights read per frame: of a table only the rows looked up, of anything else all.
+READ_ONCE = ("condition_provider.", "cross_attention.k_proj.", "cross_attention.v_proj.")
 
-    Every step of the depth transformer reads its weights, also those it shares with another step.
+
+def weight_bytes(module: nn.Module, batch: int = 1) -> int:
+    """Return the bytes of weights read per frame: of a table only the rows looked up, of most others all.
+
+    Every step of the depth transformer reads its weights, also those it shares with another step. What makes
+    something of a condition or a voice is read once a conversation, and does not count.
     """
     tables = {
         path
@@ -237,6 +241,8 @@ def weight_bytes(module: nn.Module, batch: int = 1) -> int:
     }
     total = 0
     for name, array in parameters(module).items():
+        if any(part in name for part in READ_ONCE):
+            continue
         rows = array.shape[0]
         total += array.nbytes * batch // rows if name.rpartition(".")[0] in tables else array.nbytes
     return total

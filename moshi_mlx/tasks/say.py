@@ -94,7 +94,10 @@ def step(batch: Batch, utterances: Iterable[Utterance]) -> dict[Utterance, Spoke
     """
     ready = {one: session for one in utterances if (session := one.ready(batch))}
     made = batch.generate({session: one.heard for one, session in ready.items()}) if ready else {}
-    return {one: one.take(made[session]) for one, session in ready.items()}
+    heard = {
+        one: session.decode(made[session]).audio for one, session in ready.items() if one.sounds(made[session])
+    }
+    return {one: one.spoken(heard.get(one)) for one in ready}
 
 
 def words_of(moshi: Moshi, text: Text, pace: Pace = DEFAULT_PACE) -> Iterator[Word]:

@@ -166,7 +166,17 @@ class Utterance:
     def take(self, generated: Generated) -> Spoken:
         """Return what came of a step of the session that `ready` gave."""
         assert self._playing, "after `ready`"
-        spoken = self._playing.take(generated)
+        return self.spoken(self._playing.session.decode(generated).audio if self.sounds(generated) else None)
+
+    def sounds(self, generated: Generated) -> bool:
+        """Whether what a step gave is to be decoded, for `spoken`: the two parts of `take`."""
+        assert self._playing, "after `ready`"
+        return generated.codes is not None and self._playing.sounds
+
+    def spoken(self, audio: np.ndarray | None) -> Spoken:
+        """Return what came of the step. audio: (1920,) float32 where it sounds."""
+        assert self._playing, "after `ready`"
+        spoken = self._playing.spoken(audio)
         self._frames += bool(len(spoken.audio))
         return spoken
 
@@ -213,14 +223,16 @@ class _Part:
         """Get the words that the next step may need."""
         supply(self._script.feeder, self._words)
 
-    def take(self, generated: Generated) -> Spoken:
+    @property
+    def sounds(self) -> bool:
+        """Whether there is audio at this step: a voice's own words too, from which the codec goes on."""
+        return self._frames_out > self._script.delay
+
+    def spoken(self, audio: np.ndarray | None) -> Spoken:
         """As in `Utterance`."""
-        audio, script, feeder = NO_AUDIO, self._script, self._script.feeder
-        frame = self._frames_out
-        if generated.codes is not None and frame > script.delay:
-            made = self.session.decode(generated).audio  # the codec goes on from a voice's own words
-            if made is not None and frame > script.delay + script.prefix_frames:
-                audio = made
+        script, feeder = self._script, self._script.feeder
+        if audio is None or self._frames_out <= script.delay + script.prefix_frames:
+            audio = NO_AUDIO
         said, self._told = feeder.said[self._told :], len(feeder.said)
         begin = self._before - script.prefix_frames
         return Spoken(audio, [(word, (begin + at) * FRAME_SECONDS) for word, at in said])

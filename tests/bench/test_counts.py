@@ -8,7 +8,7 @@ import pytest
 from benchmarks.gates import COUNT_GATES, missed
 from moshi_mlx.bench.counts import Counts, count, traffic
 from moshi_mlx.bench.shapes import KINDS, SHAPES, random_lm, skeleton
-from moshi_mlx.checkpoint.random_checkpoint import TINY
+from moshi_mlx.checkpoint.random_checkpoint import TINY, TINY_TTS
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.layers import parameter_bytes, parameters
 from moshi_mlx.weights.key_map import mlx_origin
@@ -84,6 +84,24 @@ def test_of_a_table_only_the_rows_looked_up_are_read() -> None:
     shared_norms = 7 * 2 * 2  # seven more steps read the norms of the first
     left_out = parameter_bytes(random_lm(TINY_LM, "f32")) - traffic(TINY_LM, "f32", 0).weights
     assert left_out == (rows - read - shared_norms) * 64 * 4
+
+
+def test_texts_of_a_batch_share_most_of_what_is_read() -> None:
+    """Four at once read at most half as much again as one, with a full window and five speakers each."""
+    config = LmConfig.from_dict(SHAPES["tts-1.6b"])
+    one, four = traffic(config, "q4", 500), traffic(config, "q4", 500, batch=4)
+    assert one.keys_values == (500 + 5 * 125) * 16 * 2 * 2048 * 2
+    assert four.total / one.total == pytest.approx(1.26, abs=0.01)  # in larger weights it is less
+    temporal = 16 * (4 * 2048**2 + 3 * 2048 * 5632 + 2 * 2048**2)  # of the cross attention, queries and output
+    depth = 32 * (4 * (4 * 1024**2 + 3 * 1024 * 2048) + 1024 * 2048 + 2048 * 1024)
+    heads = 8000 * 2048 + 2 * 2048**2 + 2 * 128 * 1024 + 31 * 128 * 1024  # of text, of pairs, of low rank
+    assert traffic(config, "bf16", 0).weights == pytest.approx(2 * (temporal + depth + heads), rel=0.001)
+
+
+def test_a_text_is_counted_where_its_audio_has_begun() -> None:
+    counts = count("tiny", TINY_TTS, "q4", frames=8, contexts=(0,))
+    assert counts.kinds["QuantizedMatmul"] > 8 * (2 * 4 + 1), "the depth transformer runs"
+    assert (counts.syncs, counts.traces) == (1, 0)
 
 
 def test_conversations_share_the_weights_but_not_the_window() -> None:
