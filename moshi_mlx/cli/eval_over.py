@@ -1,7 +1,8 @@
 """Scenes played to a server of Kyutai's protocol, at the pace at which people speak.
 
 The answer is put together as Full-Duplex-Bench's own client for Moshi does: the audio in the order in which it
-comes, behind one frame of silence, cut to the length of the scene.
+comes, behind one frame of silence, cut to the length of the scene. But where a server falls behind there is
+silence, as a listener hears it: joined together, what a slow server says would come too early.
 Source: DanielLin94144/Full-Duplex-Bench, v1_v1.5/model_inference/moshi/inference.py.
 """
 
@@ -15,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from yarl import URL
 
-from moshi_mlx.conversation.transcript import Piece, Transcript
+from moshi_mlx.conversation.transcript import Transcript
 from moshi_mlx.errors import ClientError
-from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE, silence
+from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, silence
 from moshi_mlx.quality.behaviour.answer import ended_by_voice, write_answer
 from moshi_mlx.quality.behaviour.playing import seed_of
 from moshi_mlx.quality.behaviour.scene import Scene
@@ -25,6 +26,7 @@ from moshi_mlx.tasks.transcribe import Transcriber
 from moshi_mlx.wire.client import AudioFrame, Talk, TextPiece, connect
 
 PATIENCE = 2.0  # seconds after a scene, in which the rest of the answer may come
+JITTER = 2 * FRAME_SECONDS  # by which audio may be late, and no silence is heard
 
 
 def server_name(url: str) -> str:
@@ -36,51 +38,56 @@ def server_name(url: str) -> str:
     raise ClientError(f"{url[:100]!r} is no address of a server, such as ws://localhost:8998")
 
 
-def play_over(url: str, scene: Scene, folder: Path, seed: int, transcriber: Transcriber | None = None) -> None:
+def play_over(url: str, scene: Scene, folder: Path, seed: int, transcriber: Transcriber | None = None) -> float:
     """Play a scene, but for its echo, to a server; write the answer into a folder.
 
-    Raises ClientError, ProtocolError, and what `write_answer` raises.
+    Returns for how many seconds the server was behind. Raises ClientError, ProtocolError, and what `write_answer`
+    raises.
     """
     pcm = scene.pcm()
     heard = asyncio.run(_talk(url, pcm, seed_of(scene, seed)))
-    voice = heard.voice(len(pcm))
-    if transcriber:
-        words = list(transcriber.transcribe(voice).words)
-    else:
-        words = [
-            word
-            for word in heard.transcript.words(len(pcm) / SAMPLE_RATE).words
-            if word.start * SAMPLE_RATE < len(pcm)
-        ]
-    write_answer(scene, folder, voice, ended_by_voice(words, voice))
+    voice, seconds = heard.voice(len(pcm)), len(pcm) / SAMPLE_RATE
+    words = (transcriber.transcribe(voice) if transcriber else heard.transcript.words(seconds)).words
+    spoken = [word for word in words if word.start < seconds]
+    write_answer(scene, folder, voice, ended_by_voice(spoken, voice))
+    return heard.silence
 
 
 @dataclass
-class _Heard:
-    """What a server says. One frame of silence stands before it, as by the benchmark's client."""
+class Heard:
+    """What a server says, as it is heard. Times are seconds of any clock."""
 
-    frames: list[np.ndarray] = field(default_factory=lambda: [silence()])
     transcript: Transcript = field(default_factory=Transcript)
+    silence: float = 0.0  # seconds of it where the server was late
+    _parts: list[np.ndarray] = field(default_factory=lambda: [silence()])
+    _begin: float | None = None  # when the first audio came
 
     @property
     def samples(self) -> int:
-        return len(self.frames) * FRAME_SAMPLES
+        """Return how many there are, with silences."""
+        return sum(map(len, self._parts))
 
-    def piece(self, text: str) -> None:
-        """Add words; their audio is what comes next."""
-        self.transcript.pieces.append(_piece(self.samples / SAMPLE_RATE, text))
+    def audio(self, pcm: np.ndarray, now: float) -> None:
+        """Add audio that comes at a time, (n,) float32 at 24 kHz."""
+        self._begin = now if self._begin is None else self._begin
+        late = FRAME_SECONDS + now - self._begin - self.samples / SAMPLE_RATE
+        if late > JITTER:
+            self.silence += late
+            self._parts.append(np.zeros(round(late * SAMPLE_RATE), np.float32))
+        self._parts.append(pcm)
+
+    def text(self, piece: str) -> None:
+        """Add words. They come before the audio of their step, and are said a frame later."""
+        self.transcript.pieces.append((round(self.samples / SAMPLE_RATE + FRAME_SECONDS, 3), piece))
 
     def voice(self, samples: int) -> np.ndarray:
-        whole = np.concatenate(self.frames)[:samples]
+        """Return the audio, cut or filled up to so many samples."""
+        whole = np.concatenate(self._parts)[:samples]
         return np.pad(whole, (0, samples - len(whole)))
 
 
-def _piece(time: float, text: str) -> Piece:
-    return round(time, 3), text
-
-
-async def _talk(url: str, pcm: np.ndarray, seed: int) -> _Heard:
-    heard = _Heard()
+async def _talk(url: str, pcm: np.ndarray, seed: int) -> Heard:
+    heard = Heard()
     audio = "pcm" if URL(url if "://" in url else f"ws://{url}").query.get("audio") == "pcm" else "opus"
     async with connect(url, audio=audio, seed=seed) as talk:
         listening = asyncio.create_task(_listen(talk, heard))
@@ -97,9 +104,10 @@ async def _talk(url: str, pcm: np.ndarray, seed: int) -> _Heard:
     return heard
 
 
-async def _listen(talk: Talk, heard: _Heard) -> None:
+async def _listen(talk: Talk, heard: Heard) -> None:
+    clock = asyncio.get_running_loop().time
     async for message in talk:
         if isinstance(message, AudioFrame):
-            heard.frames.append(message.pcm)
+            heard.audio(message.pcm, clock())
         elif isinstance(message, TextPiece):
-            heard.piece(message.text)
+            heard.text(message.text)

@@ -15,6 +15,7 @@ from moshi_mlx.quality.behaviour.summary import Behaviour, Key, deltas, verdict
 from moshi_mlx.quality.metrics import Estimate
 
 WIDTH = 100  # columns of running text
+LONGEST = 20  # letters of a name in a table; a longer one gets a number
 STATISTICS = {"mean": "", "median": ", median", "p90": ", 9 of 10 below"}
 TITLES = {
     "pause_handling": "pause handling",
@@ -34,7 +35,8 @@ Tabled = Callable[[Iterable[Iterable[object]], Sequence[str]], str]
 def behaviour_text(behaviours: Sequence[Behaviour]) -> str:
     """The verdict, and a table a task; the other models' differences from the first one in tables of their own."""
     verdicts = [textwrap.fill(line, WIDTH) for line in _verdicts(behaviours)]
-    return "\n".join([*verdicts, *_tables(behaviours, table, "\n{}"), "", _legend(behaviours)])
+    legend = textwrap.fill(_legend(behaviours), WIDTH)
+    return "\n".join([*verdicts, *_tables(behaviours, table, "\n{}"), "", legend])
 
 
 def behaviour_markdown(behaviours: Sequence[Behaviour]) -> str:
@@ -93,9 +95,9 @@ def _in_short(one: Behaviour) -> str:
 def _tables(behaviours: Sequence[Behaviour], tabled: Tabled, heading: str) -> list[str]:
     reference, *others = behaviours
     keys = list(dict.fromkeys(key for one in behaviours for key in one.figures))
-    names = [one.name for one in behaviours]
+    names = [_called(one.name, number) for number, one in enumerate(behaviours, 1)]
     above = {one.name: deltas(reference, one) for one in others}
-    parts = []
+    parts = [f"{name} is {one.name}" for name, one in zip(names, behaviours, strict=True) if name != one.name]
     for task in TASKS:
         rows, changes = [], []
         for key in (key for key in keys if key.task == task):
@@ -119,12 +121,17 @@ def _tables(behaviours: Sequence[Behaviour], tabled: Tabled, heading: str) -> li
                 tabled(rows, ["", *names, *([] if others else ["samples"])]),
             ]
         if changes:
-            parts += ["", tabled(changes, ["", *(f"{one.name} - {reference.name}" for one in others)])]
+            parts += ["", tabled(changes, ["", *(f"{name} - {names[0]}" for name in names[1:])])]
     return parts
 
 
+def _called(name: str, number: int) -> str:
+    return name if len(name) <= LONGEST else f"#{number}"
+
+
 def _legend(behaviours: Sequence[Behaviour]) -> str:
-    counts = ", ".join(f"{one.name} {sum(map(len, one.samples.values()))}" for one in behaviours)
+    sizes = [sum(map(len, one.samples.values())) for one in behaviours]
+    counts = ", ".join(map(str, sizes)) if len(set(sizes)) > 1 else f"{sizes[0]}{' each' * (len(sizes) > 1)}"
     equal = "; of differences, those that are zero in every sample are left out" if len(behaviours) > 1 else ""
     return f"samples: {counts}; 95 % intervals in brackets{equal}; docs/evaluation.md explains every figure"
 

@@ -80,11 +80,14 @@ class Evaluation:
         transcriber = None
         if self.words == "stt" and scenes:
             transcriber = load_transcriber(self._stt, codec=self.codec, offline=self.offline)
+        late = 0.0
         with progress_bar(name, len(scenes), self.bar, "scenes") as advance:
             for scene in scenes:
-                play_over(url, scene, sample_folder(root, scene), self.seed, transcriber)
+                late += play_over(url, scene, sample_folder(root, scene), self.seed, transcriber)
                 self.done += 1
                 advance(1)
+        if late:
+            print(f"note: {name} was behind: its answers have {late:.1f} s of silence for that", file=sys.stderr)
         return {name: root}
 
     def summed_up(self, name: str, samples: Samples) -> Behaviour:

@@ -80,6 +80,8 @@ class Scene:
             raise DataError(f"scene {self.id}: {self.task} needs the end of the user's turn (turn_end)")
         if self.task == INTERRUPTION and self.interruption is None:
             raise DataError(f"scene {self.id}: {self.task} needs the time of the interruption")
+        if self.human is not None and (not any(self.human) or min(self.human) < 0):
+            raise DataError(f"scene {self.id}: human is a histogram; numbers of which one is above 0 expected")
 
     @property
     def condition(self) -> str:

@@ -98,7 +98,11 @@ def differences(reference: Behaviour, other: Behaviour) -> dict[Key, Estimate]:
 def verdict(reference: Behaviour, other: Behaviour) -> str:
     """Say in a line how a model behaves beside the reference."""
     sure = differences(reference, other)
-    count = sum(map(len, other.samples.values()))
+    count = sum(
+        len(ours.keys() & other.samples.get(place, {}).keys()) for place, ours in reference.samples.items()
+    )
+    if not count:
+        return f"{other.name}: it has no sample of a scene that {reference.name} was in"
     if not sure:
         return f"{other.name}: no difference from {reference.name} is beyond doubt in {count} samples"
     measures = {measure.name: measure for measure in MEASURES}
