@@ -5,15 +5,15 @@ set -euo pipefail
 
 #   alsa-utils            a human recording: /usr/share/sounds/alsa/Front_Center.wav
 #   chromium              the web page's browser
-#   flite                 speaks questions
+#   flite, espeak-ng      speak questions
 #   libportaudio2         what the sounddevice wheel for Linux opens
 #   pulseaudio, pulseaudio-utils, libasound2-plugins   a sound card made of software (tests/sound_card.py)
 #   libopenblas0-pthread  MLX's CPU wheel brings a slow BLAS, see with_blas.sh
 apt_packages=(
-    alsa-utils chromium flite libportaudio2 libopenblas0-pthread
+    alsa-utils chromium espeak-ng flite libportaudio2 libopenblas0-pthread
     pulseaudio pulseaudio-utils libasound2-plugins
 )
-brew_packages=(flite)
+brew_packages=(espeak-ng flite)
 
 [ "${SYSTEM_PACKAGES:-yes}" != no ] || exit 0
 
