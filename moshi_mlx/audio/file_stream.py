@@ -32,6 +32,8 @@ class FileSource:
     simultaneous with the n-th frame after it.
     """
 
+    ready = True  # frames come at once
+
     def __init__(self, pcm: np.ndarray, lead: float = DEFAULT_LEAD, tail: float = DEFAULT_TAIL) -> None:
         self._closed = threading.Event()
         self._pcm = pcm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.layers import keep_transposes
 from moshi_mlx.models.mimi import HalfState, Mimi
 from moshi_mlx.models.mimi_config import MimiConfig
+
+# On a CPU each direction has a queue of work of its own beside the language model's: several cores can be busy.
+_ENCODER = mx.new_thread_local_stream(mx.cpu)
+_DECODER = mx.new_thread_local_stream(mx.cpu)
+
+
+def _beside(queue: mx.ThreadLocalStream) -> AbstractContextManager[object]:
+    """Put what is built within into a queue of its own, if MLX computes on the CPU; a GPU has one of all."""
+    return mx.stream(queue) if mx.default_device() == mx.cpu else nullcontext()
 
 
 class MlxCodec:
@@ -88,11 +98,12 @@ class MlxStreams:
     def encode(self, frames: Mapping[CodecStream, np.ndarray]) -> Finish:
         if not frames:
             return dict
-        rows = self._together(frames, "encoder", self._mimi.new_encoder_state)
-        pcm = np.stack([frames[stream] for stream in rows.members])
-        assert pcm.shape[1:] == (FRAME_SAMPLES,), pcm.shape
-        codes = self._mimi.encode_half(mx.array(pcm, mx.float32), rows.state)
-        mx.async_eval(codes, rows.state.arrays())
+        with _beside(_ENCODER):
+            rows = self._together(frames, "encoder", self._mimi.new_encoder_state)
+            pcm = np.stack([frames[stream] for stream in rows.members])
+            assert pcm.shape[1:] == (FRAME_SAMPLES,), pcm.shape
+            codes = self._mimi.encode_half(mx.array(pcm, mx.float32), rows.state)
+            mx.async_eval(codes, rows.state.arrays())
         return lambda: dict(zip(rows.members, np.array(codes)[:, :, 0], strict=True))
 
     def decode(self, codes: Mapping[CodecStream, np.ndarray]) -> Finish:
@@ -105,10 +116,11 @@ class MlxStreams:
         good = [stream for stream in codes if stream not in refused]
         if not good:
             return lambda: refused
-        rows = self._together(good, "decoder", self._mimi.new_decoder_state)
-        given = np.stack([codes[stream] for stream in rows.members])
-        pcm = self._mimi.decode_half(mx.array(given, mx.int32)[:, :, None], rows.state)
-        mx.async_eval(pcm, rows.state.arrays())
+        with _beside(_DECODER):
+            rows = self._together(good, "decoder", self._mimi.new_decoder_state)
+            given = np.stack([codes[stream] for stream in rows.members])
+            pcm = self._mimi.decode_half(mx.array(given, mx.int32)[:, :, None], rows.state)
+            mx.async_eval(pcm, rows.state.arrays())
         return lambda: {**dict(zip(rows.members, np.array(pcm), strict=True)), **refused}
 
     def _together(self, streams: Iterable[CodecStream], half: str, new_state: Callable[[int], HalfState]) -> _Rows:

@@ -3,14 +3,14 @@
     stream ─► [encode] ─► codes ─► generate (this thread, owns MLX) ─► codes, text ─► [decode] ─► listeners
 
 What the items are, and what is done with them, is in `stages`. With a codec that runs outside MLX the bracketed
-stages have a thread each, so that a frame costs the slowest stage and not the sum; else they run in turn on this
-thread. `converse` drives one conversation, `converse_together` several in lockstep; `scheduler` those that come
-and go.
+stages have a thread each, so that a frame costs the slowest stage and not the sum; else they run on this thread,
+as far side by side as MLX allows. `converse` drives one conversation, `converse_together` several in lockstep;
+`scheduler` those that come and go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from inspect import isgenerator
 from typing import Protocol
@@ -55,6 +55,10 @@ class Stream(Protocol):
         """Yield items in their order, until the stream is closed or has no more."""
         ...
 
+    def ready(self) -> bool:
+        """Return whether the next item would come at once."""
+        ...
+
     def close(self) -> None:
         """End the stream after the item at hand."""
         ...
@@ -68,7 +72,8 @@ def converse(
 ) -> Stats:
     """Feed every frame of `source` through `session` and give every reply to `sink`.
 
-    source: a `Source`, or anything else that gives frames and cannot be closed, such as a list or a generator.
+    source: a `Source`, or anything else that gives frames and cannot be closed, such as a list or a generator. Of
+    a list, or a source with a true attribute `ready`, a frame may be taken before the last reply is written.
     stats: where to count, for whoever wants to watch; returned as well. spare: as of `run`.
 
     Returns when the source ends. The calling thread runs the language model. An error in any stage stops all
@@ -90,6 +95,15 @@ def converse_together(parties: Mapping[Session, tuple[Frames, Sink]], stats: Sta
 
 def run(stages: Stages, stream: Stream, batch: Rows, stats: Stats, spare: Spare | None = None) -> Stats:
     """The loop: every item of `stream` through the stages, until it ends. spare: see `pipeline.SpareTime`."""
+    arrivals = SpareTime(stream, spare)
+    loop = _on_threads if batch.moshi.codec.threaded else _side_by_side
+    with stats.timed(), process_limits(batch.held_bytes):
+        loop(stages, stream, arrivals, stats.queue_depths)
+    return stats
+
+
+def _on_threads(stages: Stages, stream: Stream, arrivals: SpareTime[Item], depths: dict[str, int]) -> None:
+    """Encode and decode on threads of their own, the model on this one."""
 
     def encode(item: Item) -> Item:
         return stages.encode(item)()
@@ -97,20 +111,43 @@ def run(stages: Stages, stream: Stream, batch: Rows, stats: Stats, spare: Spare 
     def decode(item: Item) -> None:
         stages.decode(item)()
 
-    threaded = batch.moshi.codec.threaded
-    depths = stats.queue_depths
-    arrivals = SpareTime(stream, spare)
     with (
-        stats.timed(),
-        called("decode", decode, threaded, QUEUE_FRAMES, depths) as output,
-        mapped("encode", encode, arrivals, threaded, QUEUE_FRAMES, depths) as encoded,
+        called("decode", decode, True, QUEUE_FRAMES, depths) as output,
+        mapped("encode", encode, arrivals, True, QUEUE_FRAMES, depths) as encoded,
         closing(stream),
-        process_limits(batch.held_bytes),
     ):
         for item in encoded:
             output(stages.generate(item))
             arrivals.done()
-    return stats
+
+
+def _side_by_side(stages: Stages, stream: Stream, arrivals: SpareTime[Item], depths: dict[str, int]) -> None:
+    """All stages on this thread. What they begin is worked on by MLX meanwhile, on a CPU by several cores.
+
+    If the next item is there already, as with recordings and for whoever is behind, its frames are encoded while
+    the model works on this one's, and the last one's are decoded. Live, nothing waits for a frame to come.
+    """
+    items = iter(arrivals)
+
+    def begun() -> Callable[[], Item] | None:
+        return next((stages.encode(item) for item in items), None)
+
+    with closing(stream):
+        coming, going = begun(), None
+        while coming:
+            item, behind = coming(), stream.ready()
+            coming = begun() if behind else None
+            made = stages.generate(item)
+            if going:
+                going()
+            going = stages.decode(made)
+            if not behind:
+                going()
+                going = None
+            arrivals.done()
+            coming = coming if behind else begun()
+        if going:
+            going()
 
 
 class _Lockstep:
@@ -138,6 +175,11 @@ class _Lockstep:
             if frames:
                 yield from (Change(Control.LEAVE, slot) for slot in ended)
                 yield Tick(frames)
+
+    def ready(self) -> bool:
+        return all(
+            isinstance(source, Sequence) or getattr(source, "ready", False) for source in self._sources.values()
+        )
 
     def close(self) -> None:
         for source in self._sources.values():

@@ -194,6 +194,12 @@ class Scheduler:
                 return
             yield item
 
+    def ready(self) -> bool:
+        """Return whether the next item would come at once."""
+        with self.changed:
+            due = self._tick_due()
+            return bool(self._waiting) or (due is not None and due <= self.clock())
+
     def next_item(self) -> Item | None:
         """Return what is to be done now; None if nothing is, at the latest until `due`."""
         with self.changed:

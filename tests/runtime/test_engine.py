@@ -184,6 +184,33 @@ def test_stages_overlap_when_the_codec_is_outside(rust_moshi: Moshi, noise_frame
     assert began_meanwhile == [True]
 
 
+@pytest.mark.parametrize("ready", [False, True], ids=["live", "recorded"])
+def test_a_recording_is_encoded_ahead_and_nothing_waits_for_a_frame_that_is_to_come(
+    tiny_moshi: Moshi, noise_frames: np.ndarray, ready: bool
+) -> None:
+    session, done, replies = tiny_moshi.session(seed=1), [], Replies()
+    rows: Any = session.batch
+    encode, generate = rows.encode, rows.generate
+    rows.encode = lambda frames: (done.append("encode"), encode(frames))[1]
+    rows.generate = lambda codes: (done.append("generate"), generate(codes))[1]
+
+    class Seeing(Frames):
+        def __iter__(self) -> Iterator[np.ndarray]:
+            for frame in noise_frames[:5]:
+                done.append(len(replies))
+                yield frame
+
+    source = Seeing([])
+    source.ready = ready  # pyright: ignore[reportAttributeAccessIssue]
+    with session:
+        converse(session, source, replies)
+    live = [each for index in range(5) for each in (index, "encode", "generate")]
+    ahead = [0, "encode", 0, "encode", "generate", 0, "encode", "generate", 1, "encode", "generate"]
+    assert done == ([*ahead, 2, "encode", "generate", "generate"] if ready else live)
+    with tiny_moshi.session(seed=1) as again:
+        assert same(replies, talk(again, noise_frames[:5]))
+
+
 def test_several_in_lockstep_each_get_what_they_get_alone(tiny_moshi: Moshi, noise_frames: np.ndarray) -> None:
     batch = tiny_moshi.batch(2)
     short, long = Frames(list(noise_frames[:8])), Frames([*noise_frames[:5], RESET, *noise_frames[5:20]])
