@@ -12,7 +12,7 @@ import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.cli.interruption import INTERRUPTED
-from moshi_mlx.errors import DataError, MoshiError, TrainingError
+from moshi_mlx.errors import AudioFileError, CheckpointError, DataError, MoshiError, TrainingError
 
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
@@ -237,8 +237,8 @@ def _teach(
                 append_log(folder, report)
                 talk.report(report, settings.steps)
                 plot.update(run.newest)
-        except TrainingError as error:
-            raise TrainingError(f"{error}: {kept()}") from error
+        except (TrainingError, CheckpointError, AudioFileError) as error:
+            raise type(error)(f"{error}: {kept()}") from error
         plot.update(run.newest, last=True)
     talk.event("end", folder=str(folder), step=run.trainer.step, best=run.best_or_none, skipped=bad)
     if bad:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from moshi_mlx.cli.plots import can_plot
-from moshi_mlx.errors import ConfigError
+from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.finetune.folder import read_log
 from moshi_mlx.finetune.loss import PARTS
 from moshi_mlx.weights.atomic import AtomicPath
@@ -27,7 +27,7 @@ class LossPlot:
     """
 
     def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
-        self._folder, self._wanted = folder, can_plot()
+        self._folder, self._wanted, self._tell = folder, can_plot(), tell
         self._checkpoint: int | None = None
         self._rest = -math.inf  # until when the latest picture is good enough
         if not self._wanted:
@@ -38,7 +38,11 @@ class LossPlot:
         began = time.monotonic()
         if not self._wanted or (not last and (checkpoint == self._checkpoint or began < self._rest)):
             return
-        plot_losses(self._folder / LOSSES, read_log(self._folder))
+        try:
+            plot_losses(self._folder / LOSSES, read_log(self._folder))
+        except MoshiError as error:  # a picture is not worth a training
+            self._tell(str(error))
+            self._wanted = False
         self._checkpoint = checkpoint
         end = time.monotonic()
         self._rest = end + 20 * (end - began)

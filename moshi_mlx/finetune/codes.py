@@ -19,7 +19,7 @@ import numpy as np
 from moshi_mlx.audio.files import read_audio, read_channels
 from moshi_mlx.checkpoint.hub import sha256
 from moshi_mlx.codec.base import Codec
-from moshi_mlx.errors import ConfigError, DataError
+from moshi_mlx.errors import ConfigError, DataError, system_errors
 from moshi_mlx.finetune.data import Recording
 from moshi_mlx.finetune.streams import NO_TOKEN, text_row, window_frames
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
@@ -110,7 +110,8 @@ class Encoder:
             pass  # it is not there, or damaged
         codes, frames = self._encoded(both_voices(recording, self._tell))
         self.encoded += 1
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with system_errors(f"cannot write {path}", DataError):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with AtomicPath(path, DataError) as part, part.open("wb") as file:
             np.savez_compressed(file, codes=codes, frames=np.array(frames))
         return codes, frames

@@ -23,6 +23,7 @@ from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.models.config_reader import read_json
 
 WORDS_OF_A_CONVERSATION = "transcript.jsonl"
+_LONGEST = 1e6  # seconds of a recording: eleven days
 _SLACK = 0.5  # seconds that words may end behind their recording: transcribers round
 
 
@@ -227,7 +228,7 @@ def read_words(path: Path, sound: Path) -> tuple[Word, ...]:
         word = None
         with suppress(ValueError, TypeError):
             text, (begin, end), speaker = line
-            if isinstance(text, str) and isinstance(speaker, str) and 0 <= begin < float("inf") and end == end:
+            if isinstance(text, str) and isinstance(speaker, str) and 0 <= begin < _LONGEST and end == end:
                 word = Word(text, float(begin), float(end), speaker)
         if not word:
             raise DataError(

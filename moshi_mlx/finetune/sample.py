@@ -19,7 +19,7 @@ from moshi_mlx.audio.writer import AudioWriter
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.codec.base import Codec
 from moshi_mlx.conversation.transcript import Transcript
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, system_errors
 from moshi_mlx.finetune.codes import Window, both_voices
 from moshi_mlx.finetune.report import Sample
 from moshi_mlx.finetune.streams import MAIN
@@ -69,7 +69,8 @@ class Sampler:
         """
         path, words = folder / f"{step:06}.wav", Transcript()
         source = FileSource(self._user, lead=0, tail=0)
-        folder.mkdir(parents=True, exist_ok=True)
+        with system_errors(f"cannot write {path}", CheckpointError):
+            folder.mkdir(parents=True, exist_ok=True)
         model = _Model(
             _view(lm, self._config), self._codec, self._sampling, self._tokenizer, self.window.conditions
         )

@@ -19,7 +19,7 @@ from moshi_mlx.finetune.estimate import check_fits, estimate
 from moshi_mlx.finetune.folder import read_log
 from moshi_mlx.finetune.settings import Settings
 from tests.cli.conftest import Done
-from tests.finetune.dataset import stereo_set
+from tests.finetune.dataset import small_files, stereo_set
 
 Cli = Callable[..., Done]
 SMALL = ("--seconds", 1, "--batch", 2, "--lora-rank", 4, "--lr", 0.03, "--no-checkpointing", "--codec", "mlx")
@@ -180,6 +180,32 @@ def test_bad_recordings_end_it_or_are_listed(moshi_cli: Cli, tiny_folder: Path, 
     assert len(end["skipped"]) == 2
     assert "2 recordings were left out" in done.err
     assert "2.wav has one channel" in done.err
+
+
+def test_what_the_system_refuses_is_told_with_what_is_kept(
+    moshi_cli: Cli, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = stereo_set(tmp_path / "set"), tmp_path / "out"
+    words = ("finetune", tiny_folder, data, out, *SMALL, "--steps", 2, "--save-every", 1, "--quiet")
+    with small_files(400_000):  # an adapter, and not its optimizer's state
+        done = moshi_cli(*words)
+    assert (done.code, "File too large: step 1 was taken, nothing is kept yet" in done.err) == (1, True), done.err
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (error,) = moshi_cli(*words, "--resume").err.splitlines()
+    assert error.startswith(f"error: cannot write {tmp_path}/file/moshi-mlx/codes/")
+
+
+def test_a_picture_that_cannot_be_written_is_a_note(tmp_path: Path) -> None:
+    notes: list[str] = []
+    (tmp_path / "losses.png").mkdir()
+    (tmp_path / "losses.png" / "mine").write_text("")
+    (tmp_path / "log.jsonl").write_text("")
+    plot = loss_plot.LossPlot(tmp_path, notes.append)
+    plot.update(1, last=True)
+    plot.update(2, last=True)
+    assert len(notes) == 1
+    assert "losses.png" in notes[0]
 
 
 def test_a_dry_run_says_what_it_needs_and_writes_nothing(

@@ -1,6 +1,9 @@
 """Small sets of recordings, as Kyutai's trainer takes them and as `chat` keeps them."""
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +43,14 @@ def kept_conversation(folder: Path, seconds: float = 2.0) -> Path:
     (folder / "transcript.jsonl").write_text("".join(json.dumps(piece) + "\n" for piece in pieces))
     (folder / "turns.jsonl").write_text("")
     return folder
+
+
+@contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """Let the system refuse files of more bytes, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -94,6 +94,10 @@ BAD = {
         spoil_words(lambda words: words["alignments"][0].__setitem__(1, [float("nan"), 1])),
         "1.json: word 1 is ['good', [nan, 1]",
     ),
+    "eternity": (
+        spoil_words(lambda words: words["alignments"].append(["so", [1e300, 1e301], "SPEAKER_MAIN"])),
+        "1.json: word 4 is ['so', [1e+300, 1e+301]",
+    ),
     "sound missing": (lambda folder: (folder / "1.wav").unlink(), "line 2 names"),
     "no path": (spoil_line('{"duration": 3}'), "line 1 is '{\"duration\": 3}'"),
     "no duration": (spoil_line('{"path": "0.wav", "duration": -1}'), "line 1 is"),
