@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -40,10 +41,15 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return paths
 
 
-def start(name: str, *words: object) -> subprocess.Popen[str]:
-    """The program, as a person would start it in a clone."""
+def start(name: str, *words: object, blas: bool = False) -> subprocess.Popen[str]:
+    """The program, as a person would start it in a clone. blas: by scripts/with_blas.sh."""
     return subprocess.Popen(
-        [sys.executable, EXAMPLES / name, *map(str, words)],
+        [
+            *([ROOT / "scripts" / "with_blas.sh"] if blas else []),
+            sys.executable,
+            EXAMPLES / name,
+            *map(str, words),
+        ],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -51,9 +57,9 @@ def start(name: str, *words: object) -> subprocess.Popen[str]:
     )
 
 
-def lines(program: subprocess.Popen[str]) -> list[str]:
+def lines(program: subprocess.Popen[str], patience: float = PATIENCE) -> list[str]:
     """What it prints until it ends, which must be well."""
-    out, err = program.communicate(timeout=PATIENCE)
+    out, err = program.communicate(timeout=patience)
     assert program.returncode == 0, err
     return out.splitlines()
 
@@ -61,9 +67,11 @@ def lines(program: subprocess.Popen[str]) -> list[str]:
 def test_every_example_is_described_and_short() -> None:
     page = (ROOT / "docs" / "python.md").read_text()
     examples = sorted(EXAMPLES.glob("*.py"))
-    assert len(examples) == 6
+    assert len(examples) == 7
     assert [path.name for path in examples if f"(../examples/{path.name})" not in page] == []
-    assert max(len(path.read_text().splitlines()) for path in examples) <= 62
+    lengths = {path.name: len(path.read_text().splitlines()) for path in examples}
+    assert lengths.pop("teach_nano.py") <= 150
+    assert max(lengths.values()) <= 62
 
 
 @pytest.mark.slow
@@ -138,3 +146,18 @@ def test_one_talks_through_microphone_and_speaker(sound_card: SoundCard, spoken:
     if end == "0 frames were dropped":
         assert words.strip() == FRANCE_ANSWER
     assert np.abs(heard[0]).max() > 0.1
+
+
+@pytest.mark.slow
+def test_nano_learns_a_question_and_keeps_what_it_knew(tmp_path: Path) -> None:
+    if not shutil.which("flite"):
+        pytest.skip("flite is not here")
+    reduced = ("--seed", 3, "--steps", 25, "--takes", 2, "--old", 4)
+    *_, taught, new, old = lines(start("teach_nano.py", tmp_path / "taught", *reduced, blas=True), 4 * PATIENCE)
+    assert re.match(r"taught in [\d.]+ minutes: .+\? .+\.", taught)
+    before, after = map(int, re.findall(r"(\d) of 5", new))
+    assert before == 0
+    assert after >= 4
+    right, asked = map(int, re.findall(r"\d+", old))
+    assert asked == 8
+    assert right >= 0.95 * asked
