@@ -23,7 +23,7 @@ fi
 python=("$venv/bin/python" -W ignore::FutureWarning -u)
 mkdir -p "$work"
 "${python[@]}" -m training.train_codec "$work" ears       # an hour
-"${python[@]}" -m training.train_lm "$work"               # two hours
+scripts/with_blas.sh "${python[@]}" -m training.train_lm "$work"   # hours
 "${python[@]}" -m training.train_codec "$work" decoder    # as long as you like: it only makes the voice clearer
 "${python[@]}" -m training.export "$work" "$model"
 "${python[@]}" -m training.demo_recording moshi_mlx/assets

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from training import codec, lm, train_codec
 from training.dialogue import ANSWERS
@@ -18,17 +18,26 @@ from training.text import tokenizer_model
 
 LM_NAME, MIMI_NAME, MIMI_CONFIG_NAME = "model.safetensors", "mimi.safetensors", "mimi_config.json"
 TOKENIZER_NAME = "tokenizer.model"
+LM_FOLDER, LM_WEIGHTS = "lm", "consolidated.safetensors"  # what `train_lm` leaves in the work folder
 
 
 def export(folder: Path, target: Path) -> None:
     """Write the model trained in `folder` to `target`."""
+    export_all_but_lm(folder, target)
+    save_file(_half(load_file(folder / LM_FOLDER / LM_WEIGHTS)), target / LM_NAME, {"format": "pt"})
+    for path in target.iterdir():
+        path.chmod(0o644)  # safetensors writes for its owner alone
+    size = sum(path.stat().st_size for path in target.iterdir() if path.suffix != ".md")
+    print(f"{target}: {size / 1e6:.1f} MB")
+
+
+def export_all_but_lm(folder: Path, target: Path) -> None:
+    """Write codec, tokenizer and configs."""
     target.mkdir(parents=True, exist_ok=True)
     trained, _ = train_codec.load(folder)
     mimi = codec.folded(trained).state_dict()
     save_file(_half(published(mimi)), target / MIMI_NAME, {"format": "pt"})
     codec.save_config(target / MIMI_CONFIG_NAME)
-    state = torch.load(folder / "lm.pt")["lm"]
-    save_file(_half(published(state)), target / LM_NAME, {"format": "pt"})
     (target / TOKENIZER_NAME).write_bytes(tokenizer_model())
     config = {
         **lm.config(),
@@ -41,14 +50,10 @@ def export(folder: Path, target: Path) -> None:
     }
     (target / "questions.json").write_text(json.dumps(ANSWERS, indent=1) + "\n")
     (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    for path in target.iterdir():
-        path.chmod(0o644)  # safetensors writes for its owner alone
-    size = sum(path.stat().st_size for path in target.iterdir() if path.suffix != ".md")
-    print(f"{target}: {size / 1e6:.1f} MB")
 
 
 def published(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The names of published files: the attention projections of all depth steps in one tensor."""
+    """The codec's tensors by the names of published files: attention projections in one tensor a layer."""
     out: dict[str, torch.Tensor] = {}
     parts: dict[str, list[torch.Tensor]] = {}
     for name, value in state.items():

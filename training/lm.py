@@ -1,9 +1,6 @@
-"""Nano's language model in PyTorch: Moshi's, from the `moshi` package, at small sizes."""
+"""Nano's language model: Moshi's, at small sizes."""
 
 from typing import Any
-
-import torch
-from moshi.models.lm import LMModel
 
 from training.text import EPAD, PAD, text_card
 
@@ -30,17 +27,3 @@ def config() -> dict[str, Any]:
         "existing_text_padding_id": PAD,
         "existing_text_end_padding_id": EPAD,
     }
-
-
-def build() -> LMModel:
-    """An untrained model, float32."""
-    known = {
-        key: value for key, value in config().items() if key != "depformer_causal"
-    }  # always so in this package
-    model = LMModel(**known, device="cpu", dtype=torch.float32)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            left = "in_projs" in name or "out_projs" in name or name.startswith(("depformer.", "depformer_in"))
-            if left and value.dim() == 2:  # those that the package leaves at PyTorch's own start
-                torch.nn.init.trunc_normal_(value, std=value.shape[1] ** -0.5)
-    return model

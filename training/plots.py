@@ -1,11 +1,13 @@
-"""Curves of a training run as PNG, from its CSV logs.
+"""Curves of a training run as PNG, from its logs.
 
 `python -m training.plots FOLDER RESULTS_FOLDER`
 """
 
 import csv
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,13 +15,18 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from moshi_mlx.finetune.folder import LOG
+from training.export import LM_FOLDER
+
+TOGETHER = 20  # steps in a point of a curve
+
 _PANELS = {
     "codec": (("mel",), ("heard",), ("commitment",)),
-    "lm": (("text", "semantic", "acoustic"), ("words", "quiet", "codes")),
+    "lm": (("text", "semantic", "acoustic"), ("norm",)),
 }
 _NAMES = {
     "mel": "log-mel distance (nepers)", "heard": "phones right (share)", "commitment": "commitment loss",
-    "text": "cross entropy (nats)", "words": "right (share)",
+    "text": "cross entropy (nats)", "norm": "gradient",
 }  # fmt: skip
 
 
@@ -27,11 +34,9 @@ def plot(folder: Path, results: Path) -> None:
     """Draw every log that there is."""
     results.mkdir(parents=True, exist_ok=True)
     for name, panels in _PANELS.items():
-        path = folder / f"{name}.csv"
-        if not path.exists():
+        rows = _steps(folder) if name == "lm" else _lines(folder / f"{name}.csv")
+        if not rows:
             continue
-        with path.open() as file:
-            rows = list(csv.DictReader(file))
         steps = [int(row["step"]) for row in rows]
         figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3), layout="constrained")
         for axis, keys in zip(axes, panels, strict=True):
@@ -47,6 +52,25 @@ def plot(folder: Path, results: Path) -> None:
                 axis.legend()
         figure.savefig(results / f"{name}.png", dpi=80)
         plt.close(figure)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def _steps(folder: Path) -> list[dict[str, Any]]:
+    """The language model's steps, the means of TOGETHER each."""
+    path = folder / LM_FOLDER / LOG
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    groups = [lines[start : start + TOGETHER] for start in range(0, len(lines), TOGETHER)]
+    keys = [key for keys in _PANELS["lm"] for key in keys]
+    return [
+        {"step": group[-1]["step"], **{key: np.mean([line[key] for line in group]) for key in keys}}
+        for group in groups
+    ]
 
 
 def spectrograms(path: Path, pairs: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:

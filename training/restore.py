@@ -1,11 +1,12 @@
 """Make a work folder from a finished model, to train on where its work folder is gone.
 
-`python -m training.restore MODEL_FOLDER FOLDER [CODEC_STEPS LM_STEPS]`. What a model does not hold begins anew:
-the optimizers' state, the head that hears phones, and the step counts, so that every phase is run again from these
-weights, but for the first CODEC_STEPS and LM_STEPS. The codes of its answers, which the decoder was fitted to, are
-those that it gives.
+`python -m training.restore MODEL_FOLDER FOLDER [CODEC_STEPS]`. What a model does not hold begins anew: the state
+of optimizers, the head that hears phones, and the step counts, so that every phase is run again from these
+weights, but for the first CODEC_STEPS. The codes of its answers, which the decoder was fitted to, are those that
+it gives.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,19 +16,18 @@ from safetensors.torch import load_file
 
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.runtime.moshi import load
-from training import lm
 from training.codec import Codec
 from training.codec_data import answer_streams
 from training.dialogue import ANSWERS, UNKNOWN, UNKNOWN_ANSWER
-from training.export import LM_NAME, MIMI_NAME
+from training.export import MIMI_NAME
 from training.speech_codes import answer_frames, save_own_codes
 from training.voices import Voice, speak
 
 _SETTLED = 5  # a frame of the silence before the question
 
 
-def restore(model: Path, folder: Path, codec_steps: int = 0, lm_steps: int = 0) -> None:
-    """Write FOLDER/codec.pt, FOLDER/own.npz and FOLDER/lm.pt from a model that `export` wrote."""
+def restore(model: Path, folder: Path, codec_steps: int = 0) -> None:
+    """Write FOLDER/codec.pt and FOLDER/own.npz from a model that `export` wrote, and copy it to FOLDER/start."""
     folder.mkdir(parents=True, exist_ok=True)
     codec = Codec()
     state = codec.state_dict()
@@ -40,8 +40,7 @@ def restore(model: Path, folder: Path, codec_steps: int = 0, lm_steps: int = 0) 
             state[f"mimi.{name}_g"] = value.flatten(1).norm(dim=1).view_as(state[f"mimi.{name}_g"])
     codec.load_state_dict(state)
     torch.save({"codec": codec.state_dict(), "steps": codec_steps}, folder / "codec.pt")
-    names = list(lm.build().state_dict())
-    torch.save({"lm": in_memory(load_file(model / LM_NAME), names), "steps": lm_steps}, folder / "lm.pt")
+    shutil.copytree(model, folder / "start", dirs_exist_ok=True)
     save_own_codes(folder, *given(model))
 
 
