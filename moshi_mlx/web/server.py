@@ -95,7 +95,7 @@ class Server:
         app.router.add_post("/api/model", self._choose_model)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
-        self.api = Api(pool, jobs, self._access, self._limits, self._link)
+        self.api = Api(pool, jobs, self._access, self._limits, self._link, lambda: self.model.problem)
         self.models = self.api.models
         Realtime(self.models, self.main, self._host).add_to(app)
         self.api.add_to(app)

@@ -46,8 +46,8 @@ ELSEWHERE = {
 class Api:
     """The addresses, on the event loop.
 
-    access: whose pages may talk with this server; pages of others need its permission (CORS). link_of: the
-    connection of a request.
+    access: whose pages may talk with this server; pages of others need its permission (CORS). link_of, problem: as
+    of `Work`.
     """
 
     def __init__(
@@ -57,9 +57,10 @@ class Api:
         access: Access,
         limits: Limits,
         link_of: Callable[[web.Request], Link],
+        problem: Callable[[], str],
     ) -> None:
         self.models, self._access = Models(pool.models), access
-        self._work = Work(jobs, pool, link_of, limits.answer)
+        self._work = Work(jobs, pool, link_of, limits.answer, problem)
         self.uploads = Uploads(limits.max_seconds, limits.upload)
         self._speech = Speech(self.models, self._work)
         self._transcriptions = Transcriptions(self.models, self.uploads, self._work, limits.tail)

@@ -27,11 +27,19 @@ class Work:
     """Lets models of a pool do what requests ask for.
 
     link_of: the connection of a request. stuck: seconds in which a client has to take a piece of its answer.
+    problem: why no work is done at all now, "" where it is.
     """
 
-    def __init__(self, jobs: Jobs, pool: ModelPool, link_of: Callable[[web.Request], Link], stuck: float) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        pool: ModelPool,
+        link_of: Callable[[web.Request], Link],
+        stuck: float,
+        problem: Callable[[], str],
+    ) -> None:
         self.link_of, self.stuck = link_of, stuck
-        self._jobs, self._pool = jobs, pool
+        self._jobs, self._pool, self._problem = jobs, pool, problem
         self._tidying: asyncio.TimerHandle | None = None
         self._tidy: Job[None] | None = None  # the latest, which nobody waits for
 
@@ -58,6 +66,8 @@ class Work:
 
         Iterating over the job gives what `work` yields, but for None. What is raised for people becomes ApiError.
         """
+        if problem := self._problem():
+            raise ApiError(503, f"the server has not come up: {problem}", code="missing", headers=RETRY)
         link = self.link_of(request)
         link.allow(None)
 
@@ -77,8 +87,12 @@ class Work:
         link.lost = job.cancel
         try:
             yield job
-            if link.ended:
-                raise ConnectionResetError("lost")
+            if job.cancelled:  # what it has given is not all
+                raise (
+                    ConnectionResetError("lost")
+                    if link.ended
+                    else ApiError(503, "the server has ended", code="busy")
+                )
         except NoRoom as error:
             raise ApiError(503, str(error), "model", "no_room", RETRY) from error
         except CheckpointError as error:

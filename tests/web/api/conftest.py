@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import asyncio
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.runtime.moshi import Moshi, assemble
 from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.model_pool import ModelPool, ServedModel, served
-from tests.web.running import Running
+from tests.web.running import PATIENCE, Running
 
 Serve = Callable[..., Running]
 
@@ -41,7 +40,7 @@ def folders(stt_folder: Path, hibiki_folder: Path, tts_folder: Path) -> dict[str
 def api_server(tiny_moshi: Moshi, folders: dict[str, Path]) -> Iterator[Running]:
     """All of them; a recording may have five seconds."""
     models = [found(folder, name) for name, folder in folders.items()]
-    running = Running(tiny_moshi, pool=ModelPool(models), limits=Limits(max_seconds=5.0, jobs=4, tail=1.0))
+    running = Running(tiny_moshi, pool=ModelPool(models), limits=Limits(max_seconds=5.0, jobs=4, tail=0.5))
     running.call(running.server.model.ready(lambda: None))
     yield running
     running.stop()
@@ -69,4 +68,11 @@ def heard(pcm: np.ndarray) -> np.ndarray:
     return pcm16(pcm).astype(np.float32) / 32768
 
 
-file = partial(io.BytesIO)
+async def until(wanted: Callable[[], object]) -> None:
+    """Wait for something that happens at the server."""
+
+    async def wait() -> None:
+        while not wanted():
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(wait(), PATIENCE)

@@ -1,4 +1,4 @@
-"""The examples of docs/api.md run as they stand, with small models under the names of large ones."""
+"""The first examples of docs/api.md, one of each language, run on small models under the names of large ones."""
 
 from __future__ import annotations
 

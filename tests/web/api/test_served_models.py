@@ -11,11 +11,12 @@ import aiohttp
 import openai
 import pytest
 
+from moshi_mlx.errors import DownloadError
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
 from moshi_mlx.tasks.transcribe import SttTiming, Transcriber
 from moshi_mlx.web.model_pool import ModelPool
-from tests.web.api.conftest import found, noise, wav
+from tests.web.api.conftest import found, noise, until, wav
 from tests.web.running import Running, run
 from tests.web.test_program import Program
 
@@ -62,12 +63,7 @@ def test_a_model_beside_the_one_that_talks_is_loaded_when_asked_for_and_unloaded
         first = api.audio.transcriptions.create(file=SENT, model="stt").text
         model = pool.models[1]
 
-        async def unloaded() -> None:
-            from tests.web.api.test_work import until
-
-            await until(lambda: model.state == "unloaded")
-
-        running.call(unloaded())
+        running.call(until(lambda: model.state == "unloaded"))
         assert api.audio.transcriptions.create(file=SENT, model=name).text == first
         assert run(info(running.url))["models"][1]["id"] == name
 
@@ -103,6 +99,22 @@ def test_a_server_with_another_model_alone(
                 return error.status
 
     assert run(chat()) == 501
+
+
+def test_requests_are_told_that_the_server_has_not_come_up(tiny_moshi: Moshi, stt_folder: Path) -> None:
+    """Whoever would wait for a model that cannot be had is told so."""
+
+    def missing(progress: object) -> Moshi:
+        raise DownloadError("the hub cannot be reached")
+
+    running = Running(missing, pool=ModelPool([found(stt_folder, "stt")]))
+    try:
+        running.call(until(lambda: running.server.model.problem))
+        with client(running.url) as api, pytest.raises(openai.InternalServerError, match="hub cannot be") as told:
+            api.audio.transcriptions.create(file=SENT, model="stt")
+        assert told.value.code == "missing"
+    finally:
+        running.stop()
 
 
 @pytest.fixture

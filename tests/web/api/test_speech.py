@@ -22,7 +22,7 @@ from tests.web.running import Running, run
 
 pytestmark = pytest.mark.slow
 
-TEXT = "Good morning to you all."
+TEXT = "Good morning."
 
 
 @pytest.fixture(scope="module", autouse=True)

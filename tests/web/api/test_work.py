@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,14 +15,17 @@ import numpy as np
 import pytest
 
 import moshi_mlx.web.api.speech as speech
+from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.tasks.say import say
+from moshi_mlx.tasks.transcribe import Transcriber
 from moshi_mlx.tasks.utterance import Spoken
-from tests.web.api.conftest import noise, wav
-from tests.web.running import PATIENCE, Running, run, talking
+from moshi_mlx.web.model_pool import ModelPool
+from tests.web.api.conftest import found, noise, until, wav
+from tests.web.running import Running, run, talking
 
 pytestmark = pytest.mark.slow
 
-SAID = {"model": "tts", "voice": "a", "input": "Good morning to you all.", "response_format": "pcm"}
+SAID = {"model": "tts", "voice": "a", "input": "Good morning.", "response_format": "pcm"}
 
 
 class Endless:
@@ -43,14 +48,6 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> Endless:
     made = Endless()
     monkeypatch.setattr(speech, "say", made)
     return made
-
-
-async def until(wanted: Callable[[], object]) -> None:
-    async def wait() -> None:
-        while not wanted():
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(wait(), PATIENCE)
 
 
 async def posted(server: Running, path: str, **how: Any) -> tuple[int, dict[str, Any]]:
@@ -96,8 +93,6 @@ def jobs_done(server: Running) -> int:
 
 
 def test_a_request_without_a_stream_is_left_too(api_server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    from moshi_mlx.tasks.transcribe import Transcriber
-
     made = Endless()
     monkeypatch.setattr(Transcriber, "steps", lambda self, source: ([] for _ in made()))
 
@@ -113,6 +108,26 @@ def test_a_request_without_a_stream_is_left_too(api_server: Running, monkeypatch
         assert made.made == steps
 
     run(go())
+
+
+def test_what_the_end_of_the_server_cuts_off_is_no_answer(
+    tiny_moshi: Moshi, stt_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Endless()
+    monkeypatch.setattr(Transcriber, "steps", lambda self, source: ([] for _ in made()))
+    running = Running(tiny_moshi, pool=ModelPool([found(stt_folder, "stt")]))
+
+    async def go() -> None:
+        async with aiohttp.ClientSession(running.url) as session:
+            post = session.post("/v1/audio/transcriptions", data=form(file=wav(noise(0.5)), model="stt"))
+            task = asyncio.ensure_future(post)
+            await until(lambda: made.made > 3)
+            await asyncio.to_thread(running.stop)
+            with suppress(aiohttp.ClientError):  # it was cut off before
+                assert (await task).status == 503
+
+    run(go())
+    assert made.closed == 1
 
 
 def test_a_slow_reader_pauses_and_the_others_are_served(api_server: Running, endless: Endless) -> None:
