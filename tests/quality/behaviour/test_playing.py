@@ -51,7 +51,11 @@ def test_batches_of_any_size_give_the_same_answers(tiny_moshi: Moshi, scenes: li
     assert unanswered(scenes, tmp_path / "alone") == [scenes[1]]
 
 
-def test_scenes_have_seeds_of_their_own() -> None:
+def test_scenes_have_seeds_of_their_own(tiny_moshi: Moshi, tmp_path: Path) -> None:
+    pair = [write_scene(Scene("silence", name), tmp_path / name, noise(0.4)) for name in "12"]
+    play_scenes(tiny_moshi, pair, tmp_path / "answers", 2)
+    one, two = (read_answer(sample_folder(tmp_path / "answers", scene)).pcm for scene in pair)
+    assert np.abs(one - two).max() > 0.01
     seeds = {seed_of(Scene("silence", str(number)), seed) for number in range(50) for seed in (0, 1)}
     assert len(seeds) == 100
     assert seed_of(Scene("silence", "1"), 3) == seed_of(Scene("silence", "1"), 0) + 3

@@ -121,6 +121,8 @@ def test_each_task_has_its_own_measures() -> None:
     found = measure(interrupted, answer, user, model)
     assert found["stop"] == pytest.approx(0.5)
     assert found["latency"] == 1.0
+    before = [(0.2, 0.9), *user], [(0.0, 0.9), *model]
+    assert measure(interrupted, answer, *before)["stop"] == pytest.approx(0.5), "of the interruption alone"
 
     found = measure(Scene("backchannel", "1", human=(1.0, 1.0)), answer, user, [(4.0, 4.5)])
     assert found.keys() == general | {"takeover", "frequency", "divergence"}
