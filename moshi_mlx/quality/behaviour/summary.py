@@ -13,6 +13,7 @@ from moshi_mlx.quality.behaviour.scene import TASKS
 from moshi_mlx.quality.metrics import CONFIDENCE, Estimate
 
 ROUNDS = 2000
+FEWEST = 10  # samples of both, below which nothing is beyond doubt: of fewer, an interval is too narrow
 
 STATISTICS = ("mean", "median", "p90")
 
@@ -89,8 +90,14 @@ def differences(reference: Behaviour, other: Behaviour) -> dict[Key, Estimate]:
     """Return the deltas that are beyond doubt: with 95 % none of all that were looked at is there by chance.
 
     One statistic of each measure is looked at, the median of times; by Bonferroni each has its part of the 5 %.
+    Measures of fewer than FEWEST samples are left out.
     """
-    looked = [key for key in reference.figures if key.statistic == _looked_at(key.measure)]
+    looked = [
+        key
+        for key in reference.figures
+        if key.statistic == _looked_at(key.measure)
+        and min(one.figures[key].samples if key in one.figures else 0 for one in (reference, other)) >= FEWEST
+    ]
     sure = deltas(reference, other, 1 - (1 - CONFIDENCE) / max(1, len(looked)))
     return {key: sure[key] for key in looked if key in sure and (sure[key].low > 0 or sure[key].high < 0)}
 

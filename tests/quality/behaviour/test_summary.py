@@ -82,6 +82,12 @@ def test_a_verdict_names_what_is_beyond_doubt_and_which_way_is_better() -> None:
     assert "better: smooth turn taking, latency -0.3 s" in verdict(slow, one)
 
 
+def test_few_samples_leave_doubt() -> None:
+    for count, sure in ((9, False), (10, True)):
+        one, two = (behaviour(name, talk=[value] * count) for name, value in (("a", 0.1), ("b", 0.9)))
+        assert bool(differences(one, two)) is sure
+
+
 def test_many_figures_make_chance_no_difference() -> None:
     found = 0
     for seed in range(20):
