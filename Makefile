@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed-$(BACKEND)
 RUN := scripts/with_blas.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast fuzz floors bench storm kills recipes structure check format docs nano wheels lock clean
+.PHONY: help install demo test test-fast eval fuzz floors bench storm kills recipes structure check format docs nano wheels lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,10 @@ storm: $(STAMP)  ## two of four clients of a server are hostile, in many ways: w
 kills: $(STAMP)  ## kill -9 at random moments of quantize, models get, finetune and chat: what lies there then (half an hour)
 	@scripts/system_packages.sh
 	@$(RUN) $(BIN)/python benchmarks/kills.py $(KILLS_ARGS)
+
+eval: $(STAMP)  ## how Nano behaves in the builtin scenes, as it is and quantized (minutes); EVAL_ARGS="--plot eval.png"
+	@scripts/system_packages.sh
+	@$(RUN) $(BIN)/moshi-mlx eval nano nano+q8 nano+q4 --batch 16 --into build/eval --markdown $(EVAL_ARGS)
 
 recipes: $(STAMP)  ## what each quantization does to what Nano says; searched and calibrated ones (minutes)
 	@scripts/system_packages.sh

@@ -3,13 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.cli.interruption import undone
 from moshi_mlx.sampling_config import MAX_SEED
+
+if TYPE_CHECKING:
+    from moshi_mlx.quality.behaviour.scene import Scene
 
 BUILTIN = "builtin"
 
@@ -25,7 +28,11 @@ def eval_(
         ),
     ] = None,
     scenes: Annotated[
-        str, typer.Option(metavar="DIR", help="Folder of scenes, as Full-Duplex-Bench has them, or builtin.")
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of scenes, as Full-Duplex-Bench has them; builtin: 200, spoken by flite and espeak-ng.",
+        ),
     ] = BUILTIN,
     into: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for the answers; those that it holds are not made again.")
@@ -73,7 +80,6 @@ def eval_(
     if not models and not over:
         raise typer.BadParameter("name a MODEL, such as nano, or a server with --over")
     from moshi_mlx.bench.scene import scene
-    from moshi_mlx.quality.behaviour.scene import read_scenes
     from moshi_mlx.quality.behaviour.systems import has_answers, parse_system
     from moshi_mlx.quality.behaviour.voice import VoiceDetector
 
@@ -82,10 +88,9 @@ def eval_(
     with options.usage():
         systems = {name: None if has_answers(Path(name)) else parse_system(name) for name in names}
     played = [system for system in systems.values() if system]
-    found = read_scenes(_scenes(scenes)) if played or over else []
-    evaluation = Evaluation(
-        found, into, seed, words, stt_model, codec, batch, offline, None if not quiet else False
-    )
+    progress = False if quiet else None
+    found = _scenes(scenes, progress) if played or over else []
+    evaluation = Evaluation(found, into, seed, words, stt_model, codec, batch, offline, progress)
     with undone(
         lambda: f"{evaluation.done} scenes were answered, and are kept in {into}; the same command goes on"
     ):
@@ -111,7 +116,8 @@ def eval_(
         print(f"plot in {plot}", file=sys.stderr)
 
 
-def _scenes(text: str) -> Path:
-    if text == BUILTIN:
-        raise options.WrongUsage("no scenes come with the package: name a folder of them, --scenes DIR")
-    return Path(text)
+def _scenes(text: str, progress: bool | None) -> "list[Scene]":
+    from moshi_mlx.quality.behaviour.builtin import builtin_scenes
+    from moshi_mlx.quality.behaviour.scene import read_scenes
+
+    return builtin_scenes(progress=progress) if text == BUILTIN else read_scenes(text)

@@ -15,10 +15,12 @@ from moshi_mlx.cli import eval_over
 from moshi_mlx.cli.eval_over import Heard, server_name
 from moshi_mlx.errors import ClientError
 from moshi_mlx.frames import SAMPLE_RATE
+from moshi_mlx.quality.behaviour import builtin
 from moshi_mlx.quality.behaviour.answer import read_answer
 from moshi_mlx.quality.behaviour.scene import Scene, write_scene
 from moshi_mlx.wire import messages
 from tests.cli.conftest import Done
+from tests.quality.behaviour.voices import needs_synthesizers
 
 Cli = Callable[..., Done]
 
@@ -42,6 +44,22 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def detector() -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra: eval)")
+
+
+@needs_synthesizers
+def test_builtin_scenes_are_made_once(
+    moshi_cli: Cli, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(builtin, "COUNTS", {"pause_handling": 2})
+    words = ("eval", tiny_folder, "--codec", "mlx", "--quiet", "--json", "--into")
+    first, second = (moshi_cli(*words, tmp_path / name) for name in ("one", "two"))
+    assert (first.code, first.err) == (second.code, second.err) == (0, "")
+    made = list((tmp_path / "cache").rglob("input.wav"))
+    assert len(made) == 2
+    report, again = json.loads(first.out), json.loads(second.out)
+    assert report["models"][0]["samples"] == 2
+    assert report["models"] == again["models"]
 
 
 def test_models_are_compared_and_go_on_where_they_were(
