@@ -20,26 +20,31 @@ def speakers(seeds: list[int]) -> Vectors:
 
 
 class SaidCodec:
-    """A codec, and its stream, whose audio are codes: known ones for what it hears, and those that it is given."""
+    """A codec whose audio are codes: known ones for what it hears, and those that it is given."""
 
     name, threaded = "said", False
 
     def __init__(self, codebooks: int) -> None:
         self.codebooks = codebooks
         self.known = np.zeros((0, codebooks), np.int32)
-        self._heard = 0
 
-    def stream(self) -> "SaidCodec":
-        self._heard = 0
-        return self
+    def stream(self) -> "SaidStream":
+        return SaidStream(self)
 
     def streams(self) -> StreamsApart:
         return StreamsApart(self)
 
+
+class SaidStream:
+    """A stream of it."""
+
+    def __init__(self, codec: SaidCodec) -> None:
+        self._codec, self._heard = codec, 0
+
     def encode(self, frame: np.ndarray) -> np.ndarray:
         self._heard += 1
-        none = np.zeros(self.codebooks, np.int32)
-        return self.known[self._heard - 1] if self._heard <= len(self.known) else none
+        known, none = self._codec.known, np.zeros(self._codec.codebooks, np.int32)
+        return known[self._heard - 1] if self._heard <= len(known) else none
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         assert (codes >= 0).all(), "only frames that are whole have audio"

@@ -54,3 +54,7 @@ class Speakers:
             raise ConfigError("this model chooses a voice by itself; name a recording that it is to go on from")
         path = find_voice(name, self._found.settings, self.by_vectors, self._repo, self._offline)
         return read_vectors(path) if self.by_vectors else read_audio(path).pcm
+
+    def is_own(self, name: str) -> bool:
+        """Whether a voice is a recording of the user's own, of whoever speaks in it."""
+        return not self.by_vectors and os.path.isfile(name)

@@ -58,11 +58,13 @@ class AudioWriter:
 
     def write(self, pcm: np.ndarray) -> None:
         """Add audio. pcm: (samples,) or (samples, channels) float, 1.0 = full scale; NaN becomes silence."""
-        if self._encoder is None:
+        if self._encoder is None or self._file is None:
             raise AudioFileError(f"{self.name} is already closed")
         pcm = np.asarray(pcm, dtype=np.float32)
         with self._refusals():
             self._encoder.write(pcm)
+            if self._named is None:
+                self._file.flush()  # whoever reads a stream hears it as it comes
         self.clipped += int(np.count_nonzero(np.abs(pcm) > 1.0))
         self.samples += len(pcm)
 

@@ -28,6 +28,8 @@ from moshi_mlx.sampling_config import new_seed
 from moshi_mlx.tasks.say import say
 from moshi_mlx.tasks.utterance import Pace, tempered
 
+CONSENT = "the voice is a recording of yours: use it with the consent of who speaks, and say that it is synthetic"
+
 if TYPE_CHECKING:
     from moshi_mlx.runtime.engine import Sink
     from moshi_mlx.runtime.moshi import Moshi
@@ -59,7 +61,10 @@ def say_text(
             stack.enter_context(unsuppressed_stderr())
             choose("output", speaker)  # before anything is loaded
         found = model.resolve(manner.sampling, tell)
-        heard = read_voices(Speakers(found, model.offline), voices)
+        speakers = Speakers(found, model.offline)
+        heard = read_voices(speakers, voices)
+        if any(map(speakers.is_own, voices)):
+            tell(CONSENT)
         moshi = model.load(found, tell)
         player = None if wav else stack.enter_context(Player(speaker, lambda event: manner.say(event.message)))
         if player:

@@ -14,6 +14,7 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.reply import or_raise
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.tasks.script import Word, Words
 from moshi_mlx.tasks.utterance import DEFAULT_PACE, Pace, Spoken, Utterance
@@ -94,10 +95,10 @@ def step(batch: Batch, utterances: Iterable[Utterance]) -> dict[Utterance, Spoke
     """
     ready = {one: session for one in utterances if (session := one.ready(batch))}
     made = batch.generate({session: one.heard for one, session in ready.items()}) if ready else {}
-    heard = {
-        one: session.decode(made[session]).audio for one, session in ready.items() if one.sounds(made[session])
-    }
-    return {one: one.spoken(heard.get(one)) for one in ready}
+    sounding = [session for one, session in ready.items() if one.sounds(made[session])]
+    replies = batch.decode({session: made[session] for session in sounding})()
+    heard = {session: or_raise(reply).audio for session, reply in replies.items()}
+    return {one: one.spoken(heard.get(session)) for one, session in ready.items()}
 
 
 def words_of(moshi: Moshi, text: Text, pace: Pace = DEFAULT_PACE) -> Iterator[Word]:

@@ -229,3 +229,16 @@ def test_the_umask_decides_who_may_read(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "out.wav").stat().st_mode) == 0o644
+
+
+def test_whoever_reads_a_stream_has_each_frame_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with os.fdopen(writer, "w") as stdout, os.fdopen(reader, "rb", buffering=0) as stdin:
+        monkeypatch.setattr("sys.stdout", stdout)
+        with AudioWriter("-") as file:
+            assert len(stdin.read(100_000) or b"") == 44
+            for _ in range(2):
+                file.write(np.zeros(1920, np.float32))
+                assert len(stdin.read(100_000) or b"") == 2 * 1920
+        monkeypatch.undo()
