@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.cli.interruption import INTERRUPTED
-from moshi_mlx.errors import AudioFileError, CheckpointError, DataError, MoshiError, TrainingError
+from moshi_mlx.errors import AudioFileError, CheckpointError, DataError, MoshiError, TrainingError, some
 
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from moshi_mlx.finetune.run import Run
     from moshi_mlx.finetune.sample import Sampler
     from moshi_mlx.finetune.settings import Settings
+    from moshi_mlx.finetune.streams import Word
+    from moshi_mlx.finetune.transcripts import WordWriter
 
 
 def finetune(
@@ -87,6 +90,13 @@ def finetune(
         float, typer.Option(min=0, max=0.5, help="Share of the recordings that are tested with, not learned from.")
     ] = 0.05,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that OUT holds.")] = False,
+    words: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A speech-to-text model, such as stt-1b, that writes the words of recordings which have none.",
+        ),
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out recordings that cannot be used, and list them.")
     ] = False,
@@ -141,7 +151,7 @@ def finetune(
     checkpoint = Checkpoint.resolve(model, offline=offline)
     for note in checkpoint.notes:
         talk.note(note)
-    manner = _Manner(replay, test_share, resume, skip_bad, dry_run, codec)
+    manner = _Manner(replay, test_share, resume, words, skip_bad, dry_run, codec, offline)
     try:
         _teach(checkpoint, data, folder, settings, talk, manner, processes)
     except KeyboardInterrupt:
@@ -165,9 +175,21 @@ class _Manner:
     replay: str | None
     test_share: float
     resume: bool
+    words: str | None
     skip_bad: bool
     dry_run: bool
     codec: str
+    offline: bool
+
+    def writer(self, talk: TrainingTalk) -> WordWriter | None:
+        """What writes missing words, if a model for it is named."""
+        from moshi_mlx.finetune.transcripts import WordWriter
+        from moshi_mlx.tasks.transcribe import load_transcriber
+
+        if self.words is None:
+            return None
+        load = partial(load_transcriber, self.words, codec=self.codec, offline=self.offline)
+        return WordWriter(load, talk.bar)
 
 
 def _teach(
@@ -198,9 +220,15 @@ def _teach(
 
     lag = max(checkpoint.lm_config.delays[1 : 1 + checkpoint.lm_config.dep_q])
     if_bad = skip if manner.skip_bad else None
-    sources = find_sources(data, if_bad, lag)
-    replay = find_replay(manner.replay, sources, if_bad, lag) if manner.replay else []
-    for source in [*sources, *replay]:
+    writer = manner.writer(talk)
+    missing = _none if writer and manner.dry_run else writer
+    sources = find_sources(data, if_bad, lag, transcribe=missing)
+    replay = find_replay(manner.replay, sources, if_bad, lag, missing) if manner.replay else []
+    if writer:
+        writer.close()
+        if writer.written:
+            talk.say(f"words were written, look whether they are right: {some(map(str, writer.written))}")
+    for source in [*sources, *replay] if missing is not _none else []:
         if silent := no_words(source.recordings):
             talk.note(silent)
     need = check_fits(checkpoint, settings)
@@ -254,6 +282,11 @@ def _follow(run: Run) -> None:
             pass
     except DataError:
         raise typer.Exit(1) from None  # all have found it
+
+
+def _none(sound: Path) -> tuple[Word, ...]:
+    """The words of a recording whose words are yet to be written."""
+    return ()
 
 
 def _windows(

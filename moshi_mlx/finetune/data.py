@@ -9,7 +9,7 @@ Source: moshi-finetune, README.md, finetune/data/dataset.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,11 @@ from typing import Any
 
 from moshi_mlx.audio.files import SUFFIXES
 from moshi_mlx.conversation.transcript import Transcript
-from moshi_mlx.errors import DataError, MoshiError, some, system_errors
-from moshi_mlx.finetune.streams import Word
+from moshi_mlx.errors import CheckpointError, DataError, MoshiError, some, system_errors
+from moshi_mlx.finetune.streams import MAIN, Word
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.models.config_reader import read_json
+from moshi_mlx.weights.atomic import AtomicPath
 
 WORDS_OF_A_CONVERSATION = "transcript.jsonl"
 _LONGEST = 1e6  # seconds of a recording: eleven days
@@ -66,13 +67,22 @@ class Source:
     weight: float = 1.0
 
 
+Transcribe = Callable[[Path], tuple[Word, ...]]
+"""What gives the words of a stereo file that has none beside it."""
+
+
 def find_sources(
-    text: str, skip: Callable[[MoshiError], None] | None = None, lag: int = 1, weight: float = 1.0
+    text: str,
+    skip: Callable[[MoshiError], None] | None = None,
+    lag: int = 1,
+    weight: float = 1.0,
+    transcribe: Transcribe | None = None,
 ) -> list[Source]:
     """Find what a person names: one or several places, PATH[:WEIGHT], with commas between.
 
     skip: told of each recording that cannot be used, which is left out; unless given the first one raises.
     lag: frames by which Moshi's audio follows its words in kept conversations. weight: of a place without one.
+    transcribe: gives words that are missing.
     Raises DataError if a place is not there, or nothing is left of it.
     """
     sources: list[Source] = []
@@ -81,7 +91,7 @@ def find_sources(
         if any(place == source.place for source in sources):
             raise DataError(f"{place} is named twice; give it once, with a weight: {place}:2")
         found = []
-        for recording in _recordings(Path(place).expanduser(), lag, skip):
+        for recording in _recordings(Path(place).expanduser(), lag, skip, transcribe):
             try:
                 recording.words()
             except MoshiError as error:
@@ -101,13 +111,17 @@ def find_sources(
 
 
 def find_replay(
-    text: str, learned: Sequence[Source], skip: Callable[[MoshiError], None] | None = None, lag: int = 1
+    text: str,
+    learned: Sequence[Source],
+    skip: Callable[[MoshiError], None] | None = None,
+    lag: int = 1,
+    transcribe: Transcribe | None = None,
 ) -> list[Source]:
     """Find what a model was taught before: as `find_sources`, with PATH[:SHARE] of all windows, half unless given.
 
     learned: the new sources. Raises DataError also if nothing is left for them, or a place is among them.
     """
-    sources = find_sources(text, skip, lag, weight=0.5)
+    sources = find_sources(text, skip, lag, 0.5, transcribe)
     share = sum(source.weight for source in sources)
     if share >= 1:
         raise DataError(
@@ -134,27 +148,31 @@ def _weighed(item: str, usual: float) -> tuple[str, float]:
     return place, number
 
 
-def _recordings(place: Path, lag: int, skip: Callable[[MoshiError], None] | None) -> Iterator[Recording]:
+def _recordings(
+    place: Path, lag: int, skip: Callable[[MoshiError], None] | None, transcribe: Transcribe | None
+) -> Iterator[Recording]:
     with system_errors(f"cannot read {place}", DataError):
         if place.is_file():
             if place.suffix != ".jsonl":
                 raise DataError(f"{place} is neither a list (.jsonl) nor a folder of recordings")
-            yield from _listed(place, skip)
+            yield from _listed(place, skip, transcribe)
             return
         if not place.is_dir():
             raise DataError(f"{place} does not exist; give a list (.jsonl) or a folder of recordings")
         kept = sorted(path.parent for path in place.rglob("moshi.wav"))
         lists = sorted(path for path in place.rglob("*.jsonl") if path.parent not in kept)
         for path in lists:
-            yield from _listed(path, skip)
+            yield from _listed(path, skip, transcribe)
         for folder in kept:
             yield _kept(folder, lag)
         if not lists and not kept:
             sounds = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
-            yield from (_with_words(path, None) for path in sounds)
+            yield from (_with_words(path, None, transcribe) for path in sounds)
 
 
-def _listed(path: Path, skip: Callable[[MoshiError], None] | None) -> Iterator[Recording]:
+def _listed(
+    path: Path, skip: Callable[[MoshiError], None] | None, transcribe: Transcribe | None
+) -> Iterator[Recording]:
     """Read a list of Kyutai's trainer."""
     with system_errors(f"cannot read {path}", DataError):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -162,14 +180,14 @@ def _listed(path: Path, skip: Callable[[MoshiError], None] | None) -> Iterator[R
         if not line.strip():
             continue
         try:
-            yield _line(path, number, line)
+            yield _line(path, number, line, transcribe)
         except DataError as error:
             if not skip:
                 raise
             skip(error)
 
 
-def _line(path: Path, number: int, line: str) -> Recording:
+def _line(path: Path, number: int, line: str, transcribe: Transcribe | None) -> Recording:
     name, seconds = None, 0.0
     with suppress(ValueError, TypeError, KeyError):
         found = json.loads(line)
@@ -180,12 +198,16 @@ def _line(path: Path, number: int, line: str) -> Recording:
     sound = path.parent / name
     if not sound.is_file():
         raise DataError(f"{path}, line {number} names {sound}, which does not exist")
-    return _with_words(sound, seconds)
+    return _with_words(sound, seconds, transcribe)
 
 
-def _with_words(sound: Path, seconds: float | None) -> Recording:
+def _with_words(sound: Path, seconds: float | None, transcribe: Transcribe | None) -> Recording:
     path = sound.with_suffix(".json")
-    return Recording(sound, sound, lambda: read_words(path, sound), seconds, lambda: read_conditions(path))
+
+    def words() -> tuple[Word, ...]:
+        return transcribe(sound) if transcribe and not path.is_file() else read_words(path, sound)
+
+    return Recording(sound, sound, words, seconds, lambda: read_conditions(path))
 
 
 def _kept(folder: Path, lag: int) -> Recording:
@@ -218,7 +240,8 @@ def read_words(path: Path, sound: Path) -> tuple[Word, ...]:
     """
     if not path.is_file():
         raise DataError(
-            f"{sound} has no words: {path.name} beside it expected; docs/finetune.md says how they are written"
+            f"{sound} has no words: {path.name} beside it expected; docs/finetune.md says how they are written, "
+            "and --words stt-1b writes them"
         )
     lines: Any = read_json(path, error=DataError, remedy="write it again").get("alignments")
     if not isinstance(lines, list):
@@ -241,6 +264,15 @@ def read_words(path: Path, sound: Path) -> tuple[Word, ...]:
             )
         words.append(word)
     return tuple(words)
+
+
+def write_words(
+    path: Path, words: Iterable[tuple[str, float, float]], error: type[MoshiError] = CheckpointError
+) -> None:
+    """Write Moshi's words, (text, begin, end) in seconds, for `read_words`. error: raised where they cannot be."""
+    alignments = [[text, [round(begin, 3), round(end, 3)], MAIN] for text, begin, end in words]
+    with AtomicPath(path, error) as part:
+        part.write_text(json.dumps({"alignments": alignments}, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_conditions(path: Path) -> dict[str, str | None]:

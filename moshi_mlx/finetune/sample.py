@@ -6,7 +6,6 @@ own: the training does not notice.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
@@ -21,8 +20,8 @@ from moshi_mlx.codec.base import Codec
 from moshi_mlx.conversation.transcript import Transcript
 from moshi_mlx.errors import CheckpointError, system_errors
 from moshi_mlx.finetune.codes import Window, both_voices
+from moshi_mlx.finetune.data import write_words
 from moshi_mlx.finetune.report import Sample
-from moshi_mlx.finetune.streams import MAIN
 from moshi_mlx.frames import SAMPLE_RATE, silence
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.config import LmConfig
@@ -33,7 +32,6 @@ from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.session import Tokenizer
 from moshi_mlx.runtime.step import FrameStep
 from moshi_mlx.sampling_config import SamplingConfig
-from moshi_mlx.weights.atomic import AtomicPath
 
 SAMPLES = "samples"
 
@@ -82,9 +80,7 @@ class Sampler:
         finally:
             mx.enable_compile()
         said = words.words(sound.file.seconds).words
-        alignments = [[word.text, [round(word.start, 3), round(word.end, 3)], MAIN] for word in said]
-        with AtomicPath(path.with_suffix(".json"), CheckpointError) as part:
-            part.write_text(json.dumps({"alignments": alignments}, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_words(path.with_suffix(".json"), [(word.text, word.start, word.end) for word in said])
         self._tell(Sample(step, path, words.text))
 
 

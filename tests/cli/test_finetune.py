@@ -15,9 +15,11 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.cli import loss_plot
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.finetune.data import read_words
 from moshi_mlx.finetune.estimate import check_fits, estimate
 from moshi_mlx.finetune.folder import read_log
 from moshi_mlx.finetune.settings import Settings
+from moshi_mlx.tasks.transcribe import load_transcriber
 from tests.cli.conftest import Done
 from tests.finetune.dataset import small_files, stereo_set
 
@@ -164,6 +166,34 @@ def test_old_recordings_are_replayed(moshi_cli: Cli, tiny_folder: Path, tmp_path
     assert "to replay (50%)" in done.err
     done = moshi_cli(*words, "--resume")
     assert (done.code, f"was begun with replay {old}:0.5, not None" in done.err) == (1, True)
+
+
+def test_missing_words_are_written_by_the_model_that_is_named(
+    moshi_cli: Cli, tiny_folder: Path, stt_folder: Path, tmp_path: Path
+) -> None:
+    data = stereo_set(tmp_path / "set", (2.0, 1.6))
+    data.unlink()  # a folder of stereo files
+    kept = (tmp_path / "set" / "0.json").read_bytes()
+    path = tmp_path / "set" / "1.json"
+    path.unlink()
+    words = ("finetune", tiny_folder, tmp_path / "set", tmp_path / "out", *SMALL, "--steps", 1, "--test-share", 0)
+    done = moshi_cli(*words)
+    assert (done.code, "--words stt-1b writes them" in done.err) == (1, True)
+    done = moshi_cli(*words, "--words", stt_folder, "--dry-run")
+    assert (done.code, path.exists()) == (0, False), done.err
+    done = moshi_cli(*words, "--words", stt_folder)
+    assert done.code == 0, done.err
+    assert f"words were written, look whether they are right: {path}" in done.err
+    assert (tmp_path / "set" / "0.json").read_bytes() == kept
+    left = soundfile.read(tmp_path / "set" / "1.wav", dtype="float32")[0][:, 0]
+    heard = load_transcriber(stt_folder, codec="mlx").transcribe(left).words
+    assert len(heard) > 2
+    read = read_words(path, tmp_path / "set" / "1.wav")
+    assert [word.text for word in read] == [word.text for word in heard]
+    assert [word.begin for word in read] == pytest.approx([word.start for word in heard], abs=1e-3)
+    (tmp_path / "set" / "1.json").unlink()
+    done = moshi_cli(*words, "--words", tiny_folder)
+    assert (done.code, "this model speaks, it is no speech-to-text model" in done.err) == (1, True)
 
 
 def test_bad_recordings_end_it_or_are_listed(moshi_cli: Cli, tiny_folder: Path, tmp_path: Path) -> None:
