@@ -1,8 +1,9 @@
-"""A server whose model says what it hears and takes no time: what is left is the server itself.
+"""A server whose model and codec take next to no time: what is left is the server itself.
 
     python benchmarks/echo_server.py
 
-Prints what `moshi-mlx serve` prints: where it listens, and its log. Ends with SIGTERM.
+The language model is the smallest there is, of random weights; the codec reads codes off samples, and samples off
+codes. Prints what `moshi-mlx serve` prints: where it listens, and its log. Ends with SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,76 +11,66 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator, Mapping
-from types import SimpleNamespace
-from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.runtime.session import Reply
-from moshi_mlx.sampling_config import SamplingConfig
+from moshi_mlx.checkpoint.random_checkpoint import TINY
+from moshi_mlx.codec.base import StreamsApart
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.wordless import NoWords
 from moshi_mlx.web.descriptors import raise_limit
 from moshi_mlx.web.log import start_log
 from moshi_mlx.web.server import Server
 
 PLACES = 4
+SMALLEST = {**TINY, "context": 64, "dim": 32, "num_layers": 1, "depformer_num_layers": 1}
 
 
-class EchoModel:
-    """As much of a `Moshi` as a server asks for, and its batch."""
+class Numbers:
+    """A codec, and its stream, that remembers nothing."""
 
-    codec = SimpleNamespace(threaded=False)
-    sampling = SamplingConfig()
-    held_bytes = 0
+    name, threaded, codebooks = "numbers", False, 8
 
-    @property
-    def moshi(self) -> EchoModel:
-        return self
+    def stream(self) -> Numbers:
+        return Numbers()
 
-    def warm_up(self, *arguments: object) -> None: ...
-
-    def batch(self, size: int) -> EchoModel:
-        return self
-
-    def admit(self, seed: int | None, *more: object) -> EchoSession:
-        return EchoSession(self, seed or 1)
-
-    def generate(self, codes: Mapping[EchoSession, np.ndarray]) -> dict[EchoSession, np.ndarray]:
-        return dict(codes)
-
-    def leave(self, session: EchoSession) -> None: ...
-
-
-class EchoSession:
-    """A conversation with oneself."""
-
-    def __init__(self, batch: EchoModel, seed: int) -> None:
-        self.batch, self.seed = batch, seed
+    def streams(self) -> StreamsApart:
+        return StreamsApart(self)
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
-        return frame
+        return (np.abs(frame[:8]) * 1e4).astype(np.int32) % TINY["card"]
 
-    def resetting(self, positions: int) -> Iterator[None]:
-        return iter(())
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        return np.resize(codes / TINY["card"], 1920).astype(np.float32)
 
-    def decode(self, frame: np.ndarray) -> Reply:
-        return Reply(frame, "", 0.0)
+    def reset(self) -> None: ...
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *arguments: None  # to be reset, to be closed: nothing is kept
+    reset_encoder = reset_decoder = close = reset
+
+
+def smallest(progress: object) -> Moshi:
+    """Make the model; the same in every process."""
+    mx.random.seed(0)
+    lm = Lm(LmConfig.from_dict(SMALLEST))
+    mx.eval(lm.parameters())
+    return Moshi(lm, Numbers(), NoWords())
 
 
 async def serve() -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    model: Any = EchoModel()
-    server = Server(lambda progress: model, {"model": "echo", "greeting": "", "questions": []}, PLACES)
+    server = Server(smallest, {"model": "echo", "greeting": "", "questions": []}, PLACES)
     print(f"listening on http://localhost:{await server.start('localhost', 0)}", file=sys.stderr, flush=True)
-    await stopped.wait()
+    ended = asyncio.create_task(server.model.ended())
+    waiting = asyncio.create_task(stopped.wait())
+    await asyncio.wait([ended, waiting], return_when=asyncio.FIRST_COMPLETED)
     await server.stop()
     await asyncio.to_thread(server.model.join, 1.0)
+    if ended.done():
+        ended.result()
 
 
 if __name__ == "__main__":

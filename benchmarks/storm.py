@@ -7,7 +7,7 @@ process of their own, go to the second one; then to the first. So the machine ca
 keep their places as honest clients do have two honest ones in their place as a control. While they are still at
 it, the first server is told to end. Fails where the honest clients get less than 97 % of the control's frames, or
 the median time between two frames is more than 1.05 times the control's, or the server takes more than 2 s to end.
-`--model echo` is no model: what is heard is said at once, so that only the server counts, on a busy machine too.
+`--model echo` is the smallest model there is, so that only the server counts, on a busy machine too.
 """
 
 from __future__ import annotations
@@ -76,8 +76,10 @@ class Server:
         threading.Thread(
             target=lambda pipe: self.lines.extend(pipe), args=(self.process.stderr,), daemon=True
         ).start()
+        deadline = time.monotonic() + 60
         while not any(" ready " in line for line in self.lines):
             assert self.process.poll() is None, self.lines
+            assert time.monotonic() < deadline, self.lines
             time.sleep(0.05)
 
     def end(self) -> float:

@@ -310,3 +310,39 @@ def test_an_address_that_offends_again_and_again_has_to_pause(tiny_moshi: Moshi)
         run(go())
     finally:
         running.stop()
+
+
+def test_the_honest_get_the_tokens_they_get_alone_whatever_others_send(tiny_moshi: Moshi) -> None:
+    """One frame after the other is answered, while somebody in the next place does everything above."""
+    many = Rate(10_000, 10_000)
+    running = Running(tiny_moshi, max_sessions=2, limits=Limits(offences=many, coming=many, requests=many))
+    query = "audio=pcm&seed=3&text_temperature=0&audio_temperature=0"
+    speech = np.random.default_rng(0).standard_normal((24, 1920)).astype(np.float32) * 0.1
+
+    async def attack() -> None:
+        for flooding, message, count, _ in FLOODS.values():
+            async with talking(running.url, flooding) as talk:
+                await talk.begun()
+                if not flooding:
+                    await talk.socket.send_bytes(b"\1" + make_page(b"OpusHead", 0))
+                with suppress(ConnectionError):
+                    for _ in range(2 * count):
+                        await talk.socket.send_bytes(message)
+                await talk.end()
+
+    async def go(attacked: bool) -> list[np.ndarray]:
+        async with talking(running.url, query) as talk:
+            await talk.begun()
+            attacking = asyncio.create_task(attack() if attacked else asyncio.sleep(0))
+            await talk.converse(speech.ravel(), lambda: attacking.done() and len(talk.audio) >= len(speech))
+            await attacking
+            assert not talk.errors
+            return talk.audio
+
+    try:
+        alone, beside = run(go(False)), run(go(True))
+    finally:
+        running.stop()
+    count = min(len(alone), len(beside))
+    assert count >= len(speech)
+    assert np.array_equal(alone[:count], beside[:count])
