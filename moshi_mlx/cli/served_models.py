@@ -63,7 +63,9 @@ class ServedModels:
 
         Raises MoshiError for a model that is not there, or not of the kind.
         """
-        how = {"codec": beside.codec, "kv_bits": beside.kv_bits, "offline": beside.offline}
+        # Rust's codec begins two processes for each request, which would take longer than it is worth.
+        codec = "mlx" if beside.codec == "auto" else beside.codec
+        how = {"codec": codec, "kv_bits": beside.kv_bits, "offline": beside.offline}
         wanted = [
             SttModelOptions(model=self.stt, **how) if self.stt else None,
             SpeakerOptions(model=self.tts, **how) if self.tts else None,

@@ -196,6 +196,11 @@ class ModelPool:
                 model.loading.close()
                 model.loading = None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether there is one that could be unloaded, now or later; may be asked on any thread."""
+        return any(model.load and model.moshi for model in list(self.models))
+
     def tidy(self) -> Iterator[None]:
         """Unload what nobody has used for `idle` seconds; in one step."""
         for model in self._unused():

@@ -177,9 +177,11 @@ def run_server(
         main.voices = (
             voices_of(found, voices, bool(checkpoint.get("offline"))) if Task.SAY in tasks and asked else None
         )
-        how = played or {} if Task.TALK in tasks else {}
+        talks = Task.TALK in tasks
+        how = played or {} if talks else {}
+        kind = "mlx" if codec == "auto" and not talks else codec  # Rust's begins processes for each request
         with progress_bar("", found.weights.nbytes, progress) as advance:
-            return assemble(found, codec, kv_bits, advance, tell=tell, **how)
+            return assemble(found, kind, kv_bits, advance, tell=tell, **how)
 
     wanted = dict(checkpoint)
 

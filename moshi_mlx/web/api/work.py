@@ -55,8 +55,10 @@ class Work:
         self._tidying = loop.call_later(self._pool.idle + 0.1, self._tidy_now)
 
     def _tidy_now(self) -> None:
-        with suppress(QueueFull):  # somebody uses them, and comes by here again
+        with suppress(QueueFull):  # then somebody uses them
             self._tidy = self._jobs.add(self._pool.tidy(), lambda: "tidy")
+        if self._pool.loaded:  # until there is nothing left to unload
+            self._tidy_later()
 
     @asynccontextmanager
     async def running(
