@@ -26,6 +26,7 @@ from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.sampling_config import new_seed
 from moshi_mlx.tasks.say import say_together
 from moshi_mlx.tasks.utterance import Pace, tempered
+from moshi_mlx.tasks.voice import prepared
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
@@ -101,6 +102,7 @@ def say_requests(
     """
     with system_errors(f"cannot make {folder}", AudioFileError):
         folder.mkdir(parents=True, exist_ok=True)
+    voices = {name: prepared(moshi, voice) for name, voice in voices.items()}  # once each
     texts = ((one.turns, [voices[name] for name in one.voices or [""] if name in voices]) for one in requests)
     begun: dict[int, Speech] = {}
     with (

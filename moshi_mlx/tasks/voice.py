@@ -41,7 +41,7 @@ def voiced(
         return conditions, none
     if len(voices) > 1:
         raise ConfigError(f"{len(voices)} voices: this model takes one, a recording that it goes on from")
-    return conditions, prefix_codes(moshi, voices[0]) if voices else none
+    return conditions, prepared(moshi, voices[0]) if voices else none
 
 
 def guidance_of_rows(config: LmConfig, guidance: float) -> float:
@@ -60,22 +60,31 @@ def speakers(voices: Sequence[np.ndarray]) -> Vectors:
     return Vectors(values, np.arange(PLACES * length) < len(voices) * length)
 
 
-def prefix_codes(moshi: Moshi, pcm: np.ndarray) -> np.ndarray:
-    """Return the codes of a recording that a model goes on from, (dep_q, T) int32.
+def prepared(moshi: Moshi, voice: np.ndarray) -> np.ndarray:
+    """Return a voice as it may be given for several texts, so that a recording is encoded once.
 
-    pcm: (samples,) float32 at 24 kHz. Raises ConfigError for one that is too short, or longer than the window.
+    voice: as `say` takes it. Returns vectors as they are, and of a recording the codes that a model goes on from,
+    (dep_q, T) int32, which are a voice as well.
+    Raises ConfigError for a recording that is too short or longer than the window, and for no voice of this model.
     """
     config = moshi.lm.config
+    if SPEAKERS in config.conditioners:
+        return voice
+    codes = voice if voice.ndim == 2 and voice.dtype == np.int32 else _encoded(moshi, voice)
+    if len(codes) != config.dep_q or not 0 < codes.shape[1] < config.transformer.context:
+        seconds = len(voice) / SAMPLE_RATE if codes is not voice else codes.shape[1] * FRAME_SECONDS
+        longest = config.transformer.context * FRAME_SECONDS
+        raise ConfigError(f"a voice of {seconds:.2f} s: more than 0.2 s and less than {longest:g} s expected")
+    return codes
+
+
+def _encoded(moshi: Moshi, pcm: np.ndarray) -> np.ndarray:
+    """Return the codes of a recording, (dep_q, T) int32, but for its end."""
     if pcm.ndim != 1:
         raise ConfigError(f"a voice of shape {pcm.shape}: this model takes a recording, (samples,), to go on from")
-    stream = moshi.codec.stream()
+    codebooks, stream = moshi.lm.config.dep_q, moshi.codec.stream()
     try:
-        codes = [stream.encode(frame)[: config.dep_q] for frame in split_frames(pcm)][:-CUT]
+        codes = [stream.encode(frame)[:codebooks] for frame in split_frames(pcm)][:-CUT]
     finally:
         stream.close()
-    if not 0 < len(codes) < config.transformer.context:
-        longest = config.transformer.context * FRAME_SECONDS
-        raise ConfigError(
-            f"a voice of {len(pcm) / SAMPLE_RATE:.2f} s: more than 0.2 s and less than {longest:g} s expected"
-        )
-    return np.array(codes, np.int32).T
+    return np.array(codes, np.int32).reshape(-1, codebooks).T

@@ -28,6 +28,7 @@ from moshi_mlx.run_tts import run_tts
 from moshi_mlx.tasks.utterance import Pace, Utterance
 from tests.audio.talking import SOME, clear_share
 from tests.cli.conftest import Done
+from tests.cli.test_chat import Chat
 from tests.sound_card import SoundCard
 
 Cli = Callable[..., Done]
@@ -393,6 +394,20 @@ def test_speech_is_played_without_a_file(
     assert done.code == 0, done.err
     assert "speaker: virtspk" in done.err
     assert clear_share(below_2_khz(expected), below_2_khz(heard[0])) > SOME
+
+
+def test_ctrl_c_ends_what_is_played(sound_card: SoundCard, tts_folder: Path) -> None:
+    """In a program of its own, which has seconds of speech still to be heard."""
+    given = ["-m", tts_folder, "--codec", "mlx", "--voice", tts_folder / "a.safetensors"]
+    program = Chat(TEXT + " Good morning." * 40, *given, "--speaker", "virtspk", "--json", command="say")
+    try:
+        program.wait_for(lambda events: len(events) > 8)
+        assert program.end() == 130, program.errors
+    finally:
+        program.end()
+    assert program.events[-1]["interrupted"]
+    assert len(program.events) < 80
+    assert "Traceback" not in program.errors
 
 
 def below_2_khz(pcm: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.say import say, say_together
 from moshi_mlx.tasks.script import Words
 from moshi_mlx.tasks.utterance import Pace, Spoken, TextScript
+from moshi_mlx.tasks.voice import prepared
 from tests.golden import Golden, read_golden
 from tests.say_golden import SaidCodec, SaidStream, SayTokenizer
 from tests.say_texts import encode, voice
@@ -149,6 +150,20 @@ TEXTS = [
     "a quiet night",
     "yes",
 ]
+
+
+def test_a_recording_is_encoded_once_for_several_texts(goldens: dict[str, Golden]) -> None:
+    golden = goldens["prefixed"]
+    moshi, pcm = moshi_of(golden), np.zeros((6 + 2) * 1920, np.float32)
+    moshi.codec.known = np.random.RandomState(5).randint(0, golden.lm.config.card, (golden.lm.config.n_q, 6)).T
+    pace, codes = Pace(guidance=1.0), prepared(moshi, pcm)
+    assert np.array_equal(codes, moshi.codec.known.T)
+    whole = heard(list(say(moshi, "I did.", [pcm], pace=pace, sampling=GREEDY)))
+    moshi.codec.known = moshi.codec.known[:0]
+    assert np.array_equal(heard(list(say(moshi, "I did.", [codes], pace=pace, sampling=GREEDY))), whole)
+    assert not np.array_equal(heard(list(say(moshi, "I did.", [pcm], pace=pace, sampling=GREEDY))), whole)
+    with pytest.raises(ConfigError, match=r"a voice of 0\.48 s: more"):
+        next(say(moshi, "a", [codes[1:]], sampling=GREEDY))
 
 
 @pytest.mark.parametrize("kind", ["crossed", "prefixed"])

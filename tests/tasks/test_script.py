@@ -47,6 +47,13 @@ def test_texts_say_enough_to_be_compared() -> None:
     assert {fact[0] for fact in facts} == {0, 2}
     assert sum(len(fact[4]) for fact in facts) > 1000, "words"
     assert all(fact[3] is not None for fact in facts)
+    turns = [turn for script in texts() for turn in script]
+    said = " ".join(turns)
+    assert set(".,:;!?…()’\"'–") <= set(said), "punctuation"
+    assert any(word.isdecimal() for word in said.split()), "numbers"
+    assert any(len(script) > 2 for script in texts()), "two speakers, in turns"
+    assert "" in turns
+    assert max(map(len, said.split())) > 100, "very long words"
 
 
 def test_a_text_that_comes_in_pieces_is_fed_as_if_it_had_been_there() -> None:
