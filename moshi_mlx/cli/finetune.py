@@ -204,7 +204,7 @@ def _teach(
     from moshi_mlx.cli.interruption import undone
     from moshi_mlx.cli.loss_plot import LossPlot
     from moshi_mlx.finetune.base import check_model
-    from moshi_mlx.finetune.data import find_replay, find_sources, no_words
+    from moshi_mlx.finetune.data import find_replay, find_sources, named_twice, no_words
     from moshi_mlx.finetune.estimate import check_fits
     from moshi_mlx.finetune.folder import append_log, open_folder
     from moshi_mlx.finetune.run import Run
@@ -228,6 +228,8 @@ def _teach(
         writer.close()
         if writer.written:
             talk.say(f"words were written, look whether they are right: {some(map(str, writer.written))}")
+    if again := named_twice([*sources, *replay]):
+        talk.note(again)
     for source in [*sources, *replay] if missing is not _none else []:
         if silent := no_words(source.recordings):
             talk.note(silent)

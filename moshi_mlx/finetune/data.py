@@ -9,6 +9,7 @@ Source: moshi-finetune, README.md, finetune/data/dataset.py.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -290,3 +291,12 @@ def no_words(recordings: tuple[Recording, ...]) -> str:
     """Say which recordings have no words at all, for a note; "" if all have some."""
     silent = [str(recording.moshi) for recording in recordings if not recording.words()]
     return f"nobody says a word in {some(silent)}: Moshi learns to be silent there" if silent else ""
+
+
+def named_twice(sources: Sequence[Source]) -> str:
+    """Say which recordings are there more than once, for a note; "" for none."""
+    count = Counter(recording.moshi.resolve() for source in sources for recording in source.recordings)
+    again = [str(path) for path, times in count.items() if times > 1]
+    if not again:
+        return ""
+    return f"there more than once: {some(again)}; it counts as often, and may be both learned from and tested with"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moshi_mlx.errors import DataError, MoshiError
-from moshi_mlx.finetune.data import find_replay, find_sources, no_words
+from moshi_mlx.finetune.data import find_replay, find_sources, named_twice, no_words
 from tests.finetune.dataset import kept_conversation, stereo_set
 
 
@@ -48,6 +48,18 @@ def test_several_places_have_weights(tmp_path: Path) -> None:
         find_sources(f"{one},{one}:2")
     with pytest.raises(DataError, match="weight 0 must be a number above 0"):
         find_sources(f"{one}:0")
+
+
+def test_a_recording_that_is_there_twice_is_told_of(tmp_path: Path) -> None:
+    path = stereo_set(tmp_path)
+    assert not named_twice(find_sources(str(path)))
+    with path.open("a") as file:
+        file.write(json.dumps({"path": "0.wav", "duration": 3.0}) + "\n")
+    note = named_twice(find_sources(str(path)))
+    assert str(tmp_path / "0.wav") in note
+    assert "1.wav" not in note
+    both = [*find_sources(str(path)), *find_sources(str(tmp_path))]
+    assert "1.wav" in named_twice(both), "also where places hold the same"
 
 
 def test_what_is_replayed_has_shares_of_all_windows(tmp_path: Path) -> None:
