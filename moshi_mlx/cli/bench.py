@@ -88,6 +88,14 @@ def bench(
         Path | None,
         typer.Option(metavar="FILE.png", help="Draw the time of every frame; needs the extra `plots`."),
     ] = None,
+    share: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Also check MLX and let the model behave in the builtin scenes of eval; write all of it into "
+            "this file, and print a row for docs/benchmarks.md.",
+        ),
+    ] = None,
     gate: Annotated[bool, typer.Option("--gate", help="End with exit code 1 if any run is a FAIL.")] = False,
     offline: options.OfflineOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -105,6 +113,7 @@ def bench(
         raise typer.BadParameter("--json, --markdown and --csv exclude each other")
     if compare:
         flags = {"--json": as_json, "--markdown": markdown, "--csv": csv, "--gate": gate, "--plot": plot}
+        flags |= {"--share": share}
         if ignored := [name for name, value in flags.items() if value]:
             raise typer.BadParameter(f"--compare prints two reports as text: leave out {', '.join(ignored)}")
         from moshi_mlx.bench.report import read_report
@@ -125,6 +134,10 @@ def bench(
         else:
             options.known_scheme(quantized)
 
+    if share:
+        _check_sharing(
+            share, model, **{"--counts": counts, "--json": as_json, "--markdown": markdown, "--csv": csv}
+        )
     if counts:
         others = {"--codec": codec, "--kv-bits": kv_bits, "--sustained": sustained, "--plot": plot}
         flags = {"--paced": paced, "--gate": gate, "--markdown": markdown, "--csv": csv}
@@ -170,10 +183,33 @@ def bench(
         )
     if plot:
         plot_frame_times(report, plot)
+    if share:
+        from moshi_mlx.cli.share import measured, row_text, write_shared
+
+        print(run_text(report), file=sys.stderr)
+        answers = share.with_name(f"{share.stem}-answers")
+        with undone(lambda: f"nothing is shared; what the model said is kept in {answers}, and not said again"):
+            found = measured(str(model), report, answers, codec or "auto", offline)
+        write_shared(share, found)
+        print(row_text(found))
+        tell(f"attach {share} to an issue or a pull request, see docs/benchmarks.md")
+        return
     shown = json.dumps if as_json else markdown_text if markdown else csv_text if csv else run_text
     print(shown(report))
     if gate and not report["passed"]:
         raise typer.Exit(1)
+
+
+def _check_sharing(path: Path, model: str | None, **others: bool) -> None:
+    """Refuse at once what would be of no use after minutes."""
+    from moshi_mlx.cli.share import check_before
+
+    if ignored := [name for name, value in others.items() if value]:
+        raise typer.BadParameter(f"--share writes all there is to say: leave out {', '.join(ignored)}")
+    if not path.parent.is_dir():
+        raise typer.BadParameter(f"--share {path}: there is no folder {path.parent}")
+    with options.usage():
+        check_before(model)
 
 
 class Countdown:
