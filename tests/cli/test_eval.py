@@ -138,7 +138,7 @@ def test_words_may_come_from_a_transcript(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["nano"], 2, "--scenes DIR"),
+        (["nano"], 1, "the builtin scenes are spoken by flite and espeak-ng"),
         ([], 2, "name a MODEL"),
         (["nano", "--scenes", "missing"], 1, "missing is not a folder of scenes"),
         (["nano+q7", "--scenes", "."], 2, "'q7' is no recipe"),
@@ -152,6 +152,7 @@ def test_what_cannot_be_evaluated_is_one_line(
     moshi_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")  # no synthesizers
     done = moshi_cli("eval", *words)
     assert (done.code, done.out) == (code, "")
     assert says in done.err
