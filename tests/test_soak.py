@@ -28,6 +28,8 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.session import Reply
+from tests.runtime.test_hostile import House, begin_anew, come_again, come_and_go, speak
+from tests.runtime.test_scheduler import Person
 
 pytestmark = pytest.mark.slow
 
@@ -127,3 +129,34 @@ def test_after_two_minutes_nothing_is_held_that_was_not_after_half_a_minute(smal
     for (_, before), (_, after) in pairwise(audio.looks):
         assert after - before < 4 * 600, audio.looks
     assert len(conversation._unanswered) == 0
+
+
+def test_those_who_come_and_go_leave_nothing_behind(small: Moshi, noise_frames: np.ndarray) -> None:
+    """One stays; others come again, come and go at once, and begin anew, for half a minute of frames."""
+    cache = mx.set_cache_limit(0)
+    try:
+        room = House(small)
+        slot, person = room.enter()
+        start = room.now
+        people = [
+            speak(room, slot, noise_frames, start),
+            *(others(room, 0) for others in (come_again, come_and_go, begin_anew)),
+        ]
+        looks = []
+        for end in (6.0, 18.0, 30.0):
+            room.live(people, start + end)
+            for each in (person, *(slot.listener for slot in room.scheduler.slots)):
+                assert isinstance(each, Person)
+                each.replies.clear()
+                each.times.clear()
+                each.told.clear()
+            gc.collect()
+            looks.append((mx.get_active_memory(), sys.getallocatedblocks(), len(room.scheduler.slots)))
+    finally:
+        mx.set_cache_limit(cache)
+    assert slot.heard.dropped + slot.silences == 0
+    early, *later = looks
+    assert all(abs(held - early[0]) < 4 * 150 for held, _, _ in later), looks
+    assert all(slots <= 4 for _, _, slots in looks), looks
+    for (_, before, _), (_, after, _) in pairwise(looks):
+        assert after - before < 5 * 150, looks

@@ -175,6 +175,11 @@ class Scheduler:
         with self.changed:
             if control in slot.asked:
                 return
+            if control is Control.LEAVE and Control.JOIN in slot.asked:  # who comes and goes at once is no work
+                self._waiting.remove(Change(Control.JOIN, slot))
+                slot.asked.clear()
+                slot.heard.abandon()
+                return
             slot.asked.add(control)
             if control is Control.RESET:
                 slot.heard.clear()

@@ -336,6 +336,17 @@ def test_a_newcomer_is_asked_to_speak_in_time_with_the_others(tiny_moshi: Moshi,
     assert (person.aligned, newcomer.aligned) == (0, 1)
 
 
+def test_who_leaves_before_it_was_let_in_is_no_work(tiny_moshi: Moshi) -> None:
+    room = Room(tiny_moshi, 1)
+    slot = room.scheduler.join(Person(room), 1, GREEDY)
+    slot.leave()
+    assert room.scheduler.next_item() is None
+    slot.leave()
+    room.work()
+    _, person = room.enter()
+    assert person.told == ["joined"]
+
+
 def test_one_too_many_is_told_so(tiny_moshi: Moshi) -> None:
     room = Room(tiny_moshi, 1)
     room.enter()
