@@ -17,11 +17,12 @@ import numpy as np
 from yarl import URL
 
 from moshi_mlx.conversation.transcript import Transcript
-from moshi_mlx.errors import ClientError
+from moshi_mlx.errors import ClientError, DataError, system_errors
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, silence
+from moshi_mlx.models.config_reader import read_json
 from moshi_mlx.quality.behaviour.answer import ended_by_voice, write_answer
 from moshi_mlx.quality.behaviour.playing import seed_of
-from moshi_mlx.quality.behaviour.scene import Scene
+from moshi_mlx.quality.behaviour.scene import Scene, write_json
 from moshi_mlx.tasks.transcribe import Transcriber
 from moshi_mlx.wire.client import AudioFrame, Talk, TextPiece, connect
 
@@ -38,19 +39,31 @@ def server_name(url: str) -> str:
     raise ClientError(f"{url[:100]!r} is no address of a server, such as ws://localhost:8998")
 
 
-def play_over(url: str, scene: Scene, folder: Path, seed: int, transcriber: Transcriber | None = None) -> float:
+LATE = "late.json"
+"""Beside an answer: for how many seconds the server was behind."""
+
+
+def play_over(url: str, scene: Scene, folder: Path, seed: int, transcriber: Transcriber | None = None) -> None:
     """Play a scene, but for its echo, to a server; write the answer into a folder.
 
-    Returns for how many seconds the server was behind. Raises ClientError, ProtocolError, and what `write_answer`
-    raises.
+    Raises ClientError, ProtocolError, and what `write_answer` raises.
     """
     pcm = scene.pcm()
     heard = asyncio.run(_talk(url, pcm, seed_of(scene, seed)))
     voice, seconds = heard.voice(len(pcm)), len(pcm) / SAMPLE_RATE
     words = (transcriber.transcribe(voice) if transcriber else heard.transcript.words(seconds)).words
     spoken = [word for word in words if word.start < seconds]
+    with system_errors(f"cannot make {folder}", DataError):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / LATE, {"seconds": round(heard.silence, 3)})
     write_answer(scene, folder, voice, ended_by_voice(spoken, voice))
-    return heard.silence
+
+
+def seconds_late(folder: Path) -> float:
+    """Return for how many seconds the server of an answer was behind; 0 for answers of others."""
+    path = folder / LATE
+    late = read_json(path, error=DataError, remedy="remove it").get("seconds") if path.is_file() else 0.0
+    return float(late) if isinstance(late, int | float) else 0.0
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moshi_mlx.checkpoint.names import DEFAULT_STT_MODEL
-from moshi_mlx.cli.eval_over import play_over, server_name
+from moshi_mlx.cli.eval_over import play_over, seconds_late, server_name
 from moshi_mlx.errors import ConfigError, some
 from moshi_mlx.quality.behaviour.answer import is_answered, read_answer, voice_at_16_khz
 from moshi_mlx.quality.behaviour.measures import measure
@@ -80,14 +80,11 @@ class Evaluation:
         transcriber = None
         if self.words == "stt" and scenes:
             transcriber = load_transcriber(self._stt, codec=self.codec, offline=self.offline)
-        late = 0.0
         with progress_bar(name, len(scenes), self.bar, "scenes") as advance:
             for scene in scenes:
-                late += play_over(url, scene, sample_folder(root, scene), self.seed, transcriber)
+                play_over(url, scene, sample_folder(root, scene), self.seed, transcriber)
                 self.done += 1
                 advance(1)
-        if late:
-            print(f"note: {name} was behind: its answers have {late:.1f} s of silence for that", file=sys.stderr)
         return {name: root}
 
     def summed_up(self, name: str, samples: Samples) -> Behaviour:
@@ -113,14 +110,16 @@ def answers_in(
     """
     samples: Samples = {}
     notes: dict[str, list[str]] = {}
+    late = 0.0
     for scene in read_scenes(root) if scenes is None else scenes:
         folder = scene.folder if scenes is None else sample_folder(root, scene)
         if folder is None or not is_answered(folder):
             continue
-        answer = read_answer(folder)
+        answer, late = read_answer(folder), late + seconds_late(folder)
         if answer.note:
             notes.setdefault(answer.note, []).append(scene.id)
         user = detector.segments(voice_at_16_khz(folder / INPUT))
         found = measure(scene, answer, user, detector.segments(answer.pcm))
         samples.setdefault((scene.task, scene.condition), {})[scene.id] = found
-    return samples, [f"{note} ({some(ids)})" for note, ids in notes.items()]
+    behind = [f"it was behind, and its answers have {late:.1f} s of silence for that"] if late else []
+    return samples, behind + [f"{note} ({some(ids)})" for note, ids in notes.items()]

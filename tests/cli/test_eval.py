@@ -232,6 +232,8 @@ def test_a_server_is_evaluated_in_real_time(
     assert [query["audio"] for query in server.queries] == ["pcm"]
     assert moshi_cli(*words).code == 0
     assert len(server.queries) == 1, "nothing is played twice"
+    (folder / "smooth_turn_taking" / "1" / "late.json").write_text('{"seconds": 1.5}')
+    assert "it was behind, and its answers have 1.5 s of silence" in moshi_cli(*words).err
 
 
 def test_a_server_that_falls_behind_is_heard_late() -> None:
