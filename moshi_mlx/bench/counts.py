@@ -14,10 +14,14 @@ from moshi_mlx.bench.graph import Seen, as_on_a_gpu, counting_traces, watching
 from moshi_mlx.bench.report import SCHEMA
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.bench.shapes import kind_named, narrowed, random_lm, shape, skeleton
-from moshi_mlx.frames import FRAME_RATE
+from moshi_mlx.codec.base import CodecStream
+from moshi_mlx.codec.mlx import MlxStreams
+from moshi_mlx.frames import FRAME_RATE, silence
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.models.layers import weight_bytes
+from moshi_mlx.models.layers import keep_transposes, weight_bytes
 from moshi_mlx.models.lm import Lm
+from moshi_mlx.models.mimi import Mimi
+from moshi_mlx.models.mimi_config import MimiConfig
 from moshi_mlx.planning.planner import size_of
 from moshi_mlx.runtime.session import Session
 from moshi_mlx.runtime.wordless import wordless
@@ -113,6 +117,27 @@ def count(
             for context in sorted({min(context, full.transformer.context) for context in contexts})
         },
     )
+
+
+def codec_kernels(config: MimiConfig, rows: int) -> dict[str, int]:
+    """Count the kernels of one steady frame of Mimi with so many rows, by direction, as a GPU would run it."""
+    with as_on_a_gpu():
+        codebooks = min(config.n_q, 8)
+        mimi = Mimi(config, codebooks)
+        mx.eval(mimi.parameters())
+        keep_transposes(mimi)
+        streams = MlxStreams(mimi, config.bins)
+        people: list[CodecStream] = [streams.stream() for _ in range(rows)]
+        frames = {stream: silence() for stream in people}
+        codes = {stream: np.zeros(codebooks, np.int32) for stream in people}
+        for _ in range(2):
+            streams.encode(frames)()
+            streams.decode(codes)()
+        with watching() as encoded:
+            streams.encode(frames)()
+        with watching() as decoded:
+            streams.decode(codes)()
+    return {"encode": encoded.kernels, "decode": decoded.kernels}
 
 
 def traffic(config: LmConfig, kind: str, context: int, batch: int = 1) -> Traffic:

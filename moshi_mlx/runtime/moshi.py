@@ -20,6 +20,7 @@ from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.prompt import Prompt
+from moshi_mlx.runtime.reply import or_raise
 from moshi_mlx.runtime.session import Session, Tokenizer
 from moshi_mlx.runtime.step import FrameStep
 from moshi_mlx.sampling_config import SamplingConfig
@@ -182,6 +183,16 @@ class Moshi:
         with batch.join(0, sampling) as session:
             for _ in range(WARM_UP_FRAMES):
                 session.step(silence())
+        if size > 1 and not self.codec.threaded:
+            self._warm_up_streams(size)
+
+    def _warm_up_streams(self, size: int) -> None:
+        """Let a codec in this process trace what it needs for any number of people up to `size`."""
+        streams = self.codec.streams()
+        people = [streams.stream() for _ in range(size)]
+        for count in range(1, size + 1):
+            frames = {stream: silence() for stream in people[:count]}
+            streams.decode({stream: or_raise(codes) for stream, codes in streams.encode(frames)().items()})()
 
     def session(
         self,

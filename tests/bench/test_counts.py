@@ -1,16 +1,18 @@
 """What a frame costs on any machine: its gates, and bytes against those of real arrays and the published shape."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 
 from benchmarks.gates import COUNT_GATES, missed
-from moshi_mlx.bench.counts import Counts, count, traffic
+from moshi_mlx.bench.counts import Counts, codec_kernels, count, traffic
 from moshi_mlx.bench.shapes import KINDS, SHAPES, random_lm, skeleton
 from moshi_mlx.checkpoint.random_checkpoint import TINY, TINY_TTS
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.layers import parameter_bytes, parameters
+from moshi_mlx.models.mimi_config import MIMI
 from moshi_mlx.weights.key_map import mlx_origin
 
 pytestmark = pytest.mark.slow
@@ -108,3 +110,16 @@ def test_conversations_share_the_weights_but_not_the_window() -> None:
     one, four = traffic(TINY_LM, "q4", 50), traffic(TINY_LM, "q4", 50, batch=4)
     assert four.keys_values == 4 * one.keys_values
     assert four.weights < 1.05 * one.weights
+
+
+def test_several_cost_the_codec_the_kernels_of_one() -> None:
+    narrow = replace(
+        MIMI,
+        seanet=replace(MIMI.seanet, dimension=16, n_filters=2),
+        transformer=replace(MIMI.transformer, dim=16, num_heads=2, ffn_hidden=16),
+        bins=16,
+        codebook_dim=8,
+    )
+    one = codec_kernels(narrow, 1)
+    assert codec_kernels(narrow, 4) == one
+    assert min(one.values()) > 50
