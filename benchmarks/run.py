@@ -1,6 +1,6 @@
 """`make bench`: everything that has a gate, on the CPU, in some minutes; fails when a gate is missed.
 
-    scripts/with_blas.sh python benchmarks/run.py [--rounds 8] [--out .bench/latest.json] [--skip-mimi]
+    scripts/with_blas.sh python benchmarks/run.py [--rounds 8] [--out FILE] [--skip-mimi] [--skip-several]
 
 Counts come from the graph and are the same everywhere. Speeds are ratios to the peer, alternating in one run; they
 need a machine that does nothing else. All of it goes to a JSON file, and as a table to stdout.
@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gates import BATCH_GATES, COUNT_GATES, LIVE_GATES, MIMI_GATES, SPEED_GATES, missed
+from gates import BATCH_GATES, COUNT_GATES, LIVE_GATES, MIMI_GATES, SEVERAL_GATES, SPEED_GATES, missed
 from mimi_vs_peer import mimi_vs_peer
 from peer_environment import peer_python
+from several_vs_before import first_build, ratios_of, several_table, several_vs_before
 from step_vs_peer import host_vs_peer, step_vs_peer
 
 from moshi_mlx.bench.counts import count, traffic
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path(".bench/latest.json"))
     parser.add_argument("--skip-mimi", action="store_true")
+    parser.add_argument("--skip-several", action="store_true")
     options = parser.parse_args()
     peer = peer_python()
     where = scene()
@@ -49,6 +51,7 @@ def main() -> None:
     }
     first_frame = first_over_median(options.rounds)
     mimi = {} if options.skip_mimi else mimi_vs_peer(peer, options.rounds, 10)
+    several = {} if options.skip_several else several_vs_before(first_build(), max(2, options.rounds // 2), 30)
     counts = count("moshi-7b", MOSHI_7B, "q4").as_dict()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     report = {
@@ -56,6 +59,7 @@ def main() -> None:
         "load_average_after": os.getloadavg()[0],
         "steps": steps,
         "mimi": mimi,
+        "several": several,
         "counts": counts,
         "first_frame": first_frame,
         "bytes": batch_bytes(),
@@ -80,6 +84,8 @@ def main() -> None:
             (f"ms a frame, median of {options.rounds} rounds", "ours", "theirs", "ratio", "rounds", "of best"),
         )
     )
+    if several:
+        print("\n" + several_table(several))
     ratios = {name: row["speed_up"] for name, row in timed.items()}
     others = {"first_frame": first_frame["median"], "batch_bytes": report["bytes"]["4 over 1"]["0"]}
     gates = [
@@ -88,6 +94,7 @@ def main() -> None:
         (LIVE_GATES, others),
         (BATCH_GATES, others),
         *([] if options.skip_mimi else [(MIMI_GATES, ratios)]),
+        *([(SEVERAL_GATES, ratios_of(several))] if several else []),
     ]
     rows = [
         (
@@ -101,6 +108,8 @@ def main() -> None:
         for gate in group
     ]
     print("\n" + table(rows, ("gate", "now", "bar", "stretch", "")))
+    if several and not several["same"]:
+        sys.exit("error: this build and the first one say different words")
     if failures := [line for group, figures in gates for line in missed(figures, group)]:
         sys.exit("error: " + "; ".join(failures))
 
