@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WSMessage, WSMsgType
 
 from moshi_mlx.frames import FRAME_SECONDS
-from moshi_mlx.runtime.scheduler import QueuedSlot
 from moshi_mlx.tasks.words import Pause, Word
 from moshi_mlx.web.chat_socket import ChatSocket
-from moshi_mlx.web.client import Client, Seat
+from moshi_mlx.web.client import Client
 from moshi_mlx.web.model_thread import Phase
+from moshi_mlx.web.seat import Seat, TalkSlot
 from moshi_mlx.wire import messages
 from moshi_mlx.wire.audio import AUDIO_WIRES
 
@@ -94,7 +94,7 @@ class ChatClient(Client):
         if self._query.audio != "pcm":
             self.socket.post(messages.error(note))
 
-    def _report(self, slot: QueuedSlot) -> None:
+    def _report(self, slot: TalkSlot) -> None:
         self._tell(
             type="stats",
             step_ms=round(1000 * self._model.stats.generate.percentile(50), 1),

@@ -7,8 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
@@ -16,62 +15,20 @@ from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.errors import MoshiError, ProtocolError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.scheduler import QueuedSlot
+from moshi_mlx.runtime.session import Session
 from moshi_mlx.web.budget import ClientBudget, OverBudget
 from moshi_mlx.web.caption_feed import CaptionFeed
 from moshi_mlx.web.client_socket import ClientSocket, Gone
 from moshi_mlx.web.intake import Intake
-from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.log import event
-from moshi_mlx.web.model_thread import ModelThread
+from moshi_mlx.web.seat import Asked, Seat, TalkSlot
 from moshi_mlx.wire.query import PROMPTS
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from moshi_mlx.models.conditioner_config import Condition
     from moshi_mlx.runtime.prompt import Prompt
-    from moshi_mlx.runtime.session import Reply
-    from moshi_mlx.sampling_config import SamplingConfig
-    from moshi_mlx.web.admission import Admission, Place
-    from moshi_mlx.web.connections import Link
-
-
-class Asked(Protocol):
-    """What a client asks for when it connects, as `wire.query.ChatQuery`."""
-
-    @property
-    def seed(self) -> int | None:
-        """None for another one each time."""
-        ...
-
-    @property
-    def conditions(self) -> Mapping[str, Condition]:
-        """The model's own where none is given."""
-        ...
-
-    @property
-    def prompts(self) -> Mapping[str, str]:
-        """Of `PROMPTS`, those that it gives."""
-        ...
-
-    def sampling(self, default: SamplingConfig, /) -> SamplingConfig:
-        """How tokens are sampled."""
-        ...
-
-
-@dataclass(frozen=True)
-class Seat:
-    """What a server gives to one client. place: among those who wait for one.
-
-    offended: called if the client is thrown out for asking too much.
-    """
-
-    link: Link
-    place: Place
-    admission: Admission
-    model: ModelThread
-    limits: Limits
-    offended: Callable[[], object]
+    from moshi_mlx.runtime.reply import Reply
 
 
 class Client:
@@ -79,11 +36,11 @@ class Client:
 
     def __init__(self, asked: Asked, socket: ClientSocket, seat: Seat) -> None:
         self.name = secrets.token_hex(4)
-        self.slot: QueuedSlot | None = None
+        self.slot: TalkSlot | None = None
         self.talking = False  # from the handshake on: what comes before is not for the model
         self._asked, self.socket, self._model = asked, socket, seat.model
         self._admission, self._place, self._limits = seat.admission, seat.place, seat.limits
-        self._offended = seat.offended
+        self._offended, self._beside = seat.offended, seat.beside
         self._budget = ClientBudget(seat.limits)
         self._loop = asyncio.get_running_loop()
         self._intake = Intake()
@@ -118,7 +75,7 @@ class Client:
 
     async def run(self) -> None:
         """Converse until the client leaves, breaks the protocol, or `end` is called."""
-        parts = self._read, self.socket.deliver, self.socket.watch, self._converse, self._end
+        parts = self._read, self.socket.deliver, self.socket.watch, self._converse, self._follow, self._end
         tasks = [asyncio.create_task(part()) for part in parts]
         reason: BaseException | None = None
         began = time.monotonic()
@@ -186,8 +143,11 @@ class Client:
     def _captioned(self, found: Any) -> None:
         """Take what the user said, as of `CaptionFeed`."""
 
-    def _report(self, slot: QueuedSlot) -> None:
+    def _report(self, slot: TalkSlot) -> None:
         """Send statistics."""
+
+    def _settled(self, reply: Reply) -> None:
+        """Take a reply to the silence that a model beside hears first."""
 
     # From the client.
 
@@ -214,7 +174,7 @@ class Client:
         if self._intake.flood and not before:
             self._note("audio came more than two seconds ahead of time; what is too far ahead is not heard")
         for frame in frames:
-            if self._trimmer and self._trimmer.due(frame.pcm):
+            if self._trimmer and self._trimmer.due(frame.pcm) and isinstance(self.slot, QueuedSlot):
                 event("trimmed", self.name)
                 self.slot.trim()
             self.slot.hear(frame)
@@ -225,7 +185,7 @@ class Client:
         self._captions.hear(frame)
 
     def _restart(self) -> None:
-        if self.talking and self.slot:
+        if self.talking and isinstance(self.slot, QueuedSlot):
             event("restarted", self.name)
             self._intake.clear()
             if self._trimmer:
@@ -236,12 +196,11 @@ class Client:
     # The conversation.
 
     async def _converse(self) -> None:
-        self._loading()
-        await self._model.ready(self._loading)
-        if not self._model.talks:
-            raise ProtocolError("this server's model does not talk")
-        if not self._model.talks:
-            raise ProtocolError("this server's model does not talk; it has /v1/ for requests")
+        if not self._beside:
+            self._loading()
+            await self._model.ready(self._loading)
+            if not self._model.talks:
+                raise ProtocolError("this server's model does not talk; it has /v1/ for requests")
         await self._place.wait(self._queued)
         try:
             await self._hold()
@@ -266,19 +225,24 @@ class Client:
 
     async def _join(self, prompt: Prompt | None) -> int:
         """Take a row of the model, and return the seed of the conversation."""
+        if self._beside:
+            self.slot = self._beside.slot
+            await self._joined.wait()
+            return self.slot.talking.seed
         sampling = self._asked.sampling(self._model.sampling)
         self._joined.clear()
-        self.slot = self._model.scheduler.join(self, self._asked.seed, sampling, self._asked.conditions, prompt)
+        slot = self._model.scheduler.join(self, self._asked.seed, sampling, self._asked.conditions, prompt)
+        self.slot = slot
         await self._joined.wait()
-        await asyncio.to_thread(self.slot.prepare)
-        session = self.slot.talking
+        await asyncio.to_thread(slot.prepare)
+        session = slot.talking
         if self._limits.trim:
             self._trimmer = ContextTrimmer(session, self._limits.trim, automatic=True)
         return session.seed
 
     async def _prompt(self, asked: Mapping[str, str]) -> Prompt | None:
         """Return what comes before the conversation. Raises ProtocolError for what the model has not."""
-        if not self._model.prompts:
+        if self._beside or not self._model.prompts:
             return None
         values = [asked.get(name, "") for name in PROMPTS]
         try:
@@ -294,6 +258,19 @@ class Client:
                 self._report(self.slot)
             if self._admission.waiting and time.monotonic() - self._last_heard > self._limits.idle:
                 raise ProtocolError(f"no audio came for {self._limits.idle:g} s while others wait for the place")
+
+    async def _follow(self) -> None:
+        """Take what a model beside says; raises what ends it."""
+        if not self._beside:
+            await asyncio.Event().wait()  # the scheduler's thread calls `write`
+            return
+        async for found in self._beside.job:
+            if isinstance(found, Session):
+                self._joined.set()
+            elif self._joined.is_set():
+                self._send(found)
+            else:
+                self._settled(found)
 
     # As a listener, on the threads of the loop.
 

@@ -38,13 +38,21 @@ class Job(Generic[T]):
     """One request's work; an asynchronous iterator of what it yields, but for None, on the event loop.
 
     steps: the work, to be stepped on the thread. kind: of its slices: those of one kind take about as long.
+    ready: whether there is something to do; who makes it so calls `wake`.
     What `steps` raises is raised by the iteration. `slices` counts those that were done.
     """
 
     def __init__(
-        self, jobs: Jobs, steps: Iterator[T | None], kind: Callable[[], str], source: str, unread: int
+        self,
+        jobs: Jobs,
+        steps: Iterator[T | None],
+        kind: Callable[[], str],
+        source: str,
+        unread: int,
+        ready: Callable[[], bool],
     ) -> None:
         self.kind, self.source = kind, source
+        self._ready = ready
         self.slices = 0
         self._jobs, self._steps, self._most = jobs, steps, unread
         self._loop = asyncio.get_running_loop()
@@ -57,7 +65,7 @@ class Job(Generic[T]):
     @property
     def runnable(self) -> bool:
         """Whether there is something to do for it; on any thread."""
-        return self.cancelled or len(self._results) < self._most
+        return self.cancelled or (len(self._results) < self._most and self._ready())
 
     @property
     def begun(self) -> bool:
@@ -67,6 +75,10 @@ class Job(Generic[T]):
     def cancel(self) -> None:
         """Do nothing more than the slice at hand; once is enough, and after the end it does nothing."""
         self.cancelled = True
+        self._jobs.wake()
+
+    def wake(self) -> None:
+        """Look again whether there is something to do for it."""
         self._jobs.wake()
 
     def __aiter__(self) -> Job[T]:
@@ -143,7 +155,12 @@ class Jobs:
             return len(self._jobs)
 
     def add(
-        self, steps: Iterator[T | None], kind: Callable[[], str], source: str = "", unread: int = UNREAD
+        self,
+        steps: Iterator[T | None],
+        kind: Callable[[], str],
+        source: str = "",
+        unread: int = UNREAD,
+        ready: Callable[[], bool] = lambda: True,
     ) -> Job[T]:
         """Let work be done, on the event loop; arguments as of `Job`. Raises QueueFull."""
         with self._changed:
@@ -151,7 +168,7 @@ class Jobs:
                 raise QueueFull(of_one=False)
             if source and sum(job.source == source for job in self._jobs) >= max(1, self.most // 2):
                 raise QueueFull(of_one=True)
-            job = Job(self, steps, kind, source, unread)
+            job = Job(self, steps, kind, source, unread, ready)
             self._jobs.append(job)
         self.wake()
         return job

@@ -32,6 +32,7 @@ class Limits:
     upload: float = 300.0  # seconds for a recording to come in
     max_seconds: float = 600.0  # of a recording that is sent to be transcribed
     tail: float = 60.0  # seconds after what is to be translated, in which a translation has to come to its end
+    beside: int = 4  # realtime sessions with models beside the one that talks; others wait for a place
     jobs: int = 16  # requests that are worked on or wait for that, half of them of one address
     connections: int = 1024  # open at once; fewer where there are not enough descriptors
     connections_of_one: int = 256  # of one address

@@ -22,7 +22,7 @@ from moshi_mlx.web.api.realtime import Realtime
 from moshi_mlx.web.api.routes import Api
 from moshi_mlx.web.budget import Budgets
 from moshi_mlx.web.chat_client import ChatClient
-from moshi_mlx.web.client import Client, Seat
+from moshi_mlx.web.client import Client
 from moshi_mlx.web.connections import Connections, Link
 from moshi_mlx.web.headers import Handler, complete
 from moshi_mlx.web.jobs import Jobs
@@ -31,6 +31,7 @@ from moshi_mlx.web.log import event, http_logger
 from moshi_mlx.web.metrics import CONTENT_TYPE, count, render
 from moshi_mlx.web.model_pool import ModelPool, ServedModel
 from moshi_mlx.web.model_thread import LoadProgress, ModelThread, Phase
+from moshi_mlx.web.seat import Beside, Seat
 from moshi_mlx.wire.query import describe, read_query, shown
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Server:
         self._gone: Counter[str] = Counter()  # metrics of the clients that have left
         self._about, self._access, self._page = about, access or Access(), page
         self._limits = limits or Limits()
+        self._admission_beside = Admission(self._limits.beside)
+        self._admission_beside.open()
         self._take_nano = take_nano
         self._requests = Budgets(self._limits.requests)
         self._offences = Budgets(self._limits.offences)
@@ -97,7 +100,7 @@ class Server:
         app.router.add_get("/metrics", self._metrics)
         self.api = Api(pool, jobs, self._access, self._limits, self._link, lambda: self.model.problem)
         self.models = self.api.models
-        Realtime(self.models, self.main, self._host).add_to(app)
+        Realtime(self.models, self.main, self._host, self.api.work).add_to(app)
         self.api.add_to(app)
         if page:
             app.router.add_get("/", self._index)
@@ -199,19 +202,25 @@ class Server:
 
         return await self._host(request, make)
 
-    async def _host(self, request: web.Request, make: Callable[[Seat], Client]) -> web.StreamResponse:
-        """Let somebody talk, in the place that is free or that they wait for. make: their client."""
+    async def _host(
+        self, request: web.Request, make: Callable[[Seat], Client], beside: Beside | None = None
+    ) -> web.StreamResponse:
+        """Let somebody talk, in the place that is free or that they wait for. make: their client.
+
+        beside: as of `Seat`.
+        """
         link = self._link(request)
         if self._offences[link.source].empty:
             raise web.HTTPTooManyRequests(
                 text="clients of this address were ended for asking too much; try again in ten seconds\n"
             )
-        if self._stopping or self._admission.waiting >= self._limits.waiting:
+        admission = self._admission_beside if beside else self._admission
+        if self._stopping or admission.waiting >= self._limits.waiting:
             raise web.HTTPServiceUnavailable(text="too many clients are waiting for a place; try again later\n")
-        place = self._admission.line_up()
+        place = admission.line_up()
         offended = self._offences[link.source].spend
         try:
-            client = make(Seat(link, place, self._admission, self.model, self._limits, offended))
+            client = make(Seat(link, place, admission, self.model, self._limits, offended, beside))
             return await self._converse(request, client, link)
         finally:
             place.leave()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from aiohttp import WSMessage, WSMsgType
 
-from moshi_mlx.frames import FRAME_SECONDS, silence
+from moshi_mlx.frames import FRAME_SECONDS, SAMPLE_RATE, silence
 from moshi_mlx.runtime.flow import HeardFrame
 from moshi_mlx.web.api.errors import ApiError
 from moshi_mlx.web.api.realtime_events import (
@@ -23,10 +25,16 @@ from moshi_mlx.web.api.realtime_events import (
     unknown,
     written,
 )
-from moshi_mlx.web.client import Asked, Client, Seat
+from moshi_mlx.web.client import Client
 from moshi_mlx.web.client_socket import ClientSocket
 from moshi_mlx.web.connections import Link
+from moshi_mlx.web.intake import Intake
 from moshi_mlx.web.limits import Limits
+from moshi_mlx.web.live_slot import MOST
+from moshi_mlx.web.seat import Asked, Seat
+
+if TYPE_CHECKING:
+    from moshi_mlx.runtime.reply import Reply
 
 PROTOCOL = "realtime"  # that browsers name in their handshake
 _EARLY = 200  # events that may come before the session is created,
@@ -39,6 +47,9 @@ class Mark:
 
     event_id: str | None
 
+
+_AT_ONCE = 20.0  # seconds of audio that a model beside takes at once, within the budget of bytes,
+_PACE = 2.5  # and then so many times as fast as it is spoken
 
 Handler = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -71,6 +82,11 @@ class EventClient(Client):
         )  # frames that are not answered yet, and marks behind some
         self._forgotten = 0  # of those, frames that were dropped
         self._quiet = 0  # frames of silence that are still to be given
+        self._moved = asyncio.Event()  # the model has taken a frame
+        self._came = 0.0  # seconds of audio that came, to a model beside, which takes it as it comes,
+        self._started = time.monotonic()  # since
+        if seat.beside:
+            self._intake = Intake(math.inf)
 
     def emit(self, type: str, /, *, is_audio: bool = False, **fields: Any) -> bool:
         """As of `Emit`."""
@@ -108,6 +124,20 @@ class EventClient(Client):
         self._budget.ignored()
         self.socket.post(error_event(error, id))
 
+    async def _take_all(self, pcm: np.ndarray) -> None:
+        """Let the model hear audio; one beside not before it has taken most of what came, so that none is lost."""
+        if self._beside and len(pcm):
+            self._came += len(pcm) / SAMPLE_RATE
+            await asyncio.sleep(self._started + (self._came - _AT_ONCE) / _PACE - time.monotonic())
+            while self._beside.slot.waiting >= MOST:
+                self._moved.clear()
+                await self._moved.wait()
+        self._take(pcm)
+
+    def _send(self, reply: Reply) -> None:
+        super()._send(reply)
+        self._moved.set()
+
     def _hear(self, frame: np.ndarray) -> None:
         super()._hear(frame)
         self._waiting.append(frame)
@@ -143,13 +173,15 @@ class EventClient(Client):
             self._waiting.append(quiet)
 
     def _answered(self) -> np.ndarray:
-        """Return the frame that a reply answers, (1920,) float32; silence where the model was given that."""
+        """Return the frame that a reply answers, (1920,) float32; silence where the model was given that.
+
+        When that is done with, `_pass_marks` is to be called.
+        """
         lost = self.slot.heard.dropped if self.slot else 0
         while self._forgotten < lost:
             self._forgotten += 1
             self._pop()
         found = self._pop()
-        self._pass_marks()
         return silence() if found is None else found
 
     def _pop(self) -> np.ndarray | None:
@@ -159,6 +191,7 @@ class EventClient(Client):
         return found
 
     def _pass_marks(self) -> None:
+        """Do what was to be done when all before was answered."""
         while self._waiting and isinstance(mark := self._waiting[0], Mark):
             self._waiting.popleft()
             self._reached(mark)

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moshi_mlx.conversation.turns import Speaker, Turn, TurnTracker
+from moshi_mlx.conversation.turns import Speaker, Turn
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.tasks.words import Word
 from moshi_mlx.web.api.errors import ApiError
-from moshi_mlx.web.api.event_client import EventClient, Mark
-from moshi_mlx.web.api.realtime_audio import AudioReader
-from moshi_mlx.web.api.realtime_events import event_id, field, new_id
-from moshi_mlx.web.api.realtime_items import History, UserItems
+from moshi_mlx.web.api.hearing_client import HearingClient
+from moshi_mlx.web.api.realtime_events import field, new_id
 from moshi_mlx.web.api.realtime_responses import Responses
 from moshi_mlx.web.api.realtime_session import Abilities, Settings
-from moshi_mlx.web.client import Seat
+from moshi_mlx.web.seat import Seat
 from moshi_mlx.wire.query import PROMPTS
 
 if TYPE_CHECKING:
@@ -35,33 +33,22 @@ _REMEMBERS = "what the model has heard cannot be taken from it"
 _DECIDES = "this model decides by itself when it speaks: it has heard what was sent, and answers if it wants to"
 
 
-class RealtimeClient(EventClient):
+class RealtimeClient(HearingClient):
     """One conversation in events of /v1/realtime. Times are seconds of the audio as the model heard it."""
 
     def __init__(self, query: ChatQuery, seat: Seat, model: str) -> None:
-        super().__init__(query, seat, model)
-        self._history = History()
+        super().__init__(query, seat, model, Settings("realtime", Abilities(model)), QUIET_SECONDS)
         conversation = new_id("conv")
-        self._settings = Settings("realtime", Abilities(model))
-        self._reader = AudioReader(self._settings.input)
         self._responses = Responses(
             self.emit, self._history, lambda: self._settings, conversation, self._count_unsent
         )
-        self._items = UserItems(self.emit, self._history, lambda: self._settings.detection is not None)
-        self._tracker = TurnTracker(began=self._began, ended=self._turn_ended)
-        self._committed = True  # no frame came since
         self._captions_from = 0.0  # seconds at which they began
         self._told = False  # that the model decides by itself
-        self.handlers = {
-            "session.update": self._update,
-            "input_audio_buffer.append": self._append,
-            "input_audio_buffer.commit": self._commit,
-            "input_audio_buffer.clear": self._clear_input,
+        self.handlers |= {
             "output_audio_buffer.clear": self._clear_output,
             "response.create": self._create,
             "response.cancel": self._cancel,
             "conversation.item.truncate": self._truncate,
-            "conversation.item.retrieve": self._retrieve,
             "conversation.item.create": self._refuse_text,
             "conversation.item.delete": self._refuse_delete,
         }
@@ -76,21 +63,15 @@ class RealtimeClient(EventClient):
 
     # What the client asks for.
 
-    async def _update(self, event: dict[str, Any]) -> None:
-        before, after = self._settings, self._settings.updated(field(event, "session", dict))
+    async def _apply(self, after: Settings) -> None:
+        before = self._settings
         if (before.voice, before.instructions) != (after.voice, after.instructions):
             await self._begin_again(after)
-        if after.input != before.input:
-            self._reader = AudioReader(after.input)
-        if after.detection:
-            self._tracker.wait("user", after.detection.silence)
         if after.transcribes and not before.transcribes:
             self._write_down()
         elif before.transcribes and not after.transcribes:
             self._captions.end()
             self._items.captioned = None
-        self._settings = after
-        self.emit("session.updated", session=after.about(self.id))
 
     async def _begin_again(self, settings: Settings) -> None:
         """Let a conversation with another voice or role take the place of one in which nothing was said."""
@@ -117,29 +98,6 @@ class RealtimeClient(EventClient):
         self._captions_from = self._tracker.seconds + FRAME_SECONDS * coming
         self._items.captioned = lambda: self._captions_from + self._captions.complete
 
-    async def _append(self, event: dict[str, Any]) -> None:
-        self._take(self._reader.read(field(event, "audio", str)))
-
-    def _hear(self, frame: np.ndarray) -> None:
-        super()._hear(frame)
-        self._committed = False
-
-    async def _commit(self, event: dict[str, Any]) -> None:
-        self._flush()
-        if self._committed:
-            raise _nothing_came()
-        self._committed = True
-        self._mark(Mark(event_id(event)))
-        self._be_quiet(QUIET_SECONDS)
-
-    def _reached(self, mark: Mark) -> None:
-        if not self._items.commit(self._tracker.seconds):
-            self._refuse(_nothing_came(), mark.event_id)
-
-    async def _clear_input(self, event: dict[str, Any]) -> None:
-        self._intake.clear()
-        self.emit("input_audio_buffer.cleared")
-
     async def _clear_output(self, event: dict[str, Any]) -> None:
         self.socket.drop_audio()
         self._responses.clear()
@@ -160,9 +118,6 @@ class RealtimeClient(EventClient):
             field(event, "item_id", str), field(event, "content_index", int), field(event, "audio_end_ms", int)
         )
 
-    async def _retrieve(self, event: dict[str, Any]) -> None:
-        self.emit("conversation.item.retrieved", item=self._history.find(field(event, "item_id", str)).about())
-
     async def _refuse_text(self, event: dict[str, Any]) -> None:
         raise ApiError(400, _HEARS_ONLY, "item", "unsupported_value")
 
@@ -174,19 +129,18 @@ class RealtimeClient(EventClient):
     def _answer(self, reply: Reply) -> None:
         self._tracker.add(self._answered(), reply)
         self._responses.add(reply)
+        self._pass_marks()
         self._items.advance(self._tracker.seconds)
         self._give_silence()
 
     def _began(self, speaker: Speaker, seconds: float) -> None:
-        if speaker == "user":
-            self._items.began(seconds)
-        else:
+        super()._began(speaker, seconds)
+        if speaker == "moshi":
             self._responses.began()
 
     def _turn_ended(self, turn: Turn) -> None:
-        if turn.speaker == "user":
-            self._items.ended(turn.end)
-        else:
+        super()._turn_ended(turn)
+        if turn.speaker == "moshi":
             self._responses.ended(turn)
 
     def _captioned(self, found: Word | Pause) -> None:
@@ -196,7 +150,3 @@ class RealtimeClient(EventClient):
 
     def _count_unsent(self) -> None:
         self._unsent += 1
-
-
-def _nothing_came() -> ApiError:
-    return ApiError(400, "no audio came since the last commit", code="input_audio_buffer_commit_empty")

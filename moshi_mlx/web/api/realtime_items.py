@@ -94,6 +94,16 @@ class UserItems:
         self._closed: list[_Said] = []  # whose words may still come
         self._since = 0.0  # the end of the last item
 
+    @property
+    def has_words(self) -> bool:
+        """Whether words of the item at hand have come."""
+        return self._open is not None and bool(self._open.item.text)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether an item has not ended, or not all its words have come."""
+        return self._open is not None or bool(self._closed)
+
     def began(self, seconds: float) -> None:
         """Take the beginning of a turn."""
         if self._open:

@@ -60,14 +60,14 @@ class Api:
         problem: Callable[[], str],
     ) -> None:
         self.models, self._access = Models(pool.models), access
-        self._work = Work(jobs, pool, link_of, limits.answer, problem)
+        self.work = Work(jobs, pool, link_of, limits.answer, problem)
         self.uploads = Uploads(limits.max_seconds, limits.upload)
-        self._speech = Speech(self.models, self._work)
-        self._transcriptions = Transcriptions(self.models, self.uploads, self._work, limits.tail)
+        self._speech = Speech(self.models, self.work)
+        self._transcriptions = Transcriptions(self.models, self.uploads, self.work, limits.tail)
 
     def close(self) -> None:
         """Begin nothing any more."""
-        self._work.close()
+        self.work.close()
         self.uploads.close()
 
     def add_to(self, app: web.Application) -> None:

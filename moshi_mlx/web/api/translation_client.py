@@ -15,7 +15,7 @@ from moshi_mlx.web.api.errors import ApiError
 from moshi_mlx.web.api.event_client import EventClient, Mark
 from moshi_mlx.web.api.realtime_audio import PCM, AudioReader, AudioWriter
 from moshi_mlx.web.api.realtime_events import event_id, field
-from moshi_mlx.web.client import Seat
+from moshi_mlx.web.seat import Seat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,7 +108,7 @@ class TranslationClient(EventClient):
     async def _append(self, event: dict[str, Any]) -> None:
         if self._ending:
             raise ApiError(400, "the session is being closed", code="session_closing")
-        self._take(self._reader.read(field(event, "audio", str)))
+        await self._take_all(self._reader.read(field(event, "audio", str)))
 
     def _hear(self, frame: np.ndarray) -> None:
         super()._hear(frame)
@@ -143,6 +143,7 @@ class TranslationClient(EventClient):
         ending = self._ending and not self._waiting_marks
         self._say(reply)
         self._answered()
+        self._pass_marks()
         if ending and self._last is None and self._translates() and reply.text_id == END_OF_TEXT:
             self._last = self._frames + self._delay
         if (self._last is not None and self._frames >= self._last) or (

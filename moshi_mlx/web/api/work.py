@@ -62,10 +62,15 @@ class Work:
 
     @asynccontextmanager
     async def running(
-        self, request: web.Request, model: ServedModel, work: Callable[[Moshi], Iterator[T | None]]
+        self,
+        request: web.Request,
+        model: ServedModel,
+        work: Callable[[Moshi], Iterator[T | None]],
+        ready: Callable[[], bool] = lambda: True,
     ) -> AsyncIterator[Job[T]]:
         """Let a model do something for a request, up to the end of the block, or of the client's connection.
 
+        ready: as of `Job`.
         Iterating over the job gives what `work` yields, but for None. What is raised for people becomes ApiError.
         """
         if problem := self._problem():
@@ -77,7 +82,7 @@ class Work:
             return f"{model.name} {request.path}" if model.moshi else f"load {model.name}"
 
         try:
-            job = self._jobs.add(self._pool.using(model, work), kind, link.source)
+            job = self._jobs.add(self._pool.using(model, work), kind, link.source, ready=ready)
         except QueueFull as full:
             words = "of this address " if full.of_one else ""
             raise ApiError(

@@ -15,7 +15,6 @@ from openai import AsyncOpenAI
 from moshi_mlx.web.client import Client
 from tests.web.running import PATIENCE, Running
 
-AHEAD = 2  # frames whose answers are not awaited: with more on their way the server may drop some
 GREEDILY = {"text_temperature": "0", "audio_temperature": "0", "seed": "4"}
 
 
@@ -88,8 +87,8 @@ class Session:
             await self.caught_up(self.sent)
 
     async def caught_up(self, frames: int) -> None:
-        """Wait until so many frames are answered, but for the last ones."""
-        await self.until(lambda: self.client._frames >= frames - AHEAD, "a reply")
+        """Wait until so many frames are answered: of two that wait a server without time may drop one."""
+        await self.until(lambda: self.client._frames >= frames, "a reply")
 
     async def ended(self) -> None:
         await asyncio.wait_for(self._task, PATIENCE)

@@ -132,6 +132,12 @@ def test_a_telephone_speaks_and_hears(server: Running, tiny_moshi: Moshi, name: 
     raw = io.BytesIO()
     soundfile.write(raw, narrow, 8_000, format="RAW", subtype=subtype)
     data = raw.getvalue()
+    back, _ = soundfile.read(
+        io.BytesIO(data), format="RAW", subtype=subtype, samplerate=8_000, channels=1, dtype="float32"
+    )
+    stream = soxr.ResampleStream(8_000, 24_000, 1, dtype="float32", quality="MQ")
+    # In no whole frames, and no whole chunks of 20 ms.
+    pieces = [stream.resample_chunk(back[start : start + 333]) for start in range(0, len(back), 333)]
     settings = {"type": "realtime", "audio": {way: {"format": {"type": name}} for way in ("input", "output")}}
 
     async def go() -> Session:
@@ -139,18 +145,15 @@ def test_a_telephone_speaks_and_hears(server: Running, tiny_moshi: Moshi, name: 
             await session.send("session.update", session=settings)
             updated = await session.once("session.updated")
             assert updated.session.audio.input.format.type == updated.session.audio.output.format.type == name
-            for start in range(0, len(data), 333):  # no whole frames, no whole chunks of 20 ms
-                chunk = base64.b64encode(data[start : start + 333]).decode()
+            for number in range(len(pieces)):
+                chunk = base64.b64encode(data[333 * number : 333 * (number + 1)]).decode()
                 await session.send("input_audio_buffer.append", audio=chunk)
-                await session.caught_up((start - 240) // 640)  # resampling holds back 30 ms
+                await session.caught_up(sum(map(len, pieces[: number + 1])) // 1920)
             await session.until(lambda: len(session.of("response.output_audio.delta")) >= FRAMES - 3)
             return session
 
     session = run(go())
-    back, _ = soundfile.read(
-        io.BytesIO(data), format="RAW", subtype=subtype, samplerate=8_000, channels=1, dtype="float32"
-    )
-    wide = soxr.ResampleStream(8_000, 24_000, 1, dtype="float32", quality="MQ").resample_chunk(back)
+    wide = np.concatenate(pieces)
     alone = replies(tiny_moshi, wide[: len(wide) // 1920 * 1920])
     said = "".join(reply.text for reply in alone).strip()
     assert words(session)
