@@ -61,7 +61,6 @@ MIMI_GATES = (
 SEVERAL_GATES = (
     Gate("frame of 16 people, Batch.step, against 627c479", "step_16", least=2.5, stretch=3.5),
     Gate("frame of 4 people, Batch.step, against 627c479", "step_4", least=1.6),
-    Gate("frame of 1, Batch.step, against 627c479", "step_1", least=1.3, stretch=1.5),
     Gate("frame of 1, loop over a recording, against 627c479", "loop_1", least=1.5),
     Gate("frame of 32 people, loop, over 16 people's at 627c479", "loop_32", most=0.69),
     Gate("frame of 16 people without OpenBLAS against 627c479", "plain_16", least=1.3),

@@ -37,6 +37,7 @@ class Noise:
 
 def main() -> None:
     moshi, people = moshi_mlx.load(sys.argv[1], codec="mlx"), int(sys.argv[2])
+    moshi.warm_up(people)
     for line in sys.stdin:
         frames = int(line)
         said, times = _steps(moshi, people, frames)
