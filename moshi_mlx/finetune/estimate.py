@@ -77,14 +77,18 @@ def activation_bytes(config: LmConfig, settings: Settings, item: int) -> int:
 
 
 def _per_position(config: LmConfig, checkpointing: bool, item: int) -> float:
-    """Return the bytes that one position holds for the way back."""
+    """Return the bytes that one position holds for the way back.
+
+    The depth transformer's layers count in full: there MLX's peak is the same with and without checkpoints (0.32.4
+    on a CPU, benchmarks/finetune_memory.py).
+    """
     depth = config.depth
     assert depth, "a model that speaks"
-    stacks = [(config.transformer, 1), (depth.transformer, depth.steps)]
+    stacks = [(config.transformer, 1, checkpointing), (depth.transformer, depth.steps, False)]
     held = 0.0
-    for stack, steps in stacks:
+    for stack, steps, again in stacks:
         inside = _INSIDE * stack.dim + 4 * stack.ffn_hidden
-        layers = stack.num_layers * stack.dim + inside if checkpointing else stack.num_layers * inside
+        layers = stack.num_layers * stack.dim + inside if again else stack.num_layers * inside
         held += steps * layers * item
     logits = config.text_card + depth.steps * config.card
     return held + 3 * 4 * logits + item * _scores(config.transformer)
