@@ -72,7 +72,7 @@ def contestants(folder: Path) -> dict[str, Moshi]:
 def codec_alone(session: Session, noise: Noise) -> dict[str, float]:
     """Encode and decode, ms a frame: medians."""
     encoding, decoding = [], []
-    stream = session._stream
+    stream = session.stream
     for frame in noise:
         start = time.perf_counter()
         codes = stream.encode(frame)
@@ -102,7 +102,7 @@ def conversation(session: Session, noise: Noise) -> dict[str, float]:
     noise.replied = []
     converse(session, noise, noise)
     first, *_, last = noise.replied
-    for direction in vars(session._stream).values():  # successors of rustymimi's processes have to keep up, too
+    for direction in vars(session.stream).values():  # successors of rustymimi's processes have to keep up, too
         if isinstance(direction, Direction) and direction._successor:
             direction._successor.caught_up(0, wait=True)
             last = time.perf_counter()
