@@ -23,7 +23,7 @@ STALL = 0.6  # seconds without a callback, after which a device counts as lost
 STEADY = 0.3  # seconds of callbacks until it counts as back: a stalled speaker still asks for the first blocks
 # Seconds between attempts to open a device again, at first and at last: one that is back is to be used within 2 s.
 # With each attempt the other device is opened anew, too.
-RETRY, RETRY_MOST = 0.75, 1.5
+RETRY, RETRY_MOST = 0.75, 1.2
 SLEEP = 3.0  # seconds that the machine has slept, after which streams may be stale
 # Linux has a clock of its own for that; on a Mac this one goes on in sleep, and that of `perf_counter` does not.
 _ALSO_IN_SLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
