@@ -23,7 +23,7 @@ from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.runtime.wordless import NoWords
 from moshi_mlx.web.descriptors import raise_limit
 from moshi_mlx.web.log import start_log
-from moshi_mlx.web.server import Server
+from moshi_mlx.web.serving.server import Server
 
 PLACES = 4
 SMALLEST = {**TINY, "context": 64, "dim": 32, "num_layers": 1, "depformer_num_layers": 1}

@@ -29,8 +29,8 @@ def local_web(
 ) -> None:
     """Serve the web page. `moshi-mlx serve` does the same and has more options."""
     from moshi_mlx.cli.mlx_check import say_on_stderr, warn_once
-    from moshi_mlx.web.program import choose_endpoint, run_server
-    from moshi_mlx.web.server import PAGE
+    from moshi_mlx.web.serving.program import choose_endpoint, run_server
+    from moshi_mlx.web.serving.server import PAGE
 
     page = PAGE if static is None else None if static == "none" else Path(static)
     if page and not page.is_dir():

@@ -15,7 +15,7 @@ from moshi_mlx.wire.messages import DEFAULT_PORT
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
-    from moshi_mlx.web.program import Captions
+    from moshi_mlx.web.serving.program import Captions
 
 HostOption = Annotated[
     str | None,
@@ -95,7 +95,7 @@ def serve(
     from moshi_mlx.cli.captions import machine_budget
     from moshi_mlx.cli.mlx_check import say_on_stderr, warn_once
     from moshi_mlx.web.limits import Limits
-    from moshi_mlx.web.program import choose_endpoint, run_server
+    from moshi_mlx.web.serving.program import choose_endpoint, run_server
 
     given = options.given(
         host=host, port=port, tls=tls, token=token, allow_hosts=allow_host, allow_origins=allow_origin

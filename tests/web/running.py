@@ -14,7 +14,7 @@ import aiohttp
 import numpy as np
 
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.web.server import Server
+from moshi_mlx.web.serving.server import Server
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds for what takes a moment: the machine may be busy

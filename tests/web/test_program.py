@@ -23,7 +23,7 @@ import pytest
 from moshi_mlx.checkpoint.random_checkpoint import TINY
 from moshi_mlx.errors import ServerError
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
-from moshi_mlx.web.program import choose_endpoint
+from moshi_mlx.web.serving.program import choose_endpoint
 from tests.adapter_file import adapter
 from tests.config_file import edit
 from tests.weights_file import rewrite

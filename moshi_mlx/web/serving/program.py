@@ -29,7 +29,7 @@ from moshi_mlx.web.descriptors import raise_limit
 from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.log import event, start_log
 from moshi_mlx.web.model_pool import IDLE, ModelPool, ServedModel, Task, tasks_of, voices_of
-from moshi_mlx.web.server import PAGE, STOP_SECONDS, Server
+from moshi_mlx.web.serving.server import PAGE, STOP_SECONDS, Server
 from moshi_mlx.wire.messages import DEFAULT_PORT
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
     from moshi_mlx.web.prompts import Prompts
 
-PAGE = Path(__file__).parent / "page"
+PAGE = Path(__file__).parents[1] / "page"
 STOP_SECONDS = 1.0  # for clients and the model to finish
 _CLEAN_SECONDS = 0.2  # for requests whose connections have ended
 
