@@ -1,10 +1,10 @@
-"""A recording in, an answer out: `moshi-mlx run` and `python -m moshi_mlx.run_inference`."""
+"""A recording in, an answer out: `moshi-mlx run` and `python -m moshi_mlx.run_inference`. Folders: `answers`."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -13,14 +13,14 @@ from pathlib import Path
 import typer
 
 from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink, speech_end
-from moshi_mlx.audio.files import Audio, open_audio, recordings_in
+from moshi_mlx.audio.files import Audio, open_audio
 from moshi_mlx.audio.writer import AudioWriter
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.options import ModelOptions, SamplingOptions
 from moshi_mlx.cli.persona import NOBODY, PersonaOptions
 from moshi_mlx.cli.words import JsonLines, shown_words
 from moshi_mlx.conversation.transcript import Transcript
-from moshi_mlx.errors import AudioFileError, system_errors
+from moshi_mlx.errors import AudioFileError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi
@@ -67,21 +67,18 @@ class Manner:
 
 
 def answer(recording: str, output: str | None, model: ModelOptions, manner: Manner) -> None:
-    """Answer a recording, or all of a folder, and report on it.
+    """Answer a recording, and report on it.
 
     What can go wrong cheaply goes wrong first: the recording, the place of the answer, the options, the weights.
     """
-    if os.path.isdir(recording):
-        _answer_all(recordings_in(recording), output, model, manner)
-        return
     check_output(recording, output, manner)
     audio = open_audio(recording)
     source, events = FileSource(audio.pcm, **manner.silence), manner.events
-    with undone("the model was not loaded, and nothing is answered"), _opened(output, source, manner) as wav:
+    with undone("the model was not loaded, and nothing is answered"), opened(output, source, manner) as wav:
         introduce(audio, manner, events)
         tell = partial(manner.tell, events)
-        moshi, prompt = _loaded(model, manner, tell)
-        heard = _converse(moshi, prompt, source, wav, manner, events)
+        moshi, prompt = loaded(model, manner, tell)
+        heard = answered(moshi, prompt, source, wav, manner, events)
     # The answer is complete and has its name from here on.
     report = heard.report(audio, source, output, wav, manner.transcript)
     if events:
@@ -94,45 +91,7 @@ def answer(recording: str, output: str | None, model: ModelOptions, manner: Mann
         raise typer.Exit(INTERRUPTED)
 
 
-def _answer_all(recordings: Sequence[str], output: str | None, model: ModelOptions, manner: Manner) -> None:
-    """Answer recordings one after the other, each as if it were alone; what cannot be read is told."""
-    places = _places(recordings, output, manner)
-    done, unread = 0, 0
-
-    def state() -> str:
-        left = len(recordings) - done - unread
-        return f"{done} of {len(recordings)} recordings are answered, {left} are not"
-
-    with undone(state):
-        tell = partial(manner.tell, manner.events)
-        moshi, prompt = _loaded(model, manner, tell)
-        for recording, (place, transcript) in zip(recordings, places, strict=True):
-            events = JsonLines(sys.stdout, file=recording) if manner.as_json else None
-            try:
-                audio = open_audio(recording)
-            except AudioFileError as error:
-                print(f"error: {error}", file=sys.stderr)
-                unread += 1
-                continue
-            source = FileSource(audio.pcm, **manner.silence)
-            with _opened(place, source, manner) as wav:
-                introduce(audio, manner, events)
-                heard = _converse(moshi, prompt, source, wav, manner, events)
-            report = heard.report(audio, source, place, wav, transcript)
-            if events:
-                events.emit("end", **report.as_dict())
-            else:
-                print(f"{recording}: {report.text}", flush=True)
-            for line in report.lines():
-                manner.say(line)
-            if report.interrupted:
-                raise KeyboardInterrupt
-            done += 1
-    if unread:
-        raise typer.Exit(1)
-
-
-def _loaded(model: ModelOptions, manner: Manner, tell: Callable[[str], None]) -> tuple[Moshi, Prompt | None]:
+def loaded(model: ModelOptions, manner: Manner, tell: Callable[[str], None]) -> tuple[Moshi, Prompt | None]:
     """Load the model, and make of it who it is to be."""
     found = model.resolve(manner.sampling, tell)
     if found.translates:
@@ -152,13 +111,13 @@ def introduce(audio: Audio, manner: Manner, events: JsonLines | None) -> None:
         manner.tell(events, note)
 
 
-def _opened(output: str | None, source: FileSource, manner: Manner) -> AbstractContextManager[WavSink | None]:
+def opened(output: str | None, source: FileSource, manner: Manner) -> AbstractContextManager[WavSink | None]:
     """The file of an answer, if it is wanted."""
     return WavSink(output, source.heard() if manner.stereo else None) if output else nullcontext()
 
 
 @dataclass(frozen=True)
-class _Heard:
+class Heard:
     """What came of a conversation with a recording."""
 
     transcript: Transcript
@@ -168,12 +127,12 @@ class _Heard:
 
     def report(
         self, audio: Audio, source: FileSource, output: str | None, wav: WavSink | None, transcript: str | None
-    ) -> _Report:
+    ) -> Report:
         """Write the words where they are wanted, and say what became of the recording."""
         seconds = source.frames * FRAME_SECONDS
         if transcript:
             write_words(self.transcript, seconds, transcript)
-        return _Report(
+        return Report(
             text=self.transcript.text,
             stats=self.stats,
             left=max(0.0, seconds - self.stats.frames * FRAME_SECONDS) if self.interrupted else None,
@@ -185,14 +144,15 @@ class _Heard:
         )
 
 
-def _converse(
+def answered(
     moshi: Moshi,
     prompt: Prompt | None,
     source: FileSource,
     wav: WavSink | None,
     manner: Manner,
     events: JsonLines | None,
-) -> _Heard:
+) -> Heard:
+    """Let a model hear a recording, and write what it says as it comes."""
     transcript, stats = Transcript(), Stats()
     with (
         moshi.session(manner.sampling.seed, prompt=prompt) as session,
@@ -200,11 +160,11 @@ def _converse(
         interruptible(source.close) as interruption,
     ):
         converse(session, source, Tee(*(sink for sink in (wav, transcript, events, shown) if sink)), stats)
-    return _Heard(transcript, stats, session.seed, interruption.came)
+    return Heard(transcript, stats, session.seed, interruption.came)
 
 
 @dataclass(frozen=True)
-class _Report:
+class Report:
     """What became of a recording. delay: seconds from the end of its speech to the next word, None without one.
 
     left: seconds that were not answered any more, None if nothing was interrupted.
@@ -291,43 +251,6 @@ def ending_of(transcript: str) -> str:
     if ending not in FORMATS:
         raise typer.BadParameter(f"--transcript {transcript}: a name that ends in {', '.join(FORMATS)} expected")
     return ending
-
-
-def _places(recordings: Sequence[str], output: str | None, manner: Manner) -> list[tuple[str | None, str | None]]:
-    """Where answer and words of every recording go: into the folder OUT; words alone beside the recording."""
-    if manner.stereo and not output:
-        raise typer.BadParameter("--stereo puts both voices into OUT: name a folder")
-    if output == STREAM or (output and os.path.isfile(output)):
-        raise AudioFileError(f"{len(recordings)} recordings cannot all be answered in {output}: name a folder")
-    ending = ending_of(manner.transcript) if manner.transcript else None
-    if manner.transcript and Path(manner.transcript).suffix:
-        raise typer.BadParameter(f"--transcript {manner.transcript}: for a folder give the format alone, {ending}")
-    if output:
-        with system_errors(f"cannot make {output}", AudioFileError):
-            Path(output).mkdir(parents=True, exist_ok=True)
-    found = []
-    for recording in map(Path, recordings):
-        into = Path(output) if output else recording.parent
-        place = str(into / f"{recording.stem}.wav") if output else None
-        words = str(into / f"{recording.stem}.{ending}") if ending else None
-        found.append((place, words))
-    names = [name for pair in found for name in pair if name]
-    heard = {_identity(recording) for recording in recordings} - {None}
-    for name in names:
-        if names.count(name) > 1:
-            raise AudioFileError(f"two recordings would be answered in {name}: give one of them another name")
-        if _identity(name) in heard:
-            raise AudioFileError(f"{name} is a recording itself: name another folder")
-    return found
-
-
-def _identity(name: str) -> tuple[int, int] | None:
-    """What a file is, however its name is spelled; None for no file."""
-    try:
-        status = os.stat(name)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _say(line: str) -> None:

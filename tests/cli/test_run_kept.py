@@ -98,6 +98,33 @@ def test_every_recording_of_a_folder_is_answered_as_if_it_were_alone(
     assert done.out.splitlines()[1] == f"{recordings / 'two.flac'}: {alone.out.strip()}"
 
 
+def test_recordings_answered_together_are_answered_as_alone(
+    moshi_cli: Cli, recordings: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(recordings / "one.wav", recordings / "three.wav")
+    (recordings / "broken.wav").write_text("nothing")
+    words = ("-m", tiny_folder, "--json", *QUICK)
+    alone = moshi_cli("run", recordings, tmp_path / "alone", *words)
+    together = moshi_cli("run", recordings, tmp_path / "together", "--batch", 2, *words)
+    assert (alone.code, together.code) == (1, 1)
+
+    def events(done: Done, name: str) -> list[dict]:
+        found = [json.loads(line) for line in done.out.splitlines()]
+        return [one for one in found if Path(one["file"]).name == name]
+
+    for name in ("one.wav", "two.flac", "three.wav"):
+        first, second = events(alone, name), events(together, name)
+        said = [[one for one in each if one["event"] == "text"] for each in (first, second)]
+        assert said[0] == said[1]
+        same = ("text", "interrupted", "seed", "output_seconds")
+        assert [first[-1][key] for key in same] == [second[-1][key] for key in same]
+        files = (tmp_path / into / f"{Path(name).stem}.wav" for into in ("alone", "together"))
+        answers = [soundfile.read(file)[0] for file in files]
+        assert len(answers[0]) == len(answers[1])
+        assert np.abs(answers[0] - answers[1]).max() < 1e-3
+    assert events(together, "two.flac")[-1]["frames"] == events(alone, "two.flac")[-1]["frames"]
+
+
 def test_what_cannot_be_read_is_told_and_the_others_are_answered(
     moshi_cli: Cli, recordings: Path, tiny_folder: Path
 ) -> None:
@@ -125,6 +152,7 @@ def test_what_cannot_be_read_is_told_and_the_others_are_answered(
         ([".", "."], 1, "one.wav is a recording itself: name another folder"),
         ([".", "../recordings"], 1, "one.wav is a recording itself: name another folder"),
         ([".", "--transcript", "words.srt"], 2, "for a folder give the format alone, srt"),
+        (["one.wav", "--batch", "2"], 2, "one.wav is none"),
         (["empty"], 1, "the folder empty holds no recordings"),
     ],
     ids=lambda one: " ".join(one) if isinstance(one, list) else None,
