@@ -4,8 +4,8 @@
     python benchmarks/echo_mos.py [--seeds 3]
 
 Two scores from 1 to 5: how little the echo disturbs, and how little else is wrong with the user's voice. Each line
-is the median over the pairs of voices, with the lowest and the highest; the microphone stands beside the modes. The
-same everywhere. Source: Purin et al., 2022, AECMOS; the model at 16 kHz with the scenario told.
+is the median over the pairs of voices, with the lowest and the highest; the microphone stands beside the modes.
+The same everywhere. Source: Purin et al., 2022, AECMOS; the model at 16 kHz with the scenario told.
 """
 
 import argparse
