@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,23 +12,25 @@ from moshi_mlx.runtime.session import Reply
 
 
 class Repeating:
-    """Its three parts as `converse` calls them, each on a thread of its own. work: done before every reply."""
+    """A session, and as `batch` the batch of it alone, whose parts `converse` calls on a thread each.
+
+    work: done before every reply.
+    """
 
     seed, sampling = None, None
 
     def __init__(self, work: Callable[[], None] = lambda: None) -> None:
-        codec = SimpleNamespace(threaded=True)
-        self.batch: Any = SimpleNamespace(
-            moshi=SimpleNamespace(codec=codec), held_bytes=0, generate=self._generate
-        )
+        self.batch: Any = self
+        self.moshi = SimpleNamespace(codec=SimpleNamespace(threaded=True))
+        self.held_bytes = 0
         self._work = work
 
-    def encode(self, frame: np.ndarray) -> np.ndarray:
-        return frame
+    def encode(self, frames: Mapping[Any, np.ndarray]) -> Callable[[], Mapping[Any, np.ndarray]]:
+        return lambda: frames
 
-    def _generate(self, frames: dict[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+    def generate(self, frames: Mapping[Any, np.ndarray]) -> Mapping[Any, np.ndarray]:
         self._work()
         return frames
 
-    def decode(self, frame: np.ndarray) -> Reply:
-        return Reply(frame, "", 0.0)
+    def decode(self, frames: Mapping[Any, np.ndarray]) -> Callable[[], Mapping[Any, Reply]]:
+        return lambda: {session: Reply(frame, "", 0.0) for session, frame in frames.items()}

@@ -38,7 +38,7 @@ class Limits:
     connections_of_one: int = 256  # of one address
     trim: float | None = None  # seconds of a conversation that outlast context trimming; None: it is never trimmed
     coming: Rate = Rate(20, 100)  # new connections of one address
-    requests: Rate = Rate(20, 120)  # of one address
+    requests: Rate = Rate(60, 600)  # of one address; the page makes 50 each time it is opened
     # A phone that was without a network for ten seconds is within all of these.
     messages: Rate = Rate(250, 2_000)  # from a client
     bytes: Rate = Rate(200_000, 4_000_000)  # of its messages; raw audio has 96,000 a second

@@ -45,7 +45,7 @@ def test_a_batch_that_is_cut_teaches_what_the_whole_one_does() -> None:
         batch = make_batch(codes_of(SIZES, step), whole.lm.config)
         assert whole.learn(batch).total == pytest.approx(cut.learn(batch).total, rel=1e-5)
     for name, value in whole.values.items():
-        np.testing.assert_allclose(cut.values[name], value, atol=1e-3 * float(mx.abs(value).max()) + 1e-6)
+        np.testing.assert_allclose(cut.values[name], value, atol=1e-2 * float(mx.abs(value).max()) + 1e-6)
 
 
 def test_codes_may_be_predicted_in_some_frames_alone() -> None:
@@ -60,7 +60,7 @@ def test_codes_may_be_predicted_in_some_frames_alone() -> None:
     assert second.total == pytest.approx(first.total, rel=1e-5)
     assert second.parts == pytest.approx(first.parts, rel=1e-5)
     for name, value in whole.values.items():
-        np.testing.assert_allclose(some.values[name], value, atol=1e-3 * float(mx.abs(value).max()) + 1e-6)
+        np.testing.assert_allclose(some.values[name], value, atol=1e-2 * float(mx.abs(value).max()) + 1e-6)
 
 
 def test_a_compiled_step_is_traced_once_and_learns_the_same() -> None:

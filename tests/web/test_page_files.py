@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from moshi_mlx.web.limits import Limits
 from tests.page_server import PAGE
 
 FILES = sorted(path for path in PAGE.rglob("*") if path.is_file())
@@ -50,3 +51,9 @@ def test_every_element_that_the_code_asks_for_exists() -> None:
     asked = {found for path in SOURCES for found in re.findall(r'field\("([^"]+)"', path.read_text())}
     assert len(asked) > 30
     assert asked <= set(ids)
+
+
+def test_ten_pages_may_be_opened_in_a_moment() -> None:
+    """A page that is refused one of its files does nothing at all."""
+    files = [path for path in PAGE.rglob("*") if path.is_file()]
+    assert Limits().requests.burst >= 10 * (len(files) + 2)  # /api/info and the conversation come with them
