@@ -16,7 +16,7 @@ for program in flite espeak-ng text2wave pico2wave RHVoice-test; do
 done
 if [ ! -e "$venv/.installed" ]; then
     python3 -m venv "$venv"
-    "$venv/bin/pip" install -q -e '.[cpu]' -r training/requirements.txt
+    "$venv/bin/pip" install -q -e '.[cpu,eval]' -r training/requirements.txt
     "$venv/bin/pip" install -q --no-deps moshi==0.2.13
     touch "$venv/.installed"
 fi
@@ -29,4 +29,6 @@ scripts/with_blas.sh "${python[@]}" -m training.train_lm "$work"   # hours
 "${python[@]}" -m training.demo_recording moshi_mlx/assets
 "${python[@]}" -m training.evaluate "$model" training/results/evaluation.json
 "${python[@]}" -m training.plots "$work" training/results
-"${python[@]}" -m training.card training/results/evaluation.json "$model/README.md"
+scripts/with_blas.sh "${python[@]}" -m moshi_mlx eval "$model" "$model+q8" "$model+q4" --batch 16 --into "$work/eval" --json > "$work/eval.json"
+"${python[@]}" -m training.card behaviour "$work/eval.json" > training/results/behaviour.json
+"${python[@]}" -m training.card training/results/evaluation.json training/results/behaviour.json "$model/README.md"

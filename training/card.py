@@ -1,6 +1,8 @@
-"""Nano's model card, from the figures of its evaluation.
+"""Nano's model card, from the figures of its evaluation and of its behaviour.
 
-`python -m training.card EVALUATION.json CARD.md`
+moshi-mlx eval nano nano+q8 nano+q4 --json > EVAL.json
+python -m training.card behaviour EVAL.json > training/results/behaviour.json
+python -m training.card EVALUATION.json training/results/behaviour.json CARD.md
 """
 
 import json
@@ -10,9 +12,46 @@ from pathlib import Path
 from training.dialogue import ANSWERS, STOPS, UNKNOWN_ANSWER
 from training.voices import HELD_OUT_VOICES, TRAINING_VOICES, is_human
 
+SHOWN = (
+    ("speaks into a pause of the user", "pause_handling", "clean", "takeover", "mean", ""),
+    ("answers at the end of a turn", "smooth_turn_taking", "clean", "takeover", "mean", ""),
+    ("the first word after it, median", "smooth_turn_taking", "clean", "latency", "median", "s"),
+    ("right answers (one question, two at once, after a hesitation)", "smooth_turn_taking", "clean", "accuracy", "mean", ""),
+    ("right answers in noise, 10 dB", "smooth_turn_taking", "noise 10 dB", "accuracy", "mean", ""),
+    ("silent after an interruption began, median", "user_interruption", "clean", "stop", "median", "s"),
+    ("the same, 9 of 10 below", "user_interruption", "clean", "stop", "p90", "s"),
+    ("right answers to interruptions", "user_interruption", "clean", "accuracy", "mean", ""),
+    ("goes on when the user says \"uh huh\" (right answers)", "user_backchannel", "clean", "accuracy", "mean", ""),
+    ("goes on when others speak (right answers)", "background_speech", "clean", "accuracy", "mean", ""),
+    ("speaks into 20 s of silence or noise", "silence", "clean", "takeover", "mean", ""),
+)  # fmt: skip
+"""Of a report of `eval`: what the card calls a figure, and which it is."""
 
-def card(figures: dict) -> str:
-    """The card as Markdown."""
+
+def behaviour(report: dict) -> dict:
+    """What the card shows of a report of `eval --json`."""
+    rows = []
+    for title, task, condition, measure, statistic, unit in SHOWN:
+        wanted = {"task": task, "condition": condition, "measure": measure, "statistic": statistic}
+        found = [
+            next(one for one in model["figures"] if {name: one[name] for name in wanted} == wanted)
+            for model in report["models"]
+        ]
+        values = [round(one["value"], 4) for one in found]
+        rows.append({"title": title, "unit": unit, "samples": found[0]["samples"], "values": values})
+    return {"models": [Path(model["model"]).name for model in report["models"]], "rows": rows}
+
+
+def _behaviour_table(found: dict) -> str:
+    lines = ["| what | scenes | " + " | ".join(found["models"]) + " |", "|---" * (2 + len(found["models"])) + "|"]
+    for row in found["rows"]:
+        cells = [f"{value:.2f} s" if row["unit"] else _percent(value) for value in row["values"]]
+        lines.append(f"| {row['title']} | {row['samples']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def card(figures: dict, behaves: dict) -> str:
+    """The card as Markdown. behaves: of `behaviour`."""
     held, seen, unknown = figures["held_out"], figures["training_voices"], figures["unknown"]
     quiet, cuts, voice = figures["quiet"], figures["interruptions"], figures["voice"]
     through, speed = figures["undisturbed"], figures["speed"]
@@ -63,6 +102,16 @@ It sounds like flite's `slt`, a little rougher, its s sounds coarser above 6 kHz
 Quantized, {_names(figures["precisions"]["q8"]["by_voice"])} alone, {figures["precisions"]["q8"]["turns"]} turns: q8 {_percent(figures["precisions"]["q8"]["right"])}, q4 {_percent(figures["precisions"]["q4"]["right"])} (float32 activations as above).
 A minute took {speed["seconds"]:.0f} s on {speed["scene"]["cores"]} cores, {speed["scene"]["chip"]} ({speed["frames_per_second"]:.0f} frames/s; 12.5 are real time).
 
+## Behaviour
+
+In the builtin scenes of `moshi-mlx eval` (`make eval`), by the metrics of Full-Duplex-Bench, which docs/evaluation.md explains;
+float32 activations. No difference between the three is beyond doubt.
+
+{_behaviour_table(behaves)}
+
+It does not wait: a pause of half a second in the middle of a question is its end for Nano, which answers what it has heard by
+then. "Uh huh" and other voices interrupt it as words do.
+
 ## Data and voices
 
 All speech was made by free synthesizers at training time; no recording of a person was used. Nano's own voice is
@@ -99,4 +148,8 @@ def _names(voices) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(card(json.loads(Path(sys.argv[1]).read_text())))
+    if sys.argv[1] == "behaviour":
+        print(json.dumps(behaviour(json.loads(Path(sys.argv[2]).read_text())), indent=1))
+    else:
+        first, second = (json.loads(Path(name).read_text()) for name in sys.argv[1:3])
+        Path(sys.argv[3]).write_text(card(first, second))
