@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from moshi_mlx.errors import ConfigError, DataError, system_errors
 from moshi_mlx.finetune.data import Recording
 from moshi_mlx.finetune.streams import NO_TOKEN, text_row, window_frames
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
+from moshi_mlx.machine import cache_folder
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.weights.atomic import AtomicPath
@@ -50,7 +50,7 @@ class Window:
 
 def codes_folder() -> Path:
     """Return where codes are kept; the folder need not exist. `XDG_CACHE_HOME` moves it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moshi-mlx" / "codes"
+    return cache_folder() / "codes"
 
 
 class Encoder:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from moshi_mlx.frames import SAMPLE_RATE
+from moshi_mlx.machine import cache_folder
 from moshi_mlx.quality.behaviour.builtin_texts import ASIDES, HESITATIONS, LISTENING, QUESTIONS, STOPS, STORIES
 from moshi_mlx.quality.behaviour.scene import (
     BACKCHANNEL,
@@ -291,5 +291,4 @@ def _cache_folder() -> Path:
     """The folder of this recipe, spoken by these programs; a note in it says which."""
     about = {"recipe": RECIPE, "synthesizers": synthesizer_versions()}
     name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "moshi-mlx" / "scenes" / name
+    return cache_folder() / "scenes" / name
