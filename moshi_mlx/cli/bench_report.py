@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from moshi_mlx.bench.report import common_runs, title
-from moshi_mlx.cli.tables import table
+from moshi_mlx.cli.tables import markdown, table
 from moshi_mlx.frames import FRAME_RATE
 
 COMPARED = (  # path in a run, heading, is more better
@@ -74,13 +74,8 @@ def run_text(report: Mapping[str, Any]) -> str:
 
 def markdown_text(report: Mapping[str, Any]) -> str:
     """The same in Markdown."""
-    lines = [("", *_headings(report)), *_rows(report)]
-    cells = [[str(cell).strip().replace("|", "\\|") for cell in line] for line in lines]
-    cells.insert(1, ["---", *["---:"] * len(report["runs"])])
-    rows = [f"| {' | '.join(line)} |" for line in cells]
-    return "\n\n".join(
-        ["  \n".join(_head(report)), "\n".join(rows), PARTS_NOTE.replace("*", "\\*"), verdict(report)]
-    )
+    rows = markdown(_rows(report), ["", *_headings(report)])
+    return "\n\n".join(["  \n".join(_head(report)), rows, PARTS_NOTE.replace("*", "\\*"), verdict(report)])
 
 
 def csv_text(report: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from moshi_mlx.cli.tables import table
+from moshi_mlx.cli.tables import markdown, table
 from moshi_mlx.quality.behaviour.measures import MEASURES, Measure
 from moshi_mlx.quality.behaviour.scene import TASKS
 from moshi_mlx.quality.behaviour.summary import Behaviour, Key, deltas, verdict
@@ -60,12 +60,6 @@ def as_dict(behaviours: Sequence[Behaviour]) -> dict[str, Any]:
         model["verdict"] = verdict(reference, one)
         model["deltas"] = [{**asdict(key), **_estimate(each)} for key, each in deltas(reference, one).items()]
     return {"reference": reference.name, "models": models}
-
-
-def markdown(rows: Iterable[Iterable[object]], headings: Sequence[str]) -> str:
-    """A table in Markdown, all columns but the first aligned to the right."""
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(str(cell) or ' ' for cell in line)} |" for line in lines)
 
 
 def _verdicts(behaviours: Sequence[Behaviour]) -> list[str]:

@@ -9,9 +9,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from moshi_mlx.cli.eval_report import as_dict, markdown
+from moshi_mlx.cli.eval_report import as_dict
 from moshi_mlx.cli.eval_run import Evaluation, answers_in
 from moshi_mlx.cli.mlx_check import checked
+from moshi_mlx.cli.tables import markdown
 from moshi_mlx.doctor.check.report import CheckReport
 from moshi_mlx.errors import ConfigError, MoshiError
 from moshi_mlx.quality.behaviour.builtin import RECIPE, builtin_scenes

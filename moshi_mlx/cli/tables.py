@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def table(rows: Iterable[Iterable[object]], headings: Iterable[object]) -> str:
@@ -25,6 +25,13 @@ def table(rows: Iterable[Iterable[object]], headings: Iterable[object]) -> str:
     with console.capture() as printed:
         console.print(columns)
     return "\n".join(line.rstrip() for line in printed.get().splitlines())
+
+
+def markdown(rows: Iterable[Iterable[object]], headings: Sequence[object]) -> str:
+    """A table in Markdown, all columns but the first aligned to the right."""
+    lines = [[str(cell).strip().replace("|", "\\|") for cell in line] for line in (headings, *rows)]
+    lines.insert(1, ["---", *["---:"] * (len(headings) - 1)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def byte_size(count: float) -> str:
