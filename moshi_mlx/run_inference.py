@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from typing import Annotated
@@ -45,17 +44,15 @@ def run_inference(
             print(f"note: {found.name} writes words alone, so {outfile} is not written", file=sys.stderr)
         transcribe_recordings([infile], None, None, members.SttModelOptions(**vars(model)), None)
         return
-    from moshi_mlx.cli.answer import Manner, answer
-    from moshi_mlx.cli.answers import answer_all
+    from moshi_mlx.cli.answer import Manner
+    from moshi_mlx.cli.answers import answer_given
     from moshi_mlx.cli.translation import translate_recording
 
     manner = Manner(sampling, silence={})
     if found.translates:
         translate_recording(infile, outfile or None, members.TranslatorOptions(**vars(model)), manner)
-    elif os.path.isdir(infile):
-        answer_all(infile, outfile or None, model, manner)
     else:
-        answer(infile, outfile or None, model, manner)
+        answer_given(infile, outfile or None, model, manner)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import typer
 
 from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink
 from moshi_mlx.audio.files import Audio, open_audio, recordings_in
-from moshi_mlx.cli.answer import STREAM, Heard, Manner, answered, ending_of, introduce, loaded, opened
+from moshi_mlx.cli.answer import STREAM, Heard, Manner, answer, answered, ending_of, introduce, loaded, opened
 from moshi_mlx.cli.interruption import interruptible, undone
 from moshi_mlx.cli.options import ModelOptions
 from moshi_mlx.cli.words import JsonLines
@@ -38,6 +38,14 @@ class _Task:
     place: str | None
     transcript: str | None
     events: JsonLines | None
+
+
+def answer_given(given: str, output: str | None, model: ModelOptions, manner: Manner, batch: int = 1) -> None:
+    """Answer what was given: a recording, or all of a folder, of which `batch` in every step of the model."""
+    if os.path.isdir(given):
+        answer_all(given, output, model, manner, batch)
+    else:
+        answer(given, output, model, manner)
 
 
 def answer_all(folder: str, output: str | None, model: ModelOptions, manner: Manner, batch: int = 1) -> None:

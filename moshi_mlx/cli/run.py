@@ -74,14 +74,11 @@ def run(
     from the start of OUT, {"event": "note", "text": line} for whatever is not heard as it was recorded, and
     last {"event": "end", "text": everything, ...} with the seed and the timing; of a folder, each with "file".
     """
-    from moshi_mlx.cli.answer import Manner, answer
-    from moshi_mlx.cli.answers import answer_all
+    from moshi_mlx.cli.answer import Manner
+    from moshi_mlx.cli.answers import answer_given
 
     if batch and not os.path.isdir(recording):
         raise typer.BadParameter(f"--batch answers the recordings of a folder together; {recording} is none")
     silence = options.given(lead=lead, tail=tail)
     manner = Manner(sampling, silence, transcript, stereo, persona, as_json=as_json, quiet=quiet)
-    if os.path.isdir(recording):
-        answer_all(recording, output, model, manner, batch or 1)
-    else:
-        answer(recording, output, model, manner)
+    answer_given(recording, output, model, manner, batch or 1)
