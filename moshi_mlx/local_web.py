@@ -28,7 +28,8 @@ def local_web(
     browser: BrowserOption = True,
 ) -> None:
     """Serve the web page. `moshi-mlx serve` does the same and has more options."""
-    from moshi_mlx.cli.mlx_check import say_on_stderr, warn_once
+    from moshi_mlx.cli.mlx_check import warn_once
+    from moshi_mlx.cli.words import tell
     from moshi_mlx.web.serving.program import choose_endpoint, run_server
     from moshi_mlx.web.serving.server import PAGE
 
@@ -37,7 +38,7 @@ def local_web(
         raise ServerError(f"--static {static}: there is no such folder")
     tls = (ssl / "cert.pem", ssl / "key.pem") if ssl else None
     endpoint = choose_endpoint(**options.given(host=host, port=port, tls=tls))
-    warn_once(say_on_stderr)
+    warn_once(tell)
     interrupted = run_server(
         checkpoint=kyutai.model().checkpoint,
         endpoint=endpoint,

@@ -18,7 +18,7 @@ from moshi_mlx.audio.writer import AudioWriter
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.options import ModelOptions, SamplingOptions
 from moshi_mlx.cli.persona import NOBODY, PersonaOptions
-from moshi_mlx.cli.words import JsonLines, shown_words
+from moshi_mlx.cli.words import JsonLines, say, shown_words, tell
 from moshi_mlx.conversation.transcript import Transcript
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.frames import FRAME_SECONDS
@@ -56,14 +56,11 @@ class Manner:
 
     def say(self, line: str) -> None:
         """Tell the person at the terminal, unless quiet."""
-        if not self.quiet:
-            _say(line)
+        say(line, self.quiet)
 
     def tell(self, events: JsonLines | None, note: str) -> None:
         """Say what is not as the person may think, however quiet it should be."""
-        _say(f"note: {note}")
-        if events:
-            events.emit("note", text=note)
+        tell(note, events)
 
 
 def answer(recording: str, output: str | None, model: ModelOptions, manner: Manner) -> None:
@@ -251,7 +248,3 @@ def ending_of(transcript: str) -> str:
     if ending not in FORMATS:
         raise typer.BadParameter(f"--transcript {transcript}: a name that ends in {', '.join(FORMATS)} expected")
     return ending
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -14,11 +14,11 @@ from moshi_mlx.audio.microphone import Microphone
 from moshi_mlx.audio.portaudio import unsuppressed_stderr
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
 from moshi_mlx.cli.members import SttModelOptions
-from moshi_mlx.cli.transcription import Lines, Target, emit, loaded, say, separated
-from moshi_mlx.cli.words import JsonLines
+from moshi_mlx.cli.transcription import Lines, Target, emit, loaded, separated
+from moshi_mlx.cli.words import JsonLines, say
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.engine import converse
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.transcribe import WordSink, collected
 from moshi_mlx.tasks.words import Pause, Word
@@ -56,12 +56,12 @@ def transcribe_live(
             say("listening; Ctrl-C ends", quiet)
             if events:
                 events.emit("state", state="ready")
-            frames = _Frames()
+            stats = Stats()
             with interruptible(source.close) as interruption:
-                converse(session, source, Tee(source, sink, frames))
+                converse(session, source, Tee(source, sink), stats)
         sink.finish()
     shown.finish()
-    transcription = collected(sink.events, frames.count * FRAME_SECONDS)
+    transcription = collected(sink.events, stats.frames * FRAME_SECONDS)
     path = target.write(LIVE, transcription)
     if events:
         events.emit("end", text=transcription.text, seconds=transcription.seconds, dropped=source.dropped)
@@ -72,15 +72,6 @@ def transcribe_live(
     )
     if interruption.came:
         raise typer.Exit(INTERRUPTED)
-
-
-class _Frames:
-    """Counts replies."""
-
-    count = 0
-
-    def write(self, reply: Reply) -> None:
-        self.count += 1
 
 
 class _Shown:

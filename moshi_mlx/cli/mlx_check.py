@@ -41,11 +41,6 @@ def warn_once(say: Callable[[str], None]) -> None:
         say(f"{problem} (see moshi-mlx doctor --check)")
 
 
-def say_on_stderr(text: str) -> None:
-    """Print a note."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
-
-
 def _announce() -> None:
     if sys.stderr.isatty():
         print("checking MLX on this machine, once", file=sys.stderr, flush=True)

@@ -93,7 +93,8 @@ def serve(
     --model, which then is all that is served.
     """
     from moshi_mlx.cli.captions import machine_budget
-    from moshi_mlx.cli.mlx_check import say_on_stderr, warn_once
+    from moshi_mlx.cli.mlx_check import warn_once
+    from moshi_mlx.cli.words import tell
     from moshi_mlx.web.limits import Limits
     from moshi_mlx.web.serving.program import choose_endpoint, run_server
 
@@ -102,7 +103,7 @@ def serve(
     )
     endpoint = choose_endpoint(lan=lan, **given)
     limits = Limits(**options.given(trim=trim, max_seconds=served.max_seconds))
-    warn_once(say_on_stderr)
+    warn_once(tell)
     interrupted = run_server(
         checkpoint=model.checkpoint,
         endpoint=endpoint,

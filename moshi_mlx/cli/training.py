@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
+
+from moshi_mlx.cli.words import say, tell
 
 if TYPE_CHECKING:
     from moshi_mlx.cli.words import JsonLines
@@ -35,14 +36,11 @@ class TrainingTalk:
         """Say what is not as the person may think, however quiet it should be."""
         if self._silent:
             return
-        print(f"note: {text}", file=sys.stderr)
-        if self._events:
-            self._events.emit("note", text=text)
+        tell(text, self._events)
 
     def say(self, text: str) -> None:
         """Tell a person."""
-        if not self._quiet:
-            print(text, file=sys.stderr)
+        say(text, self._quiet)
 
     def event(self, kind: str, **values: object) -> None:
         """Tell a program."""

@@ -16,7 +16,7 @@ from moshi_mlx.cli.answer import STREAM
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
 from moshi_mlx.cli.members import SttModelOptions
 from moshi_mlx.cli.options import SamplingOptions
-from moshi_mlx.cli.words import JsonLines
+from moshi_mlx.cli.words import JsonLines, say, tell
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.tasks.captions import FORMATS
@@ -294,19 +294,6 @@ def _readable(names: Sequence[str], events: JsonLines | None) -> Iterator[tuple[
         for note in audio.notes:
             tell(note, events)
         yield name, audio
-
-
-def say(line: str, quiet: bool) -> None:
-    """Tell the person at the terminal."""
-    if not quiet:
-        print(line, file=sys.stderr, flush=True)
-
-
-def tell(note: str, events: JsonLines | None) -> None:
-    """Say what is not as the person may think, however quiet it should be."""
-    say(f"note: {note}", quiet=False)
-    if events:
-        events.emit("note", text=note)
 
 
 def _when(event: Word | Pause) -> float:

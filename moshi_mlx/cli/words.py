@@ -40,6 +40,19 @@ class JsonLines:
         self._stream.flush()
 
 
+def say(line: str, quiet: bool = False) -> None:
+    """Tell the person at the terminal, unless quiet."""
+    if not quiet:
+        print(line, file=sys.stderr, flush=True)
+
+
+def tell(note: str, events: JsonLines | None = None) -> None:
+    """Say what is not as the person may think, however quiet it should be."""
+    say(f"note: {note}")
+    if events:
+        events.emit("note", text=note)
+
+
 class PlainText:
     """A sink that prints the words as they come, for logs and pipes."""
 
