@@ -13,10 +13,8 @@ import signal
 import sys
 
 import mlx.core as mx
-import numpy as np
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY
-from moshi_mlx.codec.base import StreamsApart
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi
@@ -24,31 +22,10 @@ from moshi_mlx.runtime.wordless import NoWords
 from moshi_mlx.web.descriptors import raise_limit
 from moshi_mlx.web.log import start_log
 from moshi_mlx.web.serving.server import Server
+from tests.numbers_codec import Numbers
 
 PLACES = 4
 SMALLEST = {**TINY, "context": 64, "dim": 32, "num_layers": 1, "depformer_num_layers": 1}
-
-
-class Numbers:
-    """A codec, and its stream, that remembers nothing."""
-
-    name, threaded, codebooks = "numbers", False, 8
-
-    def stream(self) -> Numbers:
-        return Numbers()
-
-    def streams(self) -> StreamsApart:
-        return StreamsApart(self)
-
-    def encode(self, frame: np.ndarray) -> np.ndarray:
-        return (np.abs(frame[:8]) * 1e4).astype(np.int32) % TINY["card"]
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        return np.resize(codes / TINY["card"], 1920).astype(np.float32)
-
-    def reset(self) -> None: ...
-
-    reset_encoder = reset_decoder = close = reset
 
 
 def smallest(progress: object) -> Moshi:
@@ -56,7 +33,7 @@ def smallest(progress: object) -> Moshi:
     mx.random.seed(0)
     lm = Lm(LmConfig.from_dict(SMALLEST))
     mx.eval(lm.parameters())
-    return Moshi(lm, Numbers(), NoWords())
+    return Moshi(lm, Numbers(TINY["card"]), NoWords())
 
 
 async def serve() -> None:

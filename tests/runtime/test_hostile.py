@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY_PERSONA, write_random_checkpoint
-from moshi_mlx.codec.base import StreamsApart
 from moshi_mlx.frames import silence
 from moshi_mlx.runtime.flow import HeardFrame
 from moshi_mlx.runtime.moshi import Moshi, load
@@ -25,6 +24,7 @@ from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.stages import Change, Control, Tick
 from moshi_mlx.runtime.wordless import NoWords
 from moshi_mlx.sampling_config import GREEDY
+from tests.numbers_codec import Numbers
 from tests.runtime.test_prompt import prompt
 from tests.runtime.test_scheduler import FRAME, Person, Room, alone
 from tests.runtime.test_session import same
@@ -33,32 +33,10 @@ SECONDS = 4.0
 TICK, SLICE, CHANGE, MOMENT = 0.05, 0.03, 0.002, 0.005  # seconds of a tick, of a prompt's slice, of another change
 
 
-class Numbers:
-    """A codec, and its stream, that costs nothing: codes are read off samples, and samples off codes."""
-
-    name, threaded, codebooks = "numbers", False, 8
-
-    def stream(self) -> Numbers:
-        return Numbers()
-
-    def streams(self) -> StreamsApart:
-        return StreamsApart(self)
-
-    def encode(self, frame: np.ndarray) -> np.ndarray:
-        return (np.abs(frame[:8]) * 1e4).astype(np.int32) % TINY_PERSONA["card"]
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        return np.resize(codes, 1920).astype(np.float32)
-
-    def reset(self) -> None: ...
-
-    reset_encoder = reset_decoder = close = reset
-
-
 @pytest.fixture(scope="module")
 def moshi(tmp_path_factory: pytest.TempPathFactory) -> Moshi:
     folder = write_random_checkpoint(tmp_path_factory.mktemp("persona") / "tiny", TINY_PERSONA)
-    return Moshi(load(folder, codec="mlx").lm, Numbers(), NoWords())
+    return Moshi(load(folder, codec="mlx").lm, Numbers(TINY_PERSONA["card"]), NoWords())
 
 
 class House(Room):

@@ -86,6 +86,11 @@ class Session:
             self.sent += 1
             await self.caught_up(self.sent)
 
+    async def silent_until(self, type: str) -> None:
+        """Say nothing, frame by frame, until an event has come."""
+        while not self.of(type):
+            await self.say(np.zeros(1920, np.float32))
+
     async def caught_up(self, frames: int) -> None:
         """Wait until so many frames are answered: of two that wait a server without time may drop one."""
         await self.until(lambda: self.client._frames >= frames, "a reply")
@@ -100,18 +105,25 @@ def openai(running: Running, key: str = "none") -> AsyncOpenAI:
 
 
 @asynccontextmanager
+async def created(connection: Any, running: Running) -> AsyncIterator[Session]:
+    """A session on a connection, once the server has created it."""
+    session = Session(connection, running)
+    try:
+        await session.once("session.created")
+        yield session
+    finally:
+        session._task.cancel()
+
+
+@asynccontextmanager
 async def realtime(running: Running, model: str = "tiny", **query: str) -> AsyncIterator[Session]:
     """A session of /v1/realtime that was created."""
     async with (
         openai(running) as api,
         api.realtime.connect(model=model, extra_query={**GREEDILY, **query}) as connection,
+        created(connection, running) as session,
     ):
-        session = Session(connection, running)
-        try:
-            await session.once("session.created")
-            yield session
-        finally:
-            session._task.cancel()
+        yield session
 
 
 @asynccontextmanager
@@ -120,10 +132,6 @@ async def translating(running: Running, model: str = "tiny", **query: str) -> As
     async with (
         openai(running) as api,
         api.realtime.translations.connect(model=model, extra_query={**GREEDILY, **query}) as connection,
+        created(connection, running) as session,
     ):
-        session = Session(connection, running)
-        try:
-            await session.once("session.created")
-            yield session
-        finally:
-            session._task.cancel()
+        yield session

@@ -67,8 +67,7 @@ def test_a_question_and_its_answer_are_an_item_and_a_response() -> None:
     async def go() -> Session:
         async with realtime(running, "nano") as session:
             await session.say(np.concatenate([QUIET] * 6 + [pcm, np.zeros(-len(pcm) % 1920, np.float32)]))
-            while not session.of("response.done"):
-                await session.say(QUIET)
+            await session.silent_until("response.done")
             return session
 
     try:
@@ -518,8 +517,7 @@ def test_the_users_words_come_where_the_server_writes_them_down(tiny_moshi: Mosh
             updated = (await session.once("session.updated")).session
             assert updated.audio.input.transcription.model == "tiny-stt"
             await session.say(np.concatenate([QUIET, QUIET, noise(16)]))
-            while not session.of("conversation.item.input_audio_transcription.completed"):
-                await session.say(QUIET)
+            await session.silent_until("conversation.item.input_audio_transcription.completed")
             return session
 
     try:
