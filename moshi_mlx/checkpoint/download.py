@@ -97,9 +97,9 @@ def ask(repo: str, filename: str, revision: str | None) -> RemoteFile:
     url = hf_hub_url(repo, filename, revision=revision, endpoint=constants.ENDPOINT)
     try:
         found = _within(seconds, lambda: get_hf_file_metadata(url, timeout=seconds))
-    except NotYet as error:
-        raise UnreachableError(f"no answer within {seconds:g} s") from error
-    except (errors.HTTPError, OSError) as error:
+    except (NotYet, errors.HTTPError, OSError) as error:
+        if isinstance(error, NotYet) or _timed_out(error):  # whichever of the two clocks ran out first
+            raise UnreachableError(f"no answer within {seconds:g} s") from error
         if getattr(error, "response", None) is not None or isinstance(error, errors.EntryNotFoundError):
             raise  # it was reached, and refused
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -239,6 +239,13 @@ def _quieten(undo: ExitStack) -> None:
     for name, value in (("DOWNLOAD_CHUNK_SIZE", PIECE), ("HF_HUB_DISABLE_TELEMETRY", True)):
         undo.callback(setattr, constants, name, getattr(constants, name))
         setattr(constants, name, value)
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """Tell whether a socket's time limit is behind an error, whatever HTTP client the library has."""
+    while error and not isinstance(error, TimeoutError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
