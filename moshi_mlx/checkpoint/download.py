@@ -31,6 +31,8 @@ PARTIAL = ".incomplete"
 """What the name of a file ends in until all of it is there."""
 ANSWER_SECONDS = 2.0
 """How long the hub may take to answer; HF_HUB_ETAG_TIMEOUT, the library's own variable, sets another time."""
+WHOLE_SECONDS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
+"""The library's variables that hold integers: with anything else in one of them it cannot be imported."""
 PIECE = 1 << 20  # bytes that are lost, at most, when the process is killed; the library takes ten times as many
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -84,6 +86,19 @@ class RemoteFile:
         """How many bytes are here already."""
         place = self.blob if self.blob.exists() else self.part
         return place.stat().st_size if place.exists() else 0
+
+
+def check_environment() -> None:
+    """Raise DownloadError for a variable that keeps huggingface_hub from being imported."""
+    for name in WHOLE_SECONDS:
+        value = os.environ.get(name, "0")
+        try:
+            int(value)
+        except ValueError:
+            raise DownloadError(
+                f"{name}={value} in the environment is not a whole number of seconds, as huggingface_hub wants; "
+                "change it or unset it"
+            ) from None
 
 
 def ask(repo: str, filename: str, revision: str | None) -> RemoteFile:

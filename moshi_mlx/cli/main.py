@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_origin
 
 import typer
 
+from moshi_mlx.checkpoint.download import check_environment
 from moshi_mlx.cli import config_file, models, standard_streams
 from moshi_mlx.cli.bench import bench
 from moshi_mlx.cli.chat import chat
@@ -119,7 +120,10 @@ def options(
     ] = False,
 ) -> None:
     """Talk to Moshi, the full-duplex speech-text model, on this machine."""
-    if no_config or set(HELP) & set(sys.argv):
+    if set(HELP) & set(sys.argv):
+        return
+    check_environment()
+    if no_config:
         return
     try:
         path = config_file.place()

@@ -1,10 +1,12 @@
 """Values that no model could make right are refused before anything is fetched: exit code 2, in every command."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import QUESTION
+from moshi_mlx.checkpoint import download
+from tests.cli.conftest import QUESTION, Done
 from tests.cli.test_no_network import moshi
 from tests.hub_stub import HubStub
 
@@ -45,6 +47,17 @@ def test_a_wrong_value_is_refused_and_the_hub_not_asked(tmp_path: Path, words: l
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("value", ["0.5", "soon", ""])
+@pytest.mark.parametrize("name", download.WHOLE_SECONDS)
+def test_a_variable_that_the_hub_library_cannot_read_is_one_line(
+    moshi_cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    done = moshi_cli("models", "list")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"error: {name}={value} in the environment is not a whole number of seconds")
 
 
 def test_layers_are_listed_from_the_config_alone(tmp_path: Path, tiny_folder: Path) -> None:
