@@ -53,7 +53,7 @@ class AudioDeviceError(MoshiError):
 
 
 class DataError(MoshiError):
-    """A recording or its words cannot be trained on, or a scene cannot be evaluated."""
+    """A recording or its words cannot be trained on, a scene cannot be evaluated, or a text is none."""
 
 
 class TrainingError(MoshiError):

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterable
 from pathlib import Path
 
-from moshi_mlx.errors import CheckpointError, fetch_again
+from moshi_mlx.errors import CheckpointError, DataError, fetch_again
 
 SPACE = "\u2581"  # how sentencepiece writes a space inside a piece
 
@@ -45,7 +45,11 @@ class TextTokenizer:
         return text.replace(SPACE, " ").encode()
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text."""
+        """Return the tokens of a text. Raises DataError for half a character, as JSON can bring it."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"the text is not UTF-8: character {error.start + 1} is half of one") from None
         return list(self._processor.encode(text))
 
     def stream(self) -> "TextStream":

@@ -8,7 +8,7 @@ import sentencepiece
 
 from moshi_mlx.checkpoint.random_checkpoint import SENTENCES, train_tokenizer
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, DataError
 
 UNK, BOS, EOS, PAD = range(4)
 
@@ -40,6 +40,12 @@ def test_sentencepieces_space_is_a_space(tokenizer, oracle) -> None:
 def test_what_nobody_speaks_is_empty(tokenizer, id: int) -> None:
     assert tokenizer.raw(id) == b""
     assert tokenizer.stream().push(id) == ""
+
+
+@pytest.mark.parametrize("text", ["caf\udce9", "\ud83d"])
+def test_half_a_character_is_refused(tokenizer, text: str) -> None:
+    with pytest.raises(DataError, match=f"not UTF-8: character {len(text)} is half of one"):
+        tokenizer.encode(text)
 
 
 def test_silent_ids_are_the_models_choice(path: Path) -> None:

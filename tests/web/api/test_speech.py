@@ -126,6 +126,21 @@ def test_what_cannot_be_done_is_refused_in_words(
     assert refused.value.param == param
 
 
+def test_half_a_character_is_refused(api_server: Running) -> None:
+    """As JSON can write it, and no client of OpenAI's would."""
+
+    async def go() -> None:
+        body = '{"model": "tts", "voice": "a", "input": "good \\ud83d"}'
+        async with (
+            aiohttp.ClientSession(api_server.url) as session,
+            session.post("/v1/audio/speech", data=body) as answer,
+        ):
+            assert answer.status == 400
+            assert "not UTF-8" in (await answer.json())["error"]["message"]
+
+    run(go())
+
+
 @pytest.mark.parametrize("body", ["{", "[]", '"text"', "[" * 100_000])
 def test_what_is_no_request_is_refused(api_server: Running, body: str) -> None:
     async def go() -> None:
