@@ -8,9 +8,10 @@ set -euo pipefail
 #   flite, espeak-ng      speak questions
 #   libportaudio2         what the sounddevice wheel for Linux opens
 #   pulseaudio, pulseaudio-utils, libasound2-plugins   a sound card made of software (tests/sound_card.py)
+#   nginx                 two servers behind it (examples/nginx.conf)
 #   libopenblas0-pthread  MLX's CPU wheel brings a slow BLAS, see with_blas.sh
 apt_packages=(
-    alsa-utils chromium espeak-ng flite libportaudio2 libopenblas0-pthread
+    alsa-utils chromium espeak-ng flite libportaudio2 libopenblas0-pthread nginx
     pulseaudio pulseaudio-utils libasound2-plugins
 )
 brew_packages=(espeak-ng flite)

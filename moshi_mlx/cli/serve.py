@@ -43,6 +43,28 @@ def serve(
     max_sessions: Annotated[
         int, typer.Option(min=1, max=64, help="How many people may talk at once; others wait for a place.")
     ] = 1,
+    max_waiting: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=1024,
+            help="How many may wait for a place; others are refused. 0 behind a balancer, which asks the next.",
+            show_default="64",
+        ),
+    ] = None,
+    drain_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=86_400,
+            help="How long conversations may go on after SIGTERM; a second one ends them.",
+            show_default="300",
+        ),
+    ] = None,
+    elsewhere: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where to send those who are refused, such as another server."),
+    ] = None,
     trim: options.TrimOption = None,
     captions: Annotated[
         str | None,
@@ -85,9 +107,9 @@ def serve(
     """Serve a web page to talk with Moshi, for the browser's echo cancellation, a telephone, or several people.
 
     Kyutai's Python, web and Rust clients connect to /api/chat, with the query parameters they know. When all
-    places are taken, a client waits for its handshake and is told its position in the queue. /health, /metrics
-    (Prometheus) and /api/info report on the server; log lines name the session they concern. `--model nano` needs
-    no download.
+    places are taken, a client waits for its handshake and is told its position in the queue. /health (for
+    balancers), /metrics (Prometheus) and /api/info report on the server; log lines name the session they concern.
+    SIGTERM lets conversations finish, a second one ends them. `--model nano` needs no download.
 
     Clients of OpenAI's API find theirs at /v1/: with --stt, --tts and --translate, or with such a model as
     --model, which then is all that is served.
@@ -102,7 +124,7 @@ def serve(
         host=host, port=port, tls=tls, token=token, allow_hosts=allow_host, allow_origins=allow_origin
     )
     endpoint = choose_endpoint(lan=lan, **given)
-    limits = Limits(**options.given(trim=trim, max_seconds=served.max_seconds))
+    limits = Limits(**options.given(trim=trim, max_seconds=served.max_seconds, waiting=max_waiting))
     warn_once(tell)
     interrupted = run_server(
         checkpoint=model.checkpoint,
@@ -120,7 +142,10 @@ def serve(
         others=lambda tell: served.find(model, tell),
         budget=machine_budget(),
         voices=served.voices,
-        **options.given(idle=60 * served.idle_minutes if served.idle_minutes else None),
+        elsewhere=elsewhere,
+        **options.given(
+            idle=60 * served.idle_minutes if served.idle_minutes else None, drain_seconds=drain_seconds
+        ),
     )
     if interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -13,7 +13,8 @@ COOKIE = "moshi_token"
 _KEY = "openai-insecure-api-key."  # before a token in a web socket's protocols, as OpenAI has it
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 _FOR_PAGES = ("/api/", "/v1/")  # what pages of other sites may not use
-_OPEN = "/health"  # says nothing worth hiding, and is asked by programs without a token
+# They say nothing worth hiding, and are asked by programs without a token, and under any name or none.
+_OPEN = ("/health", "/health/alive")
 _ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[^\s/\\?#@:\[\]]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE
 )
@@ -43,6 +44,8 @@ class Access:
 
     def check(self, request: web.Request) -> None:
         """Let a request pass, or raise HTTPForbidden or HTTPUnauthorized."""
+        if request.path in _OPEN:
+            return
         host = request.headers.get("Host", "")
         if _address(f"http://{host}")[0] not in self._names:
             raise web.HTTPForbidden(text=f"this server is not {host[:100]!r}; see --allow-host\n")
@@ -52,8 +55,7 @@ class Access:
             raise web.HTTPForbidden(
                 text=f"pages of {origin[:100]!r} may not use this server; see --allow-host and --allow-origin\n"
             )
-        free = request.path == _OPEN or self.asks_permission(request)
-        if self.token is not None and not free and not self._has_token(request):
+        if self.token is not None and not self.asks_permission(request) and not self._has_token(request):
             raise web.HTTPUnauthorized(text="this server asks for its token: open the address that it printed\n")
 
     def asks_permission(self, request: web.Request) -> bool:

@@ -23,6 +23,11 @@ class Admission:
         """How many wait for a place."""
         return len(self._line)
 
+    @property
+    def free(self) -> bool:
+        """Whether the next who comes gets a place at once."""
+        return self._is_open and self.taken < self.size
+
     def line_up(self) -> Place:
         """Wait for a place from now on, until `Place.leave`; at once, so that the line's limit is exact."""
         place = Place(self)
@@ -62,6 +67,11 @@ class Place:
         self.moved: Callable[[int], None] | None = None
         self.called = asyncio.Event()
         self._admission: Admission | None = admission
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is not had yet."""
+        return not self.called.is_set()
 
     async def wait(self, moved: Callable[[int], None]) -> None:
         """Wait for it. moved: called with the position in the line, 1 for the next, whenever it changes."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.errors import MoshiError, ProtocolError
@@ -52,7 +52,12 @@ class Client:
         self._joined = asyncio.Event()
         self._ended = asyncio.Event()
         self._error: MoshiError | None = None
-        self._code: int = WSCloseCode.OK
+        self._code: int | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has no place yet."""
+        return self._place.waits
 
     def lost(self) -> dict[str, int]:
         """Return how many frames of this conversation were lost, by reason.
@@ -96,8 +101,8 @@ class Client:
         lost = self.lost()
         event("left", self.name, seconds=seconds, frames=self._frames, **lost, reason=reason if expected else None)
 
-    def end(self, error: MoshiError | None = None, code: int = WSCloseCode.OK) -> None:
-        """End the conversation; the client is told why."""
+    def end(self, error: MoshiError | None = None, code: int | None = None) -> None:
+        """End the conversation; the client is told why. code: as of `ClientSocket.say_goodbye`."""
         if not self._ended.is_set():
             self._error, self._code = error, code
             self._ended.set()

@@ -111,15 +111,12 @@ class ClientSocket(web.WebSocketResponse):
             if ping and self.begun and not self.delivering and silence > 0.7 * self._limits.ping:
                 self.post(ping)
 
-    async def say_goodbye(self, reason: BaseException | None, code: int) -> None:
+    async def say_goodbye(self, reason: BaseException | None, code: int | None) -> None:
         """Send what is left, tell the client why the conversation ends, if it still listens, and close.
 
-        code: of the close where nothing went wrong.
+        code: of the close; None for the one that follows from the reason.
         """
-        if isinstance(reason, ProtocolError):
-            code = WSCloseCode.POLICY_VIOLATION
-        elif reason and not isinstance(reason, Gone):
-            code = WSCloseCode.INTERNAL_ERROR
+        code = _code_of(reason) if code is None else code
         if isinstance(reason, OverBudget):
             self._link.mute()  # what else it has sent is not worth reading, nor is its farewell
 
@@ -145,3 +142,10 @@ class ClientSocket(web.WebSocketResponse):
                 self._link.discard()
                 await asyncio.sleep(0.2 * self._limits.goodbye)
         return await super().close(code=code, message=message, drain=drain)
+
+
+def _code_of(reason: BaseException | None) -> int:
+    """Return the code of a close for this reason."""
+    if isinstance(reason, ProtocolError):
+        return WSCloseCode.POLICY_VIOLATION
+    return WSCloseCode.INTERNAL_ERROR if reason and not isinstance(reason, Gone) else WSCloseCode.OK

@@ -17,6 +17,9 @@ HEADERS = {
 }
 
 
+RETRY = {"Retry-After": "5"}  # seconds; of an answer that refuses for now
+
+
 async def complete(request: web.Request, response: web.StreamResponse) -> None:
     """Complete the headers of an answer, before it is sent; one that refuses is the last on its connection."""
     response.headers.update(HEADERS)

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from moshi_mlx.web.health import STATES
+
 if TYPE_CHECKING:
     from moshi_mlx.web.admission import Admission
     from moshi_mlx.web.client import Client
+    from moshi_mlx.web.health import Health
     from moshi_mlx.web.model_thread import ModelThread
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -38,7 +41,12 @@ def count(client: Client) -> Counter[str]:
 
 
 def render(
-    model: ModelThread, admission: Admission, clients: Iterable[Client], gone: Counter[str], jobs: int = 0
+    model: ModelThread,
+    admission: Admission,
+    health: Health,
+    clients: Iterable[Client],
+    gone: Counter[str],
+    jobs: int = 0,
 ) -> str:
     """Return all metrics. gone: what those clients have counted who left; counters may never fall.
 
@@ -64,6 +72,9 @@ def render(
     metric("sessions_max", "gauge", "Conversations that there may be.", {"": admission.size})
     metric("waiting", "gauge", "Clients that wait for a place.", {"": admission.waiting})
     metric("jobs", "gauge", "Requests of /v1/ that are worked on, or wait for that.", {"": jobs})
+    states = {f'{{state="{state}"}}': float(state == health.state) for state in STATES}
+    metric("state", "gauge", "1 for the state that /health tells, 0 for the others.", states)
+    metric("refused_total", "counter", "Clients and requests that were sent elsewhere.", {"": health.refused})
     for name, about in _COUNTERS.items():
         metric(f"{name}_total", "counter", about, {"": total[name]})
     return "\n".join(lines) + "\n"

@@ -148,7 +148,7 @@ def test_kyutais_query_is_taken_and_what_is_unknown_ignored(
 def test_pages_and_names_of_others_are_refused(server: Running, headers: dict[str, str], status: int) -> None:
     assert run(refused(server, **headers)) == status
     assert run(fetch(server, "/api/info", **headers))[0] == status
-    assert run(fetch(server, "/health", **headers))[0] == (200 if "Origin" in headers else status)
+    assert run(fetch(server, "/health", **headers))[0] == 200, "a balancer may call it anything"
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,9 @@ def test_a_page_of_ones_own_may_be_links_and_there_may_be_none(tiny_moshi: Moshi
 def test_programs_can_ask_how_it_goes(server: Running) -> None:
     async def go() -> None:
         status, text, _ = await fetch(server, "/health")
-        assert (status, json.loads(text)) == (200, {"status": "ok", "sessions": 0, "waiting": 0})
+        assert status == 200
+        state = {"status": "ready", "sessions": 0, "max_sessions": 1, "waiting": 0, "max_waiting": 64}
+        assert json.loads(text) == state
         async with talking(server.url) as talk:
             await talk.begun()
             await talk.speak_until(lambda: len(talk.audio) >= 3)
@@ -377,7 +379,7 @@ async def samples(running: Running) -> dict[str, float]:
     found = {}
     for line in text.splitlines():
         if not line.startswith("#"):
-            match = re.fullmatch(r'([a-z_]+(?:\{quantile="[\d.]+"\})?) ([-+.e\d]+)', line)
+            match = re.fullmatch(r'([a-z_]+(?:\{[a-z]+="[a-z\d.]+"\})?) ([-+.e\d]+)', line)
             assert match, line
             found[match[1]] = float(match[2])
     return found

@@ -458,6 +458,21 @@ def test_what_the_server_says_at_the_end_is_shown(page: Page, server: PageServer
     state(page, "talking")
 
 
+def test_who_waits_at_a_server_that_ends_is_told_and_gets_the_next(page: Page, server: PageServer) -> None:
+    server.welcome = False
+    page.click("#talk")
+    eventually(page, server.connected)
+    server.tell(type="state", state="queued", position=1)
+    state(page, "queued")
+    server.info |= {"health": "draining", "elsewhere": "https://other.example.com"}
+    server.say(b"\x05it ends; go to https://other.example.com")
+    server.hang_up(1013)
+    page.get_by_text("This Moshi is about to end").wait_for()
+    assert "There is another one at https://other.example.com." in page.inner_text("#notice-remedy")
+    server.welcome = True
+    state(page, "talking")
+
+
 def test_a_microphone_that_is_unplugged_is_replaced(page: Page, server: PageServer) -> None:
     page.add_init_script(
         """const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);

@@ -76,4 +76,5 @@ def _of(error: web.HTTPException) -> ApiError:
             "this server asks for its token: send it as `Authorization: Bearer TOKEN` (api_key of OpenAI's client)"
         )
         return ApiError(401, words, code="invalid_api_key")
-    return ApiError(error.status, (error.text or error.reason).strip())
+    kept = {"Retry-After": seconds} if (seconds := error.headers.get("Retry-After")) else None
+    return ApiError(error.status, (error.text or error.reason).strip(), headers=kept)

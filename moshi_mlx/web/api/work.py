@@ -11,6 +11,7 @@ from aiohttp import web
 
 from moshi_mlx.errors import CheckpointError, MoshiError
 from moshi_mlx.web.api.errors import ApiError
+from moshi_mlx.web.headers import RETRY
 from moshi_mlx.web.jobs import Job, Jobs, QueueFull
 from moshi_mlx.web.log import event
 from moshi_mlx.web.model_pool import ModelPool, NoRoom, ServedModel
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from moshi_mlx.web.connections import Link
 
 T = TypeVar("T")
-RETRY = {"Retry-After": "5"}
 
 
 class Work:

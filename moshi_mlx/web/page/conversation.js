@@ -7,7 +7,6 @@ import { FRAME } from "./protocol.js";
 
 /** @import { AudioIO, Block } from "./audio_io.js" */
 /** @import { Ending } from "./connection.js" */
-/** @import { FailureCode } from "./failures.js" */
 /** @import { Metadata, Samples } from "./protocol.js" */
 
 const FIRST_RETRY = 0.5; // seconds before the first attempt to connect again; each next one waits twice as long ...
@@ -15,7 +14,7 @@ const UNDO_SECONDS = 5; // in which an end can be taken back: the microphone is 
 const LONGEST_RETRY = 10; // ... up to this
 // Codes of a server that stops or a network that breaks (RFC 6455, 7.4.1): worth another attempt.
 const TRANSIENT = new Set([1001, 1005, 1006, 1012, 1013, 1014]);
-const RESTARTS = new Set([1001, 1012]); // of these, the ones that are so even where an error message came before
+const RESTARTS = new Set([1001, 1012, 1013]); // of these, the ones that are so even where an error message came before
 
 /**
  * @typedef {{ name: "idle" | "microphone" | "connecting" | "talking" }
@@ -191,17 +190,17 @@ export class Conversation extends Emitter {
     if (this.state.name === "ending") return this.hangUp();
     const ended = this.#connection;
     if (!TRANSIENT.has(code) || (error && !RESTARTS.has(code))) return this.#fail(new Failure("server", error));
-    if (begun) return this.#retry("unreachable");
-    const reason = await refusal(this.#query());
+    if (begun) return this.#retry(new Failure("unreachable"));
+    const failure = await refusal(this.#query());
     if (this.#connection !== ended || !this.isOn) return;
-    if (reason === "token" || reason === "refused") this.#fail(new Failure(reason));
-    else this.#retry(reason);
+    if (failure.code === "token" || failure.code === "refused") this.#fail(failure);
+    else this.#retry(failure);
   }
 
-  /** @param {FailureCode} reason */
-  #retry(reason) {
+  /** @param {Failure} failure */
+  #retry(failure) {
     const seconds = Math.min(LONGEST_RETRY, FIRST_RETRY * 2 ** this.#attempt++);
-    this.#become({ name: "waiting", seconds, failure: new Failure(reason) });
+    this.#become({ name: "waiting", seconds, failure });
     this.#timer = setTimeout(() => this.#connect(), 1000 * seconds);
   }
 
@@ -230,17 +229,19 @@ export class Conversation extends Emitter {
  * Why the server refused a connection, which the end of a socket does not say.
  *
  * @param {URLSearchParams} query
- * @returns {Promise<FailureCode>}
+ * @returns {Promise<Failure>}
  */
 async function refusal(query) {
   try {
-    const { status } = await fetch(infoAddress(query), { cache: "no-store" });
-    if (status === 200) return "full";
-    if (status === 401) return "token";
-    return status === 403 ? "refused" : "unreachable";
+    const answer = await fetch(infoAddress(query), { cache: "no-store" });
+    if (answer.status === 401) return new Failure("token");
+    if (answer.status !== 200) return new Failure(answer.status === 403 ? "refused" : "unreachable");
+    const { health, elsewhere } = await answer.json();
+    return new Failure(health === "draining" ? "draining" : "full", elsewhere ?? "");
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error; // what fetch throws where nobody answers
-    return "unreachable";
+    // What fetch throws where nobody answers, and json where somebody else does.
+    if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;
+    return new Failure("unreachable");
   }
 }
 

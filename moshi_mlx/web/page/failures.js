@@ -69,11 +69,18 @@ const WORDS = {
     action: "Try again",
     other: "Use Nano",
   }),
-  full: () => ({
+  full: (/** @type {string} */ elsewhere) => ({
     title: "Moshi accepts no conversation now",
     remedy:
       "It is running, but did not accept this one: too many people may be waiting, or a proxy on the way lets no web " +
-      "sockets through. This page tries again by itself.",
+      `sockets through. This page tries again by itself.${other(elsewhere)}`,
+    action: "Try now",
+  }),
+  draining: (/** @type {string} */ elsewhere) => ({
+    title: "This Moshi is about to end",
+    remedy:
+      "It finishes the conversations that it has, and takes no new ones. This page tries again by itself, until " +
+      `another one answers here.${other(elsewhere)}`,
     action: "Try now",
   }),
   token: () => ({
@@ -141,6 +148,11 @@ export function failureOf(error) {
  */
 export function describe({ code, detail }) {
   return WORDS[code](detail);
+}
+
+/** @param {string} elsewhere Address of another server, "" for none. */
+function other(elsewhere) {
+  return elsewhere && ` There is another one at ${elsewhere}.`;
 }
 
 /** @param {string} text */

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     Captions = Callable[[Checkpoint, int, Callable[[str], None]], Callable[[], CaptionScheduler]]
     """Of a checkpoint that talks, for so many people; it tells notes and may refuse. Gives what loads the rest."""
 
+DRAIN_SECONDS = 300.0  # for conversations to finish: as long as Moshi's window
 NO_TOKEN = "none"
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
@@ -124,14 +125,18 @@ def run_server(
     budget: Budget | None = None,
     idle: float = IDLE,
     voices: Sequence[str] = (),
+    drain_seconds: float = DRAIN_SECONDS,
+    elsewhere: str | None = None,
 ) -> bool:
-    """Serve until Ctrl-C or SIGTERM. Returns whether it was Ctrl-C.
+    """Serve until Ctrl-C, or until conversations have finished after SIGTERM. Returns whether it was Ctrl-C.
 
     checkpoint: keyword arguments of `Checkpoint.resolve`. played: conditions and guidance, of `assemble`, for a
     model that talks. page: as in `Server`. quiet: log warnings and errors only. role: reads who a model that takes
     prompts is where clients ask for nothing. check: refuses models that cannot talk. captions: what writes down
     the words of those who talk. adapter: of the model, as in `with_adapter`. others: finds the models that
     requests may ask for besides; told notes, too. budget, idle: as of `ModelPool`. voices: as of `ServedVoices`.
+    drain_seconds: that conversations have to finish in after SIGTERM; a second one ends them. elsewhere: as of
+    `Health`.
     Raises MoshiError, also where the model cannot be loaded.
     """
     start_log(quiet)
@@ -203,8 +208,9 @@ def run_server(
         captions=lambda: captioned[0]() if captioned else None,
         main=main,
         pool=pool,
+        elsewhere=elsewhere or "",
     )
-    interrupted = asyncio.run(_run(server, endpoint, browser, quiet))
+    interrupted = asyncio.run(_run(server, endpoint, browser, quiet, drain_seconds))
     if interrupted and not quiet:
         print("interrupted: the server has stopped, and its conversations have ended", file=sys.stderr)
     if server.model.working:
@@ -220,19 +226,30 @@ def _about(name: str) -> dict[str, Any]:
     return {"model": name, "greeting": nano.greeting() if known else "", "questions": list(known)}
 
 
-async def _run(server: Server, endpoint: Endpoint, browser: bool, quiet: bool) -> bool:
-    stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+async def _run(server: Server, endpoint: Endpoint, browser: bool, quiet: bool, drain_seconds: float) -> bool:
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[int] = loop.create_future()
+    draining: list[asyncio.Task[None]] = []
 
     def stop(number: int) -> None:
         if not stopped.done():
             stopped.set_result(number)
 
+    def told(number: int) -> None:
+        if number == signal.SIGTERM and not draining:
+            draining.append(loop.create_task(server.drain(drain_seconds)))
+            draining[0].add_done_callback(lambda done: stop(number))
+        else:
+            stop(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        loop.add_signal_handler(number, told, number)
     port = await server.start(endpoint.host, endpoint.port, endpoint.tls)
     _announce(endpoint, port, browser, quiet)
     ended = asyncio.create_task(server.model.ended())
     await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+    for task in draining:
+        task.cancel()
     await server.stop()
     await asyncio.to_thread(server.model.join, STOP_SECONDS)
     with contextlib.suppress(asyncio.TimeoutError):

@@ -25,6 +25,7 @@ from moshi_mlx.web.chat_client import ChatClient
 from moshi_mlx.web.client import Client
 from moshi_mlx.web.connections import Connections, Link
 from moshi_mlx.web.headers import Handler, complete
+from moshi_mlx.web.health import Health, Refused
 from moshi_mlx.web.jobs import Jobs
 from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.log import event, http_logger
@@ -51,6 +52,7 @@ class Server:
     it can be asked. page: the folder of the page, None for none. keep_thread, prompts,
     captions: as in `ModelThread`.
     main: what requests of the API get as this model. pool: other models that they get.
+    elsewhere: as of `Health`.
     take_nano: lets `load` load Nano from then on, and returns what to tell of it; the page offers that where the
     model cannot be had.
     """
@@ -69,6 +71,7 @@ class Server:
         captions: Callable[[], CaptionScheduler | None] = lambda: None,
         main: ServedModel | None = None,
         pool: ModelPool | None = None,
+        elsewhere: str = "",
     ) -> None:
         self.main = main or ServedModel(about["model"])
         self.main.follow(lambda: self.model.phase.value)
@@ -80,16 +83,17 @@ class Server:
         self.clients: set[Client] = set()
         self._talks: set[asyncio.Task[Any]] = set()  # of the clients
         self._admission = Admission(max_sessions)
+        self._working: set[asyncio.Task[Any]] = set()  # of all requests
         self._gone: Counter[str] = Counter()  # metrics of the clients that have left
         self._about, self._access, self._page = about, access or Access(), page
         self._limits = limits or Limits()
+        self.health = Health(self.model, self._admission, self._limits.waiting, elsewhere)
         self._admission_beside = Admission(self._limits.beside)
         self._admission_beside.open()
         self._take_nano = take_nano
         self._requests = Budgets(self._limits.requests)
         self._offences = Budgets(self._limits.offences)
         self._readers = ThreadPoolExecutor(1, "moshi-reader")  # one: clients' slices come in turn
-        self._stopping = False
         self._opening: asyncio.Task[None] | None = None
         app = web.Application(middlewares=[api_errors, self._guard])
         app.on_response_prepare.append(complete)
@@ -97,6 +101,7 @@ class Server:
         app.router.add_get("/api/info", self._info)
         app.router.add_post("/api/model", self._choose_model)
         app.router.add_get("/health", self._health)
+        app.router.add_get("/health/alive", self._health)
         app.router.add_get("/metrics", self._metrics)
         self.api = Api(pool, jobs, self._access, self._limits, self._link, lambda: self.model.problem)
         self.models = self.api.models
@@ -127,9 +132,21 @@ class Server:
         self._opening = asyncio.create_task(self._open())
         return found
 
+    async def drain(self, seconds: float) -> None:
+        """Refuse what comes new, and wait until what goes on has finished, but no longer than this."""
+        self.health.draining = True
+        going = set(self._working)
+        event("draining", talking=self._admission.taken, waiting=self._admission.waiting, seconds=seconds)
+        for client in [client for client in self.clients if client.waits]:
+            self.health.refused += 1
+            client.end(Refused(self.health.why_not(self._admission)), WSCloseCode.TRY_AGAIN_LATER)
+        if going:
+            _, left = await asyncio.wait(going, timeout=seconds)
+            event("drained", left=len(left))
+
     async def stop(self) -> None:
         """Finish the current frame, end all conversations, close all sockets."""
-        self._stopping = True
+        self.health.draining = True
         if self._opening:
             self._opening.cancel()
         if self._connections:
@@ -159,10 +176,15 @@ class Server:
     async def _guard(self, request: web.Request, handler: Handle) -> web.StreamResponse:
         link = self._link(request)
         link.asked()
+        task = asyncio.current_task()
+        assert task
+        self._working.add(task)
         try:
             if not self._requests[link.source].spend():
                 raise web.HTTPTooManyRequests(text="too many requests of this address; try again in a moment\n")
             self._access.check(request)
+            if self.health.draining and request.method == "POST":
+                raise self.health.refuse(self.health.why_not(self._admission))
             response = await handler(request)
         except (web.HTTPBadRequest, web.HTTPUnauthorized, web.HTTPForbidden) as refusal:
             host, origin = request.headers.get("Host", "")[:100], request.headers.get("Origin", "")[:100]
@@ -177,6 +199,7 @@ class Server:
             )
             raise
         finally:
+            self._working.discard(task)
             link.answered()
         if not response.prepared:  # a web socket's headers are sent by now
             self._access.remember(request, response)
@@ -215,8 +238,8 @@ class Server:
                 text="clients of this address were ended for asking too much; try again in ten seconds\n"
             )
         admission = self._admission_beside if beside else self._admission
-        if self._stopping or admission.waiting >= self._limits.waiting:
-            raise web.HTTPServiceUnavailable(text="too many clients are waiting for a place; try again later\n")
+        if why := self.health.why_not(admission):
+            raise self.health.refuse(why)
         place = admission.line_up()
         offended = self._offences[link.source].spend
         try:
@@ -250,6 +273,8 @@ class Server:
                 "version": __version__,
                 "state": self.model.phase.value,
                 "problem": self.model.problem or None,
+                "health": self.health.state,
+                "elsewhere": self.health.elsewhere or None,
                 "sampling": describe(self.model.sampling),
                 "max_sessions": self._admission.size,
                 "conditions": self.model.conditions,
@@ -271,17 +296,10 @@ class Server:
         return web.Response(status=204)
 
     async def _health(self, request: web.Request) -> web.Response:
-        return web.json_response(
-            {
-                "status": "ok" if self.model.phase is Phase.READY else self.model.phase.value,
-                "sessions": self._admission.taken,
-                "waiting": self._admission.waiting,
-            },
-            status=200 if self.model.phase is Phase.READY else 503,
-        )
+        return self.health.answer(alive=request.path.endswith("/alive"))
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        text = render(self.model, self._admission, self.clients, self._gone, self.jobs.count)
+        text = render(self.model, self._admission, self.health, self.clients, self._gone, self.jobs.count)
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
