@@ -1,5 +1,7 @@
 """The loss of Moshi's paper: how badly a model predicts a window's text and Moshi's own codes, teacher-forced.
 
+A model that only listens predicts the text, and classes of voice activity by its extra heads.
+
 Each of text and audio is a weighted mean of cross entropies, and both count alike. Of the audio, the semantic
 codebook weighs more than each other one; of the text, padding weighs less than words.
 Source: Moshi paper §4; moshi/models/lm.py `LMModel.forward`; moshi-finetune, finetune/loss.py.
@@ -26,6 +28,13 @@ from moshi_mlx.models.transformer import TransformerLayer
 
 PARTS: tuple[str, ...] = ("text", "semantic", "acoustic")
 """What losses are reported of: the words, Moshi's first codebook, and its others."""
+LISTENING_PARTS: tuple[str, ...] = ("text", "pauses")
+"""Of a model that only listens: the words, and all extra heads together."""
+
+
+def parts_of(config: LmConfig) -> tuple[str, ...]:
+    """Return what the losses of a model are reported of."""
+    return PARTS if config.depth else LISTENING_PARTS
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,9 @@ class Batch:
     frames: (B, N) int32, the only ones of each window whose codes are predicted; all unless given. That saves the
     depth transformer where codes weigh nothing. conditions: (B, n) int32, each window's `LmConfig.condition_row`,
     of models that take any.
+
+    Of a model that only listens, targets: (B, 1 + extra heads, T) int32, the text to be written and the class that
+    each head is to choose, at every position; weights are theirs, and shares (2,), of LISTENING_PARTS.
     """
 
     tokens: np.ndarray
@@ -44,6 +56,7 @@ class Batch:
     shares: np.ndarray
     frames: np.ndarray | None = None
     conditions: np.ndarray | None = None
+    targets: np.ndarray | None = None
 
     def arrays(self) -> dict[str, mx.array]:
         """Return what `losses` takes, by these names."""
@@ -109,7 +122,7 @@ def make_batch(
 
 
 def losses(lm: Lm, batch: Mapping[str, mx.array], checkpointing: bool = False) -> tuple[mx.array, mx.array]:
-    """Return the loss of a batch, and that of each of PARTS, (3,) float32.
+    """Return the loss of a batch, and that of each of `parts_of` the model, (parts,) float32.
 
     batch: from `Batch.arrays`.
     checkpointing: compute layers again in the backward pass instead of keeping what is inside them.
@@ -119,6 +132,9 @@ def losses(lm: Lm, batch: Mapping[str, mx.array], checkpointing: bool = False) -
     rows = batch.get("conditions")
     condition = None if rows is None else lm.condition_provider.added_rows(rows)
     hidden = _temporal(lm, tokens[:, :, :-1], condition, around)
+    if not lm.config.depth:
+        parts = _listening(lm, hidden, batch["targets"], weights)
+        return mx.sum(parts * batch["shares"]), parts
     targets = tokens[:, : weights.shape[1], 1:]
     read = mx.maximum(targets, 0)  # what is not there weighs nothing
     text = cross_entropy(lm.text_linear(hidden), read[:, 0])  # (B, T)
@@ -130,6 +146,16 @@ def losses(lm: Lm, batch: Mapping[str, mx.array], checkpointing: bool = False) -
     sums = mx.sum(audio * spoken, axis=(0, 2))  # (dep_q,)
     parts = mx.stack([mx.sum(text * weights[:, 0]), sums[0], mx.sum(sums[1:])])
     return mx.sum(parts * batch["shares"]), parts
+
+
+def _listening(lm: Lm, hidden: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
+    """Return the loss of each of LISTENING_PARTS. hidden: (B, T, dim)."""
+    outputs = [lm.text_linear, *(lm.extra_heads if lm.config.extra_heads else [])]
+    sums = [
+        mx.sum(cross_entropy(output(hidden), targets[:, row]) * weights[:, row])
+        for row, output in enumerate(outputs)
+    ]
+    return mx.stack([sums[0], sum(sums[1:], mx.array(0.0))])
 
 
 def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:

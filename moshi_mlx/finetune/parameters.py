@@ -55,8 +55,10 @@ class Trained:
 
 
 def train_all(lm: Lm) -> Trained:
-    """Let a dense model's parameters be trained, but for heads that the loss does not ask."""
-    found = {name: array for name, array in parameters(lm).items() if not name.startswith("extra_heads.")}
+    """Let a dense model's parameters be trained; of one that speaks not its extra heads: its loss asks none."""
+    found = parameters(lm)
+    if lm.config.depth:
+        found = {name: array for name, array in found.items() if not name.startswith("extra_heads.")}
     places = _by_torch_name(lm, found)
     lm.unfreeze()
     first = {name: found[where[0]] for name, where in places.items()}

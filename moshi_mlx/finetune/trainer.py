@@ -15,7 +15,7 @@ from mlx.utils import tree_map
 
 from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.finetune.lanes import lanes, together
-from moshi_mlx.finetune.loss import PARTS, Batch, losses
+from moshi_mlx.finetune.loss import Batch, losses, parts_of
 from moshi_mlx.finetune.optimizer import adamw, one_cycle, scalars
 from moshi_mlx.finetune.parameters import Trained
 from moshi_mlx.finetune.processes import Processes
@@ -29,7 +29,7 @@ _TURNS = 8  # in which parameters are moved: fewer need more memory
 
 @dataclass(frozen=True)
 class Losses:
-    """What a batch gave. total: the loss that is trained; parts: of each of `loss.PARTS`, nats a prediction."""
+    """What a batch gave. total: the loss that is trained; parts: of each of `loss.parts_of`, nats a prediction."""
 
     total: float
     parts: Mapping[str, float]
@@ -97,7 +97,7 @@ class Trainer:
         total, parts, gradients = self._processes.sum(sums)
         del sums
         norm = self._norm(gradients)
-        found = _as_losses(total, parts, norm)
+        found = self._as_losses(total, parts, norm)
         if found.finite:
             self._move(gradients, norm)
             self.step += 1
@@ -135,7 +135,7 @@ class Trainer:
 
     def evaluate(self, batch: Batch) -> Losses:
         """Return the losses of a batch without learning from it."""
-        return _as_losses(*self._forward(self.values, batch.arrays()))
+        return self._as_losses(*self._forward(self.values, batch.arrays()))
 
     def settle(self) -> Lm:
         """Return the model as it is trained so far, to be used."""
@@ -156,6 +156,11 @@ class Trainer:
         for group, held in (("value", self.values), ("mean", self.means), ("square", self.squares)):
             held.update({name: state[f"{group}/{name}"] for name in held})
         self.step = step
+
+    def _as_losses(self, total: mx.array, parts: mx.array, norm: mx.array | None = None) -> Losses:
+        names = parts_of(self.lm.config)
+        by_name: dict[str, float] = dict(zip(names, map(float, np.array(parts)), strict=True))
+        return Losses(float(np.array(total)), by_name, 0.0 if norm is None else float(np.array(norm)))
 
     def _trace_gradients(self, values: Values, batch: Values) -> tuple[mx.array, mx.array, Values]:
         self.traces += 1
@@ -206,8 +211,3 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
 def _split(batch: Batch, rows: int) -> Sequence[Batch]:
     """Cut a batch into parts of so many windows."""
     return [batch.rows(begin, begin + rows) for begin in range(0, len(batch.tokens), rows)]
-
-
-def _as_losses(total: mx.array, parts: mx.array, norm: mx.array | None = None) -> Losses:
-    by_name: dict[str, float] = dict(zip(PARTS, map(float, np.array(parts)), strict=True))
-    return Losses(float(np.array(total)), by_name, 0.0 if norm is None else float(np.array(norm)))
