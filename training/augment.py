@@ -11,6 +11,20 @@ def warped(pcm: np.ndarray, factor: float, length: int, start: float) -> np.ndar
     return np.interp(where, np.arange(len(pcm)), pcm, left=0, right=0).astype(np.float32)
 
 
+def spoken(pcm: np.ndarray, floor: float = 0.005, margin: int = 480) -> slice:
+    """Where in a recording there is speech, with up to `margin` samples before it and twice as many behind it."""
+    loud = np.flatnonzero(np.abs(pcm) > floor)
+    return slice(max(0, loud[0] - margin), loud[-1] + 2 * margin)
+
+
+def trimmed(pcm: np.ndarray, floor: float = 0.005, margin: int = 480) -> np.ndarray:
+    """Speech without the silence around it, faded in and out over `margin` samples."""
+    piece = pcm[spoken(pcm, floor, margin)].copy()
+    piece[:margin] *= np.linspace(0, 1, margin)
+    piece[-margin:] *= np.linspace(1, 0, margin)
+    return piece
+
+
 def noise(rng: np.random.Generator, length: int, tilt: float | None = None) -> np.ndarray:
     """Noise of RMS 1, white (tilt 0) to brown (tilt 2)."""
     tilt = rng.uniform(0, 2) if tilt is None else tilt
@@ -64,3 +78,17 @@ def spoiled(rng: np.random.Generator, pcm: np.ndarray) -> np.ndarray:
         level = 10 ** (rng.uniform(-75, -38) / 20)
         out = out + level * noise(rng, len(out))
     return np.clip(out, -1, 1)
+
+
+def in_room(rng: np.random.Generator, pcm: np.ndarray) -> np.ndarray:
+    """`pcm` as a room answers it: the sound itself, then noise that dies away by 60 dB in 0.15 to 0.6 s.
+
+    The answer is 3 to 15 dB below the sound. (Polack's model of late reverberation, 1988.)
+    """
+    length = int(SAMPLE_RATE * rng.uniform(0.15, 0.6))
+    answer = rng.standard_normal(length) * 10 ** (-3 * np.arange(length) / length)
+    answer *= 10 ** (rng.uniform(-15, -3) / 20) / np.sqrt(np.sum(answer**2))
+    answer[: int(0.003 * SAMPLE_RATE)] = 0
+    answer[0] = 1
+    size = len(pcm) + length
+    return np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(answer, size), size)[: len(pcm)].astype(np.float32)

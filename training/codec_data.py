@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from training import augment
+from training.augment import trimmed
 from training.codec import FRAME, SUB_FRAMES
 from training.corpus import LABEL_SAMPLES, Corpus, model_utterance
 from training.dialogue import ANSWERS, UNKNOWN_ANSWER
@@ -37,15 +38,6 @@ def answer_streams() -> dict[str, np.ndarray]:
         stream[LEAD_FRAMES * FRAME :][: len(pcm)] = pcm
         streams[text] = stream
     return streams
-
-
-def trimmed(pcm: np.ndarray, floor: float = 0.005, margin: int = 480) -> np.ndarray:
-    """Speech without the silence around it, faded in and out over `margin` samples."""
-    loud = np.flatnonzero(np.abs(pcm) > floor)
-    piece = pcm[max(0, loud[0] - margin) : loud[-1] + 2 * margin].copy()
-    piece[:margin] *= np.linspace(0, 1, margin)
-    piece[-margin:] *= np.linspace(1, 0, margin)
-    return piece
 
 
 def cut(stream: np.ndarray, frame: int) -> np.ndarray:

@@ -48,16 +48,29 @@ def text_card() -> int:
 
 
 def word_frames(text: str, offset: float = 0.0) -> list[tuple[int, str]]:
-    """The frame, counted from the answer's first sound, in which each word begins; never two in one.
+    """The frame, counted from the answer's first sound, in which each word begins; never two in one."""
+    onsets = word_onsets(text, MODEL_VOICE.name)
+    frames: list[tuple[int, str]] = []
+    for onset, word in zip(onsets, text.split(), strict=True):
+        frame = int((onset - onsets[0] + offset) * 12.5)
+        if frames:
+            frame = max(frame, frames[-1][0] + 1)
+        frames.append((frame, word))
+    return frames
+
+
+def word_onsets(text: str, name: str, speed: float = 1.0) -> list[float]:
+    """The second in which each word of `text` begins when one of flite's voices says it.
 
     flite says when each phone of the sentence ends; the words' own phones, matched to them, say whose they are.
+    Raises KeyError if none of a word's phones are found.
     """
-    ends = flite_segments(text, MODEL_VOICE.name)
+    ends = flite_segments(text, name, speed)
     spoken = [phone for phone, _ in ends]
     starts = [0.0, *(end for _, end in ends)]
     expected, owner = [], []
     for index, word in enumerate(text.split()):
-        own = [phone for phone, _ in flite_segments(word.strip(".,?"), MODEL_VOICE.name) if phone != "pau"]
+        own = _word_phones(word.strip(".,?"))
         expected += own
         owner += [index] * len(own)
     onset: dict[int, float] = {}
@@ -67,11 +80,9 @@ def word_frames(text: str, offset: float = 0.0) -> list[tuple[int, str]]:
             for step in range(one_end - one):
                 place = other + step * (other_end - other) // (one_end - one)
                 onset.setdefault(owner[one + step], starts[place])
-    first = onset[0]
-    frames: list[tuple[int, str]] = []
-    for index, word in enumerate(text.split()):
-        frame = int((onset[index] - first + offset) * 12.5)
-        if frames:
-            frame = max(frame, frames[-1][0] + 1)
-        frames.append((frame, word))
-    return frames
+    return [onset[index] for index in range(len(text.split()))]
+
+
+@cache
+def _word_phones(word: str) -> tuple[str, ...]:
+    return tuple(phone for phone, _ in flite_segments(word, MODEL_VOICE.name) if phone != "pau")

@@ -82,10 +82,14 @@ UNHEARD = {"first": HELD_OUT_VOICES, "mbrola": INDEPENDENT_VOICES, "further": FU
 
 @dataclass(frozen=True)
 class Utterance:
-    """Speech. pcm: float32 at 24 kHz, peak 0.5; labels: uint8 phone indices, 100 a second."""
+    """Speech. pcm: float32 at 24 kHz, peak 0.5; labels: uint8 phone indices, 100 a second.
+
+    onsets: where in the text each word begins, and when, in seconds; of espeak-ng alone.
+    """
 
     pcm: np.ndarray
     labels: np.ndarray
+    onsets: tuple[tuple[int, float], ...] = ()
 
 
 def speak(voice: Voice, text: str, speed: float = 1.0, pitch: float = 1.0) -> Utterance:
@@ -95,14 +99,14 @@ def speak(voice: Voice, text: str, speed: float = 1.0, pitch: float = 1.0) -> Ut
 
     Raises RuntimeError if the synthesizer is missing or says nothing.
     """
-    pcm, rate, segments = _ENGINES[voice.engine](voice.name, text, speed, pitch)
+    pcm, rate, segments, *onsets = _ENGINES[voice.engine](voice.name, text, speed, pitch)
     if len(pcm) < rate // 20 or not np.any(pcm):
         raise RuntimeError(f"{voice} says nothing for {text!r}")
     pcm = soxr.resample(pcm, rate, SAMPLE_RATE).astype(np.float32)
     labels = np.full(-(-len(pcm) * LABEL_RATE // SAMPLE_RATE), phones.IGNORE, np.uint8)
     for phone, start, end in segments:
         labels[round(start * LABEL_RATE) : round(end * LABEL_RATE)] = phone
-    return Utterance(0.5 * pcm / np.abs(pcm).max(), labels)
+    return Utterance(0.5 * pcm / np.abs(pcm).max(), labels, *map(tuple, onsets))
 
 
 def flite_segments(text: str, name: str, speed: float = 1.0) -> list[tuple[str, float]]:
@@ -190,7 +194,7 @@ class _Event(ctypes.Structure):
 
 
 _SYNCHRONOUS, _PHONEME_EVENTS = 2, 1  # espeak_AUDIO_OUTPUT and the options of espeak_Initialize, speak_lib.h
-_END_OF_LIST, _PHONEME = 0, 7
+_END_OF_LIST, _WORD, _PHONEME = 0, 1, 7
 _RATE_PARAMETER, _PITCH_PARAMETER = 1, 3
 _ONE_AT_A_TIME = threading.Lock()  # the library has one callback and one voice
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
@@ -210,6 +214,7 @@ def _espeak(name: str, text: str, speed: float, pitch: float):
         library, rate = _library()
     blocks: list[np.ndarray] = []
     onsets: list[tuple[str, float]] = []
+    words: list[tuple[int, float]] = []
 
     def callback(samples, count, events) -> int:
         if samples and count:
@@ -218,6 +223,8 @@ def _espeak(name: str, text: str, speed: float, pitch: float):
         while events[index].type != _END_OF_LIST:
             if events[index].type == _PHONEME:
                 onsets.append((bytes(events[index].id.string).decode(), events[index].sample / rate))
+            elif events[index].type == _WORD:
+                words.append((events[index].text_position - 1, events[index].sample / rate))
             index += 1
         return 0
 
@@ -234,7 +241,7 @@ def _espeak(name: str, text: str, speed: float, pitch: float):
     pcm = np.concatenate(blocks).astype(np.float32) / 32768
     ends = [time for _, time in onsets[1:]] + [len(pcm) / rate]
     segments = [(phones.from_espeak(phone), start, end) for (phone, start), end in zip(onsets, ends, strict=True)]
-    return pcm, rate, segments
+    return pcm, rate, segments, words
 
 
 _ENGINES = {

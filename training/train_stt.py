@@ -1,0 +1,189 @@
+"""Train `nano-stt` on talks made of codes, by the package's own trainer.
+
+`python -m training.train_stt FOLDER [STEPS]`; stops and goes on at any time. It needs FOLDER/codes, from
+`stt_codes`; what is learned is in FOLDER/lm. `python -m training.train_stt FOLDER export TARGET` writes the model.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from moshi_mlx.checkpoint import nano
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.finetune.batches import Data
+from moshi_mlx.finetune.folder import append_log, open_folder
+from moshi_mlx.finetune.loss import Batch, delayed
+from moshi_mlx.finetune.output import write_weights
+from moshi_mlx.finetune.run import Run
+from moshi_mlx.finetune.settings import Settings
+from moshi_mlx.finetune.start import write_start
+from moshi_mlx.models.config import LmConfig
+from training import stt_codes
+from training.stt_text import tokenizer_model
+from training.stt_windows import CLASSES, DELAY, HORIZONS, Window, Windows
+from training.text import EPAD, PAD, SPECIAL
+
+STEPS = 3_200
+BATCH, FRAMES = 16, 160
+SETTINGS = Settings(
+    steps=STEPS, batch=BATCH, seconds=FRAMES * 0.08, lr=2.5e-3, warm_up=0.03, weight_decay=0.05, full=True,
+    checkpointing=False, save_every=100, keep=2, seed=3,
+)  # fmt: skip
+PAD_WEIGHT = 0.3  # of text that is no word
+SHARES = np.array([1.0, 0.25], np.float32)  # in the loss: the text, all heads together
+MODEL, LM_FOLDER, LEARNED = "model.safetensors", "lm", "consolidated.safetensors"
+_CODEC = {"mimi_name": nano.FOLDER / "mimi.safetensors", "mimi_config_name": nano.FOLDER / "mimi_config.json"}
+
+
+def config() -> dict[str, Any]:
+    """As `config.json` says it, without the names of files."""
+    return {
+        "dim": 192, "n_q": stt_codes.CODEBOOKS, "dep_q": 0, "card": 512, "num_heads": 4, "num_layers": 5,
+        "hidden_scale": 4, "causal": True, "layer_scale": None, "context": 75, "max_period": 10_000,
+        "gating": "silu", "norm": "rms_norm_f32", "positional_embedding": "rope",
+        "delays": [0] * (1 + stt_codes.CODEBOOKS), "text_card": _text_card(), "existing_text_padding_id": PAD,
+        "existing_text_end_padding_id": EPAD, "extra_heads_num_heads": len(HORIZONS),
+        "extra_heads_dim": CLASSES, "model_type": "stt",
+        "stt_config": {"audio_delay_seconds": DELAY * 0.08, "audio_silence_prefix_seconds": 0.0},
+        "lm_gen_config": {"use_sampling": False},
+    }  # fmt: skip
+
+
+def _text_card() -> int:
+    import sentencepiece
+
+    return sentencepiece.SentencePieceProcessor(model_proto=tokenizer_model()).get_piece_size()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Talks(Data):
+    """Endless ones: every step has its own, which follow from the seed and its number.
+
+    near: [512, n], the codes nearest to each semantic one.
+    """
+
+    talks: Sequence[stt_codes.Talk]
+    near: np.ndarray
+    sources: Sequence[Any] = ()
+    weights: Sequence[float] = ()
+
+    def batches(self, settings: Settings, config: LmConfig, step: int) -> Iterator[tuple[Batch, Sequence[object]]]:
+        """As `Data.batches`."""
+        made = Windows(self.talks)
+        for number in count(step):
+            rng = np.random.default_rng([4000, settings.seed, number])
+            windows = [made.window(rng, round(settings.seconds * 12.5)) for _ in range(settings.batch)]
+            yield batch_of(windows, self.near, config, rng), [f"talks of step {number + 1}"]
+
+
+def batch_of(windows: Sequence[Window], near: np.ndarray, config: LmConfig, rng: np.random.Generator) -> Batch:
+    """Windows, ready to be learned from: heard uncertainly, and some words are not read as they were written."""
+    targets = np.stack([np.concatenate([window.text[None], window.activity]) for window in windows])
+    heard = np.stack([np.concatenate([window.text[None], window.codes]) for window in windows])
+    for row in range(len(heard)):
+        _mishear(rng, heard[row], heard[(row + 1) % len(heard), 2:], near)
+        _misread(rng, heard[row, 0], config)
+    weights = np.ones(targets.shape, np.float32)
+    weights[:, 0] = np.where(targets[:, 0] < SPECIAL, PAD_WEIGHT, 1.0)
+    weights[:, :1] /= weights[:, :1].sum()
+    weights[:, 1:] /= max(1.0, weights[:, 1:].sum())
+    return Batch(delayed(heard, config), weights, SHARES, targets=targets.astype(np.int32))
+
+
+def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray, near: np.ndarray) -> None:
+    """Make the codes in `heard` [1 + CODEBOOKS, T] less certain, so that what is said counts and not who says it.
+
+    other: the acoustic codes of somebody else.
+    """
+    chance = rng.random()
+    if chance < 0.15:
+        heard[2:] = -1
+    elif chance < 0.35:
+        heard[2:] = other
+    elif chance < 0.5:
+        heard[int(rng.integers(3, len(heard))) :] = -1
+    semantic = heard[1]
+    if rng.random() < 0.8:  # what the codec could as well have heard
+        close = rng.random(semantic.shape) < rng.uniform(0, 0.4)
+        semantic[close] = near[semantic[close], rng.integers(0, near.shape[1], int(close.sum()))]
+    if rng.random() < 0.3:
+        wrong = rng.random(heard[1:].shape) < rng.uniform(0, 0.1)
+        heard[1:][wrong] = rng.integers(0, 512, int(wrong.sum()))
+    if rng.random() < 0.3:
+        for _ in range(int(rng.integers(1, 5))):
+            at = int(rng.integers(heard.shape[1]))
+            heard[1:, at : at + int(rng.integers(1, 4))] = -1
+
+
+def _misread(rng: np.random.Generator, text: np.ndarray, config: LmConfig) -> None:
+    """Replace words that were written before, so that what is heard counts more than what was written."""
+    if rng.random() < 0.5:
+        words = np.flatnonzero(text >= SPECIAL)
+        lost = words[rng.random(len(words)) < rng.uniform(0, 0.4)]
+        text[lost] = np.where(rng.random(len(lost)) < 0.5, PAD, rng.integers(SPECIAL, config.text_card, len(lost)))
+
+
+def neighbours(count: int = 8) -> np.ndarray:
+    """The codes nearest to each semantic code, [512, count]."""
+    stored = mx.load(str(_CODEC["mimi_name"]))
+    assert isinstance(stored, dict)
+    prefix = "quantizer.rvq_first.vq.layers.0._codebook."
+    sums, usage = (
+        np.array(stored[prefix + name].astype(mx.float32)) for name in ("embedding_sum", "cluster_usage")
+    )
+    book = sums / np.maximum(usage, 1e-5)[:, None]
+    distances = (book**2).sum(1) - 2 * book @ book.T
+    np.fill_diagonal(distances, -np.inf)
+    return distances.argsort(1)[:, 1 : 1 + count]
+
+
+def train(folder: Path, settings: Settings = SETTINGS) -> None:
+    """Take the steps that are left."""
+    start, out = folder / "start", folder / LM_FOLDER
+    if not (start / MODEL).exists():
+        start.mkdir(parents=True, exist_ok=True)
+        write_start(start / MODEL, config(), settings.seed)
+        _write_around(start, {name: str(path) for name, path in _CODEC.items()})
+    checkpoint = Checkpoint.resolve(start)
+    open_folder(out, checkpoint, "talks", settings, resume=(out / "run.json").exists())
+    data = Talks(talks=stt_codes.load(folder / "codes"), near=neighbours())
+    run = Run(checkpoint, out, settings, data)
+    began = time.time()
+    for report in run.train():
+        append_log(out, report)
+        if report.step % 20 == 0:
+            parts = {name: round(value, 4) for name, value in report.losses.parts.items()}
+            print({"step": report.step, "seconds": round(time.time() - began, 1), **parts}, flush=True)
+
+
+def export(folder: Path, target: Path) -> None:
+    """Write the model that was trained in `folder` to `target`, in bfloat16; the codec is Nano's, beside it."""
+    target.mkdir(parents=True, exist_ok=True)
+    lm = Checkpoint.resolve(folder / LM_FOLDER).load_lm()
+    write_weights(target / MODEL, lm, "BF16")
+    _write_around(target, {name: os.path.relpath(path, target) for name, path in _CODEC.items()})
+    size = sum(path.stat().st_size for path in target.iterdir() if path.suffix != ".md")
+    print(f"{target}: {size / 1e6:.2f} MB")
+
+
+def _write_around(folder: Path, codec: dict[str, str]) -> None:
+    """Write what belongs to the weights."""
+    (folder / "tokenizer.model").write_bytes(tokenizer_model())
+    settings = {**config(), "moshi_name": MODEL, **codec, "tokenizer_name": "tokenizer.model"}
+    (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[2:3] == ["export"]:
+        export(Path(sys.argv[1]), Path(sys.argv[3]))
+    else:
+        train(Path(sys.argv[1]), *(Settings(**{**vars(SETTINGS), "steps": int(steps)}) for steps in sys.argv[2:3]))
