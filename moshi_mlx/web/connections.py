@@ -23,6 +23,7 @@ from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.log import event
 
 _BACKLOG = 128
+_TRIES = 8  # ports that are tried where any will do
 _AT_ONCE = 16  # connections taken before others' work goes on
 _PAUSE = 1.0  # seconds in which none is taken, when descriptors have run out
 _BREATH = 0.02  # seconds in which none is taken after some were turned away: that takes time, too
@@ -58,8 +59,25 @@ class Connections:
         self._tls = tls
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for tries_left in reversed(range(_TRIES if port == 0 else 1)):
+            try:
+                self._bind(list(dict.fromkeys(found)), port)
+                break
+            except OSError as error:
+                for listener in self._listeners:
+                    listener.close()
+                self._listeners = []
+                # The port that was free at the first address may be taken at the next one.
+                if error.errno != errno.EADDRINUSE or not tries_left:
+                    raise
+        for listener in self._listeners:
+            loop.add_reader(listener, self._accept, listener)
+        return self.port
+
+    def _bind(self, addresses: list[Any], port: int) -> None:
+        """Listen at all of these addresses, as of `getaddrinfo`, that the system has. Raises OSError."""
         errors: list[OSError] = []
-        for family, kind, protocol, _, address in dict.fromkeys(found):
+        for family, kind, protocol, _, address in addresses:
             if self._listeners and port == 0:  # the same for all
                 address = (address[0], self.port, *address[2:])
             try:
@@ -83,9 +101,6 @@ class Connections:
             self._listeners.append(listener)
         if not self._listeners:
             raise errors[0]
-        for listener in self._listeners:
-            loop.add_reader(listener, self._accept, listener)
-        return self.port
 
     @property
     def port(self) -> int:
@@ -203,6 +218,8 @@ class Link(asyncio.Protocol):
         accepted.setblocking(False)
         self.allow(self._limits.first_request)
         self._task = asyncio.get_running_loop().create_task(self._connect(accepted, tls))
+        # Cancelled before it has begun, it does not even do what is done for those that are cancelled.
+        self._task.add_done_callback(lambda task: accepted.close() if task.cancelled() else None)
 
     async def _connect(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
         try:

@@ -16,7 +16,7 @@ import pytest
 
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.web.certificate import own_tls
-from moshi_mlx.web.connections import source_of
+from moshi_mlx.web.connections import Connections, Link, source_of
 from moshi_mlx.web.descriptors import limit, raise_limit
 from moshi_mlx.web.limits import Limits, Rate
 from tests.web.running import PATIENCE, Running, free, run, talking
@@ -66,10 +66,21 @@ def test_who_never_asks_is_left(tiny_moshi: Moshi, sent: bytes) -> None:
         writer.write(sent)
         assert await ended(reader) == b""
         writer.close()
+
+    try:
+        run(go())
+    finally:
+        running.stop()
+
+
+def test_a_conversation_is_no_request_that_takes_too_long(tiny_moshi: Moshi) -> None:
+    running = Running(tiny_moshi, limits=Limits(first_request=2.0))
+
+    async def go() -> None:
         async with talking(running.url) as talk:
             await talk.begun()
-            await asyncio.sleep(0.6)
-            assert not talk.closed, "a conversation is no request that takes too long"
+            await asyncio.sleep(2.2)
+            assert not talk.closed
 
     try:
         run(go())
@@ -79,7 +90,7 @@ def test_who_never_asks_is_left(tiny_moshi: Moshi, sent: bytes) -> None:
 
 
 def test_a_connection_is_kept_for_the_next_request_and_no_longer(tiny_moshi: Moshi) -> None:
-    running = Running(tiny_moshi, limits=Limits(next_request=0.5))
+    running = Running(tiny_moshi, limits=Limits(next_request=2.0))
 
     async def go() -> None:
         reader, writer = await asyncio.open_connection("localhost", running.port)
@@ -103,7 +114,7 @@ def test_a_connection_is_kept_for_the_next_request_and_no_longer(tiny_moshi: Mos
 
 def test_a_handshake_that_stays_half_is_left(tiny_moshi: Moshi, tmp_path: Path) -> None:
     tls = own_tls(["localhost"], tmp_path)
-    running = Running(tiny_moshi, tls=tls, limits=Limits(first_request=0.4, coming=MANY))
+    running = Running(tiny_moshi, tls=tls, limits=Limits(first_request=1.5, coming=MANY))
 
     async def go() -> None:
         silent = [await asyncio.open_connection("localhost", running.port) for _ in range(2)]
@@ -147,6 +158,20 @@ def test_idle_connections_give_way_to_those_who_come(tiny_moshi: Moshi) -> None:
         run(free(running))
     finally:
         running.stop()
+
+
+def test_who_is_ended_before_anything_was_done_for_it_holds_no_descriptor() -> None:
+    async def go() -> None:
+        ours, theirs = socket.socketpair()
+        link = Link(asyncio.Protocol(), Connections(asyncio.Protocol, Limits()), Limits(), "")
+        link.begin(ours, None)
+        link.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert ours.fileno() == -1
+        theirs.close()
+
+    run(go())
 
 
 def test_where_nobody_is_idle_no_more_may_come(tiny_moshi: Moshi, caplog: pytest.LogCaptureFixture) -> None:
@@ -250,8 +275,34 @@ def test_out_of_descriptors_is_one_line_and_a_pause(
         running.stop()
 
 
+def test_a_port_that_is_free_at_one_address_alone_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    binds = []
+
+    class Taken(socket.socket):
+        def bind(self, address) -> None:
+            binds.append(address[1])
+            if len(binds) == 2:
+                raise OSError(errno.EADDRINUSE, "Address already in use")
+            super().bind(address)
+
+    async def both(*_: object, **__: object) -> list[tuple]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (f"127.0.0.{number}", 0)) for number in (1, 2)]
+
+    async def go() -> int:
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+        connections = Connections(asyncio.Protocol, Limits())
+        port = await connections.listen("localhost", 0)
+        connections.close()
+        return port
+
+    monkeypatch.setattr("moshi_mlx.web.connections.socket.socket", Taken)
+    port = run(go())
+    assert (binds[0], binds[2:]) == (0, [0, port])
+    assert binds[1] != 0, "the same for all"
+
+
 def test_requests_of_one_address_have_a_rate(tiny_moshi: Moshi) -> None:
-    running = Running(tiny_moshi, limits=Limits(requests=Rate(0.1, 3)))
+    running = Running(tiny_moshi, limits=Limits(requests=Rate(0.001, 3)))
 
     async def go() -> None:
         async with aiohttp.ClientSession() as session:
