@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -120,11 +121,19 @@ def noise_frames() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def rust_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint with a Mimi of the published shape (385 MB, random), which rustymimi can load."""
-    from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
+def rust_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small checkpoint with a Mimi of the published shape (385 MB, random), which rustymimi can load.
 
-    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoints") / "rust", {**TINY, "card": 2048}, None)
+    A process of it may take a minute for a frame: rustymimi computes on every core, and these may be busy.
+    """
+    from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
+    from moshi_mlx.codec import rust_process
+
+    with pytest.MonkeyPatch.context() as patient:
+        patient.setattr(rust_process, "HANG_SECONDS", 60.0)
+        yield write_random_checkpoint(
+            tmp_path_factory.mktemp("checkpoints") / "rust", {**TINY, "card": 2048}, None
+        )
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import contextlib
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from moshi_mlx.codec.base import Codec, CodecStream
 from moshi_mlx.codec.load import auto_kind, load_codec
 from moshi_mlx.codec.mlx import MlxCodec
 from moshi_mlx.codec.rust import Handover, RustCodec, RustStream
+from moshi_mlx.codec.rust_process import HANG_SECONDS
 from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, split_frames
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, published_shapes
@@ -162,16 +162,14 @@ def test_a_rust_stream_outlives_its_processes(rustymimi, full_mimi_file: Path, m
     np.testing.assert_array_equal(codes[first : took_over[1][0]], fresh(first - held, took_over[1][0])[held:])
 
 
-def test_a_dead_process_is_an_error_within_a_second(rust: Codec) -> None:
+def test_a_dead_process_is_an_error_that_nothing_is_waited_for(rust: Codec) -> None:
     stream = rust.stream()
     assert isinstance(stream, RustStream)
     codes = stream.encode(frames_of(1)[0])
     assert stream.decoder._worker
     stream.decoder._worker.kill()
-    started = time.monotonic()
     with pytest.raises(CodecError, match=r"should decode died \(exit status -9\)"):
         stream.decode(codes)
-    assert time.monotonic() - started < 1
     stream.close()
 
 
@@ -179,8 +177,7 @@ def test_a_process_that_hangs_without_dying_is_an_error_within_two_seconds(
     rust: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here within half a second, of which being stopped ourselves would be no more than one look."""
-    assert rust_process.HANG_SECONDS == 2
-    monkeypatch.setattr(rust_process, "HANG_SECONDS", 0.5)
+    assert HANG_SECONDS == 2
     stream = rust.stream()
     assert isinstance(stream, RustStream)
     frame = frames_of(1)[0]
@@ -188,32 +185,28 @@ def test_a_process_that_hangs_without_dying_is_an_error_within_two_seconds(
     worker = stream.encoder._worker
     assert worker
     worker._process.send_signal(signal.SIGSTOP)
-    with pytest.raises(CodecError, match=r"should encode has not answered for 0\.5 s; start again"):
-        stream.encode(frame)
-    assert worker._process.wait(10) == -signal.SIGKILL
+    with monkeypatch.context() as hasty:
+        hasty.setattr(rust_process, "HANG_SECONDS", 0.5)
+        with pytest.raises(CodecError, match=r"should encode has not answered for 0\.5 s; start again"):
+            stream.encode(frame)
+    assert worker._process.wait(60) == -signal.SIGKILL
     stream.close()
     with contextlib.closing(rust.stream()) as next_one:
         next_one.encode(frame)
 
 
-def test_an_interrupted_step_does_not_shift_the_answers(rust: Codec) -> None:
+def test_an_interrupted_step_does_not_shift_the_answers(rust: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = rust.stream()
     assert isinstance(stream, RustStream)
     worker = stream.encoder._worker
     assert worker
-    signal.signal(signal.SIGALRM, _interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
-    worker._process.send_signal(signal.SIGSTOP)  # so that the interrupt comes while the answer is waited for
-    with pytest.raises(KeyboardInterrupt):
-        stream.encode(frames_of(1)[0])
-    worker._process.send_signal(signal.SIGCONT)
+    with monkeypatch.context() as waiting:
+        waiting.setattr(worker, "_await", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            stream.encode(frames_of(1)[0])
     with pytest.raises(CodecError, match="interrupted while it should encode a frame"):
         stream.encode(frames_of(1)[0])
     stream.close()
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def test_a_code_that_no_codebook_has_is_refused(mlx: Codec, stream: CodecStream) -> None:

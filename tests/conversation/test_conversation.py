@@ -1,8 +1,8 @@
 """A live conversation with a scripted microphone: resets, mute, push-to-talk, recording, repetition, the end."""
 
 import json
+import math
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from moshi_mlx.conversation.recorder import Recorder
 from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.errors import AudioDeviceError
+from moshi_mlx.runtime import pipeline
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.session import Generated, Reply, Session
 from moshi_mlx.runtime.trace import Trace
@@ -120,7 +121,7 @@ def test_replies_under_way_belong_to_the_conversation_before_the_reset() -> None
             self._frames = 0
 
         def decode(self, made: Mapping[Any, np.ndarray]) -> Callable[[], dict[Any, Reply]]:
-            assert self.released.wait(10)
+            assert self.released.wait(60)
             self._frames += 1
             return lambda: {self: Reply(made[self], f"{self._frames}", (self._frames - 1) * 0.08)}
 
@@ -307,19 +308,24 @@ def test_a_reset_makes_a_trim_needless(tiny_moshi: Moshi) -> None:
 
 
 class Slow(Audio):
-    """One whose frames are waited for."""
+    """One whose frames are waited for, by the clock that it turns."""
+
+    now = 5.0
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for frame in super().__iter__():
-            time.sleep(0.005)
+            self.now += 0.005
             yield frame
+
+    def clock(self) -> float:
+        return self.now
 
 
 class Unhurried(Captioner):
     """Captions on a machine that is as fast as it takes."""
 
     def work(self, until: float) -> None:
-        super().work(until + 60)
+        super().work(math.inf)
 
 
 class Captions(Told):
@@ -343,8 +349,11 @@ def transcriber(stt_folder: Path) -> Transcriber:
     return Transcriber(load(stt_folder, codec="mlx"), SttTiming(delay=0.16))
 
 
-def test_captions_are_made_between_the_frames(tiny_moshi: Moshi, transcriber: Transcriber) -> None:
+def test_captions_are_made_between_the_frames(
+    tiny_moshi: Moshi, transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
     captions, told, audio = Unhurried(transcriber), Captions(), Slow(frames=40)
+    monkeypatch.setattr(pipeline, "time", SimpleNamespace(perf_counter=audio.clock))
     audio.pcm[:5] = audio.pcm[30:] = 0.0
     with tiny_moshi.session(seed=5) as session:
         Conversation(session, audio, observer=told, captions=captions).run()
@@ -357,8 +366,11 @@ def test_captions_are_made_between_the_frames(tiny_moshi: Moshi, transcriber: Tr
     assert said
 
 
-def test_a_conversation_that_is_behind_makes_no_captions(tiny_moshi: Moshi, transcriber: Transcriber) -> None:
-    captions, told, audio = Unhurried(transcriber), Captions(), Audio(frames=60)  # all there at once
+def test_a_conversation_that_is_behind_makes_no_captions(
+    tiny_moshi: Moshi, transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions, told, audio = Unhurried(transcriber), Captions(), Audio(frames=60)
+    monkeypatch.setattr(pipeline, "time", SimpleNamespace(perf_counter=lambda: 5.0))  # all are there at once
     with tiny_moshi.session(seed=5) as session:
         Conversation(session, audio, observer=told, captions=captions).run()
     assert same(audio.replies, plain(tiny_moshi, audio.pcm))

@@ -103,11 +103,11 @@ def test_a_generator_that_is_at_work_does_not_hide_the_error(rust_moshi: Moshi, 
     def source() -> Iterator[np.ndarray]:
         yield from noise_frames[:3]
         at_work.set()
-        done.wait(5)
+        done.wait(60)
 
     class Full(Replies):
         def write(self, reply: Reply) -> None:
-            at_work.wait(5)
+            at_work.wait(60)
             threading.Timer(0.3, done.set).start()
             raise OSError("disk full")
 
@@ -175,7 +175,7 @@ def test_stages_overlap_when_the_codec_is_outside(rust_moshi: Moshi, noise_frame
 
     def waiting_generate(codes: Mapping[Session, np.ndarray]) -> dict[Session, Generated]:
         if session.delays.step == 3:
-            began_meanwhile.append(later_frame_begins.wait(10))  # in turn with us it could not begin
+            began_meanwhile.append(later_frame_begins.wait(60))  # in turn with us it could not begin
         return generate(codes)
 
     session.batch.encode, session.batch.generate = signalling_encode, waiting_generate

@@ -33,7 +33,7 @@ def test_a_full_queue_makes_the_writer_wait() -> None:
         queue.close()
 
     writer = in_thread(write)
-    while len(queue) < 2:
+    while len(written) < 2:
         time.sleep(0.001)
     writer.join(0.05)
     assert writer.is_alive()
@@ -59,7 +59,7 @@ def test_closing_wakes_a_waiting_reader() -> None:
     reader.join(0.02)
     assert reader.is_alive()
     queue.close()
-    reader.join(5)
+    reader.join(60)
     assert not reader.is_alive()
 
 
@@ -75,6 +75,6 @@ def test_abandoning_wakes_a_waiting_writer_with_an_error() -> None:
 
     writer = in_thread(write)
     queue.abandon()
-    writer.join(5)
+    writer.join(60)
     assert raised == [True]
     assert list(queue) == []

@@ -416,7 +416,7 @@ def test_it_runs_on_threads_until_it_is_closed(
             break
     assert all(person.enough.is_set() for person in people)
     scheduler.close()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert scheduler.stats.frames >= 6
 
