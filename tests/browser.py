@@ -22,7 +22,7 @@ OPTIONS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 GRANT = "--use-fake-ui-for-media-stream"  # says yes when the page asks for the microphone
-MILLISECONDS = 30_000  # that anything may take before a test gives up
+MILLISECONDS = 60_000  # that anything may take before a test gives up
 
 
 def program() -> str | None:

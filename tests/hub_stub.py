@@ -29,6 +29,12 @@ def fill_cache(cache: Path, repo: str, files: Mapping[str, bytes | Path], revisi
     return snapshot
 
 
+def use_hub(endpoint: str, cache: Path) -> dict[str, str]:
+    """Return the environment in which a program asks this hub, which may take its time on a busy machine."""
+    patience = dict.fromkeys(("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"), "60")
+    return {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(cache), **patience}
+
+
 @dataclass
 class HubStub:
     """Serves {"owner/name": {file: content}} at every revision in COMMITS, or an error for all of a repository.

@@ -30,7 +30,7 @@ INFO = {
     "max_sessions": 2,
 }
 READY = {"type": "state", "state": "ready", "model": "stub", "greeting": "Hello.", "questions": ["Who are you?"]}
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class PageServer:
@@ -42,8 +42,10 @@ class PageServer:
     """
 
     def __init__(self, frame: int = FRAME) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self._port = socket.socket()  # kept, so that nobody else gets the port while the server is gone
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._port.bind(("127.0.0.1", 0))
+        self.port: int = self._port.getsockname()[1]
         self.frame = frame
         self.welcome = self.echo = True
         self.status = 200
@@ -68,6 +70,7 @@ class PageServer:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
+        self._port.close()
 
     def start(self) -> None:
         ready = threading.Event()

@@ -51,7 +51,7 @@ pcm.!default { type pulse }
 ctl.!default { type pulse }
 """
 CLOCKLESS = 'pcm.clockless { type asym playback.pcm "null" capture.pcm "null" }'  # a null itself is not listed
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 
 
 def missing() -> str:

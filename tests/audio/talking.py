@@ -13,7 +13,7 @@ from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.frames import SAMPLE_RATE
 from moshi_mlx.runtime.session import Reply
 
-PATIENCE = 10.0  # seconds; much more than anything here takes, for a machine that is busy
+PATIENCE = 60.0  # seconds; much more than anything here takes, for a machine that is busy
 SOME = 0.3  # of the sound came through as it was: a busy machine interrupts it, but nothing comes by chance
 
 

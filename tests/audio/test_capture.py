@@ -49,8 +49,8 @@ def test_a_wakeup_that_is_set_twice_wakes_one_waiter_once() -> None:
     assert wakeup.wait(0)
     assert not wakeup.wait(0)
     woken = []
-    thread = threading.Thread(target=lambda: woken.append(wakeup.wait(10)), daemon=True)
+    thread = threading.Thread(target=lambda: woken.append(wakeup.wait(60)), daemon=True)
     thread.start()
     wakeup.set()
-    thread.join(10)
+    thread.join(60)
     assert woken == [True]

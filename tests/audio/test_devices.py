@@ -129,11 +129,11 @@ def test_threads_that_suppress_stderr_do_not_wait_for_each_other(capfd: pytest.C
     def hang() -> None:
         with suppressed_stderr:
             entered.set()
-            go_on.wait(10)
+            go_on.wait(60)
 
     other = threading.Thread(target=hang)
     other.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     with suppressed_stderr:
         os.write(2, b"nothing\n")
     os.write(2, b"still nothing: the other is within\n")

@@ -70,5 +70,5 @@ def test_a_busy_model_makes_no_gaps_but_by_being_late(sound_card: SoundCard, wor
     late = sum(np.diff(timed.writes) > 0.1) + sum(np.diff(asked) > 0.04)  # by 20 ms; 40 are in reserve
     assert status.underruns <= late
     assert status.lost == []
-    duplex._thread.join(10)
+    duplex._thread.join(60)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("moshi-")]

@@ -36,7 +36,7 @@ def test_closing_ends_it_for_the_writer_and_whoever_waits(sound_card: SoundCard)
         player.write(Reply(frame, "", 0.0))
     waiting.start()
     player.close()
-    waiting.join(5)
+    waiting.join(60)
     assert not waiting.is_alive()
     player.write(Reply(voice(0.08), "", 0.0))  # is not heard
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("moshi-")]

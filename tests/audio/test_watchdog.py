@@ -12,7 +12,7 @@ from moshi_mlx.audio import watchdog
 from moshi_mlx.audio.portaudio import suppressed_stderr
 from moshi_mlx.audio.watchdog import DeviceEvent, Watchdog
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Hanging:

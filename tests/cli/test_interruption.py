@@ -8,7 +8,7 @@ import pytest
 
 from moshi_mlx.cli.interruption import interruptible
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

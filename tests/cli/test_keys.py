@@ -30,7 +30,7 @@ def test_keys_arrive_one_by_one_without_enter(terminal) -> None:
     before = termios.tcgetattr(stdin)
     with Keys(pressed.put):
         os.write(person, b"m q\xc3\xa9")
-        assert [pressed.get(timeout=10) for _ in range(4)] == ["m", " ", "q", "é"]
+        assert [pressed.get(timeout=60) for _ in range(4)] == ["m", " ", "q", "é"]
     assert termios.tcgetattr(stdin) == before
     os.write(person, b"x\n")
     assert stdin.readline() == "x\n", "what is typed later is not swallowed"

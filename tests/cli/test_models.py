@@ -17,7 +17,7 @@ from moshi_mlx.checkpoint.download import PIECE
 from moshi_mlx.checkpoint.hub import computed_sha256
 from moshi_mlx.checkpoint.random_checkpoint import TINY_PERSONA, write_random_checkpoint
 from moshi_mlx.models.conditioner_config import QUALITIES
-from tests.hub_stub import COMMITS, HubStub, fill_cache
+from tests.hub_stub import COMMITS, HubStub, fill_cache, use_hub
 
 ALIAS, REPO, WEIGHTS = "moshiko-q4", "kyutai/moshiko-mlx-q4", "model.safetensors"
 Command = subprocess.CompletedProcess[str]
@@ -30,7 +30,7 @@ def moshi(*words: str, **environment: str) -> Command:
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -44,7 +44,7 @@ def hub(tiny_folder: Path) -> HubStub:
 def environment(hub: HubStub, tmp_path: Path) -> Iterator[dict[str, str]]:
     """What makes a command use the hub of this machine and an empty cache."""
     with hub.serving() as endpoint:
-        yield {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(tmp_path / "cache")}
+        yield use_hub(endpoint, tmp_path / "cache")
 
 
 @pytest.fixture

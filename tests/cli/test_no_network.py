@@ -37,7 +37,7 @@ def moshi(endpoint: str, folder: Path, *words: str) -> subprocess.CompletedProce
         text=True,
         cwd=folder,
         env={**environment, "HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(folder / "cache")},
-        timeout=60,
+        timeout=120,
     )
 
 

@@ -180,7 +180,7 @@ def test_ctrl_c_keeps_what_was_said(
         for _ in range(5):  # it is talking
             assert json.loads(program.stdout.readline())["event"] == "text"
         program.send_signal(stop)
-        out, err = program.communicate(timeout=30)
+        out, err = program.communicate(timeout=120)
     assert program.returncode == 130
     end = json.loads(out.splitlines()[-1])
     assert (end["event"], end["interrupted"]) == ("end", True)

@@ -188,7 +188,7 @@ def test_ctrl_c_in_a_folder_says_what_is_done_and_what_is_not(
         for _ in range(5):  # it is talking
             assert json.loads(program.stdout.readline())["event"] == "text"
         program.send_signal(signal.SIGINT)
-        _, err = program.communicate(timeout=30)
+        _, err = program.communicate(timeout=120)
     assert program.returncode == 130
     assert re.search(r"interrupted: the last 3\d\d\d\.\d s were not answered; what was said before is kept", err)
     assert err.splitlines()[-1] == "interrupted: 0 of 2 recordings are answered, 2 are not"

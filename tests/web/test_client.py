@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -176,10 +176,11 @@ def test_a_server_that_is_not_there_is_named(unused_tcp_port: int) -> None:
 
 
 @pytest.fixture
-def unused_tcp_port() -> int:
+def unused_tcp_port() -> Iterator[int]:
+    """A port at which nobody listens, and that nobody else gets meanwhile."""
     with socket.socket() as one:
         one.bind(("localhost", 0))
-        return one.getsockname()[1]
+        yield one.getsockname()[1]
 
 
 def test_unknown_audio_is_refused() -> None:

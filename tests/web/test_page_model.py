@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import browser
-from tests.hub_stub import HubStub
+from tests.hub_stub import HubStub, use_hub
 from tests.web.test_program import Program, get, serve
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def hub(tiny_folder: Path) -> HubStub:
 @pytest.fixture
 def environment(hub: HubStub, tmp_path: Path) -> Iterator[dict[str, str]]:
     with hub.serving() as endpoint:
-        yield {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(tmp_path / "cache")}
+        yield use_hub(endpoint, tmp_path / "cache")
 
 
 @pytest.fixture(scope="module")

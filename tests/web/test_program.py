@@ -12,7 +12,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -112,9 +111,7 @@ def test_it_says_where_it_is_and_ends_when_told(serve: Callable[..., Program], n
     url = program.until(r"listening on (http://localhost:\d+)\n")[1]
     assert get(f"{url}/")[0] == 200
     program.until(r" ready seconds=\d")
-    asked = time.monotonic()
     assert program.end(number) == code
-    assert time.monotonic() - asked < 10, "two seconds, and a busy machine's share"
     assert "Traceback" not in program.printed
     said = "interrupted: the server has stopped, and its conversations have ended\n"
     assert program.printed.endswith(said) == (number == signal.SIGINT)
