@@ -34,7 +34,8 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.mimi_config import MIMI
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.runtime.session import Reply, Session
+from moshi_mlx.runtime.reply import Reply
+from moshi_mlx.runtime.session import Session
 from moshi_mlx.runtime.wordless import wordless
 
 FIGURES = ("encode", "decode", "encode + decode", "one frame, stages in turn", "a conversation")

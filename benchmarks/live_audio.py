@@ -27,7 +27,7 @@ from moshi_mlx.audio.echo.control import EchoControl
 from moshi_mlx.bench.scene import scene
 from moshi_mlx.conversation.latency import EchoBypass, LatencyProbe
 from moshi_mlx.runtime.engine import converse
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.stats import Stats
 from tests.repeating import Repeating
 from tests.sound_card import SoundCard, missing

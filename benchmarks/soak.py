@@ -32,7 +32,7 @@ from moshi_mlx.conversation.conversation import Conversation
 from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.frames import FRAME_RATE, FRAME_SAMPLES, split_frames
 from moshi_mlx.runtime.moshi import load
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 
 MINUTE = round(60 * FRAME_RATE)  # frames
 SETTLED = 2  # minutes after which memory should stay

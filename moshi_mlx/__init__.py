@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from moshi_mlx.runtime.batch import Batch
     from moshi_mlx.runtime.engine import Sink, Source, converse
     from moshi_mlx.runtime.moshi import Moshi, load
-    from moshi_mlx.runtime.session import Reply, Session
+    from moshi_mlx.runtime.reply import Reply
+    from moshi_mlx.runtime.session import Session
     from moshi_mlx.runtime.stages import RESET
     from moshi_mlx.sampling_config import SamplingConfig
     from moshi_mlx.tasks.persona import persona

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 
 
 class Repeating:

@@ -12,7 +12,7 @@ from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.sampling_config import GREEDY
 
 PERSON = Path("/usr/share/sounds/alsa/Front_Center.wav")  # Debian's alsa-utils

@@ -27,7 +27,7 @@ from moshi_mlx.frames import FRAME_RATE
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from tests.runtime.test_hostile import House, begin_anew, come_again, come_and_go, speak
 from tests.runtime.test_scheduler import Person
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from moshi_mlx.conversation.transcript import Transcript
 from moshi_mlx.frames import silence
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 
 LOUD = 10 ** (-45 / 20)  # RMS of a frame that can be heard
 

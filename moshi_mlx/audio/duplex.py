@@ -28,7 +28,7 @@ from moshi_mlx.runtime.flow import LAG_LIMIT, FrameQueue, HeardFrame, LagGoverno
 if TYPE_CHECKING:  # at run time this module needs no model
     from typing_extensions import Self
 
-    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.reply import Reply
 
 PERMISSION_SECONDS = 2.0  # of digital silence from the start: a microphone that may not be heard
 DEAD_SECONDS = 5.0  # of digital silence later: a device may have lost its source; opening it again helps or tells

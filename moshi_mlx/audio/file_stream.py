@@ -17,7 +17,7 @@ from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, silence, split_frames
 
 if TYPE_CHECKING:  # at run time this module needs no model
     from moshi_mlx.runtime.engine import Sink
-    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.reply import Reply
 
 DEFAULT_LEAD = 2.0  # seconds: Moshi greets first, and a question on top of the greeting is half heard
 DEFAULT_TAIL = 10.0  # seconds to answer in

@@ -10,7 +10,7 @@ from moshi_mlx.audio.duplex import LiveSource
 from moshi_mlx.audio.watchdog import DeviceEvent, Endpoint
 
 if TYPE_CHECKING:  # at run time this module needs no model
-    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.reply import Reply
 
 
 class Microphone(LiveSource):

@@ -16,7 +16,7 @@ from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.runtime.flow import BoundedQueue, QueueClosed
 
 if TYPE_CHECKING:  # at run time this module needs no model
-    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.reply import Reply
 
 AHEAD = 25  # frames that may wait, 2 s, beside what the speaker's buffer holds
 FULL = 0.32  # seconds in that buffer at which no more goes in: with a frame, less than what it would leave out

@@ -21,7 +21,8 @@ from moshi_mlx.models.layers import weight_bytes
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.engine import converse_together
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.runtime.session import Reply, Session
+from moshi_mlx.runtime.reply import Reply
+from moshi_mlx.runtime.session import Session
 from moshi_mlx.runtime.stats import StageTimes, Stats, percentiles
 
 WARM_UP = 10  # live frames before those that count: delays are filled

@@ -23,7 +23,7 @@ from moshi_mlx.cli.members import SpeakerOptions
 from moshi_mlx.cli.words import PlainText
 from moshi_mlx.conversation.transcript import Transcript
 from moshi_mlx.frames import FRAME_SECONDS
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.sampling_config import new_seed
 from moshi_mlx.tasks.say import say
 from moshi_mlx.tasks.utterance import Pace, tempered

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from typing_extensions import Self
 
-    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.reply import Reply
 
 
 class JsonLines:

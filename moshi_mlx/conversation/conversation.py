@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from moshi_mlx.conversation.draft import Draft
     from moshi_mlx.conversation.recorder import Recorder
     from moshi_mlx.conversation.trimming import ContextTrimmer
-    from moshi_mlx.runtime.session import Reply, Session
+    from moshi_mlx.runtime.reply import Reply
+    from moshi_mlx.runtime.session import Session
     from moshi_mlx.runtime.trace import Trace
     from moshi_mlx.tasks.captioner import Captioner
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from moshi_mlx.conversation.turns import Turn
-    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.reply import Reply
 
 _PREFIX = ".draft-"  # and the process that writes it
 

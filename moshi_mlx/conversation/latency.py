@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from moshi_mlx.frames import FRAME_SECONDS, SAMPLE_RATE, silence
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 
 if TYPE_CHECKING:
     from moshi_mlx.audio.duplex import Duplex

@@ -10,7 +10,7 @@ from moshi_mlx.frames import FRAME_RATE
 if TYPE_CHECKING:
     from moshi_mlx.audio.duplex import Duplex, DuplexStatus
     from moshi_mlx.audio.echo.control import EchoControl
-    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.reply import Reply
     from moshi_mlx.runtime.trace import Trace
     from moshi_mlx.tasks.words import Pause, Word
 

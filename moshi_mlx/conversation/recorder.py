@@ -29,7 +29,7 @@ from moshi_mlx.weights.atomic import AtomicPath
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
     from moshi_mlx.runtime.moshi import Moshi
-    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.reply import Reply
 
 FLUSH_FRAMES = round(FRAME_RATE)
 _MAX_BYTES = 0xFFFF_FFFF - 36  # a RIFF size is 32 bits: 24 hours of mono

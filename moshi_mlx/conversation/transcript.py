@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from moshi_mlx.tasks.words import LONGEST_WORD, Transcription, Word
 
 if TYPE_CHECKING:
-    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.reply import Reply
 
 Piece = tuple[float, str]  # (seconds, text); words begin with a space
 PAUSE = 0.9  # seconds without a word that end an utterance

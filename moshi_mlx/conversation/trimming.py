@@ -7,7 +7,8 @@ import threading
 import numpy as np
 
 from moshi_mlx.frames import FRAME_RATE, is_silent
-from moshi_mlx.runtime.session import Reply, Session
+from moshi_mlx.runtime.reply import Reply
+from moshi_mlx.runtime.session import Session
 
 KEPT_SECONDS = 20.0  # of the conversation that are kept, unless told otherwise
 PAUSE_FRAMES = 4  # 0.32 s in which nobody speaks

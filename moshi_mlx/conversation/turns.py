@@ -17,7 +17,7 @@ from moshi_mlx.conversation.transcript import PAUSE
 from moshi_mlx.frames import FRAME_SECONDS, SILENCE_DB, is_silent, level
 
 if TYPE_CHECKING:
-    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.reply import Reply
     from moshi_mlx.tasks.words import Word
 
 Speaker = Literal["user", "moshi"]

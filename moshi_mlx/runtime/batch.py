@@ -19,8 +19,8 @@ from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import LmState
 from moshi_mlx.runtime.prompt import PREFILL_POSITIONS, Prompt
-from moshi_mlx.runtime.reply import Finish, or_raise
-from moshi_mlx.runtime.session import Generated, Model, Reply, Session
+from moshi_mlx.runtime.reply import Finish, Generated, Reply, or_raise
+from moshi_mlx.runtime.session import Model, Session
 from moshi_mlx.runtime.step import Draw
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
 

@@ -20,8 +20,8 @@ import numpy as np
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.runtime.prompt import PREFILL_POSITIONS, Prompt
-from moshi_mlx.runtime.reply import or_raise
-from moshi_mlx.runtime.session import Reply, Rows, Session
+from moshi_mlx.runtime.reply import Reply, or_raise
+from moshi_mlx.runtime.session import Rows, Session
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
 

@@ -31,7 +31,8 @@ from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.engine import Sink, converse, converse_together
 from moshi_mlx.runtime.moshi import Moshi, assemble
 from moshi_mlx.runtime.pipeline import mapped
-from moshi_mlx.runtime.session import Reply, Session
+from moshi_mlx.runtime.reply import Reply
+from moshi_mlx.runtime.session import Session
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.speculation import AHEAD, SpeculativeDecoder
 from moshi_mlx.tasks.words import Pause, Transcription, Word, WordStream

@@ -20,7 +20,7 @@ from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.config import END_OF_TEXT
 from moshi_mlx.runtime.engine import Sink, converse
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.stages import MARK_END, Control
 from moshi_mlx.sampling_config import SamplingConfig
 

@@ -19,7 +19,7 @@ from moshi_mlx.wire import messages
 from moshi_mlx.wire.audio import AUDIO_WIRES
 
 if TYPE_CHECKING:
-    from moshi_mlx.runtime.session import Reply
+    from moshi_mlx.runtime.reply import Reply
     from moshi_mlx.wire.query import ChatQuery
 
 _WORK_PACE = 5_000  # units of work a second, for a moment: a burst must not keep the interpreter from the others

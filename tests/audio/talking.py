@@ -11,7 +11,7 @@ import pytest
 from moshi_mlx.audio import watchdog
 from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.frames import SAMPLE_RATE
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 
 PATIENCE = 60.0  # seconds; much more than anything here takes, for a machine that is busy
 SOME = 0.3  # of the sound came through as it was: a busy machine interrupts it, but nothing comes by chance

@@ -12,7 +12,7 @@ from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.portaudio import portaudio
 from moshi_mlx.audio.speaker import Speaker
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from tests.audio.talking import PATIENCE, SOME, Recorder, clear_share, found, quick, talk, voice
 from tests.sound_card import SoundCard
 

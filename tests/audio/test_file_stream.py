@@ -8,7 +8,7 @@ import soundfile
 
 from moshi_mlx.audio.file_stream import FileSource, Tee, WavSink, speech_end
 from moshi_mlx.frames import FRAME_SAMPLES
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 
 PCM = np.arange(1, 3000, dtype=np.float32) / 3000  # 1.56 frames
 

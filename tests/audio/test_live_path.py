@@ -11,7 +11,7 @@ import pytest
 from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.echo.control import EchoControl
 from moshi_mlx.runtime.engine import converse
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from tests.repeating import Repeating
 from tests.sound_card import SoundCard
 

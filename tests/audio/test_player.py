@@ -8,7 +8,7 @@ import pytest
 from moshi_mlx.audio.jitter import JitterBuffer
 from moshi_mlx.audio.player import AHEAD, Player
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from tests.audio.talking import SOME, clear_share, voice
 from tests.sound_card import SoundCard
 

@@ -16,7 +16,7 @@ import soundfile
 
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.conversation.transcript import Transcript
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from tests.cli.conftest import Done
 
 pytestmark = pytest.mark.slow

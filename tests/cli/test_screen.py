@@ -13,7 +13,7 @@ from moshi_mlx.audio.echo.control import EchoControl, EchoState
 from moshi_mlx.audio.watchdog import DeviceEvent
 from moshi_mlx.cli.screen import Screen
 from moshi_mlx.conversation.turns import Turn
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.stats import Stats
 from tests.cli.test_dashboard import CALM
 

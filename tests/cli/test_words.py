@@ -6,7 +6,7 @@ import json
 import pytest
 
 from moshi_mlx.cli.words import JsonLines, PlainText, WordsAndProgress
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 
 REPLIES = [Reply(None, text, 0.08 * step) for step, text in enumerate(["", " Hel", "lo", "", " sea"])]
 

@@ -22,7 +22,8 @@ from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.errors import AudioDeviceError
 from moshi_mlx.runtime import pipeline
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.runtime.session import Generated, Reply, Session
+from moshi_mlx.runtime.reply import Generated, Reply
+from moshi_mlx.runtime.session import Session
 from moshi_mlx.runtime.trace import Trace
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.tasks.captioner import Captioner

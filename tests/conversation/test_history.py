@@ -15,7 +15,7 @@ from moshi_mlx.conversation.history import ABOUT, find, history_folder, kept, ne
 from moshi_mlx.conversation.recorder import Recorder
 from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.errors import AudioFileError
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 
 TURNS = [Turn("user", 0.4, 2.2), Turn("moshi", 2.6, 5.0, "The capital of France is Paris.")]
 

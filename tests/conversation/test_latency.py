@@ -9,7 +9,7 @@ import pytest
 from moshi_mlx.audio.duplex import DuplexStatus
 from moshi_mlx.conversation.latency import CLICK, EchoBypass, LatencyBreakdown, LatencyProbe, find_click
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.stats import Stats
 
 ROOM = 7_000  # samples from what a reply belongs to until it is heard again: 292 ms

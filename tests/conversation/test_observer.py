@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from moshi_mlx.conversation.observer import EVERY, AudioMonitor, Observer
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.trace import Trace
 
 

@@ -17,7 +17,7 @@ import soundfile
 from moshi_mlx.conversation.recorder import FLUSH_FRAMES, GrowingWav, Recorder, check_folder
 from moshi_mlx.conversation.turns import Turn
 from moshi_mlx.errors import AudioFileError
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 
 
 def frame(level: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 import pytest
 
 from moshi_mlx.conversation.transcript import Transcript, Utterance, utterances
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 
 REPLIES = [Reply(None, text, 0.08 * step) for step, text in enumerate(["", " Hel", "lo", "", " sea"])]
 

@@ -11,7 +11,8 @@ from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.runtime.session import Generated, Reply, Session
+from moshi_mlx.runtime.reply import Generated, Reply
+from moshi_mlx.runtime.session import Session
 from moshi_mlx.sampling_config import GREEDY
 
 pytestmark = pytest.mark.slow

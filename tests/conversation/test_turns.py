@@ -5,7 +5,7 @@ import pytest
 
 from moshi_mlx.conversation.turns import SpeechDetector, Turn, TurnTracker
 from moshi_mlx.frames import FRAME_SAMPLES
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.tasks.words import Word
 
 QUIET = np.zeros(FRAME_SAMPLES, np.float32)

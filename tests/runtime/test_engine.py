@@ -10,7 +10,8 @@ import pytest
 from moshi_mlx.errors import CodecError, SessionError
 from moshi_mlx.runtime.engine import converse, converse_together
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.runtime.session import Generated, Reply, Session
+from moshi_mlx.runtime.reply import Generated, Reply
+from moshi_mlx.runtime.session import Session
 from moshi_mlx.runtime.stages import RESET, Control
 from moshi_mlx.runtime.stats import Stats
 from tests.runtime.test_session import same, talk

@@ -19,8 +19,8 @@ from moshi_mlx.frames import silence
 from moshi_mlx.runtime.flow import HeardFrame
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.prompt import Prompt
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.scheduler import QueuedSlot
-from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.stages import Change, Control, Tick
 from moshi_mlx.runtime.wordless import NoWords
 from moshi_mlx.sampling_config import GREEDY

@@ -14,8 +14,8 @@ from moshi_mlx.frames import is_silent
 from moshi_mlx.runtime.flow import HeardFrame
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.prompt import Prompt
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.scheduler import QueuedSlot
-from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.stages import PREFILL_SLICE, Change, Item
 from moshi_mlx.sampling_config import GREEDY
 from tests.runtime.test_prompt import prompt

@@ -12,7 +12,8 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY_PERSONA, write_random_ch
 from moshi_mlx.errors import ConfigError, SessionError
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.prompt import SAMPLED, Prompt
-from moshi_mlx.runtime.session import Generated, Session
+from moshi_mlx.runtime.reply import Generated
+from moshi_mlx.runtime.session import Session
 from moshi_mlx.sampling_config import GREEDY
 
 CARD, TEXTS = TINY_PERSONA["card"], TINY_PERSONA["text_card"]

@@ -14,8 +14,8 @@ from moshi_mlx.errors import CodecError, MoshiError
 from moshi_mlx.frames import is_silent
 from moshi_mlx.runtime.flow import HeardFrame
 from moshi_mlx.runtime.moshi import Moshi
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.scheduler import PATIENCE, STALLED_AFTER, QueuedSlot, Scheduler
-from moshi_mlx.runtime.session import Reply
 from moshi_mlx.runtime.stages import Change, Errand, Item, Tick
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 from tests.runtime.test_session import same, talk

@@ -16,7 +16,8 @@ from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.runtime.session import Generated, Reply, Session
+from moshi_mlx.runtime.reply import Generated, Reply
+from moshi_mlx.runtime.session import Session
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
 from tests.memory import active_memory

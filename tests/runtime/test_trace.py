@@ -13,7 +13,7 @@ from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.runtime.trace import FLUSH_EVENTS, Trace
 

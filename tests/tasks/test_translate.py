@@ -15,7 +15,7 @@ from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.config import END_OF_TEXT
 from moshi_mlx.runtime.engine import converse
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.stages import MARK_END
 from moshi_mlx.runtime.wordless import NoWords
 from moshi_mlx.sampling_config import GREEDY

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from moshi_mlx.conversation.transcript import Transcript
 from moshi_mlx.frames import SAMPLE_RATE
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.tasks.captions import srt, vtt
 from moshi_mlx.tasks.transcribe import collected
 from moshi_mlx.tasks.translate import text_steps

@@ -14,7 +14,7 @@ import pytest
 
 from moshi_mlx.frames import silence
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.transcribe import SttTiming, Transcriber
 from moshi_mlx.tasks.words import Pause, Word

@@ -22,7 +22,7 @@ from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.checkpoint.voices import Voices
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
 from moshi_mlx.tasks.persona import Role, persona

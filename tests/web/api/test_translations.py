@@ -13,7 +13,7 @@ import pytest
 
 from moshi_mlx.models.config import END_OF_TEXT
 from moshi_mlx.runtime.moshi import Moshi, load
-from moshi_mlx.runtime.session import Reply
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.translate import Translation
 from moshi_mlx.web.limits import Limits
