@@ -274,6 +274,24 @@ class Duplex(LiveSource):
         return heard, played
 
 
+class Microphone(LiveSource):
+    """A microphone alone, in a conversation in which nobody answers aloud; `write` is to be given every reply.
+
+    input, on_event: as of `Duplex`, whose devices and flow control it shares: where the model cannot keep up,
+    frames are left out, silent ones first, and counted. Raises AudioDeviceError, here only.
+    """
+
+    def __init__(
+        self, input: str | int | None = None, on_event: Callable[[DeviceEvent], None] | None = None
+    ) -> None:
+        capture = Capture()  # of which nothing is played: that counts as silence
+        super().__init__(capture, [Endpoint("input", input, capture.microphone)], on_event)
+
+    def write(self, reply: Reply) -> None:
+        """Note that the oldest frame has its answer, so that the pace of the model is known."""
+        self._queue.answered()
+
+
 def permission_message() -> str:
     """Say what to do about a microphone that brings nothing but zeros."""
     if sys.platform != "darwin":

@@ -301,8 +301,8 @@ def _windows(
     manner: _Manner,
     skip: Callable[[MoshiError], None] | None,
 ) -> Data:
+    from moshi_mlx.finetune.batches import read_windows
     from moshi_mlx.finetune.codes import Encoder
-    from moshi_mlx.finetune.windows import read_windows
     from moshi_mlx.weights.progress import progress_bar
 
     encode = checkpoint.load_tokenizer().encode

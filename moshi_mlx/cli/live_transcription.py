@@ -9,8 +9,8 @@ from contextlib import ExitStack, closing
 import typer
 
 from moshi_mlx.audio.devices import choose
+from moshi_mlx.audio.duplex import Microphone
 from moshi_mlx.audio.file_stream import Tee
-from moshi_mlx.audio.microphone import Microphone
 from moshi_mlx.audio.portaudio import unsuppressed_stderr
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible
 from moshi_mlx.cli.members import SttModelOptions

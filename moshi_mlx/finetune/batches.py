@@ -1,19 +1,21 @@
-"""Which windows a step learns from: every one once before any comes again, each time in another order.
+"""The windows of a training, and which of them a step learns from.
 
-Old data may be mixed in by a share, so that a model does not forget what it knew. What is drawn follows from the
+Every one comes once before any comes again, each time in another order. Old data may be mixed in by a share, so that a model does not forget what it knew. What is drawn follows from the
 seed and the number of the step alone, so a run that goes on draws what it would have.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 
-from moshi_mlx.finetune.codes import Window
+from moshi_mlx.errors import DataError, MoshiError
+from moshi_mlx.finetune.codes import Encoder, Window
+from moshi_mlx.finetune.data import Source
 from moshi_mlx.finetune.loss import Batch, make_batch
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.models.config import LmConfig
@@ -62,6 +64,48 @@ class Data:
     def _alone(self, seed: int, skip: int) -> Iterator[Window]:
         for source, index in draws([len(windows) for windows in self.sources], self.weights, seed, skip):
             yield self.sources[source][index]
+
+
+def read_windows(
+    encoder: Encoder,
+    sources: Sequence[Source],
+    settings: Settings,
+    replay: Sequence[Source] = (),
+    test_share: float = 0.05,
+    skip: Callable[[MoshiError], None] | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Data:
+    """Encode recordings into windows.
+
+    replay: from `find_replay`; their weights are shares. test_share: of each source's recordings, to test with.
+    skip: told of each recording that cannot be used; unless given the first one raises. advance: told of each
+    recording.
+    """
+
+    def encoded(sources: Sequence[Source]) -> Data:
+        learned: list[list[Window]] = []
+        tests: list[Window] = []
+        for source in sources:
+            chosen = held_out(len(source.recordings), test_share, settings.seed)
+            learned.append([])
+            for number, recording in enumerate(source.recordings):
+                try:
+                    found = encoder.windows(recording)
+                except MoshiError as error:
+                    if not skip:
+                        raise
+                    skip(error)
+                else:
+                    (tests if number in chosen else learned[-1]).extend(found)
+                advance(1)
+            if not learned[-1]:
+                raise DataError(f"nothing is left of {source.place} to learn from")
+        return Data(learned, [source.weight for source in sources], tests)
+
+    data = encoded(sources)
+    if not replay:
+        return data
+    return replace(data, replay=encoded(replay), share=sum(source.weight for source in replay))
 
 
 def batch_of(windows: Sequence[Window], settings: Settings, config: LmConfig) -> Batch:

@@ -11,8 +11,10 @@ from aiohttp import WSMessage, WSMsgType
 
 from moshi_mlx.frames import FRAME_SECONDS
 from moshi_mlx.tasks.words import Pause, Word
-from moshi_mlx.web.chat_socket import ChatSocket
 from moshi_mlx.web.client import Client
+from moshi_mlx.web.client_socket import ClientSocket
+from moshi_mlx.web.connections import Link
+from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.model_thread import Phase
 from moshi_mlx.web.seat import Seat, TalkSlot
 from moshi_mlx.wire import messages
@@ -143,3 +145,23 @@ class ChatClient(Client):
                 self._unsent += 1
         if self._query.steps and self._frames >= self._query.steps:
             self.end()
+
+
+class ChatSocket(ClientSocket):
+    """The web socket of a `ChatClient`: binary messages of Kyutai's protocol."""
+
+    def __init__(self, limits: Limits, link: Link) -> None:
+        super().__init__(limits, link, messages.MAX_MESSAGE)
+
+    def begin(self) -> None:
+        """Let the handshake follow."""
+        self.begun = True
+        self.post(messages.HANDSHAKE)
+
+    def farewell(self, why: str) -> bytes:
+        """Return an error."""
+        return messages.error(why)
+
+    def keepalive(self) -> bytes:
+        """Return a ping."""
+        return messages.PING

@@ -14,6 +14,7 @@ import pytest
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.finetune.batches import read_windows
 from moshi_mlx.finetune.codes import Encoder
 from moshi_mlx.finetune.data import find_sources
 from moshi_mlx.finetune.folder import open_folder
@@ -21,7 +22,6 @@ from moshi_mlx.finetune.loss import make_batch
 from moshi_mlx.finetune.processes import Processes
 from moshi_mlx.finetune.run import Run
 from moshi_mlx.finetune.settings import Settings
-from moshi_mlx.finetune.windows import read_windows
 from tests.finetune.dataset import stereo_set
 from tests.finetune.made_up import codes_of
 from tests.finetune.test_trainer import SIZES, small
