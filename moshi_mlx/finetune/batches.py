@@ -1,7 +1,8 @@
 """The windows of a training, and which of them a step learns from.
 
-Every one comes once before any comes again, each time in another order. Old data may be mixed in by a share, so that a model does not forget what it knew. What is drawn follows from the
-seed and the number of the step alone, so a run that goes on draws what it would have.
+Every one comes once before any comes again, each time in another order. Old data may be mixed in by a share, so
+that a model does not forget what it knew. What is drawn follows from the seed and the number of the step alone, so
+a run that goes on draws what it would have.
 """
 
 from __future__ import annotations

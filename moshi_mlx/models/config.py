@@ -13,7 +13,7 @@ from typing import Any
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.conditioner_config import Condition, Conditioners, LutConfig, TensorConfig, read_conditioners
 from moshi_mlx.models.config_reader import ConfigReader
-from moshi_mlx.models.tts_config import TtsConfig, read_tts
+from moshi_mlx.models.tts_config import TTS, TtsConfig, read_tts
 
 NORMS = ("rms_norm_f32", "layer_norm")
 POSITIONS = ("rope", "rope_concat", "sin", "none")
@@ -216,6 +216,9 @@ class LmConfig:
         if bool(conditioning.crossed) != transformer.cross_attention:
             needs = "it must be true for models whose fuser has 'cross', and for no others"
             raise read.error("cross_attention", transformer.cross_attention, needs)
+        tts = None
+        if read.get("model_type", None) == TTS or read.left.get("tts_config"):
+            tts = read_tts(read)
         demux = [bool(read.get(f"demux_second_{name}", False)) for name in ("stream", "text_stream")]
         lm = cls(
             transformer=transformer,
@@ -232,7 +235,7 @@ class LmConfig:
             takes_prompt=persona or steps < dep_q,
             text_card_out=text_card_out,
             demux_second_stream=any(demux),
-            tts=read_tts(read),
+            tts=tts,
         )
         read.finish()
         return lm

@@ -24,11 +24,9 @@ class TtsConfig:
     words_ahead: int = 0
 
 
-def read_tts(read: ConfigReader) -> TtsConfig | None:
-    """Read `model_type` and `tts_config`; None for models that are made for something else."""
-    kind, settings = read.get("model_type", None), read.section("tts_config", {})
-    if kind != TTS and not settings.left:
-        return None
+def read_tts(read: ConfigReader) -> TtsConfig:
+    """Read `tts_config`, of a model that is made for text-to-speech."""
+    settings = read.section("tts_config", {})
     settings.unsupported("multistream")
     tts = TtsConfig(settings.number("audio_delay", 0.0), settings.integer("second_stream_ahead", 0))
     settings.finish()

@@ -40,6 +40,7 @@ class Batch:
         moshi.lm.config.check_guidance(guidance)
         self.moshi = moshi
         self.streams = moshi.codec.streams()
+        self._codebooks = moshi.lm.config.input_codebooks
         self._guidance = guidance
         self._halves = 1 if guidance == 1 else 2
         self._state = self._new_state(self._halves * size)
@@ -123,14 +124,14 @@ class Batch:
                 heard[session.stream] = frame
             else:
                 answers[session] = codes
-        finish, codebooks = self.streams.encode(heard), self.moshi.lm.config.input_codebooks
+        finish = self.streams.encode(heard)
 
         def codes_of_all() -> dict[Session, np.ndarray | MoshiError]:
             found = finish()
             for session in frames:
                 if session not in answers:
                     codes = found[session.stream]
-                    answers[session] = codes[:codebooks] if isinstance(codes, np.ndarray) else codes
+                    answers[session] = codes[: self._codebooks] if isinstance(codes, np.ndarray) else codes
             return answers
 
         return codes_of_all

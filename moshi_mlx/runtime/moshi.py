@@ -55,7 +55,8 @@ def load(
     Raises CheckpointError, ConfigError, QuantizationError or CodecError.
     """
     checkpoint = Checkpoint.resolve(model, quantization=quantization, offline=offline)
-    checkpoint = with_adapter(checkpoint, os.fspath(adapter) if adapter else None, offline=offline)
+    if adapter:
+        checkpoint = with_adapter(checkpoint, os.fspath(adapter), offline=offline)
     for note in checkpoint.choices:
         warnings.warn(note, stacklevel=2)
     with progress_bar(f"loading {checkpoint.lm_weights.name}", checkpoint.weights.nbytes) as advance:

@@ -20,7 +20,7 @@ import numpy as np
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.runtime.prompt import PREFILL_POSITIONS, Prompt
-from moshi_mlx.runtime.reply import Reply, or_raise
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.session import Rows, Session
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
@@ -261,7 +261,12 @@ class Stages:
 
     def _answer(self, slot: Slot, answer: T | MoshiError | None) -> T | None:
         """What became of a slot's frame; None if nothing, now or before."""
-        return self._guarded(slot, lambda: or_raise(answer))
+        if slot.broken:
+            return None
+        if isinstance(answer, MoshiError):
+            self._break(slot, answer)
+            return None
+        return answer
 
     def _guarded(self, slot: Slot, function: Callable[[], T]) -> T | None:
         """What concerns one conversation must not end the others: its first error breaks it."""
@@ -270,9 +275,12 @@ class Stages:
         try:
             return function()
         except MoshiError as error:
-            slot.broken = True
-            slot.listener.failed(error)
+            self._break(slot, error)
             return None
+
+    def _break(self, slot: Slot, error: MoshiError) -> None:
+        slot.broken = True
+        slot.listener.failed(error)
 
 
 def _of_whole(tick: Tick) -> dict[Session, Any]:
