@@ -126,7 +126,9 @@ def test_wild_clients_leave_no_place_taken_and_no_memory_behind(patient: Running
 
     async def left() -> None:
         await free(patient)
-        while patient.server._connections.open:  # those that have no place, too
+        connections = patient.server._connections
+        assert connections
+        while connections.open:  # those that have no place, too
             await asyncio.sleep(0.02)
 
     run(storm(50))
