@@ -5,12 +5,15 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
 from moshi_mlx.cli import options
 from moshi_mlx.cli.interruption import undone
+
+if TYPE_CHECKING:
+    from moshi_mlx.quality.behaviour.voice import VoiceDetector
 
 
 def bench(
@@ -134,10 +137,8 @@ def bench(
         else:
             options.known_scheme(quantized)
 
-    if share:
-        _check_sharing(
-            share, model, **{"--counts": counts, "--json": as_json, "--markdown": markdown, "--csv": csv}
-        )
+    left_out = {"--counts": counts, "--json": as_json, "--markdown": markdown, "--csv": csv}
+    detector = _check_sharing(share, model, **left_out) if share else None
     if counts:
         others = {"--codec": codec, "--kv-bits": kv_bits, "--sustained": sustained, "--plot": plot}
         flags = {"--paced": paced, "--gate": gate, "--markdown": markdown, "--csv": csv}
@@ -183,13 +184,13 @@ def bench(
         )
     if plot:
         plot_frame_times(report, plot)
-    if share:
+    if share and detector:
         from moshi_mlx.cli.share import measured, row_text, write_shared
 
         print(run_text(report), file=sys.stderr)
         answers = share.with_name(f"{share.stem}-answers")
         with undone(lambda: f"nothing is shared; what the model said is kept in {answers}, and not said again"):
-            found = measured(str(model), report, answers, codec or "auto", offline)
+            found = measured(str(model), detector, report, answers, codec or "auto", offline)
         write_shared(share, found)
         print(row_text(found))
         tell(f"attach {share} to an issue or a pull request, see docs/benchmarks.md")
@@ -200,8 +201,8 @@ def bench(
         raise typer.Exit(1)
 
 
-def _check_sharing(path: Path, model: str | None, **others: bool) -> None:
-    """Refuse at once what would be of no use after minutes."""
+def _check_sharing(path: Path, model: str | None, **others: bool) -> "VoiceDetector":
+    """Refuse at once what would be of no use after minutes; return what hears answers."""
     from moshi_mlx.cli.share import check_before
 
     if ignored := [name for name, value in others.items() if value]:
@@ -209,7 +210,7 @@ def _check_sharing(path: Path, model: str | None, **others: bool) -> None:
     if not path.parent.is_dir():
         raise typer.BadParameter(f"--share {path}: there is no folder {path.parent}")
     with options.usage():
-        check_before(model)
+        return check_before(model)
 
 
 class Countdown:

@@ -89,26 +89,32 @@ class Shared:
         return f"{figure.estimate.value:.2f} s" if figure and figure.samples else "-"
 
 
-def check_before(model: str | None) -> None:
-    """Raise what would end a sharing after minutes: no model, no synthesizer, no voice detector."""
+def check_before(model: str | None) -> VoiceDetector:
+    """Return what hears answers, or raise what would end a sharing after minutes, as that there is no model."""
     if model is None:
         raise ConfigError("--share measures a model: give one with --model")
     check_synthesizers()
-    VoiceDetector()
+    return VoiceDetector()
 
 
 def measured(
-    model: str, speed: Mapping[str, Any], answers: Path, codec: str, offline: bool, progress: Progress = None
+    model: str,
+    detector: VoiceDetector,
+    speed: Mapping[str, Any],
+    answers: Path,
+    codec: str,
+    offline: bool,
+    progress: Progress = None,
 ) -> Shared:
     """Let a model behave in the builtin scenes, and check the machine. speed: what `bench` has reported of it.
 
-    answers: a folder for what the model says; what it holds is not said again.
+    detector: from `check_before`. answers: a folder for what the model says; what it holds is not said again.
     """
     scenes = builtin_scenes(progress=progress)
     bar = progress if isinstance(progress, bool) else None
     evaluation = Evaluation(scenes, answers, 0, "monologue", None, codec, 8, offline, bar)
     (root,) = evaluation.play([parse_system(model)]).values()
-    samples, _ = answers_in(root, VoiceDetector(), scenes)
+    samples, _ = answers_in(root, detector, scenes)
     name = Path(model).name if Path(model).exists() else model  # nobody wants to know where it lies
     speed = {**speed, "model": {**speed["model"], "name": name}}
     return Shared(speed, evaluation.summed_up(name, samples), checked())

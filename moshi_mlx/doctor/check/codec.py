@@ -24,7 +24,6 @@ from moshi_mlx.models.seanet import (
     Upsample,
 )
 
-Layer = StreamingConv1d | StreamingConvTranspose1d | ResnetBlock | Downsample | Upsample
 FRAMES = 2  # given one by one, so that the second needs what is left of the first
 
 

@@ -13,7 +13,6 @@ from moshi_mlx.tasks.words import Word
 
 SHORT = 1.0  # seconds, below which a few words are a backchannel
 OFFICIAL, KYUTAI = 3, 2  # most words of a short answer that does not take the turn
-RULES = {"official": OFFICIAL, "kyutai": KYUTAI}
 """The benchmark's scripts call three short words no takeover, Kyutai's evaluator does; else they are the same."""
 
 
