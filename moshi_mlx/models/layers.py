@@ -146,7 +146,7 @@ class QuantizedEmbedding(nn.Module):
 
 
 def _zero_where_negative(ids: mx.array, rows: mx.array) -> mx.array:
-    return mx.where(ids[..., None] >= 0, rows, mx.zeros((), rows.dtype))
+    return mx.where(ids[..., None] >= 0, rows, 0)
 
 
 def keep_transposes(module: nn.Module) -> None:

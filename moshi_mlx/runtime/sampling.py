@@ -18,9 +18,14 @@ class Features:
     """What a drawing needs to compute; what is off costs nothing. Compiled code is made for one of these."""
 
     sampled: bool = False  # False: every row is greedy
-    top_k: int = 0  # the largest of any row
+    top_k: int = 0  # the largest of any row that is not greedy
+    same_top_k: bool = True  # of all those rows
     top_p: bool = False
     min_p: bool = False
+
+
+Values = mx.array | tuple[mx.array, ...]
+"""What `RowSettings.values` holds, or its five rows, which several draws may share."""
 
 
 class RowSettings:
@@ -34,9 +39,12 @@ class RowSettings:
         temperatures = [getattr(config, f"{kind}_temperature") for config in configs]
         # All of the vocabulary is no choice: one row's "all" must not switch off another row's few.
         top_ks = [k if (k := getattr(config, f"{kind}_top_k")) < vocabulary else 0 for config in configs]
+        # A greedy row takes its likeliest token, which every choice of the best holds.
+        drawn = {k for k, temperature in zip(top_ks, temperatures, strict=True) if temperature}
         self.features = Features(
             sampled=any(temperatures),
-            top_k=max(top_ks),
+            top_k=max(drawn, default=0),
+            same_top_k=len(drawn) <= 1,
             top_p=any(0 < config.top_p < 1 for config in configs),
             min_p=any(config.min_p > 0 for config in configs),
         )
@@ -60,34 +68,38 @@ def frame_keys(draws: Sequence[tuple[int, int]]) -> np.ndarray:
 
 def gumbel(keys: mx.array, size: int) -> mx.array:
     """Noise for all draws of one frame, (B, size) float32. keys: (B, 2) uint32 from `frame_keys`."""
-    rows = [mx.random.gumbel((1, size), key=keys[row]) for row in range(keys.shape[0])]
+    rows = [mx.random.gumbel((1, size), key=key.reshape(2)) for key in mx.split(keys, keys.shape[0])]
     return rows[0] if len(rows) == 1 else mx.concatenate(rows)
 
 
-def sample(logits: mx.array, noise: mx.array | None, features: Features, values: mx.array) -> mx.array:
+def sample(logits: mx.array, noise: mx.array | None, features: Features, values: Values) -> mx.array:
     """Draw one token per row.
 
     logits: (B, V). noise: (B, V) Gumbel, None if nothing is sampled. features, values: of a `RowSettings`.
-    Returns (B,) int32.
+    Returns (B,) uint32, as MLX's argmax does: another type would be a kernel for every draw.
     """
     if not features.sampled:
-        return mx.argmax(logits, axis=-1).astype(mx.int32)
+        return mx.argmax(logits, axis=-1)
     assert noise is not None
     rows = tuple(values)
-    return mx.argmax(filtered_logits(logits, features, rows) + noise * rows[1], axis=-1).astype(mx.int32)
+    return mx.argmax(filtered_logits(logits, features, rows) + noise * rows[1], axis=-1)
 
 
-def filtered_logits(logits: mx.array, features: Features, values: mx.array | tuple[mx.array, ...]) -> mx.array:
+def filtered_logits(logits: mx.array, features: Features, values: Values) -> mx.array:
     """Return the logits that tokens are drawn from: divided by the temperature, -inf where filters leave nothing.
 
-    Arguments as in `sample`, with `values` split into its five rows if wanted. Returns (B, V) float32.
+    Arguments as in `sample`. Returns (B, V) float32.
     """
     rate, _, top_k, top_p, log_min_p = values
-    logits = logits.astype(mx.float32) * rate
+    given, logits = logits, logits.astype(mx.float32) * rate
     if features.top_k:
-        best = _best(logits, features.top_k)  # (B, top_k) ascending
-        edge = mx.take_along_axis(best, (features.top_k - top_k).astype(mx.int32) % features.top_k, axis=-1)
-        logits = _drop_below(logits, mx.where(top_k > 0, edge, -mx.inf))
+        # The temperature changes no order: sorted and compared as given, the rest is one kernel.
+        best = _best(given, features.top_k)  # (B, top_k) ascending
+        edge = best[:, :1]
+        if not features.same_top_k:
+            edge = mx.take_along_axis(best, (features.top_k - top_k).astype(mx.int32) % features.top_k, axis=-1)
+            edge = mx.where(top_k > 0, edge, -mx.inf)
+        logits = mx.where(given < edge, -mx.inf, logits)
     if features.top_p:
         logits = _drop_below(logits, _nucleus_edge(logits, top_p))
     if features.min_p:

@@ -148,7 +148,7 @@ class FrameStep:
         mx.eval(made[:read], state.arrays())
         self.waited = time.perf_counter() - start
         sampled, *vad = [np.array(array) for array in made[:read]]
-        return Stepped(sampled, vad[0] if vad else None)
+        return Stepped(sampled.astype(np.int32), vad[0] if vad else None)
 
     def _row_settings(self, configs: list[SamplingConfig]) -> tuple[RowSettings, RowSettings]:
         settings, config = self._settings, self._lm.config  # one read: other threads step other batches
@@ -185,14 +185,14 @@ class FrameStep:
         ) -> list[mx.array]:
             written = list(buffers)
             choices = written.pop(0) if scripted else None
-            noise = None
+            noise: Sequence[mx.array | None] = [None] * (1 + config.dep_q)
             if text.sampled or audio.sampled:
-                noise = gumbel(keys, config.text_classes + config.dep_q * config.card)
+                ends = [config.text_classes + step * config.card for step in range(config.dep_q)]
+                noise = mx.split(gumbel(keys, config.text_classes + config.dep_q * config.card), ends, axis=-1)
+            of_audio = tuple(audio_values) if audio.sampled else ()
 
             def audio_sample(logits: mx.array, step: int) -> mx.array:
-                start = config.text_classes + step * config.card
-                part = None if noise is None else noise[:, start : start + config.card]
-                return twice(sample(guided(logits), part, audio, audio_values))
+                return twice(sample(guided(logits), noise[1 + step], audio, of_audio))
 
             hidden = lm.out_norm(x)
             logits = lm.text_linear(once(hidden) if scripted else hidden)[:, 0]  # (B, text_classes)
@@ -202,9 +202,10 @@ class FrameStep:
                 logits = mx.where(padding, logits + written.pop(0), logits)
             if recent.shape[-1]:
                 logits = penalise(logits, recent, penalty)
-            tokens = sample(logits, None if noise is None else noise[:, : config.text_classes], text, text_values)
+            tokens = sample(logits, noise[0], text, text_values)
             sampled = tokens[:, None]  # what scripts go by
             if choices is not None:
+                sampled, tokens = sampled.astype(mx.int32), tokens.astype(mx.int32)
                 chosen = mx.where(tokens == config.text_end_padding_id, choices[:, 0], choices[:, 1])
                 tokens = mx.where(chosen == AS_WRITTEN, tokens, chosen)
             if config.depth and not speaks:
@@ -212,7 +213,7 @@ class FrameStep:
                 sampled = mx.concatenate([sampled, nothing], axis=1)
             elif config.depth:
                 codes = lm.depformer.generate(hidden, twice(tokens), written, audio_sample)
-                sampled = mx.concatenate([sampled, once(codes)], axis=1)
+                sampled = mx.concatenate([sampled, once(codes).astype(sampled.dtype)], axis=1)
             vad = (
                 [lm.vad(hidden)[:, 0]] if config.extra_heads else []
             )  # with guidance, the conditioned rows come first

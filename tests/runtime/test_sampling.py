@@ -119,3 +119,21 @@ def test_settings_that_mean_nothing_are_refused_by_name(settings: dict[str, floa
     (name,) = settings
     with pytest.raises(ConfigError, match=name):
         SamplingConfig(**settings)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_greedy_row_does_not_change_how_others_choose_the_best() -> None:
+    """Rows come and go, and one without a conversation is greedy: what is compiled stays the same."""
+    config = SamplingConfig(text_top_k=2)
+    alone = RowSettings([config], "text", 6).features
+    assert RowSettings([config, GREEDY], "text", 6).features == alone
+    assert not RowSettings([config, SamplingConfig(text_top_k=3)], "text", 6).features.same_top_k
+
+
+@pytest.mark.parametrize("others", [3, 0], ids=["three", "all"])
+def test_each_row_has_its_own_top_k(others: int) -> None:
+    configs = [SamplingConfig(text_temperature=0.5, text_top_k=k) for k in (2, others)]
+    settings = RowSettings(configs, "text", 6)
+    logits = mx.array([[0.0, 1.0, 2.0, 3.0, 4.0, -1.0]] * 2)
+    filtered = np.array(filtered_logits(logits, settings.features, mx.array(settings.values)))
+    assert np.isfinite(filtered).sum(axis=1).tolist() == [2, others or 6]
+    assert filtered[0, 4] == 8.0  # divided by the temperature
