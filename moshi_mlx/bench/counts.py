@@ -33,7 +33,15 @@ STEADY = 10  # the frame that is looked at: all delays are filled, all code is t
 VOICE_VECTORS = 125  # of a speaker, as published
 WIDTH = 128  # what widths are cut to: graphs depend on layers and streams, not on width
 
-PEER = {"primitives": 3261, "kernels": 1442, "syncs": 21, "traces": 0, "growth": None}
+PEER = {
+    "primitives": 3261,
+    "kernels": 1442,
+    "plain_primitives": 3261,
+    "plain_kernels": 1442,
+    "syncs": 21,
+    "traces": 0,
+    "growth": None,
+}
 """moshi_mlx 0.3.0 at Moshi 7B's shape, q4, counted in the same way (its default sampling, MLX 0.32.4)."""
 
 
@@ -51,9 +59,10 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of one steady frame of one conversation, as a GPU backend would run it.
+    """Counts of one steady frame of one conversation, as a Mac takes it where our own kernels passed their trial.
 
-    primitives: of all that is evaluated. kernels: those that are not views. syncs: waits of the host.
+    primitives: of all that is evaluated. kernels: those that are not views; our own are one each, see
+    `models.add_norm`. plain_primitives, plain_kernels: without our own, as any GPU takes it. syncs: waits of the host.
     warm_traces: compilations up to the steady frame; traces: in all frames after it.
     growth: bytes that MLX holds more at the last frame than halfway, when the window had long been full.
     kinds: primitive -> how many, most frequent first. traffic: bytes per frame at full width, context -> bytes.
@@ -63,6 +72,8 @@ class Counts:
     kind: str
     primitives: int
     kernels: int
+    plain_primitives: int
+    plain_kernels: int
     syncs: int
     warm_traces: int
     traces: int
@@ -98,7 +109,9 @@ def count(
     full = LmConfig.from_dict(config)
     # What is compiled is kept per thread: on a fresh one, everything is compiled where it can be counted.
     with ThreadPoolExecutor(1) as thread:
-        seen = thread.submit(_graph, narrow, kind).result()
+        seen = thread.submit(_graph, narrow, kind, True).result()
+    with ThreadPoolExecutor(1) as thread:
+        plain = thread.submit(_graph, narrow, kind, False).result()
     with ThreadPoolExecutor(1) as thread:
         warm, later, growth = thread.submit(_traces, narrow, kind, frames).result()
     return Counts(
@@ -106,6 +119,8 @@ def count(
         kind=kind,
         primitives=sum(seen.primitives.values()),
         kernels=seen.kernels,
+        plain_primitives=sum(plain.primitives.values()),
+        plain_kernels=plain.kernels,
         syncs=seen.syncs,
         warm_traces=warm,
         traces=later,
@@ -167,8 +182,8 @@ def _session(lm: Lm) -> Session:
     return session
 
 
-def _graph(config: LmConfig, kind: str) -> Seen:
-    with as_on_a_gpu():
+def _graph(config: LmConfig, kind: str, own_kernels: bool) -> Seen:
+    with as_on_a_gpu(own_kernels):
         lm = random_lm(config, kind)
         lm.activation_dtype = mx.float32 if kind == "f32" else mx.bfloat16  # as on a GPU: no casts around matmuls
         session = _session(lm)

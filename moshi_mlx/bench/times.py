@@ -18,6 +18,7 @@ from moshi_mlx.checkpoint.random_checkpoint import TINY, write_random_checkpoint
 from moshi_mlx.codec.load import load_codec
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import FRAME_SECONDS
+from moshi_mlx.models import add_norm
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import widen_on_cpu
@@ -90,6 +91,7 @@ def times_report(
             "parameter_bytes": parameter_bytes(moshi.lm),
             "kv_bits": moshi.kv_bits,
             "activations": str(moshi.lm.activation_dtype).removeprefix("mlx.core."),
+            "own_kernels": [str(trial) for trial in add_norm.trials.values()],
             "tokens_per_frame": 1 + moshi.lm.config.dep_q,
             "ready_seconds": round(ready, 2),
         },

@@ -37,6 +37,8 @@ def counts_text(counts: Mapping[str, Any]) -> str:
     counted = {
         "primitives": "primitives",
         "kernels": "kernels",
+        "plain_primitives": "primitives without our own kernels",
+        "plain_kernels": "kernels without our own",
         "syncs": "host syncs",
         "traces": f"traces in {counts['frames']} frames after warm-up",
         "growth": "bytes held more after half of them",
@@ -124,6 +126,7 @@ def _head(report: Mapping[str, Any]) -> list[str]:
         f"ready in {model['ready_seconds']} s; batch {first['batch']}, codec {first['codec']}, "
         f"{first['frames']} frames after {first['frames_before']} that do not count"
         + (f", the middle one of {repeats} runs" if repeats > 1 else ""),
+        *(f"add and norm in one kernel, {trial}" for trial in model.get("own_kernels", [])),
     ]
 
 

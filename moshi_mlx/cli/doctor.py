@@ -193,9 +193,11 @@ def gather() -> Checkup:
 
     machine = this_machine()
     packages = probe.package_versions()
+    mlx = probe.try_mlx(packages["mlx"], f"{machine.system} {machine.system_version}")
     return Checkup(
         machine=machine,
-        mlx=probe.try_mlx(packages["mlx"], f"{machine.system} {machine.system_version}"),
+        mlx=mlx,
+        kernels=probe.try_kernels() if mlx.found.get("backend") == "Metal" else probe.Probe(),
         audio=probe.try_audio(),
         packages=packages,
         own_problem=probe.own_problem(),

@@ -43,6 +43,15 @@ cuda = getattr(mx, "cuda", None)
 backend = "Metal" if mx.metal.is_available() else "CUDA" if cuda and cuda.is_available() else "CPU"
 print(json.dumps({"backend": backend, "right": total == 512}))
 """
+_TRY_KERNELS = """
+import json, mlx.core as mx
+from moshi_mlx.models import add_norm
+from moshi_mlx.models.config import MOSHI_7B, LmConfig
+config = LmConfig.from_dict(MOSHI_7B)
+for stack in (config.transformer, config.depth.transformer):
+    add_norm.prepare(stack.dim, mx.bfloat16)
+print(json.dumps({"trials": [[str(trial), trial.used] for trial in add_norm.trials.values()]}))
+"""
 _TRY_AUDIO = """
 import json, sounddevice
 devices = [
@@ -79,6 +88,14 @@ def try_mlx(mlx_version: str | None, system: str, python: str = sys.executable) 
     if not probe.found["right"]:
         return Probe(problem="MLX computes wrong sums here; reinstall it: pip install --force-reinstall mlx")
     return Probe({"backend": probe.found["backend"]})
+
+
+def try_kernels(python: str = sys.executable) -> Probe:
+    """Let our own kernels have their trial at Moshi 7B's widths, in a process of its own.
+
+    found: {"trials": [[what became of it, whether it is used], ...]}, none where MLX does not run on Metal.
+    """
+    return run_python(python, _TRY_KERNELS)
 
 
 def try_audio(python: str = sys.executable) -> Probe:

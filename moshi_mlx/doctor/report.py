@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class Checkup:
     own_problem: str
     cached: Mapping[str, int]  # alias -> bytes
     disk: tuple[Path, int]  # where downloads go, bytes free there
+    kernels: Probe = field(default_factory=Probe)  # see `probe.try_kernels`
 
     @property
     def backend(self) -> str:
@@ -104,6 +105,7 @@ def report_json(checkup: Checkup, plan: Plan, codec: str, found: Sequence[Findin
             "version": checkup.packages["mlx"],
             "backend": checkup.mlx.found.get("backend"),
             "problem": checkup.mlx.problem or None,
+            "own_kernels": [text for text, _ in checkup.kernels.found.get("trials", [])],
         },
         "moshi_mlx": {"version": __version__, "folder": str(FOLDER), "problem": checkup.own_problem or None},
         "packages": dict(checkup.packages),
@@ -160,6 +162,11 @@ def _software(checkup: Checkup) -> list[Finding]:
             found.append(("bad", name, checkup.mlx.problem))
         else:
             found.append(("ok", name, f"{version}, {checkup.backend}" if name == "mlx" else version))
+    if checkup.kernels.problem:
+        found.append(("note", "own kernels", f"not used: {checkup.kernels.problem}"))
+    elif trials := checkup.kernels.found.get("trials"):
+        mark = "ok" if all(used for _, used in trials) else "note"
+        found.append((mark, "own kernels", "add and norm, " + "; ".join(text for text, _ in trials)))
     if checkup.machine.gpu and checkup.backend == "CPU":
         text = "MLX does not use the GPU; pip install 'mlx[cuda13]' instead of 'mlx[cpu]'"
         found.append(("warn", "CUDA", text))

@@ -30,7 +30,7 @@ from moshi_mlx.models.layers import (
     recast,
     stack_rows,
 )
-from moshi_mlx.models.transformer import Transformer, forget_traces
+from moshi_mlx.models.transformer import Transformer, forget_traces, prepare_kernels
 
 WIDEN_BELOW = 1 << 30  # bytes: twice as many are no burden to a machine that runs such a model on its CPU
 
@@ -124,11 +124,11 @@ class Lm(nn.Module):
         if self._look_up:
             return
         mx.eval(self._first_rows)
-        table = stack_rows(self.audio_embs)
-        self._look_up = table.__call__ if table else None
+        self._look_up = table.__call__ if (table := stack_rows(self.audio_embs)) else None
         if self.config.depth:
             self.depformer.fuse()
         keep_transposes(self)
+        prepare_kernels(self, self.activation_dtype)
 
     def unfuse(self) -> None:
         """Undo `fuse`, and forget what was compiled: layers may be replaced."""
@@ -249,10 +249,10 @@ class DepthTransformer(nn.Module):
     ) -> mx.array:
         """Generate the codes of one frame, step by step.
 
-        hidden: (B, 1, dim) from the temporal transformer. text: (B,) int32, the text token of this frame.
+        hidden: (B, 1, dim) from the temporal transformer. text: (B,) ints, the text token of this frame.
         buffers: from `new_buffers`; they are overwritten, and what they held is not read.
         sample: (logits (B, card), step) -> tokens (B,).
-        Returns codes (B, steps) int32.
+        Returns codes (B, steps), of the type that `sample` gives.
         """
         window = DepthWindow(buffers)
         previous, codes = text[:, None], []

@@ -14,10 +14,10 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from moshi_mlx.models import rope
+from moshi_mlx.models import add_norm, rope
 from moshi_mlx.models.cache import Chunk, KVCache, Stored, attend
 from moshi_mlx.models.config import TransformerConfig
-from moshi_mlx.models.layers import Linear, compiled, make_norm
+from moshi_mlx.models.layers import Linear, RMSNorm, compiled, make_norm
 
 
 class Window(Protocol):
@@ -114,11 +114,13 @@ class Transformer(nn.Module):
         def between(
             index: int, x: mx.array, attended: mx.array, position: mx.array, *crossed: mx.array
         ) -> tuple[mx.array, ...]:
-            x = layers[index].after_attention(x, attended, *crossed)
-            return x, *layers[index + 1].before_attention(x, position)
+            x, update = layers[index].branches(_add_norm, x, attended, *crossed)
+            x, normed = _add_norm(x, update, layers[index + 1].norm1)
+            return x, *layers[index + 1].self_attn.project(normed, position)
 
         def last(x: mx.array, attended: mx.array, position: mx.array, *crossed: mx.array) -> tuple[mx.array, ...]:
-            x = layers[-1].after_attention(x, attended, *crossed)
+            x, update = layers[-1].branches(_add_norm, x, attended, *crossed)
+            x = x + update
             x = x[:, None] if x.ndim == 2 else x
             return x, x  # nothing attends any more
 
@@ -130,6 +132,30 @@ def forget_traces(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, Transformer):
             part.forget_traces()
+
+
+def prepare_kernels(module: nn.Module, dtype: mx.Dtype) -> None:
+    """Try our own kernels for all stacks within a module, on a GPU; dtype: of the activations."""
+    for part in module.modules():
+        if isinstance(part, Transformer) and part._config.norm == "rms_norm_f32":
+            add_norm.prepare(part._config.dim, dtype)
+
+
+Join = Callable[[mx.array, mx.array, nn.Module], tuple[mx.array, mx.array]]
+"""(x, branch, norm) -> their sum, and the norm of it."""
+
+
+def _add_then_norm(x: mx.array, branch: mx.array, norm: nn.Module) -> tuple[mx.array, mx.array]:
+    """Add a branch and norm the sum, for training, too."""
+    x = x + branch
+    return x, norm(x)
+
+
+def _add_norm(x: mx.array, branch: mx.array, norm: nn.Module) -> tuple[mx.array, mx.array]:
+    """Do the same in one kernel where there is one that was tried; it has no gradient."""
+    if isinstance(norm, RMSNorm):
+        return add_norm.add_norm(x, branch, norm.weight, norm.eps)
+    return _add_then_norm(x, branch, norm)
 
 
 def _rope_positions(chunk: Chunk, batch: int, config: TransformerConfig) -> mx.array:
@@ -171,12 +197,24 @@ class TransformerLayer(nn.Module):
 
         crossed: of this layer's cross attention, if it has one; see `Transformer.crossed_by`.
         """
+        x, update = self.branches(_add_then_norm, x, attended, crossed)
+        return x + update
+
+    def branches(
+        self, join: Join, x: mx.array, attended: mx.array, crossed: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]:
+        """As `after_attention`, but the last branch is not yet added: the next norm may be of that sum.
+
+        join: how to add a branch and norm the sum. Returns the stream and the feed-forward's branch, like x.
+        """
         update = self.self_attn.merge(attended)
-        x = x + (self.layer_scale_1(update) if self._scaled else update)
+        update = self.layer_scale_1(update) if self._scaled else update
         if crossed is not None:
-            x = x + self.cross_attention(self.norm_cross(x), crossed)
-        update = self._feed_forward(self.norm2(x))
-        return x + (self.layer_scale_2(update) if self._scaled else update)
+            x = x + update
+            update = self.cross_attention(self.norm_cross(x), crossed)
+        x, normed = join(x, update, self.norm2)
+        update = self._feed_forward(normed)
+        return x, self.layer_scale_2(update) if self._scaled else update
 
     def _feed_forward(self, x: mx.array) -> mx.array:
         if self._gated:

@@ -35,6 +35,12 @@ def test_the_matmuls_are_those_of_the_architecture(counts: Counts) -> None:
     assert counts.kinds["QuantizedMatmul"] == temporal + 1 + depth + 1
 
 
+def test_every_norm_of_a_sum_is_one_kernel_with_it(counts: Counts) -> None:
+    joined = 32 * 2 - 1 + 8 * (6 * 2 - 1)  # the last sum of a stack is not normed within it
+    assert counts.plain_kernels - counts.kernels == joined
+    assert counts.plain_primitives - counts.primitives == joined
+
+
 def test_compiled_code_was_traced_and_then_never_again(counts: Counts) -> None:
     assert counts.warm_traces > 0
     assert counts.traces == 0

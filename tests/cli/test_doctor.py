@@ -51,6 +51,8 @@ CPU = replace(
 
 Doctor = Callable[..., Done]
 
+TRIALS = [["4096 wide: used (9.1 µs, plain 12.3 µs)", True], ["1024 wide: not used, it is no faster", False]]
+
 
 def line(done: Done, start: str) -> str:
     """The one line whose label begins so."""
@@ -81,6 +83,14 @@ def test_a_mac_that_will_do(doctor: Doctor) -> None:
     assert ["✓", "moshiko-q8", "3000", "frames", "11.1", "GB", "fits", "60", "ms", "keeps", "time"] in rows
     assert [row[0] for row in rows if row[1] == "moshiko-bf16"] == ["✗"] * 4
     assert "✗" not in line(done, "disk")
+
+
+def test_what_became_of_our_own_kernels_is_told(doctor: Doctor) -> None:
+    done = doctor(replace(GOOD, kernels=Probe({"trials": TRIALS})))
+    assert line(done, "own kernels").startswith("own kernels      add and norm, 4096 wide: used (9.1 µs, plain")
+    failed = doctor(replace(GOOD, kernels=Probe(problem="it crashed")))
+    assert line(failed, "own kernels").endswith("not used: it crashed")
+    assert failed.code == 0
 
 
 def test_without_rustymimi_the_codec_runs_in_mlx(doctor: Doctor) -> None:
@@ -217,7 +227,7 @@ SCHEMA: dict[str, Any] = {
         "python": str, "gpu": (str, None), "gpu_cores": (int, None), "gpu_memory": (int, None), "rosetta": bool,
         "bandwidth_GB_per_s": (int, float, None),
     },
-    "mlx": {"version": (str, None), "backend": (str, None), "problem": (str, None)},
+    "mlx": {"version": (str, None), "own_kernels": [str], "backend": (str, None), "problem": (str, None)},
     "moshi_mlx": {"version": str, "folder": str, "problem": (str, None)},
     "packages": dict,
     "audio": {
