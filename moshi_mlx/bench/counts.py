@@ -62,7 +62,8 @@ class Counts:
     """Counts of one steady frame of one conversation, as a Mac takes it where our own kernels passed their trial.
 
     primitives: of all that is evaluated. kernels: those that are not views; our own are one each, see
-    `models.add_norm`. plain_primitives, plain_kernels: without our own, as any GPU takes it. syncs: waits of the host.
+    `models.add_norm`. plain_primitives, plain_kernels: without our own, as any GPU takes it.
+    syncs: waits of the host.
     warm_traces: compilations up to the steady frame; traces: in all frames after it.
     growth: bytes that MLX holds more at the last frame than halfway, when the window had long been full.
     kinds: primitive -> how many, most frequent first. traffic: bytes per frame at full width, context -> bytes.

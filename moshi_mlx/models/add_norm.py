@@ -1,8 +1,8 @@
 """A residual is added and the sum is normed: the plain way in two kernels, and one kernel of our own for Metal.
 
 A frame of Moshi 7B does it 151 times. The kernel serves a single position, where launches are what it costs, and
-only where it has passed its trial: on the GPU at hand, when a model is loaded, it must give the plain way's numbers
-and take less time. Everywhere else, and whatever goes wrong, the plain way is taken.
+only where it has passed its trial: on the GPU at hand, when a model is loaded, it must give the plain
+way's numbers and take less time. Everywhere else, and whatever goes wrong, the plain way is taken.
 Source: MLX's custom Metal kernels, `mx.fast.metal_kernel`; moshi/modules/transformer.py `RMSNorm`.
 """
 
