@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import mlx.core as mx
 
@@ -79,7 +80,7 @@ def threads_for(dim: int) -> int:
 
 
 @cache
-def _kernel() -> Callable[..., list[mx.array]]:
+def _kernel() -> Any:
     inputs, outputs = ["x", "update", "weight", "eps"], ["added", "normed"]
     return mx.fast.metal_kernel(name="moshi_add_norm", input_names=inputs, output_names=outputs, source=SOURCE)
 

@@ -188,7 +188,8 @@ class FrameStep:
             noise: Sequence[mx.array | None] = [None] * (1 + config.dep_q)
             if text.sampled or audio.sampled:
                 ends = [config.text_classes + step * config.card for step in range(config.dep_q)]
-                noise = mx.split(gumbel(keys, config.text_classes + config.dep_q * config.card), ends, axis=-1)
+                of_all = gumbel(keys, config.text_classes + config.dep_q * config.card)
+                noise = [*mx.split(of_all, ends, axis=-1)]
             of_audio = tuple(audio_values) if audio.sampled else ()
 
             def audio_sample(logits: mx.array, step: int) -> mx.array:
