@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed-$(BACKEND)
 RUN := scripts/with_blas.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast eval fuzz floors bench storm kills recipes structure check format docs nano wheels lock clean
+.PHONY: help install demo test test-fast eval fuzz floors bench storm kills recipes structure check format docs nano nano-stt wheels lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -79,6 +79,9 @@ docs: $(STAMP)  ## write docs/cli.md anew
 
 nano:  ## train Nano anew, or go on with it (hours, an environment of its own in .venv-nano)
 	scripts/train_nano.sh .venv-nano
+
+nano-stt: $(STAMP)  ## train nano-stt anew, which writes down what is said, or go on with it (an hour or two)
+	scripts/train_nano_stt.sh $(BIN)/python
 
 wheels: $(STAMP)  ## check that every Python installs from wheels alone on Apple Silicon (asks the package index)
 	$(BIN)/python scripts/check_wheels.py

@@ -7,13 +7,7 @@ venv=$1
 work=build/nano
 model=moshi_mlx/assets/nano
 
-debian="flite espeak-ng festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts festvox-don libttspico-utils rhvoice rhvoice-english mbrola mbrola-us1 mbrola-us2 mbrola-us3 mbrola-en1"
-for program in flite espeak-ng text2wave pico2wave RHVoice-test mbrola; do
-    command -v "$program" > /dev/null || {
-        echo "$program is missing; on Debian (pico, RHVoice and MBROLA are in its non-free part): apt-get install $debian"
-        exit 1
-    }
-done
+scripts/check_synthesizers.sh
 if [ ! -e "$venv/.installed" ]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install -q -e '.[cpu,eval]' -r training/requirements.txt

@@ -52,7 +52,16 @@ def test_the_question_of_the_demo_is_small_speech() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["check_release.sh", "install.sh", "system_packages.sh", "train_nano.sh", "with_blas.sh"]
+    "script",
+    [
+        "check_release.sh",
+        "check_synthesizers.sh",
+        "install.sh",
+        "system_packages.sh",
+        "train_nano.sh",
+        "train_nano_stt.sh",
+        "with_blas.sh",
+    ],
 )
 def test_scripts_are_programs(script: str) -> None:
     path = ROOT / "scripts" / script

@@ -1,0 +1,137 @@
+"""The model card of `nano-stt`, from the figures of its evaluation.
+
+python -m training.stt_card EVALUATION.json CARD.md
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from training.evaluate_stt import CLOSE, DIGITS
+from training.stt_text import NUMBERS, vocabulary
+from training.stt_windows import DELAY, FRAME
+from training.voices import TRAINING_VOICES, UNHEARD, Voice, is_human
+
+WORDS, TIMES = 0.9, 0.9
+"""Its bars: words right of every group of unheard voices, and of these within CLOSE seconds of the synthesizer's."""
+GROUPS = {
+    "first": "held back from the first training on",
+    "mbrola": "MBROLA's, the independent test",
+    "further": "of other accents and qualities",
+}
+
+
+def names(voices: Iterable[Voice]) -> str:
+    """Voices in a sentence."""
+    return ", ".join(f"{voice.engine} {voice.name}" for voice in voices)
+
+
+def percent(found: dict[str, Any]) -> str:
+    """A share with its interval."""
+    low, high = found["interval"]
+    return f"{100 * found['share']:.1f} % ({100 * low:.1f}–{100 * high:.1f}) of {found['of']}"
+
+
+def missed(figures: dict[str, Any]) -> list[str]:
+    """What did not reach its bar, a line each."""
+    lines = [
+        f"Of the unheard voices {GROUPS[name]} it has {percent(found['words'])} words right; the bar is {WORDS:.0%}."
+        for name, found in figures["groups"].items()
+        if found["words"]["share"] < WORDS
+    ]
+    if figures["times"]["within"]["share"] < TIMES:
+        lines.append(
+            f"{percent(figures['times']['within'])} words are within {1000 * CLOSE:.0f} ms of the synthesizer's "
+            f"time; the bar is {TIMES:.0%}."
+        )
+    return lines
+
+
+def card(figures: dict[str, Any]) -> str:
+    """The card as Markdown. figures: of `evaluate_stt`."""
+    whole, late = figures["all"], figures["times"]
+    short = missed(figures)
+    human = [voice for voice in TRAINING_VOICES if is_human(str(voice))]
+    groups = "\n".join(
+        f"| unheard voices {GROUPS[name]} ({names(UNHEARD[name])}) | {percent(found['words'])} | {percent(found['sentences'])} |"
+        for name, found in figures["groups"].items()
+    )
+    voices = "\n".join(
+        f"| {name.replace(':', ' ')} | {percent(found['words'])} |" for name, found in figures["voices"].items()
+    )
+    kinds = "\n".join(f"| {kind} | {percent(found['words'])} |" for kind, found in figures["kinds"].items())
+    words = [word for word in vocabulary() if word not in NUMBERS]
+    return f"""# nano-stt
+
+Writes down what is said to Nano and around it: a speech-to-text model of 2.8 million parameters on Nano's codec, trained
+from nothing on synthetic speech on one CPU core. It exists so that everything around transcribing can be tried, tested
+and shown without a download. It knows {len(vocabulary())} English words and no others; it is no substitute for stt-1b.
+
+## What did not reach its bar
+
+{chr(10).join(f"- {line}" for line in short) if short else "Nothing."}
+
+## Figures
+
+Measured through moshi_mlx on the CPU (`training/evaluate_stt.py`), greedy, float32 activations, on voices that training
+never heard and by which nothing was chosen. Every utterance is drawn anew: pace ±15 %, pitch ±10 %, level −12 to +6 dB,
+noise in half of them, recorded at 8 to 48 kHz. In brackets the Wilson interval of 95 %.
+
+| what | words right | sentences without a mistake |
+|---|---|---|
+| all unheard voices | {percent(whole["words"])} | {percent(whole["sentences"])} |
+{groups}
+| sentences, too, that training never heard, of words that it did | {percent(figures["new"]["words"])} | {percent(figures["new"]["sentences"])} |
+
+| what else | figure |
+|---|---|
+| words too many, to {whole["words"]["of"]} that were said | {whole["too_many"]} |
+| words within {1000 * CLOSE:.0f} ms of the time that the synthesizer tells ({", ".join(late["voices"]).replace(":", " ")}) | {percent(late["within"])} |
+| the same: error at the median, at 95 %; how late at the median | {1000 * late["median_error"]:.0f} ms, {1000 * late["p95_error"]:.0f} ms; {1000 * late["median_lateness"]:.0f} ms |
+| a pause is found from 0.25 s before to 1.2 s after the end of what is said | {percent(figures["pauses"]["at_end"])} |
+| none is found within what is said | {percent(figures["pauses"]["none_within"])} |
+| silence, noise, knocks and coughs of 6 s, left without a word | {percent(figures["quiet"])} |
+
+| unheard voice | words right |
+|---|---|
+{voices}
+
+| what is said | words right |
+|---|---|
+{kinds}
+
+## How it listens
+
+Four of Nano's eight codebooks, and text {DELAY * FRAME:.2f} s after the sound. The codec is Nano's and lies beside it in the package:
+`moshi-mlx quantize nano-stt FOLDER --recipe q8` writes a folder that has its own. Words are small but for names and "I",
+without punctuation. Four voice activity heads look 0.5, 1, 2 and 3 s ahead, as those of stt-1b: class 0 is silence. They
+learned that a sentence goes on through a pause in its middle, and that nothing follows its end.
+
+## Data and voices
+
+All speech was made by free synthesizers at training time; no recording of a person was used. {len(TRAINING_VOICES)} voices speak in training
+({names(human)}, and espeak-ng's English with many variants), with changes of
+speed, pitch, size, level, band, noise and room. What they say: Nano's questions, its answers, commands, sentences that it does
+not know, {DIGITS}, and words without sense.
+
+Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its
+diphone voices, free for any use; SVOX Pico, Apache-2.0; RHVoice and its voices that speak in training, LGPL-2.1 or later.
+MBROLA, AGPL-3.0, and its voices, free for non-commercial use, only speak in the evaluation. None of them is part of this package.
+
+## Limits
+
+A word that it does not know comes out as one that it does, or not at all. One person at a time; people talking at once, music
+and far microphones were not tried. Its memory is six seconds.
+
+## Words
+
+{" ".join(words)}
+
+Numbers: {" ".join(NUMBERS)}
+"""
+
+
+if __name__ == "__main__":
+    Path(sys.argv[2]).write_text(card(json.loads(Path(sys.argv[1]).read_text())))
