@@ -126,6 +126,17 @@ TrimOption = Annotated[
         show_default="off",
     ),
 ]
+UnloadAfterOption = Annotated[
+    float | None,
+    typer.Option(
+        "--unload-after",
+        min=0.001,
+        max=100_000,
+        metavar="MINUTES",
+        help="Give the model's memory back when nobody has been there for so long; who comes waits for it again.",
+        show_default="never",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 EventsOption = Annotated[bool, typer.Option("--json", help="Print events to stdout, one JSON object a line.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing to stderr but errors and notes.")]

@@ -65,6 +65,7 @@ def serve(
         str | None,
         typer.Option(metavar="URL", help="Where to send those who are refused, such as another server."),
     ] = None,
+    unload_after: options.UnloadAfterOption = None,
     trim: options.TrimOption = None,
     captions: Annotated[
         str | None,
@@ -144,7 +145,9 @@ def serve(
         voices=served.voices,
         elsewhere=elsewhere,
         **options.given(
-            idle=60 * served.idle_minutes if served.idle_minutes else None, drain_seconds=drain_seconds
+            idle=60 * served.idle_minutes if served.idle_minutes else None,
+            drain_seconds=drain_seconds,
+            unload_after=60 * unload_after if unload_after else None,
         ),
     )
     if interrupted:

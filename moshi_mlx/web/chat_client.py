@@ -108,7 +108,8 @@ class ChatClient(Client):
 
     def _loading(self) -> None:
         if self._model.phase is Phase.LOADING:
-            self._tell(type="state", state="loading", progress=self._model.progress)
+            again = {"again": True} if self._model.again_after_idle else {}
+            self._tell(type="state", state="loading", progress=self._model.progress, **again)
         elif self._model.phase is Phase.MISSING:
             self._tell(type="state", state="missing", problem=self._model.problem)
 

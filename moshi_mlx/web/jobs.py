@@ -219,14 +219,20 @@ class Jobs:
         while self.waiting and self.advance(until):
             pass
 
-    def run(self) -> None:
-        """Do all there is to do until `close`, where there are no conversations."""
-        while True:
+    def run(self, until: threading.Event) -> None:
+        """Do all there is to do where there are no conversations, until `close`.
+
+        until: ends it too, when it is set before `wake` is called.
+        """
+
+        def over() -> bool:
+            return self._closed or until.is_set()
+
+        while not over():
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or next(iter(self._runnable()), None) is not None)
-            if self._closed:
-                return
-            self.advance(np.inf)
+                self._changed.wait_for(lambda: over() or next(iter(self._runnable()), None) is not None)
+            if not over():
+                self.advance(np.inf)
 
     def abandon(self) -> None:
         """End all jobs, on the thread, which does nothing more for any."""

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import mlx.core as mx
+
 from moshi_mlx.web.health import STATES
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ def render(
     metric("jobs", "gauge", "Requests of /v1/ that are worked on, or wait for that.", {"": jobs})
     states = {f'{{state="{state}"}}': float(state == health.state) for state in STATES}
     metric("state", "gauge", "1 for the state that /health tells, 0 for the others.", states)
+    memory = {'{kind="active"}': mx.get_active_memory(), '{kind="cache"}': mx.get_cache_memory()}
+    metric("memory_bytes", "gauge", "What MLX holds: in use, and kept for reuse.", memory)
     metric("refused_total", "counter", "Clients and requests that were sent elsewhere.", {"": health.refused})
     for name, about in _COUNTERS.items():
         metric(f"{name}_total", "counter", about, {"": total[name]})

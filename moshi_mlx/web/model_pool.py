@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,27 +80,28 @@ class ServedModel:
         self.used = 0.0  # when the last of them ended
         self.moshi: Moshi | None = None
         self.loading: Generator[None, None, Moshi] | None = None
+        self.visit: Callable[[], AbstractContextManager[None]] = nullcontext
         self._state: Callable[[], str] = lambda: "loading"
         self._transcriber: Transcriber | None = None
-
-    @classmethod
-    def of(cls, name: str, transcriber: Transcriber) -> ServedModel:
-        """Return a speech-to-text model that is loaded already, and kept."""
-        moshi = transcriber.moshi
-        model = cls(name)
-        model.follow(lambda: "ready")
-        model.adopt(moshi, held_bytes(parameter_bytes(moshi.lm), size_of(moshi.lm.config), moshi.kv_bits or 16))
-        model._transcriber = transcriber
-        return model
 
     def adopt(self, moshi: Moshi, need: float) -> None:
         """Take a model that others have loaded, and keep. need: bytes that it holds."""
         self.moshi, self.need = moshi, need
         self.tasks = tasks_of(moshi.lm.config, moshi.translates)
 
-    def follow(self, state: Callable[[], str]) -> None:
-        """Say of a model that is loaded by others how far they are."""
-        self._state = state
+    def adopt_transcriber(self, transcriber: Transcriber) -> None:
+        """As `adopt`, of a speech-to-text model."""
+        moshi = transcriber.moshi
+        self.adopt(moshi, held_bytes(parameter_bytes(moshi.lm), size_of(moshi.lm.config), moshi.kv_bits or 16))
+        self._transcriber = transcriber
+
+    def follow(
+        self,
+        state: Callable[[], str],
+        visit: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Say of a model that is loaded by others how far they are. visit: keeps it, and has it loaded again."""
+        self._state, self.visit = state, visit
 
     @property
     def state(self) -> str:
@@ -184,9 +186,10 @@ class ModelPool:
         model.users += 1
         try:
             while model.moshi is None:
-                if model.load is None:
+                if model.load:
+                    self._load_on(model)
+                elif model.state != "loading":
                     raise NoRoom(f"{model.name} is not there: {model.state}")
-                self._load_on(model)
                 yield None
             yield from work(model.moshi)
         finally:
@@ -212,7 +215,7 @@ class ModelPool:
         """Load a slice."""
         if model.loading is None:
             assert model.load, "the others are there already"
-            self._make_room(model)
+            self.make_room(model)
             model.loading = in_slices(model.load)
         try:
             next(model.loading)
@@ -223,7 +226,8 @@ class ModelPool:
             model.loading = None
             raise
 
-    def _make_room(self, model: ServedModel) -> None:
+    def make_room(self, model: ServedModel) -> None:
+        """Unload what nobody uses until a model fits beside the others. Raises NoRoom."""
         while self._budget and not self._budget.fits(MARGIN_BYTES + self._held() + model.need):
             unused = self._unused()
             if not unused:

@@ -1,15 +1,18 @@
-"""The thread that owns MLX in a server: it loads the model and steps it for everyone."""
+"""The thread that owns MLX in a server: loads the model, steps it for everyone, unloads it when nobody comes."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
 
 from moshi_mlx.errors import DownloadError
 from moshi_mlx.models.layers import parameter_bytes
@@ -37,6 +40,7 @@ class Phase(Enum):
     LOADING = "loading"
     MISSING = "missing"  # it cannot be fetched; `again` tries once more
     READY = "ready"
+    UNLOADED = "unloaded"  # nobody was there for a while; a visit loads it again
     ENDED = "ended"
 
 
@@ -47,7 +51,9 @@ class ModelThread:
     prompts: makes what clients may ask for of the Moshi, None where it takes no prompt; called on the thread.
     captions: likewise makes what writes down the words of those who talk, None for nothing.
     jobs: what else the thread is to do; all it does where the model does not talk. loaded: told of the model, on
-        the thread, and of the bytes that it and its conversations hold.
+        the thread, and of the bytes that it and its conversations hold. unloaded: called on the thread, to forget
+        it; coming: before it is loaded again.
+    unload_after: seconds without a visit, after which the model is unloaded; None: never.
     keep_thread: for a program that ends with its model: the thread sleeps when its work is done. If it ends while
         the interpreter does, MLX may abort (seen in 0.32).
     """
@@ -61,6 +67,9 @@ class ModelThread:
         captions: Callable[[], CaptionScheduler | None] = lambda: None,
         jobs: Jobs | None = None,
         loaded: Callable[[Moshi, float], None] = lambda moshi, held: None,
+        unloaded: Callable[[], None] = lambda: None,
+        coming: Callable[[], None] = lambda: None,
+        unload_after: float | None = None,
     ) -> None:
         self.phase = Phase.LOADING
         self.progress: float | None = None
@@ -69,10 +78,16 @@ class ModelThread:
         self.prompts: Prompts | None = None  # once it is ready, if it takes any
         self.captions: CaptionScheduler | None = None  # once it is ready, if anybody's words are written down
         self.conditions: dict[str, dict[str, Any]] = {}  # name -> its values, and the one of who asks for none
+        self.about: dict[str, Any] = {"captions": None}  # what clients are told of prompts and captions
         self.talks = True  # until it is ready and known better
+        self.again_after_idle = False  # whether what is loaded was there before
         self.stats = Stats()
         self._make_prompts, self._make_captions = prompts, captions
         self._jobs, self._tell_loaded = jobs or Jobs(), loaded
+        self._tell_unloaded, self._tell_coming, self._unload_after = unloaded, coming, unload_after
+        self._visits = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._leaving, self._wanted = threading.Event(), threading.Event()
         self._load, self._size, self._keep_thread = load, size, keep_thread
         self._loop: asyncio.AbstractEventLoop | None = None
         self._began = 0.0
@@ -111,6 +126,17 @@ class ModelThread:
         finally:
             self._watchers.discard(watch)
 
+    @contextmanager
+    def visit(self) -> Iterator[None]:
+        """Keep the model as long as the block lasts, and load it again if it is not there."""
+        self._visits += 1
+        self._settle()
+        try:
+            yield
+        finally:
+            self._visits -= 1
+            self._settle()
+
     async def ended(self) -> None:
         """Wait for the end of the work; raises what ended it."""
         await self._ended.wait()
@@ -132,6 +158,8 @@ class ModelThread:
         """End all conversations after the frame at hand."""
         self._closing.set()
         self._again.set()
+        if self._timer:
+            self._timer.cancel()
         self._jobs.close()
         if self._scheduler:
             self._scheduler.close()
@@ -141,25 +169,12 @@ class ModelThread:
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            moshi = self._loaded()
-            if moshi and not self._closing.is_set() and Task.TALK not in tasks_of(moshi.lm.config, False):
-                self._serve_requests(moshi)
-            elif moshi and not self._closing.is_set():
-                moshi.warm_up(self._size, moshi.sampling)
-                self.sampling, self.prompts = moshi.sampling, self._make_prompts(moshi)
-                self.conditions = {
-                    name: {"values": list(values), "default": moshi.conditions[name]}
-                    for name, values in moshi.lm.config.named_conditions.items()
-                }
-                self.captions = self._make_captions()
-                batch = moshi.batch(self._size)
-                self._scheduler = Scheduler(batch, self.stats, spare=self._spare, errands=self._jobs)
-                self._jobs.woken = self._scheduler.wake
-                self._tell_loaded(moshi, batch.held_bytes + CODEC_BYTES)
-                self._tell(self._set_ready)
-                if self._closing.is_set():  # it was set while there was no scheduler to close
-                    self._scheduler.close()
-                self._scheduler.run()
+            while not self._closing.is_set():
+                self._use(self._loaded())  # which holds the only reference
+                if not self._closing.is_set():
+                    self._forget()
+                    self._jobs.run(until=self._wanted)
+                    self._tell_coming()
         except BaseException as caught:  # carried to the event loop, whatever it is
             error = caught
         self._jobs.abandon()
@@ -171,6 +186,46 @@ class ModelThread:
         if self._keep_thread:
             threading.Event().wait()
 
+    def _use(self, moshi: Moshi | None) -> None:
+        """Serve until the end, or until nobody has visited for long enough."""
+        if moshi is None or self._closing.is_set():
+            return
+        if Task.TALK in tasks_of(moshi.lm.config, False):
+            self._let_talk(moshi)
+        else:
+            self._serve_requests(moshi)
+
+    def _let_talk(self, moshi: Moshi) -> None:
+        moshi.warm_up(self._size, moshi.sampling)
+        self.sampling, self.prompts = moshi.sampling, self._make_prompts(moshi)
+        self.conditions = {
+            name: {"values": list(values), "default": moshi.conditions[name]}
+            for name, values in moshi.lm.config.named_conditions.items()
+        }
+        self.captions = self._make_captions()
+        self.about = {"captions": self.captions.name if self.captions else None}
+        self.about |= self.prompts.about if self.prompts else {}
+        batch = moshi.batch(self._size)
+        self._scheduler = Scheduler(batch, self.stats, spare=self._spare, errands=self._jobs)
+        self._jobs.woken = self._scheduler.wake
+        self._tell_loaded(moshi, batch.held_bytes + CODEC_BYTES)
+        self._tell(self._set_ready)
+        if self._closing.is_set():  # it was set while there was no scheduler to close
+            self._scheduler.close()
+        self._scheduler.run()
+
+    def _forget(self) -> None:
+        """Give back the memory of the model, and of all that was made of it."""
+        self._jobs.woken = lambda: None
+        if self.captions:
+            self.captions.close()
+        self.captions = self.prompts = self._scheduler = None
+        self._tell_unloaded()
+        gc.collect()  # parts of a model refer to each other
+        mx.clear_cache()
+        self._leaving.clear()
+        event("unloaded", why="idle", held_mb=mx.get_active_memory() / 1e6)
+
     def _serve_requests(self, moshi: Moshi) -> None:
         """Do nothing but jobs: the model does not talk."""
         config, weights = moshi.lm.config, parameter_bytes(moshi.lm)
@@ -179,7 +234,7 @@ class ModelThread:
         self._tell(self._set_ready)
         with process_limits(weights):
             if not self._closing.is_set():
-                self._jobs.run()
+                self._jobs.run(until=self._leaving)
 
     def _spare(self, until: float) -> None:
         """Use what is left of the time to the next tick: words of those who talk, then jobs."""
@@ -223,6 +278,30 @@ class ModelThread:
         self.phase = Phase.READY
         self._ready.set()
         event("ready", seconds=time.monotonic() - self._began)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Load the model if somebody wants it and it is not there; unload it later if nobody does."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._visits and self.phase is Phase.UNLOADED:
+            self.progress, self.again_after_idle = None, True
+            self._began = time.monotonic()
+            self._set_phase(Phase.LOADING)
+            self._wanted.set()
+            self._jobs.wake()
+        elif not self._visits and self.phase is Phase.READY and self._unload_after is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._unload_after, self._unload)
+
+    def _unload(self) -> None:
+        self._ready.clear()
+        self._wanted.clear()
+        self._set_phase(Phase.UNLOADED)
+        self._leaving.set()
+        if self._scheduler:
+            self._scheduler.close()
+        self._jobs.wake()
 
     def _set_ended(self, error: BaseException | None) -> None:
         self.phase = Phase.ENDED

@@ -171,7 +171,7 @@ def test_the_thread_sleeps_until_there_is_something_to_do_and_closes_what_is_lef
         jobs, done = Jobs(), list[str]()
 
         def work() -> None:
-            jobs.run()
+            jobs.run(until=threading.Event())
             jobs.abandon()
 
         thread = threading.Thread(target=work)

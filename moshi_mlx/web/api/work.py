@@ -93,7 +93,8 @@ class Work:
             ) from full
         link.lost = job.cancel
         try:
-            yield job
+            with model.visit():
+                yield job
             if job.cancelled:  # what it has given is not all
                 raise (
                     ConnectionResetError("lost")

@@ -18,7 +18,7 @@ const RESTARTS = new Set([1001, 1012, 1013]); // of these, the ones that are so 
 
 /**
  * @typedef {{ name: "idle" | "microphone" | "connecting" | "talking" }
- *   | { name: "loading", progress: number | null }
+ *   | { name: "loading", progress: number | null, again: boolean }
  *   | { name: "queued", position: number }
  *   | { name: "ending", seconds: number }
  *   | { name: "missing", failure: Failure }
@@ -162,13 +162,13 @@ export class Conversation extends Emitter {
 
   /** @param {Metadata} metadata */
   #read(metadata) {
-    const { type, state, progress = null, position = 1, problem = "" } = metadata;
+    const { type, state, progress = null, again = false, position = 1, problem = "" } = metadata;
     if (type === "reset") this.#begin();
     else if (type === "stats") this.emit("stats", metadata);
     else if (type === "caption") this.#caption(metadata);
     else if (type !== "state") return;
     else if (state === "ready") this.emit("ready", metadata);
-    else if (state === "loading") this.#become({ name: state, progress });
+    else if (state === "loading") this.#become({ name: state, progress, again });
     else if (state === "queued") this.#become({ name: state, position });
     else if (state === "missing") this.#become({ name: state, failure: new Failure("model", problem) });
   }

@@ -23,6 +23,7 @@ const RESTART = 3; // a control
  * @property {string} [state] "loading", "missing", "queued" or "ready"
  * @property {string} [problem] missing: why the model cannot be had
  * @property {number | null} [progress] loading: 0 to 1, null where it is not known
+ * @property {boolean} [again] loading: it was unloaded, because nobody was there
  * @property {number} [position] queued: 1 for the next
  * @property {string} [model] ready: its name
  * @property {string} [greeting] ready

@@ -169,7 +169,7 @@ function status(state, muted, speakers) {
     case "connecting":
       return "Connecting";
     case "loading":
-      return state.progress === null ? "Loading the model" : `Loading the model, ${percent(state.progress)}`;
+      return loading(state);
     case "queued":
       return queue(state.position);
     case "talking":
@@ -183,6 +183,12 @@ function status(state, muted, speakers) {
     case "failed":
       return "Stopped";
   }
+}
+
+/** @param {{ progress: number | null, again: boolean }} state */
+function loading({ progress, again }) {
+  const what = again ? "Nobody was here for a while: loading the model again" : "Loading the model";
+  return progress === null ? what : `${what}, ${percent(progress)}`;
 }
 
 /**

@@ -127,6 +127,7 @@ def run_server(
     voices: Sequence[str] = (),
     drain_seconds: float = DRAIN_SECONDS,
     elsewhere: str | None = None,
+    unload_after: float | None = None,
 ) -> bool:
     """Serve until Ctrl-C, or until conversations have finished after SIGTERM. Returns whether it was Ctrl-C.
 
@@ -136,7 +137,7 @@ def run_server(
     the words of those who talk. adapter: of the model, as in `with_adapter`. others: finds the models that
     requests may ask for besides; told notes, too. budget, idle: as of `ModelPool`. voices: as of `ServedVoices`.
     drain_seconds: that conversations have to finish in after SIGTERM; a second one ends them. elsewhere: as of
-    `Health`.
+    `Health`. unload_after: as of `ModelThread`.
     Raises MoshiError, also where the model cannot be loaded.
     """
     start_log(quiet)
@@ -209,6 +210,7 @@ def run_server(
         main=main,
         pool=pool,
         elsewhere=elsewhere or "",
+        unload_after=unload_after,
     )
     interrupted = asyncio.run(_run(server, endpoint, browser, quiet, drain_seconds))
     if interrupted and not quiet:

@@ -7,6 +7,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from moshi_mlx.web.jobs import Jobs
 from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.log import event, http_logger
 from moshi_mlx.web.metrics import CONTENT_TYPE, count, render
-from moshi_mlx.web.model_pool import ModelPool, ServedModel
+from moshi_mlx.web.model_pool import ModelPool, NoRoom, ServedModel
 from moshi_mlx.web.model_thread import LoadProgress, ModelThread, Phase
 from moshi_mlx.web.seat import Beside, Seat
 from moshi_mlx.wire.query import describe, read_query, shown
@@ -50,7 +51,7 @@ class Server:
 
     load: returns the Moshi, on the model's thread. about: what clients are told of the model: its name, and what
     it can be asked. page: the folder of the page, None for none. keep_thread, prompts,
-    captions: as in `ModelThread`.
+    captions, unload_after: as in `ModelThread`.
     main: what requests of the API get as this model. pool: other models that they get.
     elsewhere: as of `Health`.
     take_nano: lets `load` load Nano from then on, and returns what to tell of it; the page offers that where the
@@ -72,14 +73,19 @@ class Server:
         main: ServedModel | None = None,
         pool: ModelPool | None = None,
         elsewhere: str = "",
+        unload_after: float | None = None,
     ) -> None:
         self.main = main or ServedModel(about["model"])
-        self.main.follow(lambda: self.model.phase.value)
         pool = pool or ModelPool([])
         pool.models.insert(0, self.main)
         self.jobs = jobs = Jobs((limits or Limits()).jobs)
-        self.model = ModelThread(load, max_sessions, keep_thread, prompts, captions, jobs, self._adopt)
+        self.model = ModelThread(
+            load, max_sessions, keep_thread, prompts, captions, jobs,
+            self._adopt, self._forget, self._make_room, unload_after,
+        )  # fmt: skip
+        self.main.follow(lambda: self.model.phase.value, self.model.visit)
         self._pool = pool
+        self._captioning: ServedModel | None = None  # what writes down words, once it is known
         self.clients: set[Client] = set()
         self._talks: set[asyncio.Task[Any]] = set()  # of the clients
         self._admission = Admission(max_sessions)
@@ -166,11 +172,30 @@ class Server:
         await self.model.ready(lambda: None)
         self._admission.open()
 
+    # On the model's thread.
+
     def _adopt(self, moshi: Moshi, held: float) -> None:
-        """Let requests have the models that are loaded for conversations; on the model's thread."""
+        """Let requests have the models that are loaded for conversations."""
         self.main.adopt(moshi, held)
         if captions := self.model.captions:
-            self._pool.models.append(ServedModel.of(captions.name, captions.transcriber))
+            if self._captioning is None:
+                self._captioning = ServedModel(captions.name)
+                self._captioning.follow(lambda: self.model.phase.value, self.model.visit)
+                self._pool.models.append(self._captioning)
+            self._captioning.adopt_transcriber(captions.transcriber)
+
+    def _forget(self) -> None:
+        """Keep nothing of them."""
+        for model in (self.main, self._captioning):
+            if model:
+                model.unload()
+
+    def _make_room(self) -> None:
+        """Unload what nobody uses, where that is needed; the model comes back in any case, as at the start."""
+        with suppress(NoRoom):
+            self._pool.make_room(self.main)
+
+    # On the event loop.
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handle) -> web.StreamResponse:
@@ -244,7 +269,8 @@ class Server:
         offended = self._offences[link.source].spend
         try:
             client = make(Seat(link, place, admission, self.model, self._limits, offended, beside))
-            return await self._converse(request, client, link)
+            with nullcontext() if beside else self.model.visit():
+                return await self._converse(request, client, link)
         finally:
             place.leave()
 
@@ -278,10 +304,9 @@ class Server:
                 "sampling": describe(self.model.sampling),
                 "max_sessions": self._admission.size,
                 "conditions": self.model.conditions,
-                "captions": self.model.captions.name if self.model.captions else None,
                 "talks": self.model.talks,
                 "models": [model.about() for model in self.models],
-                **(self.model.prompts.about if self.model.prompts else {}),
+                **self.model.about,
             }
         )
 

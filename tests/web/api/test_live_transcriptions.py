@@ -43,7 +43,10 @@ def stt(stt_folder: Path) -> Transcriber:
 
 @pytest.fixture(scope="module")
 def server(tiny_moshi: Moshi, stt: Transcriber, folders: dict[str, Path]) -> Iterator[Running]:
-    models = [ServedModel.of("stt", stt), found(folders["hibiki"], "hibiki")]
+    heard = ServedModel("stt")
+    heard.follow(lambda: "ready")
+    heard.adopt_transcriber(stt)
+    models = [heard, found(folders["hibiki"], "hibiki")]
     running = Running(tiny_moshi, pool=ModelPool(models), limits=Limits(tail=0.4))
     running.call(running.server.model.ready(lambda: None))
     yield running
