@@ -33,6 +33,7 @@ def chat(
             help="Write down what you say with this speech-to-text model (stt-1b), in the time Moshi leaves.",
         ),
     ] = None,
+    unload_after: options.UnloadAfterOption = None,
     latency: Annotated[
         bool,
         typer.Option("--latency", help="Instead of talking, play ten clicks and show a breakdown of the latency."),
@@ -52,12 +53,13 @@ def chat(
     "t": ..., "end": ...} when one is over, with --captions {"event": "caption", "word": ..., "start": ...,
     "end": ...}, {"event": "device", "kind": ..., "message": ...},
     {"event": "state", "state": "ready"} (or muted, listening, reset, refresh: the context was trimmed, loop: Moshi
-    repeats itself), {"event": "drops", "t": ..., "dropped": frames, "underruns": gaps}, {"event": "echo",
-    "t": ..., "state": ..., "erle_db": ...}, last {"event": "end", ...}; after a reset t starts again at 0. With
-    --latency only {"event": "latency", "mouth_to_ear_ms": ..., "rungs": [{"name": ..., "ms": ...}, ...]}.
+    repeats itself, unloaded and loading with --unload-after), {"event": "drops", "t": ..., "dropped": frames,
+    "underruns": gaps}, {"event": "echo", "t": ..., "state": ..., "erle_db": ...}, last {"event": "end", ...}.
+    After a reset t starts again at 0. With --latency only {"event": "latency", "mouth_to_ear_ms": ..., "rungs":
+    [{"name": ..., "ms": ...}, ...]}.
     """
-    if latency and (save or keep or trace or trim or captions or persona != NOBODY):
-        others = "--save, --keep, --trace, --trim, --captions, --voice and --persona"
+    if latency and (save or keep or trace or trim or captions or unload_after or persona != NOBODY):
+        others = "--save, --keep, --trace, --trim, --captions, --unload-after, --voice and --persona"
         raise typer.BadParameter(f"--latency is no conversation: leave out {others}")
     if latency:
         from moshi_mlx.cli.latency import measure_latency
@@ -76,6 +78,7 @@ def chat(
             trace=trace,
             trim=trim,
             captions=captions,
+            unload_after=unload_after,
             as_json=as_json,
             quiet=quiet,
         )

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 STATES = {  # what a person is told of a state
     "ready": "speak now",
     "reset": "a new conversation begins",
+    "unloaded": "nobody has spoken for a while, so the model's memory is given back: speak, or press m, to go on",
+    "loading": "loading the model again",
     "refresh": "Moshi has forgotten all but the last seconds",
 }
 WARNINGS = {"loop": "Moshi repeats itself: f lets it forget most of the conversation, r begins a new one"}

@@ -14,9 +14,9 @@ from moshi_mlx.audio.duplex import Duplex
 from moshi_mlx.audio.echo.control import EchoCanceller, EchoControl, TracedEcho
 from moshi_mlx.audio.portaudio import unsuppressed_stderr
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.cli.captions import captioner_beside
 from moshi_mlx.cli.dashboard import figures
 from moshi_mlx.cli.interruption import INTERRUPTED, interruptible, undone
+from moshi_mlx.cli.live_model import LiveModel
 from moshi_mlx.cli.mlx_check import warn_once
 from moshi_mlx.cli.options import DeviceOptions, ModelOptions, SamplingOptions
 from moshi_mlx.cli.persona import NOBODY, PersonaOptions
@@ -26,6 +26,7 @@ from moshi_mlx.conversation.draft import Draft
 from moshi_mlx.conversation.history import new_folder
 from moshi_mlx.conversation.observer import AudioMonitor
 from moshi_mlx.conversation.recorder import Recorder, check_folder, made_with
+from moshi_mlx.conversation.rest import Idleness
 from moshi_mlx.conversation.trimming import KEPT_SECONDS, ContextTrimmer
 from moshi_mlx.errors import AudioFileError
 from moshi_mlx.runtime.moshi import Moshi
@@ -45,6 +46,7 @@ def talk(
     trim: float | None = None,
     frames: int | None = None,
     captions: str | None = None,
+    unload_after: float | None = None,
     as_json: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -53,7 +55,7 @@ def talk(
     persona: who the model is to be. save: a folder that keeps the conversation. keep: let the history keep it.
     trace: a file for the times of every stage. trim: seconds that stay when a full window is trimmed; None trims
     it only when the person asks. frames: how many there may be. captions: a speech-to-text model that writes down
-    what the person says.
+    what the person says. unload_after: minutes of silence, after which the models leave the memory; None: never.
     """
     with ExitStack() as stack:
         screen = Screen(as_json, quiet, stack.enter_context(unsuppressed_stderr()))
@@ -68,29 +70,34 @@ def talk(
         if trim:
             with moshi.session(0, prompt=prompt) as session:
                 ContextTrimmer(session, trim).warm_up(session)
-        captioner = captioner_beside(found, captions, model, screen) if captions else None
-        if captioner:
-            stack.callback(captioner.close)
-        session = stack.enter_context(moshi.session(sampling.seed, prompt=prompt))
+        live = stack.enter_context(
+            closing(LiveModel(moshi, found, model, screen, sampling.seed, prompt, captions))
+        )
+        session = live.session
+        assert session
         trimmer = ContextTrimmer(session, trim or KEPT_SECONDS, automatic=trim is not None)
         duplex = stack.enter_context(opened(devices, TracedEcho(echo, tracing) if tracing else echo, screen))
         monitor = AudioMonitor(duplex, echo, screen, tracing)
-        about |= {"seed": session.seed, "devices": duplex.describe()}
+        about |= {"seed": live.seed, "devices": duplex.describe()}
         recorder = draft = None
         if save:
             recorder = stack.enter_context(closing(Recorder(save, about, monitor.losses)))
         elif screen.has_keys:
             recorder = draft = stack.enter_context(closing(Draft(found.name, about, monitor.losses)))
         sinks = [*screen.sinks, monitor]
-        conversation = Conversation(session, duplex, sinks, screen, recorder, trimmer, tracing, frames, captioner)
+        idleness = Idleness(60 * unload_after) if unload_after else None
+        conversation = Conversation(
+            session, duplex, sinks, screen, recorder, trimmer, tracing, frames, live.captioner, live, idleness
+        )
+        del moshi, session  # `live` alone keeps them
         keys = more_keys(duplex, draft, save)
         with screen.shown(lambda: figures(conversation, duplex, echo), conversation, keys):
             screen.state("ready")
             with interruptible(conversation.close) as interruption:
                 conversation.run()
         kept = draft.kept if draft else save
-        losses = monitor.losses() | ({"captions_dropped": captioner.dropped} if captioner else {})
-        screen.end(conversation.stats, losses, session.seed, interruption.came, kept)
+        losses = monitor.losses() | live.losses
+        screen.end(conversation.stats, losses, live.seed, interruption.came, kept)
     if interruption.came:
         raise typer.Exit(INTERRUPTED)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,7 @@ from moshi_mlx.conversation.observer import Observer
 from moshi_mlx.conversation.repetition import RepetitionDetector
 from moshi_mlx.conversation.turns import Turn, TurnTracker
 from moshi_mlx.runtime.engine import Sink, converse
+from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.runtime.stages import RESET, TRIM, Control
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.tasks.words import Pause, Word
@@ -21,8 +23,8 @@ from moshi_mlx.tasks.words import Pause, Word
 if TYPE_CHECKING:
     from moshi_mlx.conversation.draft import Draft
     from moshi_mlx.conversation.recorder import Recorder
+    from moshi_mlx.conversation.rest import Idleness, Reloading
     from moshi_mlx.conversation.trimming import ContextTrimmer
-    from moshi_mlx.runtime.reply import Reply
     from moshi_mlx.runtime.session import Session
     from moshi_mlx.runtime.trace import Trace
     from moshi_mlx.tasks.captioner import Captioner
@@ -53,7 +55,8 @@ class Conversation:
     it), of a trimmed context, of repetition, and of every turn that is over. recorder: gets frames with their
     replies, and turns. trimmer: says when to trim the context. trace: gets the stages' times, resets and trims.
     frames: how many there may be, None for any number. captions: makes words of what the user says, in the time
-    that is left.
+    that is left. reloading: gives the models' memory back when the user has been silent, as `idleness` says, and
+    the model is, too; loads them again, for a new conversation, when the user speaks or presses a key.
     """
 
     def __init__(
@@ -67,17 +70,25 @@ class Conversation:
         trace: Trace | None = None,
         frames: int | None = None,
         captions: Captioner | None = None,
+        reloading: Reloading | None = None,
+        idleness: Idleness | None = None,
     ) -> None:
         self.stats = Stats()
-        self.turns = TurnTracker(self._finished, (lambda: captions.complete) if captions else None)
-        self._captions = captions
-        if captions:
-            captions.found = self._captioned
-        self._session, self._audio, self._recorder = session, audio, recorder
+        self.turns = TurnTracker(self._finished, self._complete if captions else None)
+        self.threaded = session.batch.moshi.codec.threaded  # a frame takes as long as its slowest stage
+        self._session: Session | None = None
+        self._captions: Captioner | None = None
+        self._trimmer = trimmer
+        self._take(session, captions)
+        self._audio, self._recorder = audio, recorder
+        self._reloading, self._idleness = reloading, idleness
+        self._heard: Iterator[np.ndarray] | None = None  # the microphone's frames, once it listens
+        self._count = 0  # frames that the model heard
+        self._rests = False  # the models' memory is given back, or about to be
+        self._wanted = threading.Event()  # a key was pressed
         self._unanswered: deque[np.ndarray] = deque()  # frames whose reply has not come yet
         self._sinks = [*sinks, *([trimmer] if trimmer else [])]
         self._observer = observer or Observer()
-        self._trimmer = trimmer
         self._mark = trace.mark if trace else lambda name: None
         self._frames = frames
         self._reset = threading.Event()
@@ -88,9 +99,9 @@ class Conversation:
             trace.watch(self.stats)
 
     @property
-    def threaded(self) -> bool:
-        """Whether the codec has threads of its own, so that a frame takes as long as its slowest stage."""
-        return self._session.batch.moshi.codec.threaded
+    def rests(self) -> bool:
+        """Whether the models' memory is given back, or about to be."""
+        return self._rests
 
     @property
     def uses_push_to_talk(self) -> bool:
@@ -100,14 +111,20 @@ class Conversation:
     def run(self) -> Stats:
         """Run the conversation. The calling thread runs the model; errors of the audio are raised here."""
         try:
-            spare = self._captions.work if self._captions else None
-            return converse(self._session, self, self, self.stats, spare)
+            while True:
+                assert self._session
+                spare = self._captions.work if self._captions else None
+                converse(self._session, _Microphone(self), self, self.stats, spare)
+                if not (self._rests and self._reloading and self._rest(self._reloading)):
+                    return self.stats
         finally:
             self.turns.close()
 
     def __iter__(self) -> Iterator[np.ndarray | Control]:
         """Yield the microphone's frames, with RESET where one was asked for and TRIM where it is due."""
-        for frame in islice(self._audio, self._frames):
+        self._heard = self._heard or iter(self._audio)
+        for frame in islice(self._heard, None if self._frames is None else self._frames - self._count):
+            self._count += 1
             if self._reset.is_set():
                 self._reset.clear()
                 if self._trimmer:
@@ -124,6 +141,59 @@ class Conversation:
             if self._captions:
                 self._captions.hear(frame)
             yield frame
+            if self._idleness:
+                self._idleness.hear(frame)
+                if self._idleness.enough and not self.turns.speaking:
+                    self._rests = True
+                    return
+
+    def _rest(self, reloading: Reloading) -> bool:
+        """Do without the models until they are wanted again; return whether the conversation goes on."""
+        assert self._idleness
+        self.turns.close()
+        self._mark("unloaded")
+        self._session = self._captions = None
+        self._wanted.clear()
+        reloading.unload()
+        self._observer.state("unloaded")
+        self._idleness.restart()
+        if not self._pass_time(lambda: self._wanted.is_set() or bool(self._idleness and self._idleness.speaks)):
+            return False
+        self._observer.state("loading")
+        loaded = threading.Event()
+        meanwhile = threading.Thread(target=self._pass_time, args=(loaded.is_set,), name="moshi-meanwhile")
+        meanwhile.start()
+        try:
+            self._take(*reloading.load())
+        finally:
+            loaded.set()
+            meanwhile.join()
+        self._idleness.restart()
+        self._rests = False
+        self._observer.state("ready")
+        return True
+
+    def _pass_time(self, over: Callable[[], bool]) -> bool:
+        """Answer frames with silence until it is over; return False if they end before."""
+        assert self._heard
+        assert self._idleness
+        for frame in self._heard:
+            self._idleness.hear(frame)
+            self._audio.write(Reply(None, "", self._time))
+            if over():
+                return True
+        return False
+
+    def _take(self, session: Session, captions: Captioner | None) -> None:
+        self._session, self._captions = session, captions
+        if captions:
+            captions.found = self._captioned
+        if self._trimmer:
+            self._trimmer.follow(session)
+
+    def _complete(self) -> float:
+        """Return the seconds up to which the user's words are known."""
+        return self._captions.complete if self._captions else math.inf
 
     def write(self, reply: Reply) -> None:
         """Play a reply, pass it to all other sinks, and tell the observer what it shows."""
@@ -159,7 +229,9 @@ class Conversation:
 
     def reset(self) -> None:
         """Begin a new conversation with the next frame."""
-        self._reset.set()
+        if not self._rests:  # else the next one is new in any case
+            self._reset.set()
+        self._wanted.set()
 
     def trim(self) -> None:
         """Before the next frame let the model forget all but the latest part of the conversation."""
@@ -169,6 +241,7 @@ class Conversation:
     def toggle_mute(self) -> bool:
         """Mute the microphone, or open it, and end push-to-talk. Returns whether it is muted now."""
         self._push_to_talk = False
+        self._wanted.set()
         self._audio.muted = not self._audio.muted
         return self._audio.muted
 
@@ -177,6 +250,21 @@ class Conversation:
 
         A terminal does not tell when a key is released. Returns whether the person may speak now.
         """
+        self._wanted.set()
         self._audio.muted = self._push_to_talk and not self._audio.muted
         self._push_to_talk = True
         return not self._audio.muted
+
+
+class _Microphone:
+    """A conversation as the source of its frames: when it rests, the devices stay open."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
+    def __iter__(self) -> Iterator[np.ndarray | Control]:
+        return iter(self._conversation)
+
+    def close(self) -> None:
+        if not self._conversation.rests:
+            self._conversation.close()

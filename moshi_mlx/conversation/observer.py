@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 EVERY = round(FRAME_RATE)  # replies, a second, between two looks: a busy machine may drop a frame in every one
 
-State = Literal["ready", "muted", "listening", "reset", "refresh", "loop"]
-"""refresh: the context was trimmed. loop: the model repeats itself. Programs read these names."""
+State = Literal["ready", "muted", "listening", "reset", "refresh", "loop", "unloaded", "loading"]
+"""refresh: the context was trimmed. loop: the model repeats itself. unloaded: nobody spoke for a while, and the
+model's memory was given back; loading: it is loaded again, before the next "ready". Programs read these names."""
 
 
 class Observer:

@@ -36,6 +36,11 @@ class ContextTrimmer:
         tokens = np.zeros((self.kept, 1 + config.n_q), np.int32)
         session.restart(tokens[:, : config.input_codebooks], tokens[:, : 1 + config.dep_q])
 
+    def follow(self, session: Session) -> None:
+        """Trim another session of the same model from now on."""
+        session.remember(self.kept)
+        self.restart()
+
     def due(self, frame: np.ndarray) -> bool:
         """Return whether to trim before this frame of the user, (1920,) float32; the answer counts as done."""
         self._user_silent = self._user_silent + 1 if is_silent(frame) else 0

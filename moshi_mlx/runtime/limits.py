@@ -1,6 +1,7 @@
 """What MLX, Python and macOS are told while a conversation runs, so that it keeps time."""
 
 import ctypes
+import gc
 import sys
 import threading
 from collections.abc import Iterator
@@ -32,6 +33,12 @@ def process_limits(held_bytes: int) -> Iterator[None]:
         if quality is not None:
             _set_thread_quality(quality)
         _limits.leave()
+
+
+def give_back() -> None:
+    """Let the system have the memory of arrays that nobody needs any more; on the thread that owns MLX."""
+    gc.collect()  # parts of a model refer to each other
+    mx.clear_cache()
 
 
 class _Limits:

@@ -91,8 +91,8 @@ class Stats:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Time the run, also one that is interrupted."""
-        start = time.perf_counter()
+        """Time the run, also one that is interrupted; a conversation that rests has several."""
+        start = time.perf_counter() - self.seconds
         try:
             yield
         finally:

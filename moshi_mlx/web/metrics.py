@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -59,7 +59,7 @@ def render(
     lag = max((client.slot.lag for client in here if client.slot), default=0.0)
     lines: list[str] = []
 
-    def metric(name: str, kind: str, about: str, values: dict[str, float]) -> None:
+    def metric(name: str, kind: str, about: str, values: Mapping[str, float]) -> None:
         lines.append(f"# HELP moshi_{name} {about}")
         lines.append(f"# TYPE moshi_{name} {kind}")
         lines.extend(f"moshi_{name}{suffix} {value:.6g}" for suffix, value in values.items())

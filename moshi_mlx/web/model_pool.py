@@ -5,7 +5,6 @@ Loading and unloading happen on the thread that owns MLX; what is said of a mode
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.planning.planner import MARGIN_BYTES, Budget, held_bytes, size_of
+from moshi_mlx.runtime.limits import give_back
 from moshi_mlx.web.jobs import in_slices
 from moshi_mlx.web.log import event
 from moshi_mlx.web.voices import ServedVoices
@@ -246,9 +246,6 @@ class ModelPool:
         return sorted(found, key=lambda model: model.used)
 
     def _unload(self, model: ServedModel, why: str) -> None:
-        import mlx.core as mx
-
         model.unload()
-        gc.collect()  # parts of a model refer to each other
-        mx.clear_cache()
+        give_back()
         event("unloaded", model=model.name, why=why)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import threading
 import time
@@ -17,7 +16,7 @@ import mlx.core as mx
 from moshi_mlx.errors import DownloadError
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.planning.planner import CODEC_BYTES, held_bytes, size_of
-from moshi_mlx.runtime.limits import process_limits
+from moshi_mlx.runtime.limits import give_back, process_limits
 from moshi_mlx.runtime.scheduler import Scheduler
 from moshi_mlx.runtime.stats import Stats
 from moshi_mlx.sampling_config import SamplingConfig
@@ -221,8 +220,7 @@ class ModelThread:
             self.captions.close()
         self.captions = self.prompts = self._scheduler = None
         self._tell_unloaded()
-        gc.collect()  # parts of a model refer to each other
-        mx.clear_cache()
+        give_back()
         self._leaving.clear()
         event("unloaded", why="idle", held_mb=mx.get_active_memory() / 1e6)
 
