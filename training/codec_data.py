@@ -9,15 +9,12 @@ import numpy as np
 import torch
 
 from training import augment
-from training.augment import trimmed
+from training.answers import LEAD_FRAMES, cut
 from training.codec import FRAME, SUB_FRAMES
-from training.corpus import LABEL_SAMPLES, Corpus, model_utterance
-from training.dialogue import ANSWERS, UNKNOWN_ANSWER
+from training.corpus import LABEL_SAMPLES, Corpus
 from training.phones import IGNORE
 
 CROP_FRAMES = 20
-LEAD_FRAMES, TAIL_FRAMES = 6, 8  # silence around an answer, long enough for the codec to forget what was before
-FADE = 240  # samples: how fast Nano falls silent when interrupted
 
 
 @dataclass(frozen=True)
@@ -26,26 +23,6 @@ class Batch:
 
     pcm: torch.Tensor
     phones: torch.Tensor
-
-
-def answer_streams() -> dict[str, np.ndarray]:
-    """Every answer's text to its samples: silence, speech that starts on a frame, silence, in whole frames."""
-    streams = {}
-    for text in (*dict.fromkeys(ANSWERS.values()), UNKNOWN_ANSWER):
-        pcm = trimmed(model_utterance(text).pcm)
-        frames = LEAD_FRAMES + -(-len(pcm) // FRAME) + TAIL_FRAMES
-        stream = np.zeros(frames * FRAME, np.float32)
-        stream[LEAD_FRAMES * FRAME :][: len(pcm)] = pcm
-        streams[text] = stream
-    return streams
-
-
-def cut(stream: np.ndarray, frame: int) -> np.ndarray:
-    """The stream of an answer that falls silent at `frame`."""
-    out = stream.copy()
-    out[frame * FRAME :][:FADE] *= np.linspace(1, 0, FADE, dtype=np.float32)
-    out[frame * FRAME + FADE :] = 0
-    return out
 
 
 def user_batch(rng: np.random.Generator, corpus: Corpus, size: int) -> Batch:

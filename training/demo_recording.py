@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from training.codec_data import trimmed
+from training.augment import trimmed
 from training.voices import HELD_OUT_VOICES, SAMPLE_RATE, speak
 
 VOICE = HELD_OUT_VOICES[2]

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.runtime.moshi import load
+from training.answers import answer_streams
 from training.codec import Codec
-from training.codec_data import answer_streams
 from training.dialogue import ANSWERS, UNKNOWN, UNKNOWN_ANSWER
 from training.export import MIMI_NAME
 from training.speech_codes import answer_frames, save_own_codes

@@ -15,8 +15,9 @@ import torch
 from moshi.models.compression import MimiModel
 
 from training import augment, corpus
+from training.answers import LEAD_FRAMES, answer_streams
+from training.augment import trimmed
 from training.codec import FRAME, Codec, folded
-from training.codec_data import LEAD_FRAMES, answer_streams, trimmed
 from training.dialogue import KNOWN
 from training.text import word_frames
 from training.voices import is_human

@@ -15,9 +15,10 @@ import torch
 from torch.nn import functional
 
 from training import corpus as corpus_file
+from training.answers import FADE, answer_streams
+from training.answers import LEAD_FRAMES as LEAD
 from training.codec import FRAME, Codec, Quantized, books, fit_books, vectors
-from training.codec_data import FADE, Batch, ahead, answer_streams, model_batch, user_batch
-from training.codec_data import LEAD_FRAMES as LEAD
+from training.codec_data import Batch, ahead, model_batch, user_batch
 from training.phones import IGNORE
 from training.precision import autocast
 from training.spectral import Distance
