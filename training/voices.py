@@ -138,14 +138,47 @@ def _flite(name: str, text: str, speed: float, pitch: float):
     return pcm, rate, [(phones.from_flite(phone), starts[i], end) for i, (phone, end) in enumerate(ends)]
 
 
+class _Festival:
+    """A festival that has loaded a voice, which takes thirty times as long as a sentence."""
+
+    def __init__(self, name: str) -> None:
+        self._program = subprocess.Popen(
+            ["festival", "--pipe"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._turn = threading.Lock()
+        self._do(f"(voice_{name})")
+
+    def say(self, text: str, speed: float, path: Path) -> None:
+        """Write a sound file; none if it cannot."""
+        quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+        with self._turn:
+            self._do(f"(Parameter.set 'Duration_Stretch {1 / speed:.4f})")
+            self._do(f'(utt.save.wave (utt.synth (Utterance Text "{quoted}")) "{path}" \'riff)')
+
+    def _do(self, command: str) -> None:
+        assert self._program.stdin
+        assert self._program.stdout
+        self._program.stdin.write(f'{command}\n(format t "\\n{_DONE}\\n")\n(fflush nil)\n')
+        self._program.stdin.flush()
+        while (line := self._program.stdout.readline()).strip() != _DONE:
+            if not line:
+                raise RuntimeError(f"festival has ended at {command}")
+
+
+_DONE = "done"
+_festivals = cache(_Festival)  # one for each voice: a voice leaves settings behind that others would have
+
+
 def _festival(name: str, text: str, speed: float, pitch: float):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.wav"
-        script = [f"(voice_{name})", f"(Parameter.set 'Duration_Stretch {1 / speed:.4f})"]
-        subprocess.run(
-            ["text2wave", "-o", str(path), *(part for line in script for part in ("-eval", line))],
-            input=text, text=True, check=True, capture_output=True,
-        )  # fmt: skip
+        _festivals(name).say(text, speed, path)
+        if not path.exists():
+            raise RuntimeError(f"festival's {name} does not say {text!r}")
         pcm, rate = soundfile.read(path, dtype="float32")
     if pitch != 1.0:  # festival has no common setting for it: resampled, which moves the formants as well
         pcm, rate = soxr.resample(pcm, pitch, 1.0).astype(np.float32), rate
