@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed-$(BACKEND)
 RUN := scripts/with_blas.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast eval fuzz floors bench storm kills recipes structure check format docs nano nano-stt wheels lock clean
+.PHONY: help install demo test test-fast eval fuzz floors bench storm kills recipes structure check format docs nano nano-card nano-stt wheels lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -79,6 +79,9 @@ docs: $(STAMP)  ## write docs/cli.md anew
 
 nano:  ## train Nano anew, or go on with it (hours, an environment of its own in .venv-nano)
 	scripts/train_nano.sh .venv-nano
+
+nano-card:  ## measure Nano on voices that it never heard and write its card (half an hour); CARD_ARGS="--minutes 8" for a part
+	scripts/nano_card.sh .venv-nano-card $(CARD_ARGS)
 
 nano-stt: $(STAMP)  ## train nano-stt anew, which writes down what is said, or go on with it (an hour or two)
 	scripts/train_nano_stt.sh $(BIN)/python

@@ -21,8 +21,5 @@ scripts/with_blas.sh "${python[@]}" -m training.train_lm "$work"   # hours
 "${python[@]}" -m training.train_codec "$work" decoder    # as long as you like: it only makes the voice clearer
 "${python[@]}" -m training.export "$work" "$model"
 "${python[@]}" -m training.demo_recording moshi_mlx/assets
-"${python[@]}" -m training.evaluate "$model" training/results/evaluation.json
 "${python[@]}" -m training.plots "$work" training/results
-scripts/with_blas.sh "${python[@]}" -m moshi_mlx eval "$model" "$model+q8" "$model+q4" --batch 16 --into "$work/eval" --json > "$work/eval.json"
-"${python[@]}" -m training.card behaviour "$work/eval.json" > training/results/behaviour.json
-"${python[@]}" -m training.card training/results/evaluation.json training/results/behaviour.json "$model/README.md"
+scripts/nano_card.sh "$venv" --speed

@@ -123,6 +123,36 @@ UNKNOWN_HELD_OUT = (
 )  # fmt: skip
 """Unknown questions kept out of training."""
 
+UNKNOWN_FURTHER = (
+    "What is the capital of Portugal?", "What is the capital of Kenya?", "What is the capital of Finland?",
+    "What is the capital of Australia?", "What is the capital of our county?", "What color is a cherry?",
+    "What color is the rainbow?", "What color is chocolate?", "What color are roses?", "What color is gold?",
+    "What is your job?", "What is your zip code?", "What is the name of this street?", "What is her nickname?",
+    "How are your parents?", "How are the roads tonight?", "How old is the universe?", "How old is your cousin?",
+    "How old are those trees?", "Where do eagles nest?", "Where do camels live?", "Where do you buy shoes?",
+    "Where do students eat?", "Where do the buses stop?", "What can dogs smell?", "What can this machine do?",
+    "What can you cook?", "Who made these rules?", "Who made the first airplane?", "Who wrote Don Quixote?",
+    "Who wrote the recipe?", "Who sang at the wedding?", "What is eight plus one?", "What is six plus eleven?",
+    "What is fifteen minus seven?", "What is three minus three?", "What is four times two?",
+    "What is twelve divided by six?", "How many days does it take?", "How many months old is the baby?",
+    "How many hours until lunch?", "How many seconds are in a minute?", "How many legs does an ant have?",
+    "How many arms does an octopus have?", "How many teeth does a shark have?", "How many players are on a team?",
+    "What do ants build?", "What do goats eat?", "What do chickens give us?", "What do painters need?",
+    "What is the largest desert?", "What is the tallest giraffe?", "What is the longest bridge?",
+    "What is the shortest day?", "What is the hottest place?", "What planet is closest to the sun?",
+    "What planet would you visit?", "When does the concert begin?", "When does the bank close?",
+    "When does winter end?", "What comes after Sunday?", "What comes after nineteen?", "What comes before lunch?",
+    "What is melted snow called?", "What is frozen rain called?", "What is the opposite of early?",
+    "What is the opposite of loud?", "What is the opposite of left?", "Can you sing an opera?",
+    "Can you whistle?", "Can you hear the wind?", "Can you lift this chair?", "Do you like dancing?",
+    "Do you like spicy soup?", "Do you believe in ghosts?", "Tell me something funny.", "Tell me the score.",
+    "Are you a pilot?", "Are you still awake?", "Are you a human being?", "Good afternoon, doctor.",
+    "Good heavens.", "Hello from the other side.", "Thank your sister for me.", "The printer is out of paper.",
+    "Our flight has been cancelled.", "Please water the plants on Thursday.", "My brother plays the drums.",
+    "Set a timer for the pasta.", "I have forgotten my password.",
+)  # fmt: skip
+"""Ninety more, most of them a few words away from what Nano knows. Never trained on, either."""
+
 FILLERS = (
     "The boy found a shiny coin under the old wooden bridge.", "She sells fresh vegetables at the corner market.",
     "A thick fog covered the valley before the storm began.", "They measured the width of the garden path twice.",
