@@ -21,9 +21,9 @@ from unittest.mock import patch
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from moshi_mlx.models import activations as activations_module
 from moshi_mlx.models import add_norm as add_norm_module
 from moshi_mlx.models import rope as rope_module
-from moshi_mlx.models import seanet as seanet_module
 
 VIEWS = frozenset(
     ["Reshape", "Transpose", "Slice", "Broadcast", "ExpandDims", "Squeeze", "Flatten", "Unflatten", "AsStrided"]
@@ -153,7 +153,7 @@ def as_on_a_gpu(own_kernels: bool = False) -> Iterator[None]:
         patch.object(mx.fast, "scaled_dot_product_attention", attention),
         patch.object(mx, "dequantize", dequantize),
         patch.object(rope_module, "use_table", lambda: False),
-        patch.object(seanet_module, "use_products", lambda: False),
+        patch.object(activations_module, "use_products", lambda x: False),
     ):
         yield
 

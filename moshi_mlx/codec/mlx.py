@@ -13,7 +13,7 @@ import numpy as np
 from moshi_mlx.codec.base import Answers, CodecStream, Finish, check_codes
 from moshi_mlx.errors import CheckpointError, CodecError
 from moshi_mlx.frames import FRAME_SAMPLES
-from moshi_mlx.models.layers import keep_transposes
+from moshi_mlx.models.layers import keep_transposes, lay_for_products
 from moshi_mlx.models.mimi import HalfState, Mimi
 from moshi_mlx.models.mimi_config import MimiConfig
 
@@ -44,6 +44,7 @@ class MlxCodec:
         except (RuntimeError, CheckpointError) as error:
             raise CheckpointError(f"cannot load {weights}: {str(error).splitlines()[0]}") from error
         mx.eval(self._mimi.parameters())
+        lay_for_products(self._mimi)
         keep_transposes(self._mimi)
 
     def stream(self) -> MlxStream:

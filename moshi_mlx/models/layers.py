@@ -156,6 +156,23 @@ def keep_transposes(module: nn.Module) -> None:
             layer.keep_transpose()
 
 
+def lay_for_products(module: nn.Module) -> None:
+    """Lay the matrices within `module` in memory as a CPU multiplies by them; a GPU wants them as they come.
+
+    That is transposed, inputs first: with the BLAS of MLX's wheel, products of several rows then are up to twice
+    as fast, with OpenBLAS up to a quarter. Shapes, values and the bytes held stay as they are.
+    """
+    if mx.default_device() == mx.gpu:
+        return
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear) and layer.weight.shape[0] >= _WIDE:
+            layer.weight = mx.contiguous(layer.weight.T).T
+            mx.eval(layer.weight)  # one at a time: the copies do not add up
+
+
+_WIDE = 16  # outputs; below, the BLAS that MLX brings multiplies faster by the matrix as it comes
+
+
 def stack_rows(layers: Sequence[M]) -> M | None:
     """Join layers of one kind into one that has the rows of all, so that one kernel computes them together.
 

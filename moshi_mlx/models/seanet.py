@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from moshi_mlx.models.layers import compiled
+from moshi_mlx.models.activations import elu
 from moshi_mlx.models.mimi_config import SeanetConfig
 
 T = TypeVar("T", bound=nn.Module)
@@ -153,49 +152,6 @@ class Elu(nn.Module):
 
     def __call__(self, x: mx.array, state: None = None) -> mx.array:
         return elu(x)
-
-
-def elu(x: mx.array) -> mx.array:
-    """Return x where it is positive, e^x - 1 elsewhere, to float32's precision.
-
-    MLX's CPU backend works exponentials out one number at a time, which was three quarters of a frame's time in
-    Nano's codec. There it is given products and sums instead, of which a core does several at once.
-    """
-    if use_products():
-        return _elu_by_products(x, mx.maximum(x, -_ELU_FLAT))
-    return _elu_by_its_formula(x)
-
-
-def use_products() -> bool:
-    """Whether products are quicker than an exponential here."""
-    return mx.default_device() == mx.cpu
-
-
-@partial(compiled, shapeless=True)
-def _elu_by_its_formula(x: mx.array) -> mx.array:
-    return mx.maximum(x, 0) + mx.expm1(mx.minimum(x, 0))
-
-
-_ELU_FLAT = 17.0  # e^-17 is a third of float32's step at 1
-_ELU_DOUBLINGS = 4
-# Of (e^z - 1) / z for -17 / 2^4 <= z <= 0, to 1e-7: interpolated at Chebyshev's points.
-_ELU_POLYNOMIAL = (1.0, 0.49999973, 0.16666241, 0.041642223, 0.008265863, 0.0012916119, 0.00012583812)
-
-
-@partial(compiled, shapeless=True)
-def _elu_by_products(x: mx.array, bounded: mx.array) -> mx.array:
-    """As `elu`; bounded: x, but at least -17. Where x is positive, z is 0: e^z - 1 is added to x in either case.
-
-    If e is e^z - 1, then e (e + 2) is e^2z - 1, and no less precise: with it, a few terms are enough.
-    """
-    z = (bounded - abs(bounded)) * (0.5 / 2**_ELU_DOUBLINGS)
-    total = z * _ELU_POLYNOMIAL[-1] + _ELU_POLYNOMIAL[-2]
-    for coefficient in _ELU_POLYNOMIAL[-3::-1]:
-        total = total * z + coefficient
-    e = total * z
-    for _ in range(_ELU_DOUBLINGS):
-        e = e * (e + 2.0)
-    return (x + abs(x)) * 0.5 + e
 
 
 class StreamingConv1d(nn.Module):

@@ -15,6 +15,7 @@ import mlx.nn as nn
 import numpy as np
 
 from moshi_mlx.models import add_norm, rope
+from moshi_mlx.models.activations import gelu
 from moshi_mlx.models.cache import Chunk, KVCache, Stored, attend
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.layers import Linear, RMSNorm, compiled, make_norm
@@ -219,7 +220,7 @@ class TransformerLayer(nn.Module):
     def _feed_forward(self, x: mx.array) -> mx.array:
         if self._gated:
             return self.gating(x)
-        return self.linear2(nn.gelu(self.linear1(x)))  # nn.gelu is the exact one (erf), as trained
+        return self.linear2(gelu(self.linear1(x)))
 
 
 class Attention(nn.Module):

@@ -16,7 +16,7 @@ from moshi_mlx.checkpoint.names import DEFAULT_MODEL
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import silence
 from moshi_mlx.models.conditioner_config import Condition
-from moshi_mlx.models.layers import parameter_bytes
+from moshi_mlx.models.layers import lay_for_products, parameter_bytes
 from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.prompt import Prompt
@@ -82,6 +82,7 @@ def assemble(
     advance(0)
     lm = checkpoint.load_lm(advance=advance, tell=tell)
     widen_on_cpu(lm)
+    lay_for_products(lm)
     advance(0)
     tokenizer, sampling = checkpoint.load_tokenizer(), checkpoint.sampling
     return Moshi(lm, loaded, tokenizer, sampling, kv_bits, chosen, guidance, checkpoint.translates, checkpoint)

@@ -16,6 +16,7 @@ from moshi_mlx.models.layers import (
     QuantizedEmbedding,
     dequantized,
     keep_transposes,
+    lay_for_products,
     recast,
 )
 from moshi_mlx.weights.quantization import NAMED, SCHEMES, Scheme
@@ -53,6 +54,19 @@ def test_a_kept_transpose_needs_no_memory_and_one_operation_less(layers: nn.Modu
     assert mx.get_active_memory() - held < 64 * 64, "less than a copy of any weight"
     assert [name for name, _ in tree_flatten(layers.parameters())] == names
     assert primitives(layers(x)) == asked - 2, "no transpose is made any more"
+
+
+def test_matrices_laid_for_products_are_the_same_and_need_no_memory(layers: nn.Module) -> None:
+    x = mx.random.normal((3, 64))
+    before = {name: np.array(array) for name, array in tree_flatten(layers.parameters())}
+    expected, held = np.array(layers(x)), active_memory()
+    lay_for_products(layers)
+    assert active_memory() - held < 64 * 64, "less than a copy of any weight"
+    for name, array in tree_flatten(layers.parameters()):
+        np.testing.assert_array_equal(np.array(array), before[name])
+        assert isinstance(array, mx.array)
+        assert np.asarray(array.T).flags.c_contiguous == (mx.default_device() == mx.cpu)
+    np.testing.assert_allclose(np.array(layers(x)), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_layers_with_kept_transposes_can_be_quantized(layers: nn.Module) -> None:

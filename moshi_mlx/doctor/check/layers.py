@@ -12,9 +12,9 @@ import numpy as np
 from moshi_mlx.doctor.check import closed_form
 from moshi_mlx.doctor.check.comparison import NAMES, ROUNDED, Case, Noise, numbers, on_gpu, tolerance
 from moshi_mlx.doctor.check.shapes import FORMATS, Shapes
+from moshi_mlx.models.activations import elu
 from moshi_mlx.models.config import TransformerConfig
 from moshi_mlx.models.layers import Embedding, Linear, make_norm
-from moshi_mlx.models.seanet import elu
 from moshi_mlx.models.transformer import GatedFeedForward, TransformerLayer
 from moshi_mlx.weights.quantization import Scheme
 
