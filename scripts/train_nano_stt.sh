@@ -12,5 +12,6 @@ python=(scripts/with_blas.sh "$1" -u)
 "${python[@]}" -m training.stt_codes "$work"
 "${python[@]}" -m training.train_stt "$work"
 "${python[@]}" -m training.train_stt "$work" export "$model"
+"${python[@]}" -m training.train_stt "$work" curve training/results/stt.csv
 "${python[@]}" -m training.evaluate_stt "$model" training/results/stt.json
 "${python[@]}" -m training.stt_card training/results/stt.json "$model/README.md"

@@ -24,7 +24,7 @@ from training.stt_text import digits, spelled
 from training.voices import UNHEARD, Voice
 from training.word_times import timed
 
-LEAD, TAIL = 0.6, 2.5  # seconds of silence around what is said
+LEAD, TAIL = 0.6, 1.3  # seconds of silence around what is said
 TAUGHT: dict[str, Sequence[str]] = {
     "questions": [text for text in KNOWN if text not in STOPS],
     "answers": [*dict.fromkeys(ANSWERS.values()), UNKNOWN_ANSWER],
@@ -39,7 +39,7 @@ TELL_TIMES = (Voice("espeak", "en-us+f4"), Voice("espeak", "en-gb-x-gbcwmd+m5"))
 CLOSE = 0.12  # seconds
 EARLY, LATE = 0.25, 1.2  # seconds around the end of what is said, in which a pause is to be found
 ONSET = 0.3  # seconds of what is said in which it may not have been noticed
-AT_ONCE = 12  # recordings in a batch
+AT_ONCE = 24  # recordings in a batch
 TAKES = (Voice("flite", "awb"), Voice("rhvoice", "bdl"), Voice("pico", "en-GB"), Voice("espeak", "en-us+m3"))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from training.bars import interval
 from training.evaluate_stt import CLOSE, DIGITS
 from training.stt_text import NUMBERS, vocabulary
 from training.stt_windows import DELAY, FRAME
@@ -28,22 +29,16 @@ def names(voices: Iterable[Voice]) -> str:
     return ", ".join(f"{voice.engine} {voice.name}" for voice in voices)
 
 
-def percent(found: dict[str, Any]) -> str:
-    """A share with its interval."""
-    low, high = found["interval"]
-    return f"{100 * found['share']:.1f} % ({100 * low:.1f}–{100 * high:.1f}) of {found['of']}"
-
-
 def missed(figures: dict[str, Any]) -> list[str]:
     """What did not reach its bar, a line each."""
     lines = [
-        f"Of the unheard voices {GROUPS[name]} it has {percent(found['words'])} words right; the bar is {WORDS:.0%}."
+        f"Of the unheard voices {GROUPS[name]} it has {interval(found['words'])} words right; the bar is {WORDS:.0%}."
         for name, found in figures["groups"].items()
         if found["words"]["share"] < WORDS
     ]
     if figures["times"]["within"]["share"] < TIMES:
         lines.append(
-            f"{percent(figures['times']['within'])} words are within {1000 * CLOSE:.0f} ms of the synthesizer's "
+            f"{interval(figures['times']['within'])} words are within {1000 * CLOSE:.0f} ms of the synthesizer's "
             f"time; the bar is {TIMES:.0%}."
         )
     return lines
@@ -55,13 +50,13 @@ def card(figures: dict[str, Any]) -> str:
     short = missed(figures)
     human = [voice for voice in TRAINING_VOICES if is_human(str(voice))]
     groups = "\n".join(
-        f"| unheard voices {GROUPS[name]} ({names(UNHEARD[name])}) | {percent(found['words'])} | {percent(found['sentences'])} |"
+        f"| unheard voices {GROUPS[name]} ({names(UNHEARD[name])}) | {interval(found['words'])} | {interval(found['sentences'])} |"
         for name, found in figures["groups"].items()
     )
     voices = "\n".join(
-        f"| {name.replace(':', ' ')} | {percent(found['words'])} |" for name, found in figures["voices"].items()
+        f"| {name.replace(':', ' ')} | {interval(found['words'])} |" for name, found in figures["voices"].items()
     )
-    kinds = "\n".join(f"| {kind} | {percent(found['words'])} |" for kind, found in figures["kinds"].items())
+    kinds = "\n".join(f"| {kind} | {interval(found['words'])} |" for kind, found in figures["kinds"].items())
     words = [word for word in vocabulary() if word not in NUMBERS]
     return f"""# nano-stt
 
@@ -77,22 +72,22 @@ and shown without a download. It knows {len(vocabulary())} English words and no 
 
 Measured through moshi_mlx on the CPU (`training/evaluate_stt.py`), greedy, float32 activations, on voices that training
 never heard and by which nothing was chosen. Every utterance is drawn anew: pace ±15 %, pitch ±10 %, level −12 to +6 dB,
-noise in half of them, recorded at 8 to 48 kHz. In brackets the Wilson interval of 95 %.
+noise in half of them, recorded at 8 to 48 kHz. In brackets the Wilson interval of 95 %, in percent.
 
 | what | words right | sentences without a mistake |
 |---|---|---|
-| all unheard voices | {percent(whole["words"])} | {percent(whole["sentences"])} |
+| all unheard voices | {interval(whole["words"])} | {interval(whole["sentences"])} |
 {groups}
-| sentences, too, that training never heard, of words that it did | {percent(figures["new"]["words"])} | {percent(figures["new"]["sentences"])} |
+| sentences, too, that training never heard, of words that it did | {interval(figures["new"]["words"])} | {interval(figures["new"]["sentences"])} |
 
 | what else | figure |
 |---|---|
 | words too many, to {whole["words"]["of"]} that were said | {whole["too_many"]} |
-| words within {1000 * CLOSE:.0f} ms of the time that the synthesizer tells ({", ".join(late["voices"]).replace(":", " ")}) | {percent(late["within"])} |
+| words within {1000 * CLOSE:.0f} ms of the time that the synthesizer tells ({", ".join(late["voices"]).replace(":", " ")}) | {interval(late["within"])} |
 | the same: error at the median, at 95 %; how late at the median | {1000 * late["median_error"]:.0f} ms, {1000 * late["p95_error"]:.0f} ms; {1000 * late["median_lateness"]:.0f} ms |
-| a pause is found from 0.25 s before to 1.2 s after the end of what is said | {percent(figures["pauses"]["at_end"])} |
-| none is found within what is said | {percent(figures["pauses"]["none_within"])} |
-| silence, noise, knocks and coughs of 6 s, left without a word | {percent(figures["quiet"])} |
+| a pause is found from 0.25 s before to 1.2 s after the end of what is said | {interval(figures["pauses"]["at_end"])} |
+| none is found within what is said | {interval(figures["pauses"]["none_within"])} |
+| silence, noise, knocks and coughs of 6 s, left without a word | {interval(figures["quiet"])} |
 
 | unheard voice | words right |
 |---|---|
@@ -118,7 +113,7 @@ not know, {DIGITS}, and words without sense.
 
 Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its
 diphone voices, free for any use; SVOX Pico, Apache-2.0; RHVoice and its voices that speak in training, LGPL-2.1 or later.
-MBROLA, AGPL-3.0, and its voices, free for non-commercial use, only speak in the evaluation. None of them is part of this package.
+Those that only speak in the evaluation: [Nano's card](../nano/README.md). None of them is part of this package.
 
 ## Limits
 

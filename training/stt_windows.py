@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.stt_codes import Talk
-from training.stt_text import spelled, token_ids
+from training.stt_text import NUMBERS, spelled, token_ids
 from training.text import EPAD, PAD
 from training.voices import is_human
 
@@ -14,6 +14,7 @@ FRAME = 0.08  # seconds
 DELAY = 8  # frames between the beginning of a word and its token
 HORIZONS = (0.5, 1.0, 2.0, 3.0)  # seconds that the extra heads look ahead
 CLASSES = 6  # of each: nobody speaks, or up to so many fifths of the time
+COUNTING = 0.3  # of what is drawn are numbers alone: in those nothing but the sound tells which word it is
 PAUSES = 0.5  # of the utterances are followed by a longer silence
 _BEFORE = 2  # frames of the silence before an utterance that go with it
 
@@ -49,15 +50,28 @@ class Windows:
         for talk in talks:
             kinds[is_human(talk.voice)].append(_pieces(talk))
         self._kinds = [kind for kind in kinds if kind]  # half of the time by the more human voices
+        numbers = {token_ids()[word] for word in NUMBERS}
+        self._numbers = [
+            [
+                piece
+                for talk in kind
+                for piece in talk
+                if piece.words and {token for token, _ in piece.words} <= numbers
+            ]
+            for kind in self._kinds
+        ]
 
     def window(self, rng: np.random.Generator, frames: int) -> Window:
         """A window of so many frames, half of them from the very start of a stream."""
         pieces, length = [], 0
         while length < frames:
-            kind = self._kinds[rng.integers(len(self._kinds))]
-            talk = kind[rng.integers(len(kind))]
+            kind = int(rng.integers(len(self._kinds)))
+            talk, numbers = self._kinds[kind][rng.integers(len(self._kinds[kind]))], self._numbers[kind]
             first = int(rng.integers(len(talk))) if length or rng.random() < 0.5 else 0
-            for piece in talk[first : first + int(rng.integers(1, 5))]:
+            chosen = talk[first : first + int(rng.integers(1, 5))]
+            if numbers and length and rng.random() < COUNTING:
+                chosen = [numbers[rng.integers(len(numbers))]]
+            for piece in chosen:
                 pieces.append(paced(rng, piece))
                 if rng.random() < PAUSES:
                     tail = self._tails[rng.integers(len(self._tails))]

@@ -1,7 +1,8 @@
 """Train `nano-stt` on talks made of codes, by the package's own trainer.
 
 `python -m training.train_stt FOLDER [STEPS]`; stops and goes on at any time. It needs FOLDER/codes, from
-`stt_codes`; what is learned is in FOLDER/lm. `python -m training.train_stt FOLDER export TARGET` writes the model.
+`stt_codes`; what is learned is in FOLDER/lm. `python -m training.train_stt FOLDER export TARGET` writes the model,
+`python -m training.train_stt FOLDER curve TABLE.csv` how its loss fell.
 """
 
 import json
@@ -20,7 +21,7 @@ import numpy as np
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.finetune.batches import Data
-from moshi_mlx.finetune.folder import append_log, open_folder
+from moshi_mlx.finetune.folder import append_log, open_folder, read_log
 from moshi_mlx.finetune.loss import Batch, delayed
 from moshi_mlx.finetune.output import write_weights
 from moshi_mlx.finetune.run import Run
@@ -175,6 +176,17 @@ def export(folder: Path, target: Path) -> None:
     print(f"{target}: {size / 1e6:.2f} MB")
 
 
+def curve(folder: Path, path: Path) -> None:
+    """Write the loss of the text and of the heads as a table, the mean of every 20 steps a line."""
+    steps = [one for one in read_log(folder / LM_FOLDER) if one["event"] == "step"]
+    lines = ["step,text,pauses"]
+    for first in range(0, len(steps) - 19, 20):
+        some = steps[first : first + 20]
+        means = (f"{np.mean([one[name] for one in some]):.4f}" for name in ("text", "pauses"))
+        lines.append(",".join([str(some[-1]["step"]), *means]))
+    path.write_text("\n".join(lines) + "\n")
+
+
 def _write_around(folder: Path, codec: dict[str, str]) -> None:
     """Write what belongs to the weights."""
     (folder / "tokenizer.model").write_bytes(tokenizer_model())
@@ -185,5 +197,7 @@ def _write_around(folder: Path, codec: dict[str, str]) -> None:
 if __name__ == "__main__":
     if sys.argv[2:3] == ["export"]:
         export(Path(sys.argv[1]), Path(sys.argv[3]))
+    elif sys.argv[2:3] == ["curve"]:
+        curve(Path(sys.argv[1]), Path(sys.argv[3]))
     else:
         train(Path(sys.argv[1]), *(Settings(**{**vars(SETTINGS), "steps": int(steps)}) for steps in sys.argv[2:3]))
