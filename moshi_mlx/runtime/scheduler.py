@@ -305,7 +305,7 @@ class Scheduler:
         self._changes = 0
         self._last = now
         self._next = max(self._next, now - FRAME_SECONDS) + FRAME_SECONDS
-        return Tick(items, frozenset(answered))
+        return Tick(items, frozenset(answered), now)
 
     def _prefilled(self, slot: Slot, done: bool) -> None:
         """Let the next slice of a prompt come after a tick that is due; let who has finished it into ticks."""
@@ -318,6 +318,7 @@ class Scheduler:
             self.changed.notify_all()
 
     def _answered(self, tick: Tick) -> None:
+        self.stats.tick.add(self.clock() - tick.began)
         with self.changed:  # all at once: who seems to be without a frame would be given silence
             for slot in tick.answered:
                 assert isinstance(slot, QueuedSlot)

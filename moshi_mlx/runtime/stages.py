@@ -97,11 +97,13 @@ class Slot:
 class Tick:
     """One frame of every conversation that has begun: what each hears, its codes, what was generated, by stage.
 
-    answered: the slots whose frame is one of their own and not filled in.
+    answered: the slots whose frame is one of their own and not filled in. began: when it was taken, by the
+    stream's clock.
     """
 
     items: Mapping[Slot, Any]
     answered: frozenset[Slot] = frozenset()
+    began: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ class Stats:
     encode: StageTimes = field(default_factory=StageTimes)
     generate: StageTimes = field(default_factory=StageTimes)
     decode: StageTimes = field(default_factory=StageTimes)
+    tick: StageTimes = field(default_factory=StageTimes)  # of several people: until all have their replies
     queue_depths: dict[str, int] = field(default_factory=dict)  # the deepest each queue got
     seconds: float = 0.0  # wall-clock time of the whole run
 

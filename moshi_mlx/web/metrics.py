@@ -65,10 +65,12 @@ def render(
         lines.extend(f"moshi_{name}{suffix} {value:.6g}" for suffix, value in values.items())
 
     metric("frames_total", "counter", "Steps of the model, each 80 ms for everyone.", {"": model.stats.frames})
-    for name, stage in model.stats.stages.items():
+    times = {f"to {name}": (name, stage) for name, stage in model.stats.stages.items()}
+    times["until everybody's reply is made"] = ("tick", model.stats.tick)
+    for what, (name, stage) in times.items():
         values = {f'{{quantile="{q}"}}': stage.percentile(100 * q) for q in _QUANTILES}
         values |= {"_sum": stage.total, "_count": stage.count}
-        metric(f"{name}_seconds", "summary", f"Time that a step takes to {name}.", values)
+        metric(f"{name}_seconds", "summary", f"Time that a step takes {what}.", values)
     metric("lag_seconds", "gauge", "From the end of a frame to its reply, the slowest conversation.", {"": lag})
     metric("sessions", "gauge", "Conversations going on.", {"": admission.taken})
     metric("sessions_max", "gauge", "Conversations that there may be.", {"": admission.size})
