@@ -20,10 +20,12 @@ import numpy as np
 
 from moshi_mlx.codec.base import StreamsApart, check_codes
 from moshi_mlx.codec.rust_process import Worker
-from moshi_mlx.codec.rust_worker import RESET, STEP, WARM_UP
+from moshi_mlx.codec.rust_worker import RESET, SECONDS, SPENT, STEP, WARM_UP
 from moshi_mlx.errors import CodecError, MoshiError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.mimi_config import MIMI
+
+COST_FRAMES = 4  # by which the cost of a frame is measured
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,16 @@ class RustCodec:
     def streams(self) -> StreamsApart:
         """Return what makes streams and takes frames of several: each still has two processes of its own."""
         return StreamsApart(self)
+
+    def frame_cost(self) -> float:
+        """Measure what a frame of one stream costs, both directions, in seconds of processors, all threads."""
+        streams = [Direction(self, direction) for direction in ("encode", "decode")]
+        try:
+            size = {"encode": FRAME_SAMPLES, "decode": self.codebooks}
+            return sum(stream.cost(bytes(4 * size[stream.name])) for stream in streams)
+        finally:
+            for stream in streams:
+                stream.close()
 
     def take(self, direction: str) -> Worker:
         """Return a process at the start of a stream, perhaps still loading."""
@@ -126,7 +138,7 @@ class Direction:
 
     def __init__(self, codec: RustCodec, direction: str) -> None:
         self._codec = codec
-        self._name = direction
+        self.name = direction
         self._lock = threading.Lock()
         self._successor: Successor | None = None
         self._worker: Worker | None = codec.take(direction)
@@ -153,6 +165,16 @@ class Direction:
             self._drop_successor()  # it has followed what is now forgotten
             worker.call(RESET)
 
+    def cost(self, request: bytes) -> float:
+        """Measure what a frame costs, in seconds of processors; the stream is to be closed then."""
+        with self._lock:
+            worker, spent = self._opened(), [0.0, 0.0]
+            for half in range(2):  # the first steps take longer
+                for _ in range(COST_FRAMES):
+                    worker.call(WARM_UP, request)
+                spent[half] = SECONDS.unpack(worker.call(SPENT))[0]
+            return (spent[1] - spent[0]) / COST_FRAMES
+
     def close(self) -> None:
         """Give the process back to the codec; calling it twice is fine."""
         with self._lock:
@@ -178,7 +200,7 @@ class Direction:
         if worker.frames < rules.start:
             return worker
         if self._successor is None:
-            self._successor = Successor(self._codec.worker(self._name))
+            self._successor = Successor(self._codec.worker(self.name))
         if not self._successor.caught_up(rules.history, wait=worker.frames >= rules.limit):
             return worker
         self.handovers += 1

@@ -11,6 +11,7 @@ import os
 import signal
 import struct
 import sys
+import time
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,6 +21,8 @@ from moshi_mlx.frames import FRAME_SAMPLES
 STEP = b"s"  # answered with the codes or the audio of the frame
 WARM_UP = b"w"  # the same, but answered with nothing
 RESET = b"r"  # forget the stream; answered with nothing
+SPENT = b"t"  # answered with the processor seconds (float64) that the process has taken, all threads
+SECONDS = struct.Struct("<d")
 
 OK, FAILED = b"+", b"-"
 ANSWER = struct.Struct("<cI")
@@ -91,12 +94,14 @@ def serve(coder: Encoder | Decoder, requests: BinaryIO, answers: BinaryIO, size:
         result = b""
         if kind == RESET:
             coder.reset()
+        elif kind == SPENT:
+            result = SECONDS.pack(time.process_time())
         else:
             frame = requests.read(size)
             if len(frame) < size:
                 return
             result = coder.step(frame)
-        _answer(answers, OK, result if kind == STEP else b"")
+        _answer(answers, OK, b"" if kind == WARM_UP else result)
 
 
 def _answer(answers: BinaryIO, status: bytes, result: bytes = b"") -> None:

@@ -22,6 +22,9 @@ CODEC_BYTES = 0.4e9  # Mimi in float32, with its state
 MARGIN_BYTES = 1e9  # activations, the buffer cache, Python
 MEMORY_SHARE = 0.7  # what a machine can give to one program and stay pleasant
 
+# Of all processors but half a one, which the program needs: rustymimi's processes have successors now and then.
+STREAMS_SHARE = 0.75
+
 # A CPU does about 1.1e9 multiply-adds a second on two cores: 6.5 s were measured for a frame of Moshi 7B.
 CPU_LIMIT = 1e9  # weights per frame above which no CPU keeps up
 
@@ -148,6 +151,14 @@ def entry(name: str, size: ModelSize, bits: float, context: int, budget: Budget,
 def frame_ms(read: float, bandwidth: float) -> float:
     """Estimate the time of a frame that reads `read` bytes. bandwidth: GB/s."""
     return read / (REACHED * bandwidth * 1e9) * 1e3 + OVERHEAD_MS
+
+
+def codec_streams(cost: float, cores: int) -> int:
+    """Return how many streams of a codec that takes each by itself keep time.
+
+    cost: of a frame of one, both directions, in seconds of processors. cores: of the machine.
+    """
+    return int(STREAMS_SHARE * (cores - 0.5) * THIN_MS / 1e3 / cost)
 
 
 def verdict(ms: float | None) -> str:

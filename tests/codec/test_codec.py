@@ -1,6 +1,7 @@
 """The two codecs, at the published shape: they agree, they are chosen as said, they last, they fail aloud."""
 
 import contextlib
+import re
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ from moshi_mlx.codec.rust_process import HANG_SECONDS
 from moshi_mlx.errors import CheckpointError, CodecError, ConfigError
 from moshi_mlx.frames import FRAME_SAMPLES, split_frames
 from moshi_mlx.models.mimi_config import MIMI, MimiConfig, published_shapes
+from moshi_mlx.web.serving.program import crowded
 from tests.random_mimi import SMALL_MIMI, gliding_tone, mimi_tensor
 
 pytestmark = pytest.mark.slow
@@ -122,6 +124,18 @@ def test_a_reset_stream_equals_a_fresh_one(name: str, request: pytest.FixtureReq
     np.testing.assert_array_equal(stream.encode(frames[0]), codes[0])
     assert np.abs(stream.decode(codes[0]) - audio[0]).max() > 0.01  # the decoder went on
     stream.close()
+
+
+def test_what_a_frame_costs_is_measured_and_too_many_streams_are_told_of(rust: Codec, stream: CodecStream) -> None:
+    frames = frames_of(2)
+    codes = [stream.encode(frame) for frame in frames]
+    assert isinstance(rust, RustCodec)
+    assert 0.001 < rust.frame_cost() < 1.0
+    with contextlib.closing(rust.stream()) as another:  # of the processes that were measured
+        np.testing.assert_array_equal([another.encode(frame) for frame in frames], codes)
+    assert crowded(rust, 1) == ""
+    told = crowded(rust, 10_000)
+    assert re.match(r"--max-sessions 10000 is more than rustymimi can do in time here, \d+: .* --codec mlx ", told)
 
 
 def test_a_rust_stream_outlives_its_processes(rustymimi, full_mimi_file: Path, mlx: Codec) -> None:

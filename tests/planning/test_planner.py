@@ -9,6 +9,7 @@ from moshi_mlx.planning.planner import (
     Budget,
     Entry,
     ModelSize,
+    codec_streams,
     entry,
     frame_ms,
     plan,
@@ -151,3 +152,11 @@ def test_a_cpu_is_too_slow_for_7b_and_may_do_for_less() -> None:
     judged: list[Entry] = [*plan(MODELS, cpu).entries, *plan({"m": (ModelSize(10, 10, 1, 9), 16)}, cpu).entries]
     assert {(found.verdict, found.ms) for found in judged[:-4]} == {("no", None)}
     assert {(found.verdict, found.ms) for found in judged[-4:]} == {("unknown", None)}
+
+
+@pytest.mark.parametrize(
+    ("cost", "cores", "streams"), [(0.065, 2, 1), (0.04, 10, 14), (0.01, 1, 3), (0.5, 4, 0), (0.06, 3, 2)]
+)
+def test_streams_of_a_codec_that_takes_each_by_itself(cost: float, cores: int, streams: int) -> None:
+    """Three quarters of all processors but half a one, 80 ms each."""
+    assert codec_streams(cost, cores) == streams

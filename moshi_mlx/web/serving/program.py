@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.names import ALIASES, DEFAULT_MODEL
+from moshi_mlx.codec.rust import RustCodec
 from moshi_mlx.errors import ServerError
+from moshi_mlx.machine import this_machine
+from moshi_mlx.planning.planner import codec_streams
 from moshi_mlx.web.access import LOCAL_NAMES, Access
 from moshi_mlx.web.certificate import lan_addresses, load_tls, own_tls
 from moshi_mlx.web.descriptors import raise_limit
@@ -34,6 +37,7 @@ from moshi_mlx.wire.messages import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.codec.base import Codec
     from moshi_mlx.planning.planner import Budget
     from moshi_mlx.runtime.moshi import Moshi
     from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
@@ -187,7 +191,10 @@ def run_server(
         how = played or {} if talks else {}
         kind = "mlx" if codec == "auto" and not talks else codec  # Rust's begins processes for each request
         with progress_bar("", found.weights.nbytes, progress) as advance:
-            return assemble(found, kind, kv_bits, advance, tell=tell, **how)
+            moshi = assemble(found, kind, kv_bits, advance, tell=tell, **how)
+        if note := crowded(moshi.codec, max_sessions):
+            tell(note)
+        return moshi
 
     wanted = dict(checkpoint)
 
@@ -220,6 +227,20 @@ def run_server(
         sys.stderr.flush()
         os._exit(130 if interrupted else 0)
     return interrupted
+
+
+def crowded(codec: Codec, people: int) -> str:
+    """Return what is to be known of a codec that takes each conversation by itself; "" where it keeps time."""
+    if people == 1 or not isinstance(codec, RustCodec):
+        return ""
+    cost, cores = codec.frame_cost(), this_machine().cores
+    fit = codec_streams(cost, cores)
+    if people <= fit:
+        return ""
+    return (
+        f"--max-sessions {people} is more than rustymimi can do in time here, {fit}: a frame of each takes "
+        f"{1000 * cost:.0f} ms of one of {cores} processors; --codec mlx takes all frames in one step"
+    )
 
 
 def _about(name: str) -> dict[str, Any]:
