@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from aiohttp import WSMsgType, web
+
+from tests.ports import free_port
 
 PAGE = Path(__file__).parents[1] / "moshi_mlx" / "web" / "page"
 FRAME = 1920  # samples
@@ -42,10 +43,7 @@ class PageServer:
     """
 
     def __init__(self, frame: int = FRAME) -> None:
-        self._port = socket.socket()  # kept, so that nobody else gets the port while the server is gone
-        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._port.bind(("127.0.0.1", 0))
-        self.port: int = self._port.getsockname()[1]
+        self.port = free_port()  # also while the server is gone
         self.frame = frame
         self.welcome = self.echo = True
         self.status = 200
@@ -70,7 +68,6 @@ class PageServer:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
-        self._port.close()
 
     def start(self) -> None:
         ready = threading.Event()

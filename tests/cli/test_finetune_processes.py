@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from moshi_mlx.finetune.settings import Settings
 from tests.finetune.dataset import stereo_set
 from tests.finetune.made_up import codes_of
 from tests.finetune.test_trainer import SIZES, small
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -43,11 +43,7 @@ class Group:
     """Two processes of `moshi-mlx finetune` in a ring on this machine."""
 
     def __init__(self, folder: Path, *words: object) -> None:
-        addresses = []
-        for _ in range(2):
-            with socket.socket() as one:
-                one.bind(("127.0.0.1", 0))
-                addresses.append([f"127.0.0.1:{one.getsockname()[1]}"])
+        addresses = [[f"127.0.0.1:{free_port()}"] for _ in range(2)]
         hosts = folder / "hosts.json"
         hosts.write_text(json.dumps(addresses))
         self.processes = [

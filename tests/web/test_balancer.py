@@ -7,16 +7,16 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import numpy as np
 import pytest
 
+from tests.ports import free_port
 from tests.web.running import PATIENCE, run, talking
 from tests.web.test_program import Program
 
@@ -46,9 +46,7 @@ def servers(tiny_folder: Path) -> Iterator[list[Program]]:
 @pytest.fixture
 def balancer(servers: list[Program], tmp_path: Path) -> Iterator[str]:
     """The address of nginx, with the committed file but for its ports."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as unused:
-        port = unused.getsockname()[1]
-    text = CONFIG.read_text()
+    port, text = free_port(), CONFIG.read_text()
     ports = {"listen 8080;": f"listen 127.0.0.1:{port};"}
     for written, one in zip(("127.0.0.1:9001", "127.0.0.1:9002"), servers, strict=True):
         ports[written] = f"127.0.0.1:{own_port(one)}"
@@ -140,15 +138,18 @@ def test_two_servers_behind_nginx(servers: list[Program], balancer: str) -> None
             await states([far], ["ready"])
 
             # The first is told to end: who talks there loses nothing, who comes is taken by the other.
-            await talk.converse(pcm[: 1920 * 4])
-            near.process.send_signal(signal.SIGTERM)
-            await states([near], ["draining"])
-            async with talking(balancer, SEEDED, headers=COOKIE) as second:
-                await second.begun()
-                assert await state(far) == "full"
-                await talk.converse(pcm[1920 * 4 :])
-                await talk.until(lambda: len(talk.audio) == ANSWERS)
-            assert np.array_equal(talk.audio, alone)
+            async def told() -> None:
+                await talk.until(lambda: len(talk.audio) >= 2)
+                near.process.send_signal(signal.SIGTERM)
+                await states([near], ["draining"])
+                async with talking(balancer, SEEDED, headers=COOKIE) as second:
+                    await second.begun()
+                    assert await state(far) == "full"
+
+            telling = asyncio.create_task(told())
+            await talk.converse(pcm, lambda: telling.done() and len(talk.audio) >= ANSWERS)  # never a pause
+            await telling
+            assert np.array_equal(talk.audio[:ANSWERS], alone)
             assert near.process.poll() is None
         assert await asyncio.to_thread(near.process.wait, PATIENCE) == 0
 
