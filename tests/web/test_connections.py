@@ -65,7 +65,7 @@ def test_who_never_asks_is_left(tiny_moshi: Moshi, sent: bytes) -> None:
         reader, writer = await asyncio.open_connection("localhost", running.port)
         writer.write(sent)
         assert await ended(reader) == b""
-        writer.close()
+        await closed([writer])
 
     try:
         run(go())
@@ -104,7 +104,7 @@ def test_a_connection_is_kept_for_the_next_request_and_no_longer(tiny_moshi: Mos
             await reader.readexactly(length)
         writer.write(b"GET /api/in")
         assert await ended(reader) == b""
-        writer.close()
+        await closed([writer])
 
     try:
         run(go())
@@ -122,15 +122,15 @@ def test_a_handshake_that_stays_half_is_left(tiny_moshi: Moshi, tmp_path: Path) 
         reader, writer = await asyncio.open_connection("localhost", running.port)
         writer.write(b"GET / HTTP/1.1\r\n\r\n")  # none at all
         await ended(reader)
-        writer.close()
+        await closed([writer])
         for reader, writer in silent:
             assert await ended(reader) == b""
-            writer.close()
+            await closed([writer])
         assert await health(running) in (200, 503)
         context = ssl.create_default_context(cafile=str(tmp_path / "certificate.pem"))
         reader, writer = await asyncio.open_connection("localhost", running.port, ssl=context)
         assert await ended(reader) == b"", "a handshake is no request"
-        writer.close()
+        await closed([writer])
         while connections(running):
             await asyncio.sleep(0.02)
 
@@ -188,9 +188,8 @@ def test_where_nobody_is_idle_no_more_may_come(tiny_moshi: Moshi, caplog: pytest
         for _ in range(30):
             reader, writer = await asyncio.open_connection("localhost", running.port)
             assert await ended(reader) == b""
-            writer.close()
-        for writer in talks:
-            writer.close()
+            await closed([writer])
+        await closed(talks)
 
     try:
         with caplog.at_level(logging.WARNING, "moshi_mlx.web"):
@@ -336,7 +335,7 @@ def test_a_stream_of_nothing_is_ended(tiny_moshi: Moshi) -> None:
             writer.write(b"\x00\x80\0\0\0\0" * 1000)  # and goes on with nothing
             await asyncio.sleep(0.01)
         assert b"\x05more than 1000 bytes a second came" in await said
-        writer.close()
+        await closed([writer])
 
     try:
         run(asyncio.wait_for(go(), PATIENCE))
