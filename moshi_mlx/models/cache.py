@@ -116,6 +116,19 @@ class KVCache:
             self.running[row, target] = True
         self.from_before |= self.position < count
 
+    def keep_rows(self, rows: Sequence[int | None]) -> mx.array:
+        """Hold these rows of its own, in this order, and one without a past for each None.
+
+        One layer is copied at a time. Returns what to take of other arrays that are twice as long as the batch.
+        """
+        places, made = self._places(rows), self._picked(rows)
+        for ring, picked in zip(self.rings, made.rings, strict=True):
+            ring.hold(picked.arrays())
+            mx.eval(ring.arrays())
+        self.running, self.lived = made.running, made.lived
+        self._latest, self._latest_rows = 0, np.ones(self.batch, dtype=bool)
+        return places
+
     @staticmethod
     def joined(parts: Sequence[tuple[KVCache, Sequence[int]]]) -> KVCache:
         """Return a cache of its own that holds rows of others, all of one transformer: parts of (cache, its rows).
@@ -142,15 +155,21 @@ class KVCache:
         made.from_before = bool((held < 0).any())
         return made
 
-    def _picked(self, rows: Sequence[int]) -> KVCache:
-        """Return a cache of its own that holds some rows, in their order."""
-        made = copy(self)
+    def _picked(self, rows: Sequence[int | None]) -> KVCache:
+        """Return a cache of its own that holds some rows, in their order, and a new one for each None."""
+        made, places = copy(self), self._places(rows)
         made.rings = [copy(ring) for ring in self.rings]
-        made.running, made.lived = self.running[list(rows)], self.lived[list(rows)]
-        places = mx.array([*rows, *(self.batch + row for row in rows)])
+        old = np.array([row is not None for row in rows])
+        known = [row or 0 for row in rows]
+        made.running, made.lived = self.running[known] & old[:, None], self.lived[known] * old
         for ring in made.rings:
             ring.hold([each[places] for each in ring.arrays()])
         return made
+
+    def _places(self, rows: Sequence[int | None]) -> mx.array:
+        """Return where keys, then values, of some rows are; those of a new row are any: they are not read."""
+        known = [row or 0 for row in rows]
+        return mx.array([*known, *(self.batch + row for row in known)])
 
     def _count_from(self, position: int) -> None:
         """Let the next position be called `position`; what is held moves along, keys are rotated."""

@@ -2,12 +2,13 @@
 
 The language model steps all rows at once. Rows share the count of positions, which is harmless because rotary
 positions are relative: a row that joins late, or forgets, is masked at the positions before. Randomness belongs to
-each session, so a conversation is the same alone and in company.
+each session, so a conversation is the same alone and in company. There are about as many rows as people, in steps
+(see `places`): what is held of each is moved when there are more people, or for two seconds fewer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import mlx.core as mx
 import numpy as np
@@ -18,19 +19,22 @@ from moshi_mlx.frames import checked_frame, silence
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import LmState
+from moshi_mlx.runtime.places import keep_rows, width_for
 from moshi_mlx.runtime.prompt import PREFILL_POSITIONS, Prompt
 from moshi_mlx.runtime.reply import Finish, Generated, Reply, or_raise
 from moshi_mlx.runtime.session import Model, Session
 from moshi_mlx.runtime.step import Draw
 from moshi_mlx.sampling_config import SamplingConfig, new_seed
 
+PATIENCE = 25  # steps, two seconds, before rows are given up: whoever comes meanwhile costs no moving
+
 
 class Batch:
     """Room for several conversations that share every step of the language model.
 
     They join and leave between frames. size: the most there may be at once.
-    guidance: classifier-free; 1 is none. Any other takes two rows of the model's state for each conversation: row
-    `r` with its conditions and row `size + r` with the contrary ones.
+    guidance: classifier-free; 1 is none. Any other takes two rows of the model's state for each conversation: one
+    with its conditions, in the first half of the rows, and one with the contrary ones, in the other half.
     Raises SessionError for a size below 1, ConfigError for guidance that the model cannot have.
     """
 
@@ -43,20 +47,27 @@ class Batch:
         self._codebooks = moshi.lm.config.input_codebooks
         self._guidance = guidance
         self._halves = 1 if guidance == 1 else 2
-        self._state = self._new_state(self._halves * size)
-        self._rows: list[Session | None] = [None] * size
+        self._size = size
+        everyone = moshi.lm.new_state(self._halves * size, moshi.kv_bits)  # refused if too large; not computed
+        self._most_bytes = sum(array.nbytes for array in everyone.arrays())
+        self._state = self._new_state(self._halves)
+        self._rows: list[Session | None] = [None]
+        self._few = 0  # steps in a row in which fewer rows would have done
         self._condition: mx.array | None = None
-        # Prompts in company, by row: they are put there with the session's first step.
-        self._apart: dict[Session, dict[int, LmState]] = {}
+        # Prompts in company, one state for each half: they are put in with the session's first step.
+        self._apart: dict[Session, list[LmState]] = {}
 
     def __repr__(self) -> str:
-        taken = sum(session is not None for session in self._rows)
-        return f"<Batch of {len(self._rows)} places, {taken} taken>"
+        return f"<Batch of {self._size} places, {self._people} taken>"
+
+    @property
+    def _people(self) -> int:
+        return sum(session is not None for session in self._rows)
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the model's weights and of this batch's state."""
-        return parameter_bytes(self.moshi.lm) + sum(array.nbytes for array in self._state.arrays())
+        """Bytes of the model's weights, and of this batch's state when all places are taken."""
+        return parameter_bytes(self.moshi.lm) + self._most_bytes
 
     def join(
         self,
@@ -64,36 +75,49 @@ class Batch:
         sampling: SamplingConfig | None = None,
         conditions: Mapping[str, Condition] | None = None,
         prompt: Prompt | None = None,
+        at_once: bool = True,
     ) -> Session:
-        """Start a conversation in a free row.
+        """Start a conversation in a free place.
 
         seed: 0..2**32-1, random unless given; same seed, same input, same conversation, in whatever company.
         conditions: conditioner name -> value, for models that have conditioners; those of the Moshi unless given.
         prompt: what comes before the conversation, for models that take one.
-        Raises SessionError when all rows are taken, ConfigError for an unknown condition or a wrong prompt.
+        at_once: whether that is lived through here; else `Session.resetting` is to be gone through before the
+        first step.
+        Raises SessionError when all places are taken, ConfigError for an unknown condition or a wrong prompt.
         """
-        session = self.admit(seed, sampling, conditions, prompt)
-        session.reset_generation()
-        return session
-
-    def admit(
-        self,
-        seed: int | None = None,
-        sampling: SamplingConfig | None = None,
-        conditions: Mapping[str, Condition] | None = None,
-        prompt: Prompt | None = None,
-    ) -> Session:
-        """As `join`, but `Session.resetting` is still to be gone through, before the first step."""
-        row = next((row for row, session in enumerate(self._rows) if session is None), None)
-        if row is None:
-            raise SessionError(f"all {len(self._rows)} places of this batch are taken; close a session first")
+        people = self._people
+        if people == self._size:
+            raise SessionError(f"all {self._size} places of this batch are taken; close a session first")
         if prompt is not None:
             prompt.check(self.moshi.lm.config)
+        if not people or people == len(self._rows):
+            self.make_room(people + 1)
+        row = self._rows.index(None)
         self._set_condition(row, {**self.moshi.conditions, **(conditions or {})})
         seed = new_seed() if seed is None else seed
         session = Session(self, row, seed, self.moshi.sampling if sampling is None else sampling, prompt)
         self._rows[row] = session
+        if at_once:
+            session.reset_generation()
         return session
+
+    def make_room(self, people: int) -> None:
+        """Let the model's state have as many rows as so many people need; on the thread that owns MLX.
+
+        Sessions move to the first rows, in their order; not fewer rows than there are sessions are kept.
+        """
+        held, self._few = len(self._rows), 0
+        width = width_for(max(people, self._people), self._size)
+        if width == held:
+            return
+        here = [session for session in self._rows if session]
+        nobody: list[None] = [None] * (width - len(here))
+        kept = [*(session.row for session in here), *nobody]
+        self._condition = keep_rows(self._state, kept, self._halves, self._condition)
+        self._rows = [*here, *nobody]
+        for row, session in enumerate(here):
+            session.row = row
 
     def step(self, frames: Mapping[Session, np.ndarray]) -> dict[Session, Reply]:
         """One frame in, one reply out for every session that talks; as `Session.step`, for all of them at once.
@@ -161,13 +185,14 @@ class Batch:
         it remembers (see `step`, which fills in silence).
         Reads back from the device once. Raises SessionError for a session of another batch, or one left out.
         """
-        config, size = self.moshi.lm.config, len(self._rows)
-        tokens = np.full((size, 1 + config.n_q, 1), -1, dtype=np.int32)
-        draws: list[Draw | None] = [None] * size
         self._check_members(codes)
         left_out = sum(1 for other in self._rows if other and other not in codes and other.begun)
         if left_out:
             raise SessionError(f"{left_out} session(s) of this batch have begun and got no frame; see Batch.step")
+        self._give_up_rows()
+        config, width = self.moshi.lm.config, len(self._rows)
+        tokens = np.full((width, 1 + config.n_q, 1), -1, dtype=np.int32)
+        draws: list[Draw | None] = [None] * width
         for session in codes.keys() & self._apart.keys():
             self._put_in(session, self._apart.pop(session))
         for session, user_codes in codes.items():
@@ -210,39 +235,41 @@ class Batch:
             return
         embeddings = session.prompt.embeddings if session.prompt else None
         halves = [columns, others][: self._halves]
-        if len(self._rows) == 1:
+        if self._size == 1:
             yield from self._run(halves, embeddings, self._state, self._condition, positions)
             return
         context = min(len(columns), self.moshi.lm.config.transformer.context)
-        states = {row: self._new_state(1, context) for row in self._rows_of(session.row)}
-        for (row, own), half in zip(states.items(), halves, strict=True):
-            own.temporal.rewind(self._state.temporal.position - len(columns))
-            own.crossed = [each[row :: self._state.temporal.batch] for each in self._state.crossed]
-            condition = None if self._condition is None else self._condition[row : row + 1]
+        states, conditions = [self._new_state(1, context) for _ in halves], [self._condition] * len(halves)
+        for half, row in enumerate(self._rows_of(session.row)):  # before the first slice: rows move between two
+            states[half].temporal.rewind(self._state.temporal.position - len(columns))
+            states[half].crossed = [each[row :: self._state.temporal.batch] for each in self._state.crossed]
+            if self._condition is not None:
+                conditions[half] = self._condition[row : row + 1]
+        for own, condition, half in zip(states, conditions, halves, strict=True):
             yield from self._run([half], embeddings, own, condition, positions)
         if session.begun:
             self._put_in(session, states)
         else:  # others may take steps before its first: that would be a gap
             self._apart[session] = states
 
-    def _put_in(self, session: Session, states: Mapping[int, LmState]) -> None:
-        """Let states be the past of a session's rows."""
+    def _put_in(self, session: Session, states: Sequence[LmState]) -> None:
+        """Let states, one of each half, be the past of a session's rows."""
         if all(other is None or other is session for other in self._rows):
-            first = next(iter(states.values()))
-            self._state.temporal.rewind(first.temporal.position)  # nobody to disturb: nothing needs a mask
-        for row, own in states.items():
+            position = states[0].temporal.position
+            self._state.temporal.rewind(position)  # nobody to disturb: nothing needs a mask
+        for row, own in zip(self._rows_of(session.row), states, strict=True):
             self._state.temporal.copy_row(row, own.temporal)
         mx.eval(self._state.arrays())
 
     def leave(self, session: Session) -> None:
-        """Free the row of a session that ended."""
-        if self._rows[session.row] is session:
+        """Free the place of a session that ended."""
+        if session in self._rows:
             self._rows[session.row] = None
             self._apart.pop(session, None)
 
     def forget(self, session: Session) -> None:
         """Make the session's row of the model new again."""
-        if self._rows[session.row] is not session:
+        if session not in self._rows:
             return
         self._apart.pop(session, None)
         if all(other is None or other is session for other in self._rows):
@@ -250,6 +277,12 @@ class Batch:
         else:
             for row in self._rows_of(session.row):
                 self._state.reset_row(row)
+
+    def _give_up_rows(self) -> None:
+        """Give up the rows that nobody has needed for a while."""
+        self._few = self._few + 1 if width_for(self._people, self._size) < len(self._rows) else 0
+        if self._few > PATIENCE:
+            self.make_room(self._people)
 
     def _contrary(self, tokens: np.ndarray, sessions: Iterable[Session]) -> np.ndarray:
         """Return what the contrary halves of rows read, where a script has them read something else."""
@@ -313,5 +346,5 @@ class Batch:
             yield
 
     def _check_members(self, sessions: Iterable[Session]) -> None:
-        if any(self._rows[session.row] is not session for session in sessions):
+        if any(session not in self._rows for session in sessions):
             raise SessionError("this session is closed, or of another batch")

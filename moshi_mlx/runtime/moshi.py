@@ -19,6 +19,7 @@ from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.layers import lay_for_products, parameter_bytes
 from moshi_mlx.models.lm import widen_on_cpu
 from moshi_mlx.runtime.batch import Batch
+from moshi_mlx.runtime.places import widths
 from moshi_mlx.runtime.prompt import Prompt
 from moshi_mlx.runtime.reply import or_raise
 from moshi_mlx.runtime.session import Session, Tokenizer
@@ -183,8 +184,10 @@ class Moshi:
         """
         batch = self.batch(size)
         with batch.join(0, sampling) as session:
-            for _ in range(WARM_UP_FRAMES):
-                session.step(silence())
+            for width in widths(size):
+                batch.make_room(width)
+                for _ in range(WARM_UP_FRAMES):
+                    session.step(silence())
         if size > 1 and not self.codec.threaded:
             self._warm_up_streams(size)
 

@@ -82,19 +82,9 @@ class Rows(Protocol):
         conditions: Mapping[str, Condition] | None,
         prompt: Prompt | None,
         /,
+        at_once: bool = True,
     ) -> Session:
-        """Start a conversation in a free row."""
-        ...
-
-    def admit(
-        self,
-        seed: int | None,
-        sampling: SamplingConfig | None,
-        conditions: Mapping[str, Condition] | None,
-        prompt: Prompt | None,
-        /,
-    ) -> Session:
-        """As `join`, with the prompt still to be lived through."""
+        """Start a conversation in a free place; see `batch.Batch.join`."""
         ...
 
     def encode(self, frames: Mapping[Session, np.ndarray], /) -> Finish[Session, np.ndarray]:
@@ -145,7 +135,7 @@ class Session:
             settings = "SamplingConfig(text_temperature=0.5), for example"
             raise SessionError(f"sampling is a {type(sampling).__name__}; moshi_mlx.{settings}, expected")
         self.batch = batch
-        self.row = row
+        self.row = row  # of the model's state; moves when others leave, see `Batch.generate`
         self.seed = seed
         self.sampling = sampling
         self.prompt = prompt

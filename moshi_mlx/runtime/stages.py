@@ -8,7 +8,6 @@ Not here: the loop over a stream (see `engine`).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -148,13 +147,10 @@ class Stages:
     def encode(self, item: Item) -> Callable[[], Item]:
         """On the thread of the encoder: begin to turn frames into codes. Returns what waits for them."""
         if isinstance(item, Tick):
-            started = time.perf_counter()
-            finish = self._batch.encode(_of_whole(item))
-            spent = time.perf_counter() - started
+            finish = self._stats.encode.begun(lambda: self._batch.encode(_of_whole(item)))
 
             def encoded() -> Tick:
-                with self._stats.encode.measure(spent):
-                    codes = finish()
+                codes = finish()
                 return replace(
                     item, items={slot: self._codes(slot, codes.get(slot.talking)) for slot in item.items}
                 )
@@ -188,13 +184,10 @@ class Stages:
     def decode(self, item: Item) -> Callable[[], None]:
         """On the thread of the decoder: begin to turn codes into replies. Returns what gives them to listeners."""
         if isinstance(item, Tick):
-            started = time.perf_counter()
-            finish = self._batch.decode(_of_whole(item))
-            spent = time.perf_counter() - started
+            finish = self._stats.decode.begun(lambda: self._batch.decode(_of_whole(item)))
 
             def decoded() -> None:
-                with self._stats.decode.measure(spent):
-                    replies = finish()
+                replies = finish()
                 self._answered(item)
                 for slot in item.items:
                     reply = self._answer(slot, replies.get(slot.talking))
@@ -224,7 +217,7 @@ class Stages:
 
     def _change(self, control: Control, slot: Slot) -> None:
         if control is Control.JOIN:
-            slot.session = self._batch.admit(slot.seed, slot.sampling, slot.conditions, slot.prompt)
+            slot.session = self._batch.join(slot.seed, slot.sampling, slot.conditions, slot.prompt, at_once=False)
             slot.prefilling = slot.session.resetting(self._positions)
             self._prefill(slot)
         elif slot.session is None:

@@ -7,11 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from moshi_mlx.frames import FRAME_RATE, FRAME_SECONDS
 
+T = TypeVar("T")
 Watcher = Callable[[float, float], None]
 
 LATELY = 25  # frames, two seconds
@@ -42,6 +44,21 @@ class StageTimes:
         self.add(seconds)
         if self.observer:
             self.observer(start, seconds)
+
+    def begun(self, begin: Callable[[], Callable[[], T]]) -> Callable[[], T]:
+        """Begin a pass, and return what finishes it; the time between the two does not count.
+
+        begin: begins it, and returns what waits for what comes of it.
+        """
+        start = time.perf_counter()
+        finish = begin()
+        spent = time.perf_counter() - start
+
+        def finished() -> T:
+            with self.measure(spent):
+                return finish()
+
+        return finished
 
     def add(self, seconds: float) -> None:
         """Count one pass of so many seconds."""

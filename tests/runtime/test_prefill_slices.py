@@ -9,8 +9,9 @@ from operator import itemgetter
 import numpy as np
 import pytest
 
-from moshi_mlx.checkpoint.random_checkpoint import TINY_PERSONA, write_random_checkpoint
+from moshi_mlx.checkpoint.random_checkpoint import TINY, TINY_PERSONA, write_random_checkpoint
 from moshi_mlx.frames import is_silent
+from moshi_mlx.runtime.batch import PATIENCE
 from moshi_mlx.runtime.flow import HeardFrame
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.prompt import Prompt
@@ -20,7 +21,7 @@ from moshi_mlx.runtime.stages import PREFILL_SLICE, Change, Item
 from moshi_mlx.sampling_config import GREEDY
 from tests.runtime.test_prompt import prompt
 from tests.runtime.test_scheduler import FRAME, Person, Room, alone, spoken
-from tests.runtime.test_session import same, talk
+from tests.runtime.test_session import same, talk, tokens_of
 
 SLICES = 4
 KNOWN = prompt(PREFILL_SLICE * SLICES - 3)
@@ -74,6 +75,25 @@ class Watched(Room):
 def with_prompt(moshi: Moshi, frames: np.ndarray) -> list[Reply]:
     with moshi.session(1, GREEDY, prompt=KNOWN) as session:
         return talk(session, frames)
+
+
+def test_rows_move_between_the_slices(persona: Moshi) -> None:
+    codes, heard = np.zeros(8, np.int32), np.random.RandomState(4).randint(0, TINY["card"], (20, 8))
+    alone = persona.session(1, GREEDY, prompt=KNOWN)
+    expected = [tokens_of(alone.generate(each)) for each in heard]
+    batch = persona.batch(4)
+    steady, second, third = (batch.join(seed, GREEDY, prompt=prompt(4)) for seed in range(3))
+    newcomer = batch.join(1, GREEDY, prompt=KNOWN, at_once=False)
+    slices = newcomer.resetting(PREFILL_SLICE)
+    next(slices)
+    second.close()
+    third.close()
+    for _ in range(PATIENCE + 1):
+        batch.generate({steady: codes})
+    assert newcomer.row == 1, "it was in the last of four rows"
+    assert sum(1 for _ in slices) == SLICES - 1
+    made = [batch.generate({newcomer: each, steady: codes})[newcomer] for each in heard]
+    assert [tokens_of(each) for each in made] == expected
 
 
 def test_others_get_their_frames_between_the_slices(persona: Moshi, noise_frames: np.ndarray) -> None:
