@@ -1,16 +1,27 @@
 """How Nano's figures are made: what is heard, what counts, intervals, and the card that they end up in."""
 
+import copy
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE
 from training import conditions
+from training.bars import bars
+from training.card import card
 from training.dialogue import FILLERS, KNOWN, UNKNOWN, UNKNOWN_FURTHER, UNKNOWN_HELD_OUT
-from training.interruptions import delay_of
+from training.evaluate import NAMES, Part, measured, parts, together
+from training.interruptions import Interruption, delay_of
 from training.intervals import Share, share
 from training.left_alone import music
-from training.questions import Turn, conversations_summed_up, summed_up
+from training.questions import Turn, conversations_summed_up, summed_up, wanted
 from training.voices import TRAINING_VOICES, UNHEARD
+
+BEHAVIOUR = json.loads((Path(__file__).parent.parent / "training/results/behaviour.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +105,7 @@ def test_what_is_clipped_keeps_its_peak(speech: np.ndarray) -> None:
 def test_opus_takes_16_kilobits_a_second(speech: np.ndarray) -> None:
     long = np.tile(speech[SAMPLE_RATE:-SAMPLE_RATE], 5)
     content = conditions.encoded(long, SAMPLE_RATE, **conditions.OPUS)
-    assert 8 * len(content) / (len(long) / SAMPLE_RATE) == pytest.approx(conditions.OPUS_RATE, rel=0.3)
+    assert 8 * len(content) / (len(long) / SAMPLE_RATE) == pytest.approx(16_000, rel=0.3)
 
 
 def test_chunks_are_lost_whole_two_in_a_hundred_and_one_in_the_speech(speech: np.ndarray) -> None:
@@ -147,3 +158,59 @@ def test_what_is_unheard_is_in_no_training() -> None:
     unknown = [*UNKNOWN_HELD_OUT, *UNKNOWN_FURTHER]
     assert len(set(unknown)) == 100
     assert not set(unknown) & {*KNOWN, *UNKNOWN, *FILLERS}
+
+
+def test_what_was_measured_of_the_same_model_is_kept(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def counted(name: str) -> Part:
+        return Part(name, lambda _: calls.append(name) or len(calls))
+
+    both: Any = [counted("turns/a:b"), counted("voice")]
+    nobody: Any = None
+    assert measured(both, nobody, tmp_path, "one", minutes=0) == ({}, ["turns/a:b", "voice"])
+    assert measured(both[:1], nobody, tmp_path, "one") == ({"turns/a:b": 1}, [])
+    assert measured(both, nobody, tmp_path, "one") == ({"turns/a:b": 1, "voice": 2}, [])
+    assert measured(both, nobody, tmp_path, "other") == ({"turns/a:b": 3, "voice": 4}, [])
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of a model that does everything right."""
+    unheard = sorted(name for names in NAMES.values() for name in names)
+    turns = [asdict(Turn(voice, text, wanted(text), False)) for voice in unheard for text in KNOWN]
+    cuts = [asdict(Interruption(voice, "Hello.", "Stop.", "", 0.3)) for voice in unheard]
+    cuts += [asdict(Interruption(voice, "Hello.", "Hello.", wanted("Hello."), 0.3)) for voice in unheard]
+    sure, all_right = Share(50, 50).as_dict(), {"sentences": 1.0, "words": 0.99, "stoi": 0.95, "worst_stoi": 0.9}
+    given = {
+        "interruptions": cuts,
+        "conversations": [turns[at : at + 10] for at in range(0, len(turns), len(KNOWN)) for _ in range(10)],
+        "left_alone": {**sure, "by_kind": {"noise": sure}, "disturbed": []},
+        "undisturbed": {"voice": unheard[0], "noise": sure, "echo": sure},
+        "voice": {"original": all_right, "nano": all_right, "not_the_right_words": []},
+    }
+    given |= {f"turns/{voice}": [turn for turn in turns if turn["voice"] == voice] for voice in unheard}
+    found = {part.name: given.get(part.name, turns) for part in parts("nano", tmp_path_factory.mktemp("plots"), 1)}
+    spent = {"seconds": 20.0, "frames_per_second": 37.5, "scene": {"cores": 2, "chip": "a chip"}}
+    return {"every": 1, "speed": spent, **together(found)}
+
+
+def test_a_card_without_a_bar_missed_says_so(figures: dict[str, Any]) -> None:
+    assert all(bar.reached for bar in bars(figures))
+    text = card(figures, BEHAVIOUR)
+    assert "It reaches all of its" in text.partition("## Figures")[0]
+    assert "| mbrola us1 | 100.0 % of 50 [92.9, 100.0] |" in text
+    assert "one in" not in text
+    assert "only one in 3 was tried" in card({**figures, "every": 3}, BEHAVIOUR)
+
+
+def test_a_bar_that_is_missed_is_said_before_any_figure(figures: dict[str, Any]) -> None:
+    changed = copy.deepcopy(figures)
+    changed["left_alone"] |= Share(97, 100).as_dict()
+    changed["turns"]["mbrola"]["by_voice"]["mbrola:us3"] = Share(47, 50).as_dict()
+    first = card(changed, BEHAVIOUR).partition("## Figures")[0]
+    assert "it misses 2:" in first
+    assert "| noise, knocks, music and others' talk left alone | ≥ 98.0 % | 97.0 % of 100 [91.5, 99.0] |" in first
+    assert "| right words | ≥ 95.0 % | mbrola us3 94.0 % of 50 [83.8, 97.9] |" in first
+    changed["left_alone"] |= Share(98, 100).as_dict()
+    assert "left alone" not in card(changed, BEHAVIOUR).partition("## Figures")[0]

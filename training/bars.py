@@ -52,7 +52,8 @@ def bars(figures: dict[str, Any]) -> Iterator[Bar]:
     for talks in figures["conversations"].values():
         for voice, one in talks["by_voice"].items():
             yield _least("conversations of ten questions without a mistake", voice, one, CONVERSATION)
-    for group, one in figures["unknown"].items():
+    yield _least("unknown sentences admitted", "", figures["unknown"], UNKNOWN)
+    for group, one in figures["unknown"]["by_group"].items():
         yield _least("unknown sentences admitted", group, one, UNKNOWN)
     for name, one in figures["conditions"].items():
         if name != "none":

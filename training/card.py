@@ -70,7 +70,7 @@ exists so that everything around a speech-text model can be tried, tested and sh
 Measured through moshi_mlx on the CPU (`make nano-card`), greedy, float32 activations, on voices that training never heard.
 Every turn is drawn anew: pace ±15 %, pitch ±10 %, level −12 to +6 dB, noise in half of them, recorded at 8 to 48 kHz.
 In brackets are Wilson intervals of 95 %. Three groups of voices: {_groups()}. The MBROLA voices
-are the independent test: a synthesizer that neither training nor any choice has ever used.
+are the independent test: a synthesizer that neither training nor any choice has ever used.{_how_many(figures["every"])}
 
 | what | {" | ".join(UNHEARD)} |
 |---|{"---|" * len(UNHEARD)}
@@ -183,6 +183,10 @@ Of the {len(all_bars)} bars in `training/bars.py` it misses {sum(not bar.reached
 {rows}"""
 
 
+def _how_many(every: int) -> str:
+    return f" Of the sentences and sounds only one in {every} was tried." if every > 1 else ""
+
+
 def _groups() -> str:
     return "; ".join(f"*{group}*, {_names(voices)}" for group, voices in UNHEARD.items())
 
@@ -192,7 +196,7 @@ def _group_rows(figures: dict) -> str:
     rows = {
         "literally the right words": figures["turns"],
         "began to speak too early": {group: one["early"] for group, one in figures["turns"].items()},
-        f'unknown sentences that training never saw, answered "{UNKNOWN_ANSWER}"': figures["unknown"],
+        f'unknown sentences that training never saw, answered "{UNKNOWN_ANSWER}"': figures["unknown"]["by_group"],
         "silent within half a second of an interruption (its audio)": cuts,
         "interrupting questions answered": {group: one["answered"] for group, one in cuts.items()},
         "conversations of ten questions without a mistake": figures["conversations"],

@@ -32,18 +32,18 @@ from training.intervals import share
 from training.left_alone import left_alone
 from training.questions import Turn, ask, ask_under, conversations_summed_up, converse_about, summed_up
 from training.recordings import Said, seed_of
-from training.spoken_answers import spoken_answers
 from training.voices import HELD_OUT_VOICES, SAMPLE_RATE, TRAINING_VOICES, UNHEARD, Voice
 
 TAKES = 2  # of every known sentence, by every unheard voice
 CONVERSATIONS = 10  # with every unheard voice
-INTERRUPTIONS = 32  # of every unheard voice; a few come when Nano is not speaking, and do not count
-UNDER_CONDITIONS = 120  # turns under each condition, by all unheard voices in turn
+INTERRUPTIONS = 16  # of every unheard voice; a few come when Nano is not speaking, and do not count
+UNDER_CONDITIONS = 100  # turns under each condition, by all unheard voices in turn
 SOUNDS = 25  # of each kind that it is to leave alone
 UNFINISHED = 3  # exit status
 
 EASY_VOICE = HELD_OUT_VOICES[2]  # where something other than the voice is tried
 ALL_UNHEARD = tuple(voice for voices in UNHEARD.values() for voice in voices)
+NAMES = {group: frozenset(map(str, voices)) for group, voices in UNHEARD.items()}
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,9 @@ def parts(model: str, pictures: Path, every: int) -> list[Part]:
     texts = KNOWN[::every]
     for voice in ALL_UNHEARD:
         found.append(_turns(f"turns/{voice}", [Said(voice, text) for text in texts * TAKES]))
-    for voice in ALL_UNHEARD:
-        name = f"interruptions/{voice}"
-        found.append(Part(name, _interruptions(voice, INTERRUPTIONS // every, name)))
-    for group, voices in UNHEARD.items():
-        unknown = (*UNKNOWN_HELD_OUT, *UNKNOWN_FURTHER)[::every]
-        found.append(_turns(f"unknown/{group}", _in_turn(voices, unknown)))
+    found.append(Part("interruptions", lambda moshi: _interruptions(moshi, INTERRUPTIONS // every)))
+    unknown = (*UNKNOWN_HELD_OUT, *UNKNOWN_FURTHER)[::every]
+    found.append(_turns("unknown", _in_turn(ALL_UNHEARD, unknown)))
     for name, condition in CONDITIONS.items():
         said = _in_turn(ALL_UNHEARD, _shuffled(KNOWN, UNDER_CONDITIONS // every))
         found.append(Part(f"conditions/{name}", _under(condition, said, name)))
@@ -76,12 +73,9 @@ def parts(model: str, pictures: Path, every: int) -> list[Part]:
         Part("undisturbed", lambda moshi: undisturbed(moshi, EASY_VOICE, 20 // every)),
         _turns("training_voices", seen),
         *(Part(f"precisions/{scheme}", _quantized(model, scheme, easy)) for scheme in ("q8", "q4")),
-        Part("voice", lambda moshi: spoken_answers(moshi, pictures)),
+        Part("voice", lambda moshi: _spoken(moshi, pictures)),
     ]
-    for voice in ALL_UNHEARD:
-        name = f"conversations/{voice}"
-        found.append(Part(name, _conversations(voice, -(-CONVERSATIONS // every), name)))
-    return found
+    return [*found, Part("conversations", lambda moshi: _conversations(moshi, -(-CONVERSATIONS // every)))]
 
 
 def _in_turn(voices: Iterable[Voice], texts: Iterable[str]) -> list[Said]:
@@ -104,12 +98,19 @@ def _under(condition, said: list[Said], name: str) -> Callable[[Moshi], Any]:
     return lambda moshi: [asdict(turn) for turn in ask_under(moshi, condition, said, name)]
 
 
-def _interruptions(voice: Voice, count: int, name: str) -> Callable[[Moshi], Any]:
-    return lambda moshi: [asdict(one) for one in interrupt(moshi, voice, count, name)]
+def _interruptions(moshi: Moshi, each: int) -> Any:
+    return [asdict(one) for one in interrupt(moshi, ALL_UNHEARD, each, "interruptions")]
 
 
-def _conversations(voice: Voice, count: int, name: str) -> Callable[[Moshi], Any]:
-    return lambda moshi: [[asdict(turn) for turn in one] for one in converse_about(moshi, voice, count, name)]
+def _conversations(moshi: Moshi, each: int) -> Any:
+    talks = converse_about(moshi, ALL_UNHEARD, each, "conversations")
+    return [[asdict(turn) for turn in one] for one in talks]
+
+
+def _spoken(moshi: Moshi, pictures: Path) -> Any:
+    from training.spoken_answers import spoken_answers  # it alone needs pocketsphinx, pystoi and matplotlib
+
+    return spoken_answers(moshi, pictures)
 
 
 def _quantized(model: str, scheme: str, said: list[Said]) -> Callable[[Moshi], Any]:
@@ -138,25 +139,22 @@ def together(found: dict[str, Any]) -> dict[str, Any]:
     def turns(name: str) -> list[Turn]:
         return [Turn(**turn) for turn in found[name]]
 
-    def of_voices(kind: str, voices: Iterable[Voice]) -> list[Any]:
-        return [one for voice in voices for one in found[f"{kind}/{voice}"]]
+    def of_voices(voices: Iterable[Voice]) -> list[Turn]:
+        return [turn for voice in voices for turn in turns(f"turns/{voice}")]
 
-    groups = UNHEARD.items()
+    cuts = [Interruption(**one) for one in found["interruptions"]]
+    talks = [[Turn(**turn) for turn in one] for one in found["conversations"]]
     return {
-        "turns": {
-            group: summed_up([Turn(**one) for one in of_voices("turns", voices)]) for group, voices in groups
-        },
+        "turns": {group: summed_up(of_voices(voices)) for group, voices in UNHEARD.items()},
         "interruptions": {
-            group: interruptions_summed_up([Interruption(**one) for one in of_voices("interruptions", voices)])
-            for group, voices in groups
+            group: interruptions_summed_up([one for one in cuts if one.voice in names])
+            for group, names in NAMES.items()
         },
         "conditions": {name: _by_group(turns(f"conditions/{name}")) for name in CONDITIONS},
-        "unknown": {group: summed_up(turns(f"unknown/{group}")) for group in UNHEARD},
+        "unknown": _by_group(turns("unknown")),
         "conversations": {
-            group: conversations_summed_up(
-                [[Turn(**turn) for turn in one] for one in of_voices("conversations", voices)]
-            )
-            for group, voices in groups
+            group: conversations_summed_up([one for one in talks if one[0].voice in names])
+            for group, names in NAMES.items()
         },
         "left_alone": found["left_alone"],
         "undisturbed": found["undisturbed"],
@@ -167,8 +165,9 @@ def together(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_group(turns: list[Turn]) -> dict[str, Any]:
-    of = {group: {str(voice) for voice in voices} for group, voices in UNHEARD.items()}
-    shares = {group: share([turn.right for turn in turns if turn.voice in names]) for group, names in of.items()}
+    shares = {
+        group: share([turn.right for turn in turns if turn.voice in names]) for group, names in NAMES.items()
+    }
     return {**summed_up(turns), "by_group": {group: one.as_dict() for group, one in shares.items()}}
 
 
@@ -181,20 +180,21 @@ def fingerprint(model: Path, every: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def evaluate(model: str, out: Path, work: Path, every: int = 1, minutes: float | None = None) -> bool:
-    """Measure every part that is not in `work` yet, for so many minutes; say whether all are there.
+def measured(
+    wanted: Iterable[Part], moshi: Moshi, work: Path, mark: str, minutes: float | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """What every part found, by name, and the names of those that are left.
 
-    When they are, the figures go to `out` as JSON; its "speed" stays what it was.
+    mark: of what is in `work`, only what has the same mark counts; the others are measured and kept there. No part
+    is begun after so many minutes.
     """
     began = time.monotonic()
-    mark = fingerprint(Path(model), every)
-    moshi = load(model, offline=True)
     found, left = {}, []
-    for part in parts(model, out.parent, every):
+    for part in wanted:
         path = work / (part.name.replace("/", "-").replace(":", "-") + ".json")
         kept = json.loads(path.read_text()) if path.exists() else {}
         if kept.get("of") != mark:
-            if minutes is not None and time.monotonic() - began > 60 * minutes:
+            if minutes is not None and time.monotonic() - began >= 60 * minutes:
                 left.append(part.name)
                 continue
             start = time.monotonic()
@@ -203,10 +203,21 @@ def evaluate(model: str, out: Path, work: Path, every: int = 1, minutes: float |
             path.write_text(json.dumps(kept, indent=1) + "\n")
             print(f"{part.name}: {time.monotonic() - start:.0f} s", flush=True)
         found[part.name] = kept["found"]
+    return found, left
+
+
+def evaluate(model: str, out: Path, work: Path, every: int = 1, minutes: float | None = None) -> bool:
+    """Measure every part that is not in `work` yet, for so many minutes; say whether all are there.
+
+    When they are, the figures go to `out` as JSON; its "speed" stays what it was.
+    """
+    mark = fingerprint(Path(model), every)
+    wanted = parts(model, out.parent, every)
+    found, left = measured(wanted, load(model, offline=True), work, mark, minutes)
     if left:
         print(f"{len(left)} parts are left, {left[0]} first: run it again", flush=True)
         return False
-    figures = {"model": mark, **together(found)}
+    figures = {"model": mark, "every": every, **together(found)}
     if out.exists() and "speed" in (before := json.loads(out.read_text())):
         figures["speed"] = before["speed"]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +231,7 @@ def main() -> int:
     parser.add_argument("model", help="folder of a model")
     parser.add_argument("out", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--every", type=int, default=1, help="only every n-th sentence, for a quick look")
+    parser.add_argument("--every", type=int, default=1, choices=range(1, 11), help="only every n-th sentence")
     parser.add_argument(
         "--minutes", type=float, help="begin no part after so many; exit status 3 if some are left"
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
 
 LOUD = 10 ** (-45 / 20)  # RMS of a frame that can be heard
-TOGETHER = 16  # conversations in a batch
+TOGETHER = 50  # conversations in a batch
 
 
 class Heard(Transcript):

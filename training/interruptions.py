@@ -40,27 +40,29 @@ class Interruption:
         return self.said.endswith(ANSWERS[self.second])
 
 
-def interrupt(moshi: Moshi, voice: Voice, count: int, name: str) -> list[Interruption]:
-    """`count` questions whose answers are interrupted, by a question and by one of STOPS in turn.
+def interrupt(moshi: Moshi, voices: Sequence[Voice], each: int, name: str) -> list[Interruption]:
+    """`each` questions of every voice whose answers are interrupted, by a question and by one of STOPS in turn.
 
     Those are left out that Nano is not answering at that moment: in those, nothing is interrupted.
     """
     rng = np.random.default_rng(seed_of(name))
-    known = list(ANSWERS)
+    known, count = list(ANSWERS), each * len(voices)
+    speakers = [voice for voice in voices for _ in range(each)]
     firsts = [known[index] for index in rng.integers(len(known), size=count)]
     seconds = [
         STOPS[rng.integers(len(STOPS))] if number % 2 else known[rng.integers(len(known))]
         for number in range(count)
     ]
-    said = all_of(recorded, [seed_of(name)], [Said(voice, text) for text in (*firsts, *seconds)])
+    texts = zip([*speakers, *speakers], [*firsts, *seconds], strict=True)
+    said = all_of(recorded, [seed_of(name)], [Said(voice, text) for voice, text in texts])
     recordings, onsets = [], []
     for one, other in zip(said[:count], said[count:], strict=True):
         pause = int((0.32 + rng.uniform(0.3, 0.9)) * SAMPLE_RATE)
         recordings.append(np.concatenate([one, np.zeros(pause, np.float32), other]))
         onsets.append(LEAD + (len(one) + pause) / SAMPLE_RATE)
     found = []
-    for first, second, onset, heard in zip(
-        firsts, seconds, onsets, listen(moshi, recordings, LEAD, TAIL), strict=True
+    for voice, first, second, onset, heard in zip(
+        speakers, firsts, seconds, onsets, listen(moshi, recordings, LEAD, TAIL), strict=True
     ):
         delay = delay_of(heard.loud, onset)
         if delay is not None:

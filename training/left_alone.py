@@ -75,12 +75,14 @@ def _talk(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def left_alone(moshi: Moshi, each: int) -> dict[str, Any]:
     """The share of recordings, in none of which anybody speaks to Nano, in which it is silent."""
+    heard_as = [(kind, pcm.astype(np.float32)) for kind, some in sounds(each).items() for pcm in some]
     kinds: dict[str, list[bool]] = {}
     disturbed = []
-    for kind, recordings in sounds(each).items():
-        heard = listen(moshi, [pcm.astype(np.float32) for pcm in recordings], 1.0, 1.0)
-        kinds[kind] = [not one.text and not one.loud.any() for one in heard]
-        disturbed += [[kind, number, one.text] for number, one in enumerate(heard) if not kinds[kind][number]]
+    for (kind, _), heard in zip(heard_as, listen(moshi, [pcm for _, pcm in heard_as], 1.0, 1.0), strict=True):
+        silent = not heard.text and not heard.loud.any()
+        if not silent:
+            disturbed.append([kind, len(kinds.get(kind, [])), heard.text])
+        kinds.setdefault(kind, []).append(silent)
     return {
         **share([quiet for some in kinds.values() for quiet in some]).as_dict(),
         "by_kind": {kind: share(some).as_dict() for kind, some in kinds.items()},

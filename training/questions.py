@@ -68,13 +68,14 @@ def ask_under(moshi: Moshi, condition: Condition, several: Sequence[Said], name:
     ]
 
 
-def converse_about(moshi: Moshi, voice: Voice, conversations: int, name: str) -> list[list[Turn]]:
-    """Conversations of QUESTIONS questions each, by one voice."""
+def converse_about(moshi: Moshi, voices: Sequence[Voice], each: int, name: str) -> list[list[Turn]]:
+    """`each` conversations of QUESTIONS questions with every voice."""
     rng = np.random.default_rng(seed_of(name))
     known = list(ANSWERS)
     asked = [
         [Said(voice, known[index]) for index in rng.choice(len(known), QUESTIONS, replace=False)]
-        for _ in range(conversations)
+        for voice in voices
+        for _ in range(each)
     ]
     parts = [all_of(recorded, [seed_of(name), number], one) for number, one in enumerate(asked)]
     pause = np.zeros(round(PAUSE * SAMPLE_RATE), np.float32)
@@ -83,7 +84,7 @@ def converse_about(moshi: Moshi, voice: Voice, conversations: int, name: str) ->
     )
     return [
         [
-            Turn(str(voice), said.text, *_between(one, begin, begin + len(part) / SAMPLE_RATE, end))
+            Turn(str(said.voice), said.text, *_between(one, begin, begin + len(part) / SAMPLE_RATE, end))
             for said, part, (begin, end) in zip(several, each, _spans(each), strict=True)
         ]
         for several, each, one in zip(asked, parts, heard, strict=True)
