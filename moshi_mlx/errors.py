@@ -9,6 +9,7 @@ MoshiError
 ├── AudioDeviceError       a microphone or speaker cannot be opened or has gone
 ├── DataError              a recording, its words or a scene cannot be used
 ├── TrainingError          a training cannot go on
+├── ProcessError           a process that shares a model with this one has ended, or cannot do its part
 ├── CodecError             the audio codec failed or died
 ├── SessionError           a session was used against its contract (wrong frame, closed, full batch)
 ├── ProtocolError          a peer on the wire broke the protocol
@@ -58,6 +59,10 @@ class DataError(MoshiError):
 
 class TrainingError(MoshiError):
     """A training cannot go on: a process that takes part in it has ended."""
+
+
+class ProcessError(MoshiError):
+    """A process that shares a model with this one has ended, cannot be reached, or cannot do its part."""
 
 
 class CodecError(MoshiError):

@@ -13,6 +13,7 @@ FLOORS = [
     ["weights"],
     ["codec"],
     ["checkpoint"],
+    ["distributed"],
     ["runtime"],
     ["tasks"],
     ["audio"],

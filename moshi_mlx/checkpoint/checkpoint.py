@@ -193,9 +193,13 @@ class Checkpoint:
         dtype: mx.Dtype | None = None,
         advance: Callable[[int], None] = lambda count: None,
         tell: Callable[[str], None] = lambda note: None,
+        weights: LmWeights | None = None,
     ) -> Lm:
-        """Return the language model, all weights in memory. Arguments and errors as in `LmWeights.load`."""
-        lm = self.weights.load(dtype, advance, tell)
+        """Return the language model, all weights in memory. Arguments and errors as in `LmWeights.load`.
+
+        weights: in place of all that its file holds, those of one process of several.
+        """
+        lm = (weights or self.weights).load(dtype, advance, tell)
         if self.adapter:
             from moshi_mlx.weights.adapted import apply_adapter
 

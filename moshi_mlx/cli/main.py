@@ -21,6 +21,7 @@ from moshi_mlx.cli.finetune import finetune
 from moshi_mlx.cli.history import history
 from moshi_mlx.cli.interruption import INTERRUPTED, told
 from moshi_mlx.cli.options import ModelOptions, WrongUsage
+from moshi_mlx.cli.processes import shared
 from moshi_mlx.cli.quality import quality
 from moshi_mlx.cli.quantize import quantize
 from moshi_mlx.cli.run import run
@@ -74,7 +75,8 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         for name, group in groups.items():
             values[name] = group(**{option.name: values.pop(option.name) for option in options[name]})
         try:
-            command(**values)
+            with shared(command.__name__, values) as settings:
+                command(**settings)
         except KeyboardInterrupt as interrupt:  # typer would say nothing
             print(told(interrupt), file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None

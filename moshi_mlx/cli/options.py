@@ -18,6 +18,7 @@ from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
 
 if TYPE_CHECKING:
     from moshi_mlx.checkpoint.checkpoint import Checkpoint
+    from moshi_mlx.distributed.leader import Leader
     from moshi_mlx.runtime.moshi import Moshi
 
 MODEL_HELP = (
@@ -225,6 +226,7 @@ class ModelOptions:
     adapter: AdapterOption = None
     offline: OfflineOption = False
     files: Mapping[str, str] = field(default_factory=dict)  # to use instead of its own, as in `Checkpoint.resolve`
+    leader: "Leader | None" = None  # of the processes that share the model
 
     def __post_init__(self) -> None:
         for one in self.condition or ():
@@ -240,7 +242,8 @@ class ModelOptions:
     def played(self) -> dict[str, Any]:
         """How the model is played, as arguments of `assemble`."""
         conditions = dict(one.split("=", 1) for one in self.condition or ())
-        return {"conditions": conditions, "guidance": 1.0 if self.cfg is None else self.cfg}
+        guidance = 1.0 if self.cfg is None else self.cfg
+        return {"conditions": conditions, "guidance": guidance, **given(leader=self.leader)}
 
     def resolve(self, sampling: SamplingOptions, tell: Callable[[str], None]) -> "Checkpoint":
         """Find the checkpoint, and let its sampling be what was asked for. Errors are those of `Checkpoint`.

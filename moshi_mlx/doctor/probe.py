@@ -41,7 +41,8 @@ import json, mlx.core as mx
 total = (mx.ones((8, 8)) @ mx.ones((8, 8))).sum().item()
 cuda = getattr(mx, "cuda", None)
 backend = "Metal" if mx.metal.is_available() else "CUDA" if cuda and cuda.is_available() else "CPU"
-print(json.dumps({"backend": backend, "right": total == 512}))
+among = [name for name in ("ring", "jaccl", "mpi", "nccl") if mx.distributed.is_available(name)]
+print(json.dumps({"backend": backend, "right": total == 512, "among_processes": among}))
 """
 _TRY_KERNELS = """
 import json, mlx.core as mx
@@ -80,14 +81,15 @@ class Probe:
 def try_mlx(mlx_version: str | None, system: str, python: str = sys.executable) -> Probe:
     """Multiply two matrices with MLX in a process of its own.
 
-    found: {"backend": "Metal", "CUDA" or "CPU"}. system: "macOS" or other, with version, for the advice.
+    found: {"backend": "Metal", "CUDA" or "CPU", "among_processes": ["ring", ...]}, these as in `mx.distributed`.
+    system: "macOS" or other, with version, for the advice.
     """
     probe = run_python(python, _TRY_MLX)
     if probe.problem:
         return Probe(problem=_mlx_advice(probe.problem, mlx_version, system))
     if not probe.found["right"]:
         return Probe(problem="MLX computes wrong sums here; reinstall it: pip install --force-reinstall mlx")
-    return Probe({"backend": probe.found["backend"]})
+    return Probe({"backend": probe.found["backend"], "among_processes": probe.found.get("among_processes", [])})
 
 
 def try_kernels(python: str = sys.executable) -> Probe:

@@ -104,6 +104,7 @@ def report_json(checkup: Checkup, plan: Plan, codec: str, found: Sequence[Findin
         "mlx": {
             "version": checkup.packages["mlx"],
             "backend": checkup.mlx.found.get("backend"),
+            "among_processes": checkup.mlx.found.get("among_processes", []),
             "problem": checkup.mlx.problem or None,
             "own_kernels": [text for text, _ in checkup.kernels.found.get("trials", [])],
         },
@@ -161,7 +162,9 @@ def _software(checkup: Checkup) -> list[Finding]:
         elif name == "mlx" and checkup.mlx.problem:
             found.append(("bad", name, checkup.mlx.problem))
         else:
-            found.append(("ok", name, f"{version}, {checkup.backend}" if name == "mlx" else version))
+            among = " and ".join(checkup.mlx.found.get("among_processes", ()))
+            said = f"{version}, {checkup.backend}" + (f", {among} among processes" if among else "")
+            found.append(("ok", name, said if name == "mlx" else version))
     if checkup.kernels.problem:
         found.append(("note", "own kernels", f"not used: {checkup.kernels.problem}"))
     elif trials := checkup.kernels.found.get("trials"):

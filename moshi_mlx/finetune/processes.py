@@ -6,7 +6,6 @@ first one alone writes, tests and tells.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -17,12 +16,13 @@ import numpy as np
 from mlx.nn.utils import average_gradients
 from mlx.utils import tree_flatten, tree_map
 
+from moshi_mlx.distributed.group import join_group
+from moshi_mlx.distributed.launcher import is_launched
 from moshi_mlx.errors import ConfigError, TrainingError
 from moshi_mlx.finetune.loss import Batch
 from moshi_mlx.finetune.settings import Settings
 
 T = TypeVar("T")
-_RANKS = ("MLX_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")  # what launchers set, of which one must be there
 
 
 class Processes:
@@ -97,13 +97,9 @@ def join() -> Processes:
     The signal with which a launcher ends the rest when one has died (SIGTERM) then ends this one between two
     steps, so that it says what is kept. Raises ConfigError where the others cannot be reached.
     """
-    if not any(name in os.environ for name in _RANKS):
+    if not is_launched():
         return Processes()
-    try:
-        group = mx.distributed.init(strict=True)
-    except (RuntimeError, ValueError) as error:
-        raise ConfigError(f"the other processes of this training cannot be reached ({error})") from error
-    processes = Processes(group)
+    processes = Processes(join_group())
 
     def end(number: int, frame: object) -> None:
         processes.told_to_end = True

@@ -210,16 +210,19 @@ def text_embedding(config: LmConfig, dim: int, low_rank: int | None = None) -> E
     return kind(config.text_card + 1, dim, low_rank)
 
 
-def widen_on_cpu(lm: Lm) -> None:
+def widen_on_cpu(lm: Lm) -> bool:
     """Hold a small model's half-precision arrays in float32 where MLX runs on the CPU; elsewhere change nothing.
+
+    Returns whether it did.
 
     MLX's CPU backend converts such an operand anew whenever it is used: half of a small model's frame.
     Models of more than WIDEN_BELOW bytes stay as they are.
     """
     if mx.default_device() == mx.gpu or parameter_bytes(lm) > WIDEN_BELOW:
-        return
+        return False
     recast(lm, mx.float32, (mx.bfloat16, mx.float16))
     lm.activation_dtype = mx.float32
+    return True
 
 
 class DepthTransformer(nn.Module):

@@ -230,7 +230,7 @@ class Attention(nn.Module):
         super().__init__()
         heads = config.num_heads + 2 * config.num_kv_heads
         self.in_proj = Linear(config.dim, heads * config.head_dim)
-        self.out_proj = Linear(config.dim, config.dim)
+        self.out_proj = Linear(config.num_heads * config.head_dim, config.dim)
         self._config = config
 
     def project(self, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:

@@ -18,6 +18,7 @@ from moshi_mlx.frames import silence
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.layers import lay_for_products, parameter_bytes
 from moshi_mlx.models.lm import widen_on_cpu
+from moshi_mlx.models.split import SplitTransformer
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.places import widths
 from moshi_mlx.runtime.prompt import Prompt
@@ -30,6 +31,7 @@ from moshi_mlx.weights.progress import progress_bar
 
 if TYPE_CHECKING:
     from moshi_mlx.codec.base import Codec
+    from moshi_mlx.distributed.leader import Leader
     from moshi_mlx.models.lm import Lm
 
 WARM_UP_FRAMES = 3  # the first hears nothing, the second speaks first, the third is like all others
@@ -72,17 +74,22 @@ def assemble(
     conditions: Mapping[str, Condition] | None = None,
     guidance: float = 1.0,
     tell: Callable[[str], None] = lambda note: None,
+    leader: Leader | None = None,
 ) -> Moshi:
     """Load all weights of a checkpoint that was found. Arguments as in `load` and `LmWeights.load`.
 
     advance: also told, of no bytes, when the codec is loaded and when all else is done.
+    leader: of the processes that share the model; None where this one has it all.
     """
     chosen = checkpoint.lm_config.conditions(conditions)
     checkpoint.lm_config.check_guidance(guidance)
     loaded = checkpoint.load_codec(codec)  # first: it is quick to load, and to complain
     advance(0)
-    lm = checkpoint.load_lm(advance=advance, tell=tell)
-    widen_on_cpu(lm)
+    if leader:
+        lm = leader.load_lm(checkpoint, advance, tell)
+    else:
+        lm = checkpoint.load_lm(advance=advance, tell=tell)
+        widen_on_cpu(lm)
     lay_for_products(lm)
     advance(0)
     tokenizer, sampling = checkpoint.load_tokenizer(), checkpoint.sampling
@@ -167,6 +174,8 @@ class Moshi:
                 f"this Moshi was loaded with {base.adapter.path}, which is part of it now; load the model without "
                 "an adapter, and choose one with use_adapter"
             )
+        if isinstance(self.lm.transformer, SplitTransformer):
+            raise ConfigError("a model that several processes share takes no adapter; start one process")
         found = find_adapter(os.fspath(name), base, offline=offline) if name is not None else None
         beside = Beside(self.lm, found) if found else None
         self.lm.unfuse()

@@ -106,7 +106,7 @@ class LmWeights:
         infinities or NaN; ConfigError if the model's window is larger than the memory that is left.
         """
         self._check_memory()
-        lm = self._skeleton()
+        lm = self._to_fill()
         lm.activation_dtype = dtype or self.default_dtype
         origins = self._origins
         arrays: dict[Origin, mx.array] = {}
@@ -145,7 +145,11 @@ class LmWeights:
         self, arrays: Iterable[tuple[Origin, mx.array]], advance: Callable[[int], None]
     ) -> Iterator[Look[Origin]]:
         """Read the arrays piece by piece; each is looked at while the next is read."""
-        scales = {self._origins[f"{path}.scales"]: SCALES.get(how.mode) for path, how in self.schemes.items()}
+        scales = {
+            origin: SCALES.get(how.mode)
+            for path, how in self.schemes.items()
+            if (origin := self._origins.get(f"{path}.scales"))
+        }
 
         def read() -> Look[Origin]:
             mx.eval([array for _, array in piece])
@@ -192,6 +196,10 @@ class LmWeights:
         schemes = self.schemes
         nn.quantize(lm, class_predicate=lambda path, _: path in schemes and schemes[path].block())
         return lm
+
+    def _to_fill(self) -> Lm:
+        """Return the model that loading puts arrays into."""
+        return self._skeleton()
 
     def _read_schemes(self) -> dict[str, Scheme]:
         made = self._made

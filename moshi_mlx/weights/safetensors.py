@@ -130,6 +130,27 @@ def read_rows(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> np
     return tensor.read(start, tensor.shape[0] if stop is None else stop)
 
 
+def read_columns(tensor: TensorInfo, start: int, stop: int) -> np.ndarray:
+    """Read columns [start, stop) of a matrix, as `read_rows`; of one that is as stored, these bytes alone."""
+    count, width = tensor.shape
+    if tensor.made:
+        return np.ascontiguousarray(tensor.read(0, count)[:, start:stop])
+    item = ITEM_BYTES[tensor.dtype]
+    columns = np.empty((count, stop - start), _NUMPY[tensor.dtype])
+    size = columns.itemsize * (stop - start)
+    left = columns.reshape(-1).view(np.uint8).data
+    try:
+        with tensor.path.open("rb", buffering=0) as file:
+            for row in range(count):
+                piece = os.pread(file.fileno(), size, tensor.begin + (row * width + start) * item)
+                if len(piece) != size:
+                    raise CheckpointError(f"{tensor.path} ended while it was read; is something changing it?")
+                left[row * size : (row + 1) * size] = piece
+    except OSError as error:
+        raise CheckpointError(f"cannot read {tensor.path}: {error.strerror or error}") from error
+    return columns
+
+
 def same_bytes(first: TensorInfo, second: TensorInfo, piece: int = 1 << 22) -> bool:
     """Return whether two tensors hold the same bytes; they are read piece by piece."""
     if first == second and (first.path, first.begin) == (second.path, second.begin):

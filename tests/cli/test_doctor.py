@@ -227,7 +227,10 @@ SCHEMA: dict[str, Any] = {
         "python": str, "gpu": (str, None), "gpu_cores": (int, None), "gpu_memory": (int, None), "rosetta": bool,
         "bandwidth_GB_per_s": (int, float, None),
     },
-    "mlx": {"version": (str, None), "own_kernels": [str], "backend": (str, None), "problem": (str, None)},
+    "mlx": {
+        "version": (str, None), "own_kernels": [str], "backend": (str, None), "among_processes": [str],
+        "problem": (str, None),
+    },
     "moshi_mlx": {"version": str, "folder": str, "problem": (str, None)},
     "packages": dict,
     "audio": {

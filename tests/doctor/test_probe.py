@@ -39,6 +39,7 @@ def test_mlx_works_here() -> None:
     found = try_mlx("1.2", "Linux").found
     assert found["backend"] == ("CPU" if mx.default_device() == mx.cpu else found["backend"])
     assert found["backend"] in ("Metal", "CUDA", "CPU")
+    assert "ring" in found["among_processes"], "which MLX always has"
 
 
 @pytest.mark.parametrize(
