@@ -20,6 +20,7 @@ from moshi_mlx.errors import MoshiError
 from moshi_mlx.models.cache import KVCache
 from moshi_mlx.models.layers import keep_transposes, recast
 from moshi_mlx.models.split import Part, SplitTransformer
+from moshi_mlx.models.transformer import prepare_kernels
 from moshi_mlx.weights.part import PartWeights
 
 END_SECONDS = 2.0  # for the first process to say why a sum failed
@@ -54,6 +55,7 @@ class Follower:
         self._part = Part(group.rank(), group.size())
         self._told: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._transformer: SplitTransformer | None = None
+        self._number = -1  # of the model whose part it is
         self._windows: dict[int, tuple[KVCache, mx.Dtype]] = {}
 
     def listen(self) -> None:
@@ -77,6 +79,8 @@ class Follower:
                 self._load(**message)
             elif do == "share":
                 self._share(**message)
+            elif do == "unload":
+                self._unload(**message)
             elif do == "new":
                 self._windows[number] = self._new_window(**message)
             elif do == "step":
@@ -89,8 +93,14 @@ class Follower:
             else:  # a method of the window by its name
                 getattr(self._windows[number][0], do)(**message)
 
-    def _load(self, name: str) -> None:
-        self._transformer, self._windows = None, {}
+    def _unload(self, number: int) -> None:
+        if number == self._number:
+            self._transformer, self._windows = None, {}
+            mx.clear_cache()
+
+    def _load(self, name: str, number: int) -> None:
+        self._unload(self._number)
+        self._number = number
         found = Checkpoint.resolve(name, offline=self._offline)
         weights = PartWeights(found.lm_weights, found.lm_config, found.settings.get("quantization"), self._part)
         transformer = weights.load().transformer
@@ -98,11 +108,12 @@ class Follower:
         self._transformer = transformer
         self._channel.send({"loaded": weights.fingerprint})
 
-    def _share(self, widened: bool) -> None:
+    def _share(self, widened: bool, dtype: str) -> None:
         assert self._transformer
         if widened:
             recast(self._transformer, mx.float32, (mx.bfloat16, mx.float16))
         keep_transposes(self._transformer)
+        prepare_kernels(self._transformer, getattr(mx, dtype))
         self._transformer.share(partial(mx.distributed.all_sum, group=self._group))
 
     def _new_window(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -46,7 +47,7 @@ class Leader:
         self._error: ProcessError | None = None
         self._lost, self._closed = threading.Event(), threading.Event()
         self._lock = threading.Lock()
-        self._numbers = count()  # of windows
+        self._numbers = count()  # of models and windows
         self._dropped: deque[int] = (
             deque()
         )  # windows that nobody holds any more, to be told with what is told next
@@ -76,14 +77,16 @@ class Leader:
         block = checkpoint.settings.get("quantization")
         weights = PartWeights(checkpoint.lm_weights, checkpoint.lm_config, block, self.part)
         own = weights.nbytes
-        self.tell("load", name=checkpoint.name)
+        number = self.new_number()
+        self.tell("load", name=checkpoint.name, number=number)
         lm = checkpoint.load_lm(None, lambda read: advance(read * whole // own), tell, weights)
         widened = widen_on_cpu(lm)
         self._wait_for_all(weights.fingerprint, checkpoint.name)
-        self.tell("share", widened=widened)
+        self.tell("share", widened=widened, dtype=_name(lm.activation_dtype))
         transformer = lm.transformer
         assert isinstance(transformer, SplitTransformer)
         transformer.share(partial(mx.distributed.all_sum, group=self._group), partial(LeadingWindow, self))
+        weakref.finalize(lm, self._unload, number).atexit = False  # the others keep it as long as this process
         return lm
 
     def tell(self, do: str, **what: Any) -> None:
@@ -97,7 +100,7 @@ class Leader:
                 raise self._lose(rank) from None
 
     def new_number(self) -> int:
-        """Return a number that no window has had."""
+        """Return a number that no model and no window has had."""
         return next(self._numbers)
 
     def drop(self, number: int) -> None:
@@ -116,6 +119,11 @@ class Leader:
         """Return what is known of a process that has gone, after so much time for learning of it."""
         self._lost.wait(seconds)
         return self._error
+
+    def _unload(self, number: int) -> None:
+        if not self._closed.is_set():
+            with suppress(ProcessError):
+                self.tell("unload", number=number)
 
     def _wait_for_all(self, fingerprint: str, name: str) -> None:
         for _ in self._channels:
@@ -190,8 +198,7 @@ class LeadingWindow(KVCache):
     ) -> None:
         super().__init__(config, batch, step, dtype, bits)
         self._leader, self._number = leader, leader.new_number()
-        kind = str(dtype).rpartition(".")[2]
-        self._tell("new", batch=batch, step=step, dtype=kind, bits=bits, context=config.context)
+        self._tell("new", batch=batch, step=step, dtype=_name(dtype), bits=bits, context=config.context)
 
     def begin(self, count: int, rows: np.ndarray | None = None) -> Chunk:
         self._tell("step", count=count, rows=None if rows is None else rows.tolist())
@@ -220,3 +227,8 @@ class LeadingWindow(KVCache):
 
     def _tell(self, do: str, **what: Any) -> None:
         self._leader.tell(do, window=self._number, **what)
+
+
+def _name(dtype: mx.Dtype) -> str:
+    """Return what `mx` calls a type."""
+    return str(dtype).rpartition(".")[2]
