@@ -18,7 +18,7 @@ from moshi_mlx.distributed.channel import Channel
 from moshi_mlx.distributed.group import meet
 from moshi_mlx.errors import MoshiError
 from moshi_mlx.models.cache import KVCache
-from moshi_mlx.models.layers import keep_transposes, recast
+from moshi_mlx.models.layers import keep_transposes, lay_for_products, recast
 from moshi_mlx.models.split import Part, SplitTransformer
 from moshi_mlx.models.transformer import prepare_kernels
 from moshi_mlx.weights.part import PartWeights
@@ -112,6 +112,7 @@ class Follower:
         assert self._transformer
         if widened:
             recast(self._transformer, mx.float32, (mx.bfloat16, mx.float16))
+        lay_for_products(self._transformer)
         keep_transposes(self._transformer)
         prepare_kernels(self._transformer, getattr(mx, dtype))
         self._transformer.share(partial(mx.distributed.all_sum, group=self._group))
