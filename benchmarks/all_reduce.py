@@ -38,7 +38,7 @@ def main() -> None:
         times = sorted(frame(x) for _ in range(options.frames))
         least, median, late = times[0], statistics.median(times), times[int(0.95 * len(times))]
         micro = [f"{1e6 * each / sums:.0f}" for each in (least, median, late)]
-        rows.append((str(dtype).rpartition(".")[2], *micro, f"{1e3 * median:.1f}"))
+        rows.append((str(dtype).rpartition(".")[2], micro[0], micro[1], micro[2], f"{1e3 * median:.1f}"))
     if group.rank() == 0:
         print(f"{group.size()} processes, {sums} sums of {config.dim} numbers a frame")
         print(table(rows[1:], rows[0]))
