@@ -7,7 +7,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
@@ -198,6 +198,7 @@ class LeadingWindow(KVCache):
     ) -> None:
         super().__init__(config, batch, step, dtype, bits)
         self._leader, self._number = leader, leader.new_number()
+        weakref.finalize(self, leader.drop, self._number).atexit = False  # of copies nobody is told
         self._tell("new", batch=batch, step=step, dtype=_name(dtype), bits=bits, context=config.context)
 
     def begin(self, count: int, rows: np.ndarray | None = None) -> Chunk:
@@ -221,9 +222,9 @@ class LeadingWindow(KVCache):
         self._tell("give_back", count=count)
         super().give_back(count)
 
-    def __del__(self) -> None:
-        if leader := getattr(self, "_leader", None):
-            leader.drop(self._number)
+    def keep_rows(self, rows: Sequence[int | None]) -> mx.array:
+        self._tell("keep_rows", rows=rows)
+        return super().keep_rows(rows)
 
     def _tell(self, do: str, **what: Any) -> None:
         self._leader.tell(do, window=self._number, **what)

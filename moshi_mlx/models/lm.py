@@ -213,16 +213,13 @@ def text_embedding(config: LmConfig, dim: int, low_rank: int | None = None) -> E
 def widen_on_cpu(lm: Lm) -> bool:
     """Hold a small model's half-precision arrays in float32 where MLX runs on the CPU; elsewhere change nothing.
 
-    Returns whether it did.
-
     MLX's CPU backend converts such an operand anew whenever it is used: half of a small model's frame.
-    Models of more than WIDEN_BELOW bytes stay as they are.
+    Models of more than WIDEN_BELOW bytes stay as they are. Returns whether this one did not.
     """
-    if mx.default_device() == mx.gpu or parameter_bytes(lm) > WIDEN_BELOW:
-        return False
-    recast(lm, mx.float32, (mx.bfloat16, mx.float16))
-    lm.activation_dtype = mx.float32
-    return True
+    if small := mx.default_device() != mx.gpu and parameter_bytes(lm) <= WIDEN_BELOW:
+        lm.activation_dtype = mx.float32
+        recast(lm, mx.float32, (mx.bfloat16, mx.float16))
+    return small
 
 
 class DepthTransformer(nn.Module):

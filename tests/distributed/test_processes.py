@@ -12,8 +12,9 @@ from moshi_mlx.cli.options import ModelOptions, WrongUsage
 from moshi_mlx.cli.processes import shared
 from moshi_mlx.distributed.channel import Channel
 from moshi_mlx.distributed.launcher import is_launched, own_hosts
-from moshi_mlx.distributed.leader import Leader, ended_together
+from moshi_mlx.distributed.leader import Leader, LeadingWindow, ended_together
 from moshi_mlx.errors import ProcessError
+from moshi_mlx.models.cache import KVCache
 from tests.distributed.company import alone
 from tests.distributed.ring import Ring
 
@@ -99,6 +100,19 @@ def test_what_another_process_cannot_do_is_said_by_the_first(pair: tuple[Leader,
     other.send({"error": "there is no such folder"})
     with pytest.raises(ProcessError, match="process 1 of 2, which shares the model: there is no such folder"):
         fail(leader, RuntimeError("[ring] connection to a peer was lost"))
+
+
+def test_all_that_changes_a_window_is_told() -> None:
+    untold = {
+        "arrays",
+        "batch",
+        "extend",
+        "end",
+        "rotate_keys",
+        "joined",
+    }  # they read, follow another, or make one
+    changing = {name for name in vars(KVCache) if not name.startswith("_")} - untold
+    assert changing == {name for name in vars(LeadingWindow) if not name.startswith("_")}
 
 
 def test_an_error_that_is_no_end_of_a_process_stays_what_it_is(pair: tuple[Leader, Channel]) -> None:
