@@ -223,7 +223,10 @@ class SplitResidualVectorQuantizer(nn.Module):
 
     def encode(self, x: mx.array) -> mx.array:
         """x: (B, T, dim). Returns (B, K, T) int32."""
-        return mx.stack([*self.rvq_first.encode(x), *self.rvq_rest.encode(x)], axis=1)
+        B, T, dim = x.shape
+        flat = x.reshape(B * T, dim)  # or MLX would flatten and unflatten around every product
+        codes = mx.concatenate([*self.rvq_first.encode(flat), *self.rvq_rest.encode(flat)], axis=1)
+        return codes.astype(mx.int32).reshape(B, T, -1).swapaxes(1, 2)
 
     def decode(self, codes: mx.array) -> mx.array:
         """codes: (B, K, T), all below `bins`. Returns (B, T, dim)."""
@@ -241,7 +244,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.vq = ResidualVectorQuantization(codebook_dim, bins, codebooks)
 
     def encode(self, x: mx.array) -> list[mx.array]:
-        """x: (B, T, dim). Returns codes (B, T) int32, one array per codebook."""
+        """x: (N, dim). Returns codes (N, 1) uint32, one array per codebook."""
         return self.vq.encode(self.input_proj(x))
 
     def decode(self, codes: mx.array) -> mx.array:
@@ -257,11 +260,11 @@ class ResidualVectorQuantization(nn.Module):
         self.layers = [VectorQuantization(dim, bins) for _ in range(codebooks)]
 
     def encode(self, x: mx.array) -> list[mx.array]:
-        """x: (B, T, codebook dim). Returns codes (B, T) int32, one array per codebook."""
+        """x: (N, codebook dim). Returns codes (N, 1) uint32, one array per codebook."""
         codes: list[mx.array] = []
         for layer in self.layers:
             if codes:
-                x = x - self.layers[len(codes) - 1].codebook.decode(codes[-1])
+                x = x - self.layers[len(codes) - 1].codebook.decode(codes[-1][:, 0])
             codes.append(layer.codebook.encode(x))
         return codes
 
@@ -290,9 +293,9 @@ class Codebook(nn.Module):
         self.half_norm = mx.zeros((bins,))  # |embedding|² / 2, so that |x - e|² is smallest where this - x·e is
 
     def encode(self, x: mx.array) -> mx.array:
-        """x: (B, T, dim). Returns (B, T) int32."""
-        return mx.addmm(self.half_norm, x, self.embedding.T, alpha=-1.0).argmin(axis=-1).astype(mx.int32)
+        """x: (N, dim). Returns (N, 1) uint32."""
+        return mx.addmm(self.half_norm, x, self.embedding.T, alpha=-1.0).argmin(axis=-1, keepdims=True)
 
     def decode(self, codes: mx.array) -> mx.array:
-        """codes: (B, T). Returns (B, T, dim)."""
+        """codes: any shape. Returns (*codes.shape, dim)."""
         return self.embedding[codes]
