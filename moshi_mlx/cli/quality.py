@@ -31,6 +31,10 @@ def quality(
             help="Recording to have a conversation with; may be given more than once.", show_default="questions"
         ),
     ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="How many recordings are heard and answered at a time."),
+    ] = 8,
     adapter: options.AdapterOption = None,
     codec: options.CodecOption = "auto",
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the reference's draws.")] = 0,
@@ -87,7 +91,7 @@ def quality(
         return f"{len(qualities)} of {len(wanted)} candidates were compared, and nothing is reported"
 
     with undone(state), progress_bar("comparing", total, False if quiet else None, "steps") as advance:
-        evaluator = Evaluator(checkpoint, recordings, seed, codec=codec, advance=advance)
+        evaluator = Evaluator(checkpoint, recordings, seed, codec=codec, advance=advance, batch=batch)
         for candidate in wanted:
             qualities.append(evaluator.evaluate(candidate, offline))
     if plot:

@@ -21,7 +21,7 @@ from moshi_mlx.models.layers import parameter_bytes, weight_bytes
 from moshi_mlx.models.lm import Lm, widen_on_cpu
 from moshi_mlx.planning.planner import frame_ms, size_of
 from moshi_mlx.quality.candidates import Candidate, dense_twin, load_candidate
-from moshi_mlx.quality.conversations import Conversation, hear_recordings, steps_to_hear, talk
+from moshi_mlx.quality.conversations import TOGETHER, Conversation, hear_recordings, steps_to_hear, talk
 from moshi_mlx.quality.metrics import Bootstrap, Differences, Estimate, Sampler, compare
 from moshi_mlx.quality.predictions import Prediction, predict
 from moshi_mlx.runtime.sampling import RowSettings, filtered_logits
@@ -74,6 +74,7 @@ class Evaluator:
 
     recordings: (samples,) float32 at 24 kHz each. seed: of the draws. sampling: the checkpoint's own unless given.
     codec: "rust", "mlx" or "auto". advance: told of every step heard, said or read, see `steps_to_evaluate`.
+    batch: recordings that are heard and answered at a time.
     """
 
     def __init__(
@@ -84,14 +85,15 @@ class Evaluator:
         sampling: SamplingConfig | None = None,
         codec: str = "auto",
         advance: Callable[[int], None] = lambda steps: None,
+        batch: int = TOGETHER,
     ) -> None:
         self.checkpoint = checkpoint
         self.sampling = sampling or checkpoint.sampling
-        self._recordings, self._advance = recordings, advance
-        heard = hear_recordings(checkpoint, recordings, codec, advance)
+        self._recordings, self._advance, self._batch = recordings, advance, batch
+        heard = hear_recordings(checkpoint, recordings, codec, advance, batch)
         lm = checkpoint.load_lm(mx.float32)
         widen_on_cpu(lm)
-        self.conversations = talk(lm, heard, self.sampling, seed, advance)
+        self.conversations = talk(lm, heard, self.sampling, seed, advance, batch)
         if mx.default_device() == mx.cpu:
             dense_twin(lm)
         self.measured = Measured(lm, self.conversations, advance)
@@ -100,7 +102,7 @@ class Evaluator:
         """Compare a candidate with the reference. Raises what `load_candidate` and the codec raise."""
         conversations, same_codes = self.conversations, None
         if candidate.codec:
-            heard = hear_recordings(self.checkpoint, self._recordings, candidate.codec, self._advance)
+            heard = hear_recordings(self.checkpoint, self._recordings, candidate.codec, self._advance, self._batch)
             pairs = list(zip(conversations, heard, strict=True))
             same_codes = float(np.concatenate([(a.heard == b)[1:] for a, b in pairs]).mean())
             conversations = [Conversation(codes, one.said) for one, codes in pairs]

@@ -1,14 +1,17 @@
 """Conversations for judging, and reading them again, against sessions and single steps."""
 
+from collections.abc import Mapping
+
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from moshi_mlx.checkpoint.random_checkpoint import TINY
+from moshi_mlx.codec.base import CodecStream, Finish
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.quality import predictions
-from moshi_mlx.quality.conversations import Conversation, hear, talk
+from moshi_mlx.quality.conversations import Conversation, hear, hear_together, talk
 from moshi_mlx.quality.predictions import predict
 from moshi_mlx.runtime.moshi import Moshi
 from moshi_mlx.sampling_config import GREEDY, SamplingConfig
@@ -44,6 +47,38 @@ def test_conversations_of_different_lengths_do_not_disturb_each_other(lm: Lm) ->
     together, alone = talk(lm, heard, GREEDY), [talk(lm, [one], GREEDY)[0] for one in heard]
     for both, one in zip(together, alone, strict=True):
         np.testing.assert_array_equal(both.said, one.said)
+
+
+def test_recordings_that_are_heard_together_have_the_codes_that_each_has_alone(
+    tiny_moshi: Moshi, noise_frames: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = [noise_frames[:5], noise_frames[5:14], noise_frames[20:21]]
+    codec, config, taken = tiny_moshi.codec, tiny_moshi.lm.config, []
+    alone = [hear(codec, config, frames) for frames in recordings]
+
+    streams = codec.streams()
+    encode = streams.encode
+
+    def counted(frames: Mapping[CodecStream, np.ndarray]) -> Finish:
+        taken.append(len(frames))
+        return encode(frames)
+
+    monkeypatch.setattr(streams, "encode", counted)
+    monkeypatch.setattr(codec, "streams", lambda: streams)
+    done: list[int] = []
+    together = hear_together(codec, config, recordings, done.append)
+    for both, one in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(both, one)
+    assert taken == [2] * 4 + [1] * 4
+    assert sum(done) == 15
+
+
+def test_groups_of_conversations_are_those_of_all_at_once(lm: Lm) -> None:
+    heard = [np.random.RandomState(seed).randint(0, 64, (6 + seed, 8)) for seed in range(3)]
+    groups = [talk(lm, heard, SamplingConfig(), seed=9, batch=size) for size in (1, 2, 3)]
+    for found in zip(*groups, strict=True):
+        for one in found[1:]:
+            np.testing.assert_array_equal(one.said, found[0].said)
 
 
 def test_steps_are_counted_as_they_are_done(lm: Lm) -> None:
