@@ -199,7 +199,7 @@ def _mask(count: int, config: TransformerConfig) -> mx.array:
 
 def _layer(layer: TransformerLayer, x: mx.array, mask: mx.array) -> mx.array:
     """x: (B, T, dim). mask: (T, T) bool, True = attend."""
-    queries, keys, values = layer.before_attention(x, mx.zeros(1, mx.int32))
+    queries, keys, values = layer.before_attention(x, (mx.zeros(1, mx.int32),))
     scale = queries.shape[-1] ** -0.5
     attended = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
     return layer.after_attention(x, attended)

@@ -249,18 +249,16 @@ class DepthTransformer(nn.Module):
     ) -> mx.array:
         """Generate the codes of one frame, step by step.
 
-        hidden: (B, 1, dim) from the temporal transformer. text: (B,) ints, the text token of this frame.
+        hidden: (B, dim) from the temporal transformer. text: (B,) ints, the text token of this frame.
         buffers: from `new_buffers`; they are overwritten, and what they held is not read.
         sample: (logits (B, card), step) -> tokens (B,).
         Returns codes (B, steps), of the type that `sample` gives.
         """
         window = DepthWindow(buffers)
-        previous, codes = text[:, None], []
+        codes = [text]
         for step, x in enumerate(self._inputs(hidden)):
-            logits = self.slices[step](x, previous, window)  # (B, 1, card)
-            previous = sample(logits.reshape(logits.shape[0], -1), step)[:, None]
-            codes.append(previous)
-        return mx.concatenate(codes, axis=1)
+            codes.append(sample(self.slices[step](x, codes[-1], window), step))
+        return mx.stack(codes[1:], axis=1)
 
     def logits(self, hidden: mx.array, tokens: mx.array) -> mx.array:
         """Return the teacher-forced logits of every codebook.
@@ -269,10 +267,10 @@ class DepthTransformer(nn.Module):
         codebook is not read. Returns (B, steps, T, card).
         """
         B, T, dim = hidden.shape
-        flat = hidden.reshape(B * T, 1, dim)
+        flat = hidden.reshape(B * T, dim)
         window = DepthWindow(self.new_buffers(B * T, hidden.dtype))
         steps = [
-            self.slices[step](x, tokens[:, step].reshape(B * T, 1), window).reshape(B, T, -1)
+            self.slices[step](x, tokens[:, step].reshape(B * T), window).reshape(B, T, -1)
             for step, x in enumerate(self._inputs(flat))
         ]
         return mx.stack(steps, axis=1)
@@ -288,7 +286,7 @@ class DepthTransformer(nn.Module):
                 slice_.linear_in = self.slices[order[weights]].linear_in  # steps may share weights
 
     def _inputs(self, hidden: mx.array) -> Iterator[mx.array]:
-        """Yield the input of every step, (B, 1, depth dim) each, projected from hidden (B, 1, dim)."""
+        """Yield the input of every step, (B, depth dim) each, projected from hidden (B, dim)."""
         if not self._project_all:
             for slice_ in self.slices:
                 yield slice_.linear_in(hidden)
@@ -314,7 +312,7 @@ class DepthSlice(nn.Module):
         self._has_norm = bool(depth.norm)
 
     def __call__(self, x: mx.array, previous: mx.array, window: DepthWindow) -> mx.array:
-        """x: (B, 1, depth dim), from `linear_in`; previous: (B, 1) int32. Returns logits (B, 1, card)."""
+        """x: (B, depth dim), from `linear_in`; previous: (B,) ints. Returns logits (B, card)."""
         x = self.transformer(x + self.emb(previous, x.dtype), window)
         return self.linear_out(self.norm(x) if self._has_norm else x)
 

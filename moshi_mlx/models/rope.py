@@ -22,25 +22,20 @@ def use_table() -> bool:
     return mx.default_device() == mx.cpu
 
 
-def angles(config: TransformerConfig, positions: Sequence[int]) -> mx.array:
-    """Return the cosines and sines of every position, (2, n, head dim) float32, computed in float64.
+def angles(config: TransformerConfig, positions: Sequence[int]) -> tuple[mx.array, mx.array]:
+    """Return the cosines and the sines of every position, (n, head dim) float32 each, computed in float64.
 
     Each frequency stands where its two channels are: side by side ("rope") or half a head apart ("rope_concat").
     """
     D = config.head_dim
     radians = np.outer(positions, config.max_period ** (-2.0 * np.arange(D // 2) / D))  # (n, D / 2)
     radians = np.repeat(radians, 2, axis=1) if config.rope == "rope" else np.tile(radians, (1, 2))
-    return mx.array(np.stack([np.cos(radians), np.sin(radians)]).astype(np.float32))
+    return mx.array(np.cos(radians).astype(np.float32)), mx.array(np.sin(radians).astype(np.float32))
 
 
-def rotate(x: mx.array, table: mx.array, config: TransformerConfig) -> mx.array:
-    """Rotate by a table of `angles`.
-
-    x: (n, H, T, D) with one position per entry of the batch, or any batch if the table has one position.
-    """
-    cos, sin = table[0], table[1]  # (n, D)
-    if cos.shape[0] > 1:
-        cos, sin = cos[:, None, None], sin[:, None, None]
+def rotate(x: mx.array, table: Sequence[mx.array], config: TransformerConfig) -> mx.array:
+    """Rotate by a table of `angles`, in a shape that fits x: (n, H, T, D)."""
+    cos, sin = table
     partner = x @ _partners(config.head_dim, config.rope).astype(x.dtype)
     return (x * cos + partner * sin).astype(x.dtype)
 

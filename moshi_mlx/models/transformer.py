@@ -39,6 +39,9 @@ class Window(Protocol):
         ...
 
 
+LONGEST_TABLE = 16  # positions that are rotated by a table; the angles of more are MLX's to compute
+
+
 class Transformer(nn.Module):
     """A causal stack of layers over a sliding window of `config.context` positions."""
 
@@ -75,23 +78,25 @@ class Transformer(nn.Module):
     ) -> mx.array:
         """Process T positions, continuing the stream held in `state`.
 
-        x: (B, T, dim). rows: (B,) bool, the rows that run; positions of the others are forgotten.
-        crossed: from `crossed_by`, for models with cross attention. Returns (B, T, dim).
+        x: (B, T, dim), or (B, dim) for one position. rows: (B,) bool, the rows that run; positions of the others
+        are forgotten. crossed: from `crossed_by`, for models with cross attention. Returns like x.
         """
-        chunk = state.begin(x.shape[1], rows)
+        shape = x.shape
+        chunk = state.begin(shape[1] if x.ndim == 3 else 1, rows)
         # Chunks of the usual size are fused; others, such as a prompt's, would be traced for every size.
         segments = self._fused if chunk.count <= state.step else self._segments
         position = _rope_positions(chunk, x.shape[0], self._config)
         if self._config.rope == "sin":
             starts = [chunk.position] if chunk.lived is None else chunk.lived
-            x = x + rope.sinusoids(self._config, starts, chunk.count).astype(x.dtype)
+            sines = rope.sinusoids(self._config, starts, chunk.count).astype(x.dtype)
+            x = x + (sines[:, 0] if x.ndim == 2 else sines)
         x, queries, *keys_values = segments[0](x, position)
         for index, segment in enumerate(segments[1:]):
             keys, values = state.extend(index, keys_values, chunk)
             attended = attend(queries, keys, values, chunk.mask)
             x, queries, *keys_values = segment(x, attended, position, *crossed[index : index + 1])
         state.end(chunk)
-        return x
+        return x.reshape(shape)
 
     def crossed_by(self, source: mx.array) -> list[mx.array]:
         """Return the keys and values of every layer's cross attention, (2 B, H, S, head dim), all keys first.
@@ -103,26 +108,26 @@ class Transformer(nn.Module):
     def _make_segments(self) -> list[Callable[..., tuple[mx.array, ...]]]:
         """Return what lies before, between and after the attentions: all but the window, whose length changes.
 
-        Each segment returns x, then queries, keys and values for the attention that follows. Between segments a
-        single position has no axis: MLX would flatten and unflatten it around every matmul.
+        Each segment returns x, then queries, keys and values for the attention that follows. Between segments all
+        positions of all rows are one axis, (B * T, dim): MLX would flatten and unflatten two around every matmul.
         """
         layers = self.layers
 
-        def first(x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
-            x = x[:, 0] if x.shape[1] == 1 else x
-            return x, *layers[0].before_attention(x, position)
+        def first(x: mx.array, position: Positions) -> tuple[mx.array, ...]:
+            count = x.shape[1] if x.ndim == 3 else 1
+            x = x.reshape(-1, x.shape[-1])
+            return x, *layers[0].before_attention(x, position, count)
 
         def between(
-            index: int, x: mx.array, attended: mx.array, position: mx.array, *crossed: mx.array
+            index: int, x: mx.array, attended: mx.array, position: Positions, *crossed: mx.array
         ) -> tuple[mx.array, ...]:
             x, update = layers[index].branches(_add_norm, x, attended, *crossed)
             x, normed = _add_norm(x, update, layers[index + 1].norm1)
-            return x, *layers[index + 1].self_attn.project(normed, position)
+            return x, *layers[index + 1].self_attn.project(normed, position, attended.shape[2])
 
-        def last(x: mx.array, attended: mx.array, position: mx.array, *crossed: mx.array) -> tuple[mx.array, ...]:
+        def last(x: mx.array, attended: mx.array, position: Positions, *crossed: mx.array) -> tuple[mx.array, ...]:
             x, update = layers[-1].branches(_add_norm, x, attended, *crossed)
             x = x + update
-            x = x[:, None] if x.ndim == 2 else x
             return x, x  # nothing attends any more
 
         return [first, *(partial(between, index) for index in range(len(layers) - 1)), last]
@@ -159,12 +164,23 @@ def _add_norm(x: mx.array, branch: mx.array, norm: nn.Module) -> tuple[mx.array,
     return _add_then_norm(x, branch, norm)
 
 
-def _rope_positions(chunk: Chunk, batch: int, config: TransformerConfig) -> mx.array:
-    """Return the positions of queries, keys and values of all rows: (3 B,) int32, or a table of `angles`."""
+Positions = tuple[mx.array, ...]
+"""Of queries, keys and values of all rows, (3 B,) int32; or cosines and sines of them, see `rope.angles`."""
+
+
+def _rope_positions(chunk: Chunk, batch: int, config: TransformerConfig) -> Positions:
+    together = _together(chunk.count, config)
     positions = [chunk.position] * (2 * batch) + [0] * batch
-    if chunk.count == 1 and config.rotates and config.kv_repeat == 1 and rope.use_table():
-        return rope.angles(config, positions)
-    return mx.array(positions, mx.int32)
+    if not config.rotates or not rope.use_table() or chunk.count > LONGEST_TABLE:
+        return (mx.array(positions, mx.int32),)
+    if together:
+        return tuple(table[:, None, None] for table in rope.angles(config, positions))
+    return rope.angles(config, range(chunk.position, chunk.position + chunk.count))
+
+
+def _together(count: int, config: TransformerConfig) -> bool:
+    """Whether queries, keys and values are entries of a batch, see `Attention.project`."""
+    return count == 1 and config.kv_repeat == 1
 
 
 class TransformerLayer(nn.Module):
@@ -189,12 +205,12 @@ class TransformerLayer(nn.Module):
         self._gated = config.gated
         self._scaled = config.layer_scale
 
-    def before_attention(self, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
-        """x: (B, T, dim), or (B, dim) for one position. Returns as `Attention.project`."""
-        return self.self_attn.project(self.norm1(x), position)
+    def before_attention(self, x: mx.array, position: Positions, count: int = 1) -> tuple[mx.array, ...]:
+        """x: (B, T, dim), or (B * T, dim) with count = T. Returns as `Attention.project`."""
+        return self.self_attn.project(self.norm1(x), position, count)
 
     def after_attention(self, x: mx.array, attended: mx.array, crossed: mx.array | None = None) -> mx.array:
-        """x: (B, T, dim) or (B, dim), the layer's input. attended: (B, H, T, head dim). Returns like x.
+        """x: (B, T, dim) or (B * T, dim), the layer's input. attended: (B, H, T, head dim). Returns like x.
 
         crossed: of this layer's cross attention, if it has one; see `Transformer.crossed_by`.
         """
@@ -208,7 +224,7 @@ class TransformerLayer(nn.Module):
 
         join: how to add a branch and norm the sum. Returns the stream and the feed-forward's branch, like x.
         """
-        update = self.self_attn.merge(attended)
+        update = self.self_attn.merge(attended, x.shape)
         update = self.layer_scale_1(update) if self._scaled else update
         if crossed is not None:
             x = x + update
@@ -233,40 +249,44 @@ class Attention(nn.Module):
         self.out_proj = Linear(config.num_heads * config.head_dim, config.dim)
         self._config = config
 
-    def project(self, x: mx.array, position: mx.array) -> tuple[mx.array, ...]:
-        """x: (B, T, dim), or (B, dim) for one position. position: from `_rope_positions`.
+    def project(self, x: mx.array, position: Positions, count: int = 1) -> tuple[mx.array, ...]:
+        """x: (B, T, dim), or (B * T, dim) with count = T. position: from `_rope_positions`.
 
         Returns queries (B, H, T, head dim), keys and values (B, Hkv, T, head dim) each, or both in one array,
         (2 B, Hkv, T, head dim), the keys of all rows first.
         """
         config = self._config
-        B, T = x.shape[0], x.shape[1] if x.ndim == 3 else 1
+        T = x.shape[1] if x.ndim == 3 else count
+        B = x.size // (T * config.dim)
         H, Hkv, D = config.num_heads, config.num_kv_heads, config.head_dim
         qkv = self.in_proj(x)  # (..., (H + 2 Hkv) D)
-        kernel = partial(
-            mx.fast.rope, dims=D, traditional=config.rope == "rope", base=config.max_period, scale=1.0
-        )
-        if T == 1 and config.kv_repeat == 1:
+        if _together(T, config):
             # Queries, keys and values as entries of a batch: values are rotated by position 0, that is not at all,
             # so that keys and values stay one array and one write stores both.
             if B > 1:
                 qkv = qkv.reshape(B, 3, -1).swapaxes(0, 1)
             qkv = qkv.reshape(3 * B, H, 1, D)
             if config.rotates:
-                qkv = rope.rotate(qkv, position, config) if position.ndim > 1 else kernel(qkv, offset=position)
+                qkv = self._rotate(qkv, position, position[0])
             return tuple(mx.split(qkv, [B]))
         qkv = qkv.reshape(B, T, H + 2 * Hkv, D).transpose(0, 2, 1, 3)
         qk, values = qkv[:, : H + Hkv], qkv[:, H + Hkv :]
         if config.rotates:
-            qk = kernel(qk, offset=position[0])
+            qk = self._rotate(qk, position, position[0][0])
         return qk[:, :H], qk[:, H:], values
 
-    def merge(self, attended: mx.array) -> mx.array:
-        """(B, H, T, head dim) -> (B, T, dim), or (B, dim) for one position."""
-        B, _, T, _ = attended.shape
-        if T == 1:
-            return self.out_proj(attended.reshape(B, -1))
-        return self.out_proj(attended.transpose(0, 2, 1, 3).reshape(B, T, -1))
+    def _rotate(self, x: mx.array, position: Positions, offset: mx.array) -> mx.array:
+        """Rotate (n, heads, T, head dim): by a table if `position` is one, else by MLX, from `offset` on."""
+        config = self._config
+        if len(position) == 2:
+            return rope.rotate(x, position, config)
+        traditional, base = config.rope == "rope", config.max_period
+        return mx.fast.rope(x, config.head_dim, traditional=traditional, base=base, scale=1.0, offset=offset)
+
+    def merge(self, attended: mx.array, shape: tuple[int, ...]) -> mx.array:
+        """(B, H, T, head dim) -> shape, (B, T, dim) or (B * T, dim)."""
+        positions_first = attended if attended.shape[2] == 1 else attended.transpose(0, 2, 1, 3)
+        return self.out_proj(positions_first.reshape(shape))
 
 
 class CrossAttention(nn.Module):
@@ -288,9 +308,9 @@ class CrossAttention(nn.Module):
         return mx.concatenate([self._heads(self.k_proj(source)), self._heads(self.v_proj(source))])
 
     def __call__(self, x: mx.array, keys_values: mx.array) -> mx.array:
-        """x: (B, T, dim), or (B, dim) for one position. keys_values: (2 B, H, S, head dim). Returns like x."""
+        """x: (B, T, dim) or (B * T, dim). keys_values: (2 B, H, S, head dim). Returns like x."""
         keys, values = mx.split(keys_values, 2)
-        queries = self._heads(self.q_proj(x[:, None] if x.ndim == 2 else x))
+        queries = self._heads(self.q_proj(x).reshape(len(keys), -1, x.shape[-1]))
         scale = self._config.head_dim**-0.5
         attended = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale)
         return self.out_proj(attended.transpose(0, 2, 1, 3).reshape(x.shape))

@@ -195,8 +195,8 @@ class FrameStep:
             def audio_sample(logits: mx.array, step: int) -> mx.array:
                 return twice(sample(guided(logits), noise[1 + step], audio, of_audio))
 
-            hidden = lm.out_norm(x)
-            logits = lm.text_linear(once(hidden) if scripted else hidden)[:, 0]  # (B, text_classes)
+            hidden = lm.out_norm(x[:, 0])  # (B, dim)
+            logits = lm.text_linear(once(hidden) if scripted else hidden)  # (B, text_classes)
             logits = logits if scripted else guided(logits)
             if patient:
                 padding = mx.arange(config.text_classes) == config.text_padding_id
@@ -216,7 +216,7 @@ class FrameStep:
                 codes = lm.depformer.generate(hidden, twice(tokens), written, audio_sample)
                 sampled = mx.concatenate([sampled, once(codes).astype(sampled.dtype)], axis=1)
             vad = (
-                [lm.vad(hidden)[:, 0]] if config.extra_heads else []
+                [lm.vad(hidden[:, None])[:, 0]] if config.extra_heads else []
             )  # with guidance, the conditioned rows come first
             return [sampled, *vad, *written]
 
