@@ -1,6 +1,6 @@
 """A residual is added and the sum is normed: the plain way in two kernels, and one kernel of our own for Metal.
 
-A frame of Moshi 7B does it 151 times. The kernel serves a single position, where launches are what it costs, and
+A frame of Moshi 7B does it 151 times. The kernel serves a few rows, where launches are what it costs, and
 only where it has passed its trial: on the GPU at hand, when a model is loaded, it must give the plain
 way's numbers and take less time. Everywhere else, and whatever goes wrong, the plain way is taken.
 Source: MLX's custom Metal kernels, `mx.fast.metal_kernel`; moshi/modules/transformer.py `RMSNorm`.
@@ -23,6 +23,7 @@ AddNorm = Callable[[mx.array, mx.array, mx.array, float], tuple[mx.array, mx.arr
 LANES = 32  # of a simdgroup
 MOST_THREADS = 1024  # of a threadgroup
 SUMMED = 2e-6  # relative: float32 sums of squares in another order
+FEW = 64  # rows; a prompt's chunk of more goes the plain way
 EACH = 4  # numbers of a row that a thread keeps, while there are threads for it
 
 SOURCE = """
@@ -137,7 +138,7 @@ def tried(candidate: AddNorm, dim: int, dtype: mx.Dtype, seconds: Callable[..., 
 
 def difference(candidate: AddNorm, dim: int, dtype: mx.Dtype) -> str:
     """Say how a candidate's numbers differ from the plain way's, for one row and several; "" if they do not."""
-    for rows in (1, 3):
+    for rows in (1, 3, FEW):
         x, update, weight = _rows(rows, dim, dtype)
         for size in (1.0, 1e-3, 100.0):
             added, normed = candidate(x * size, update * size, weight, 1e-8)
@@ -168,7 +169,7 @@ def seconds_of(way: AddNorm, dim: int, dtype: mx.Dtype) -> float:
 def add_norm(x: mx.array, update: mx.array, weight: mx.array, eps: float) -> tuple[mx.array, mx.array]:
     """Add and norm by the kernel if it passed its trial for such rows, else the plain way; see `AddNorm`."""
     trial = trials.get((x.shape[-1], x.dtype))
-    if trial and trial.used and x.ndim == 2 and update.dtype == weight.dtype == x.dtype:
+    if trial and trial.used and x.ndim == 2 and len(x) <= FEW and update.dtype == weight.dtype == x.dtype:
         return fused(x, update, weight, eps)
     return plain(x, update, weight, eps)
 

@@ -92,7 +92,7 @@ CONFIG = TransformerConfig(dim=32, num_heads=2, num_layers=3, ffn_hidden=48, con
 
 
 def test_a_step_uses_the_kernel_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two norms of a stack everything is added by it; a chunk of several positions goes the plain way."""
+    """Between two norms of a stack everything is added by it; a chunk of many positions goes the plain way."""
     calls = []
 
     def counted(*arguments) -> tuple[mx.array, mx.array]:
@@ -100,18 +100,21 @@ def test_a_step_uses_the_kernel_and_says_the_same(monkeypatch: pytest.MonkeyPatc
         return plain(*arguments)
 
     transformer = Transformer(CONFIG)
-    x = mx.random.normal((2, 4, 32))
+    x = mx.random.normal((2, 40, 32))
 
     def run() -> np.ndarray:
         transformer.forget_traces()
         state = transformer.new_state(2)
-        return np.array(mx.concatenate([transformer(part, state) for part in mx.split(x, [1, 2], axis=1)], axis=1))
+        return np.array(
+            mx.concatenate([transformer(part, state) for part in mx.split(x, [1, 2, 4], axis=1)], axis=1)
+        )
 
     expected = run()
     monkeypatch.setattr(add_norm, "trials", {(32, mx.float32): Trial(32, "float32")})
     monkeypatch.setattr(add_norm, "fused", counted)
     assert np.array_equal(run(), expected)
-    assert len(calls) == 2 * 3 - 1  # traced once; the last sum of a stack is normed elsewhere
+    sums = 2 * 3 - 1  # the last one of a stack is normed elsewhere
+    assert len(calls) == 2 * sums, "once while single positions are traced, once for the chunk of two"
 
 
 def test_training_goes_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
