@@ -26,6 +26,7 @@ from moshi_mlx.models.ring import BITS, Quantized, QuantizedRing, Ring, Stored
 from moshi_mlx.models.rope import angles, rotate
 from moshi_mlx.models.window import check_window
 
+ROTATED_AT_ONCE = 512  # slots; the copies, in float32, of a whole layer were 2.7 % of Moshi 7B's memory
 REBASE_AT = 4096  # positions: up to here float32 angles are exact to 1/4000
 
 
@@ -250,10 +251,13 @@ class KVCache:
             return
         table = angles(self._config, [shift])
         for ring in self.rings:
-            keys, _ = ring.read_dense(self.slots)
-            keys = rotate(keys.astype(mx.float32), table, self._config).astype(keys.dtype)
-            ring.write(slice(0, len(keys)), slice(0, self.slots), keys)
-            mx.eval(ring.arrays())  # one layer at a time: the copies do not add up
+            for start in range(0, self.slots, ROTATED_AT_ONCE):
+                part = slice(start, min(start + ROTATED_AT_ONCE, self.slots))
+                keys = ring.keys(part)
+                keys = rotate(keys.astype(mx.float32), table, self._config).astype(keys.dtype)
+                mx.eval(keys)  # nothing else holds the ring any more: it is written in place
+                ring.write(slice(0, len(keys)), part, keys)
+                mx.eval(ring.arrays())  # one part at a time: the copies do not add up
 
     def _filled(self, end: int) -> int:
         """Return how many slots are to be read once positions up to `end` were written."""

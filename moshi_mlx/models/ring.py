@@ -55,6 +55,10 @@ class Ring:
         keys, values = mx.split(held, 2)
         return keys, values
 
+    def keys(self, slots: slice) -> mx.array:
+        """Return the keys of some slots, (B, kv heads, slots, head dim)."""
+        return self.held[: len(self.held) // 2, :, slots]
+
     def read_dense(self, filled: int) -> tuple[mx.array, mx.array]:
         """Return the same as `read`: nothing is quantized."""
         return self.read(filled)
@@ -89,6 +93,11 @@ class QuantizedRing:
         """Return keys and values of the first `filled` slots."""
         halves = [mx.split(held[:, :, :filled], 2) for held in self.held]
         return Quantized(*(keys for keys, _ in halves)), Quantized(*(values for _, values in halves))
+
+    def keys(self, slots: slice) -> mx.array:
+        """Return the keys of some slots, dequantized, (B, kv heads, slots, head dim)."""
+        rows = len(self.held[0]) // 2
+        return mx.dequantize(*(held[:rows, :, slots] for held in self.held), group_size=self.group, bits=BITS)
 
     def read_dense(self, filled: int) -> tuple[mx.array, mx.array]:
         """Return the same dequantized, (B, kv heads, filled, head dim) each."""

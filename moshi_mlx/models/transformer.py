@@ -257,7 +257,7 @@ class Attention(nn.Module):
         """
         config = self._config
         T = x.shape[1] if x.ndim == 3 else count
-        B = x.size // (T * config.dim)
+        B = x.shape[0] if x.ndim == 3 else x.shape[0] // T
         H, Hkv, D = config.num_heads, config.num_kv_heads, config.head_dim
         qkv = self.in_proj(x)  # (..., (H + 2 Hkv) D)
         if _together(T, config):

@@ -148,6 +148,26 @@ def test_a_long_stream_is_as_exact_as_a_short_one(x: mx.array, rope: str, step: 
     assert long.position < LENGTH, "it should have been rebased more than once"
 
 
+@pytest.mark.parametrize("bits", [None, 8])
+def test_keys_are_rotated_a_part_at_a_time_and_in_place(bits: int | None) -> None:
+    """Copies in float32 of all keys of a layer would be more than Moshi may hold beside its window."""
+    mx.random.seed(5)
+    state = Transformer(replace(WIDE, context=2500)).new_state(1, kv_bits=bits)
+    for ring in state.rings:
+        ring.write(slice(0, 2), slice(0, 2500), mx.random.normal((2, WIDE.num_kv_heads, 2500, WIDE.head_dim)))
+    mx.eval(state.arrays())
+    before = [np.array(part) for part in state.rings[0].read_dense(2500)]
+    held = active_memory()
+    mx.reset_peak_memory()
+    state.rotate_keys(-4096)
+    part = 512 * WIDE.num_kv_heads * WIDE.head_dim * 4
+    assert mx.get_peak_memory() - held < 6 * part
+    state.rotate_keys(4096)
+    assert active_memory() - held < 16_384
+    for was, now in zip(before, state.rings[0].read_dense(2500), strict=True):
+        np.testing.assert_allclose(np.array(now), was, atol=0.1 if bits else 1e-5)
+
+
 def test_ring_has_exactly_context_slots(transformer: Transformer) -> None:
     state = transformer.new_state(1)
     shape = (2, CONFIG.num_kv_heads, CONFIG.context, CONFIG.head_dim)  # keys and values
