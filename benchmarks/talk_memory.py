@@ -15,6 +15,7 @@ import numpy as np
 from moshi_mlx.bench.shapes import narrowed, random_lm
 from moshi_mlx.models.config import MOSHI_7B, LmConfig
 from moshi_mlx.models.layers import parameter_bytes
+from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.wordless import wordless
 
 FULL = 3000  # positions of the window
@@ -26,8 +27,8 @@ def main() -> None:
     width = parser.parse_args().width
     mx.set_cache_limit(0)
     lm = random_lm(LmConfig.from_dict(narrowed(MOSHI_7B, width, context=FULL)), "q4")
-    session = wordless(lm).session(seed=1)
-    temporal = session.batch._state.temporal
+    batch = Batch(wordless(lm), 1)
+    session, temporal = batch.join(seed=1), batch._state.temporal
     weights, window = parameter_bytes(lm), sum(array.nbytes for array in temporal.arrays())
     print(f"{width} wide: weights {weights / 1e6:.1f} MB, window {window / 1e6:.1f} MB")
     codes = np.random.RandomState(0).randint(0, lm.config.card, (8, lm.config.input_codebooks))
