@@ -18,17 +18,20 @@ from moshi_mlx.conversation.trimming import ContextTrimmer
 from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.reply import Reply
+from moshi_mlx.runtime.session import Session
+from moshi_mlx.tasks.captioner import Captioner
 from tests.memory import active_memory
 
 SILENT = 1e-5 * np.random.default_rng(0).standard_normal(1920).astype(np.float32)
 LOUD = 0.1 * np.random.default_rng(1).standard_normal((40, 1920)).astype(np.float32)
+FEW = 5  # frames
 PAUSE = 12  # frames of silence that are enough here: longer than a turn's last pause
 
 
 class Scripted:
     """Microphone and speaker: frames of a script; `at` runs something before a frame.
 
-    Frames come at once, but slowly while the model is loaded.
+    Frames come at once, but slowly while the model is loaded, and only a few until it is.
     """
 
     def __init__(self, frames: list[np.ndarray]) -> None:
@@ -36,12 +39,17 @@ class Scripted:
         self.at: dict[int, Callable[[], object]] = {}
         self.replies: list[Reply] = []
         self.closed = False
-        self.at_once = threading.Event()
+        self.loaded, self.at_once = threading.Event(), threading.Event()
         self.at_once.set()
+        self._meanwhile = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for index, frame in enumerate(self.frames):
-            self.at_once.wait(0.05)
+            if not self.at_once.is_set():
+                self._meanwhile += 1
+                if self._meanwhile > FEW:
+                    self.loaded.wait(60)
+                self.at_once.wait(0.05)
             if action := self.at.get(index):
                 action()
             if self.closed:
@@ -87,6 +95,15 @@ class Resting:
         screen = SimpleNamespace(note=print)
         self.live = LiveModel(moshi, None, options, screen, seed=5)  # pyright: ignore[reportArgumentType]
         assert self.live.session
+        load_again = self.live.load
+
+        def loaded() -> tuple[Session, Captioner | None]:
+            try:
+                return load_again()
+            finally:
+                self.audio.loaded.set()
+
+        self.live.load = loaded
         trimmer = ContextTrimmer(self.live.session)
         self.conversation = Conversation(
             self.live.session, self.audio, (), self.told, trimmer=trimmer,

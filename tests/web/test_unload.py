@@ -20,7 +20,7 @@ from moshi_mlx.tasks.transcribe import SttTiming, Transcriber
 from tests.memory import active_memory
 from tests.web.running import PATIENCE, Running, run, talking
 
-SOON = 0.05  # seconds without a visit
+SOON = 0.3  # seconds without a visit
 SEEDED = "audio=pcm&captions=1&seed=7&text_temperature=0&audio_temperature=0"
 FRAMES = 12
 
