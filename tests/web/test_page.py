@@ -273,12 +273,12 @@ def test_words_of_a_new_conversation_count_from_its_beginning(page: Page, server
     page.add_init_script(SILENCE)  # a voice that goes on from the one into the other would have the words
     page.reload()
     talk(page)
-    page.wait_for_timeout(2500)
+    page.wait_for_timeout(1500)
     page.keyboard.press("r")
     page.get_by_text("A new conversation").wait_for()
     seconds = "(row) => Number(row.querySelector('time').dateTime.slice(2, -1))"
     new = page.locator("#transcript .divider").evaluate(seconds)
-    assert new > 2
+    assert new > 1
     server.tell(type="caption", word="anew", start=0.1, end=0.3)
     row = page.locator("#transcript li.you", has_text="anew")
     row.wait_for()
