@@ -40,6 +40,7 @@ class Program:
 
     def start(self) -> None:
         command = ["serve", "--model", "nano", "--no-browser", "--port", str(self.port), "--max-sessions", "2"]
+        command += ["--drain-seconds", "0"]  # it is ended in the middle of a conversation
         self._process = subprocess.Popen(
             [sys.executable, "-m", "moshi_mlx", *command],
             stderr=subprocess.PIPE,
