@@ -83,7 +83,7 @@ nano:  ## train Nano anew, or go on with it (hours, an environment of its own in
 nano-card:  ## measure Nano on voices that it never heard and write its card (half an hour); CARD_ARGS="--minutes 8" for a part
 	scripts/nano_card.sh .venv-nano-card $(CARD_ARGS)
 
-nano-stt: $(STAMP)  ## train nano-stt anew, which writes down what is said, or go on with it (an hour or two)
+nano-stt: $(STAMP)  ## train nano-stt anew, which writes down what is said, or go on with it (an hour on one core)
 	scripts/train_nano_stt.sh $(BIN)/python
 
 wheels: $(STAMP)  ## check that every Python installs from wheels alone on Apple Silicon (asks the package index)

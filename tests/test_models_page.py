@@ -37,7 +37,7 @@ def test_every_row_says_what_shows_it() -> None:
 
 def test_every_alias_stands_in_the_row_of_its_repository() -> None:
     of_rows = {alias: row[0] for row in ROWS for alias in re.findall(r"`([\w.-]+)`", row[1])}
-    assert set(of_rows) == {*ALIASES, nano.NAME}
+    assert set(of_rows) == {*ALIASES, *nano.EMBEDDED}
     for alias, repository in ALIASES.items():
         stem = re.sub(r"-(q4|q8|bf16)$", "", repository)
         assert stem.removesuffix("-mlx") in of_rows[alias], alias

@@ -46,7 +46,7 @@ def test_shares_are_of_all_words_of_a_group() -> None:
 def test_the_card_says_first_what_missed_its_bar() -> None:
     text = card(figures({VOICES[0]: 25}))
     short = text[text.index("## What did not") : text.index("## Figures")]
-    assert "held back from the first training on it has 80.0 %" in short
+    assert "voices held back from the first training of Nano on: 80.0 %" in short
     assert "MBROLA" not in short
     assert "75.0 %" in short
     assert all(voice.replace(":", " ") in text for voice in VOICES)

@@ -1,6 +1,6 @@
 """What `nano-stt` hears, measured through moshi_mlx itself on voices that training never heard.
 
-`python -m training.evaluate_stt MODEL OUT.json`: finished parts are kept beside OUT.json and not measured again.
+`python -m training.evaluate_stt MODEL OUT.json`: what was measured of a model is kept beside OUT.json.
 `python -m training.evaluate_stt MODEL` listens to training voices that say things anew: what may be chosen by.
 """
 
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.hub import sha256
 from moshi_mlx.frames import SAMPLE_RATE
 from moshi_mlx.quality.transcription import time_errors, word_errors
 from moshi_mlx.tasks.transcribe import Transcriber, load_transcriber
@@ -34,7 +36,7 @@ TAUGHT: dict[str, Sequence[str]] = {
 """What training has said, by kind. Digits are drawn anew."""
 DIGITS, NEW = "digits", "sentences that training never heard"
 KINDS = (*TAUGHT, DIGITS)  # Nano's domain
-COUNT = 12  # utterances of each kind, of each voice
+COUNT = 20  # utterances of each kind, of each voice
 TELL_TIMES = (Voice("espeak", "en-us+f4"), Voice("espeak", "en-gb-x-gbcwmd+m5"))  # unheard, and times are known
 CLOSE = 0.12  # seconds
 EARLY, LATE = 0.25, 1.2  # seconds around the end of what is said, in which a pause is to be found
@@ -135,7 +137,8 @@ def evaluate(model: str, out: Path) -> None:
     """Measure everything; results go to `out` as JSON."""
     transcriber = load_transcriber(model, codec="mlx", offline=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    parts = Parts(out.with_suffix(".parts"))
+    weights = sha256(Checkpoint.resolve(model, offline=True).lm_weights)
+    parts = Parts(out.with_name(f"{out.stem}-{weights[:12]}.parts"))
     words: dict[str, dict[str, Any]] = {}
     late: list[float] = []
     ends: list[dict[str, int]] = []

@@ -18,9 +18,9 @@ from training.voices import TRAINING_VOICES, UNHEARD, Voice, is_human
 WORDS, TIMES = 0.9, 0.9
 """Its bars: words right of every group of unheard voices, and of these within CLOSE seconds of the synthesizer's."""
 GROUPS = {
-    "first": "held back from the first training on",
-    "mbrola": "MBROLA's, the independent test",
-    "further": "of other accents and qualities",
+    "first": "voices held back from the first training of Nano on",
+    "mbrola": "MBROLA's voices, the independent test",
+    "further": "voices of other accents and qualities",
 }
 
 
@@ -32,7 +32,7 @@ def names(voices: Iterable[Voice]) -> str:
 def missed(figures: dict[str, Any]) -> list[str]:
     """What did not reach its bar, a line each."""
     lines = [
-        f"Of the unheard voices {GROUPS[name]} it has {interval(found['words'])} words right; the bar is {WORDS:.0%}."
+        f"Words of {GROUPS[name]}: {interval(found['words'])} are right; the bar is {WORDS:.0%}."
         for name, found in figures["groups"].items()
         if found["words"]["share"] < WORDS
     ]
@@ -50,7 +50,7 @@ def card(figures: dict[str, Any]) -> str:
     short = missed(figures)
     human = [voice for voice in TRAINING_VOICES if is_human(str(voice))]
     groups = "\n".join(
-        f"| unheard voices {GROUPS[name]} ({names(UNHEARD[name])}) | {interval(found['words'])} | {interval(found['sentences'])} |"
+        f"| {GROUPS[name]} ({names(UNHEARD[name])}) | {interval(found['words'])} | {interval(found['sentences'])} |"
         for name, found in figures["groups"].items()
     )
     voices = "\n".join(
@@ -117,7 +117,8 @@ Those that only speak in the evaluation: [Nano's card](../nano/README.md). None 
 
 ## Limits
 
-A word that it does not know comes out as one that it does, or not at all. One person at a time; people talking at once, music
+Voices unlike those of its training it mishears often; numbers, short commands and first words, which nothing before them
+helps to guess, oftenest. A sentence that it never heard it writes as one that it did, or in part. A word that it does not know comes out as one that it does, or not at all. One person at a time; people talking at once, music
 and far microphones were not tried. Its memory is six seconds.
 
 ## Words

@@ -37,7 +37,7 @@ class Model:
     """A model on this machine.
 
     name: what `--model` takes. nbytes: on the disk, partial files included. used: seconds of the epoch when a file
-    of it was last read, None for the model in the package. problem: why it is incomplete, "" if it is complete.
+    of it was last read, None for models in the package. problem: why it is incomplete, "" if it is complete.
     """
 
     name: str
@@ -54,9 +54,9 @@ class Model:
 
 
 def models() -> list[Model]:
-    """Return the models that are here, Nano first, then by name. The network is never asked."""
-    own = Model(nano.NAME, None, nano.FOLDER, bytes_in(nano.FOLDER)[0], None, "")
-    return [own, *sorted(_cached_models(), key=lambda model: model.name)]
+    """Return the models that are here, those in the package first, then by name. The network is never asked."""
+    own = [Model(name, None, folder, bytes_in(folder)[0], None, "") for name, folder in nano.EMBEDDED.items()]
+    return [*own, *sorted(_cached_models(), key=lambda model: model.name)]
 
 
 def cached_models(repos: Mapping[str, str]) -> dict[str, int]:
@@ -229,7 +229,7 @@ def repo_of(name: str) -> tuple[str, str | None]:
     place, _ = find_place(name, offline=True)
     if isinstance(place, HubRepo):
         return place.repo, place.revision
-    what = "comes with the package" if name == nano.NAME else "is a folder of yours"
+    what = "comes with the package" if name in nano.EMBEDDED else "is a folder of yours"
     raise CheckpointError(f"{name} {what}: only models of the hub's cache come and go with `moshi-mlx models`")
 
 

@@ -76,8 +76,8 @@ def find_place(name: str, offline: bool) -> tuple[Place, str | None]:
 
     Raises CheckpointError for a name that means nothing.
     """
-    if name == nano.NAME:
-        return Folder(nano.FOLDER), None
+    if name in nano.EMBEDDED:
+        return Folder(nano.EMBEDDED[name]), None
     if name in ALIASES:
         return HubRepo(ALIASES[name], None, offline), None
     if name.startswith("hf://"):
@@ -93,7 +93,7 @@ def find_place(name: str, offline: bool) -> tuple[Place, str | None]:
     try:
         return HubRepo(*parse_repo(name), offline), None
     except DownloadError as error:
-        known = ", ".join([*ALIASES, nano.NAME])
+        known = ", ".join([*ALIASES, *nano.EMBEDDED])
         raise CheckpointError(
             f"there is no model {name!r}: one of {known}, a hub repository (owner/name) or a folder expected"
         ) from error

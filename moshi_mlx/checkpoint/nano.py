@@ -1,6 +1,6 @@
-"""Nano: the tiny trained Moshi that comes with the package, and what it can be asked.
+"""Nano, the tiny trained Moshi that comes with the package, and what it can be asked; beside it one that writes.
 
-How it was made: `training/` in the repository; what it can and cannot do: README.md in its folder.
+How they were made: `training/` in the repository; what they can and cannot do: README.md in their folders.
 """
 
 import json
@@ -10,6 +10,9 @@ from typing import Any
 NAME = "nano"
 ASSETS = Path(__file__).parents[1] / "assets"
 FOLDER = ASSETS / "nano"
+STT_NAME = "nano-stt"
+EMBEDDED = {NAME: FOLDER, STT_NAME: ASSETS / STT_NAME}
+"""The models in the package, by their names. The codec of all is Nano's."""
 RECORDING = ASSETS / "demo.flac"
 """Four questions, the last one an interruption."""
 

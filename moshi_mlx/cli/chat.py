@@ -30,7 +30,8 @@ def chat(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Write down what you say with this speech-to-text model (stt-1b), in the time Moshi leaves.",
+            help="Write down what you say with this speech-to-text model (stt-1b, nano-stt), in the time "
+            "Moshi leaves.",
         ),
     ] = None,
     unload_after: options.UnloadAfterOption = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from moshi_mlx.checkpoint.nano import NAME, RECORDING, captions
+from moshi_mlx.checkpoint.nano import NAME, RECORDING, STT_NAME, captions
 from moshi_mlx.cli import options
 from moshi_mlx.cli.interruption import undone
 from moshi_mlx.errors import AudioFileError, system_errors
@@ -30,7 +30,8 @@ def demo(
 
     Needs no network: Nano, a tiny trained Moshi, comes with the package. Both sides' words are printed with their
     times. FOLDER gets the answer, both voices in one stereo file, the first question alone, and a plot of the
-    conversation (waveforms, words). Last come commands to go on with.
+    conversation (waveforms, words). nano-stt, as tiny, writes down what was said. Last come commands to go
+    on with.
     """
     with system_errors(f"cannot make {folder}", AudioFileError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +46,7 @@ def demo(
     from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
     from moshi_mlx.runtime.engine import converse
     from moshi_mlx.runtime.moshi import load
+    from moshi_mlx.tasks.transcribe import load_transcriber
 
     recording = read_audio(RECORDING).pcm
     said = [Utterance(LEAD + one["begin"], LEAD + one["end"], "you", one["text"]) for one in captions()]
@@ -65,12 +67,14 @@ def demo(
     save(timeline, [you, Track("moshi", read_audio(answer).pcm, transcript.pieces)])
     if quiet:
         return
+    written = load_transcriber(STT_NAME, codec="mlx", offline=True).transcribe(recording).text
     delays = [transcript.delay_after(one.end) for one in said]
     shown = ", ".join(f"{delay:.2f} s" for delay in delays if delay is not None)
     typed = shlex.quote(model)
     lines = [
         stats.summary(),
         *([f"reply delays {shown}"] if shown else []),
+        f"what you said, as {STT_NAME} wrote it down: {written}",
         f"answer in {answer}, both voices in {both} (you on the left), timeline in {timeline}",
         f"next, let it answer the first question alone ({question}), or talk to it yourself, in the browser:",
         f"  {called()} run {shlex.quote(str(question))} --model {typed}",

@@ -52,7 +52,8 @@ class SttModelOptions(ModelOptions):
         typer.Option(
             "--model",
             "-m",
-            help="An alias (stt-1b: English and French, stt-2.6b: English), a hub repository, or a folder.",
+            help="An alias (stt-1b: English and French, stt-2.6b: English, nano-stt: tiny, in the package), "
+            "a hub repository, or a folder.",
             show_default="stt-1b",
         ),
     ] = None

@@ -71,7 +71,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Write down what people say with this speech-to-text model (stt-1b), in the time Moshi leaves.",
+            help="Write down what people say with this speech-to-text model (stt-1b, nano-stt), in the time "
+            "Moshi leaves.",
         ),
     ] = None,
     served: ServedModels,

@@ -268,14 +268,16 @@ def test_killed_it_leaves_what_was_said(chat: Callable[..., Chat], tmp_path: Pat
 
 
 def test_what_one_says_is_written_down_too(
-    chat: Callable[..., Chat], sound_card: SoundCard, stt_folder: Path, tmp_path: Path
+    chat: Callable[..., Chat], sound_card: SoundCard, tmp_path: Path
 ) -> None:
     talk = chat(
-        "--model", "nano", "--json", "--input", "virtmic", "--output", "virtspk", "--captions", stt_folder,
+        "--model", "nano", "--json", "--input", "virtmic", "--output", "virtspk", "--captions", "nano-stt",
         "--codec", "mlx", "--save", tmp_path / "talk",
     )  # fmt: skip
     talk.wait_for(is_ready)
-    sound_card.speak(0.2 * np.random.RandomState(0).standard_normal(96_000).astype(np.float32))
+    sound_card.speak(read_audio(RECORDING).pcm[: 5 * 24_000])  # the first question
     talk.wait_for(lambda events: sum(event["event"] == "caption" for event in events) > 3)
     assert talk.end() == 130
+    known = set(captions()[0]["text"].lower().strip("?").split())
+    assert len({event["word"].lower() for event in talk.events if event["event"] == "caption"} & known) > 2
     assert talk.events[-1]["captions_dropped"] >= 0

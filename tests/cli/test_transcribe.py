@@ -13,6 +13,7 @@ import soundfile
 
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.cli.transcription import Lines
 from moshi_mlx.runtime.moshi import load
 from moshi_mlx.tasks.captions import FORMATS
@@ -55,6 +56,13 @@ def test_words_go_to_stdout_a_segment_a_line(transcribe: Cli, talk: Path, expect
     assert "passes" in done.err
     quiet = transcribe(talk, "-", "--quiet")
     assert (quiet.out, quiet.err) == (done.out, "")
+
+
+def test_the_model_in_the_package_needs_no_network(moshi_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = moshi_cli("transcribe", RECORDING, "--model", "nano-stt")
+    assert done.code == 0
+    assert [line[:22] for line in done.out.splitlines()[:2]] == ["what is the capital of", "what can you do"]
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -21,12 +21,13 @@ from moshi_mlx.audio.files import read_audio
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.checkpoint.voices import Voices
+from moshi_mlx.quality.transcription import word_errors
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.reply import Reply
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.caption_scheduler import CaptionScheduler
 from moshi_mlx.tasks.persona import Role, persona
-from moshi_mlx.tasks.transcribe import SttTiming, Transcriber
+from moshi_mlx.tasks.transcribe import load_transcriber
 from moshi_mlx.web.access import Access
 from moshi_mlx.web.limits import Limits, Rate
 from moshi_mlx.web.prompts import Prompts
@@ -504,19 +505,19 @@ def test_a_persona_is_set_before_its_first_audio(persona_server: tuple[Running, 
     assert said.strip().startswith(words(session).strip())
 
 
-def test_the_users_words_come_where_the_server_writes_them_down(tiny_moshi: Moshi, stt_folder: Path) -> None:
+def test_the_users_words_come_where_the_server_writes_them_down(tiny_moshi: Moshi) -> None:
     def captions() -> CaptionScheduler:
-        return CaptionScheduler(Transcriber(load(stt_folder, codec="mlx"), SttTiming(delay=0.5)), 1, "tiny-stt")
+        return CaptionScheduler(load_transcriber("nano-stt", codec="mlx"), 1, "nano-stt")
 
     running = Running(tiny_moshi, captions=captions)
-    asked = {"type": "realtime", "audio": {"input": {"transcription": {"model": "tiny-stt"}}}}
+    asked = {"type": "realtime", "audio": {"input": {"transcription": {"model": "nano-stt"}}}}
 
     async def go() -> Session:
         async with realtime(running) as session:
             await session.send("session.update", session=asked)
             updated = (await session.once("session.updated")).session
-            assert updated.audio.input.transcription.model == "tiny-stt"
-            await session.say(np.concatenate([QUIET, QUIET, noise(16)]))
+            assert updated.audio.input.transcription.model == "nano-stt"
+            await session.say(np.concatenate([QUIET, QUIET, read_audio(RECORDING).pcm[: 24 * 1920]]))
             await session.silent_until("conversation.item.input_audio_transcription.completed")
             return session
 
@@ -527,5 +528,5 @@ def test_the_users_words_come_where_the_server_writes_them_down(tiny_moshi: Mosh
     completed = session.of("conversation.item.input_audio_transcription.completed")[0]
     deltas = session.of("conversation.item.input_audio_transcription.delta")
     assert completed.transcript == "".join(one.delta for one in deltas if one.item_id == completed.item_id)
-    assert completed.transcript
+    assert word_errors(nano.captions()[0]["text"], completed.transcript).rate <= 0.2
     assert completed.item_id in {one.item_id for one in session.of("input_audio_buffer.committed")}
