@@ -10,6 +10,7 @@ from typing import Any
 from moshi_mlx.cli.options import ModelOptions, WrongUsage
 
 SHARING = ("chat", "serve", "run")  # commands whose model several processes may share
+REPEATING = ("transcribe", "translate", "say", "demo", "quantize", "quality", "eval", "bench")  # in each process
 
 
 @contextmanager
@@ -21,11 +22,11 @@ def shared(command: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]
     """
     from moshi_mlx.distributed.launcher import is_launched
 
-    models = {name: one for name, one in options.items() if isinstance(one, ModelOptions)}
-    if not models or not is_launched():
+    command = command.rstrip("_")  # eval_, for Python has an eval
+    if command not in (*SHARING, *REPEATING) or not is_launched():
         yield dict(options)
         return
-    if command not in SHARING:
+    if command in REPEATING:
         raise WrongUsage(
             f"several processes cannot share the model of `moshi-mlx {command}`; start it without mlx.launch "
             f"({', '.join(SHARING)} and finetune are for several)"
@@ -34,7 +35,7 @@ def shared(command: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]
     from moshi_mlx.distributed.group import join_group
     from moshi_mlx.distributed.leader import leading
 
-    [(name, model)] = models.items()
+    [(name, model)] = [each for each in options.items() if isinstance(each[1], ModelOptions)]
     group = join_group()
     if group.rank():
         follow(group, offline=model.offline)

@@ -53,11 +53,11 @@ def part_config(config: TransformerConfig, part: Part, unit: int = 1) -> PartCon
     """
     heads = config.num_kv_heads
     if heads % part.size:
-        fitting = ", ".join(str(count) for count in range(1, heads) if heads % count == 0)
+        fitting = [str(count) for count in range(1, heads + 1) if heads % count == 0]
         kind = "heads" if config.kv_repeat == 1 else "heads of keys and values"
         raise ConfigError(
             f"a temporal transformer of {heads} {kind} cannot be shared by {part.size} processes; "
-            f"start {fitting} or {heads}"
+            f"start {' or '.join(fitting)}"
         )
     hidden = part.of(config.ffn_hidden, unit)
     if config.ffn_hidden // unit < part.size:

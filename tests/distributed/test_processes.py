@@ -137,10 +137,14 @@ def test_a_launcher_tells_that_there_are_several_and_where_the_first_is(tmp_path
     assert not is_launched({"MLX_RANK": "0", "MLX_HOSTFILE": str(hosts)}), "mlx.launch -n 1"
 
 
-def test_a_command_that_processes_would_only_repeat_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["transcribe", "eval_", "bench"])
+def test_a_command_that_processes_would_only_repeat_is_refused(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {"model": ModelOptions(), "word": 1}
-    with shared("transcribe", options) as same:
+    with shared(command, options) as same:
         assert same == options
     monkeypatch.setenv("MLX_RANK", "0")
-    with pytest.raises(WrongUsage, match="cannot share the model of `moshi-mlx transcribe`; start it without"):
-        shared("transcribe", options).__enter__()
+    name = command.rstrip("_")
+    with pytest.raises(WrongUsage, match=f"cannot share the model of `moshi-mlx {name}`; start it without"):
+        shared(command, options).__enter__()
