@@ -25,8 +25,7 @@ CODEBOOKS = 4  # of Nano's eight: the others tell how it sounded
 TALKS, UTTERANCES = 6, 8  # of a part, of a talk
 HEARINGS = 2  # of what the more human voices say: they take longer to make
 ESPEAK_TURNS = 3  # rounds in which each of espeak-ng's many voices has its turn once
-ROUNDS, CUT_ROUNDS = 11, 2
-"""In the last ones every utterance was recorded for itself and cut out: its noise begins and ends with it."""
+ROUNDS = 11
 NOISES = 0.05  # of the utterances are none: knocks, coughs, beeps
 HESITATES = 0.12
 LEAST_SECONDS, MOST_SECONDS = 0.3, 1.1  # between utterances
@@ -52,12 +51,12 @@ class Talk:
     codes: np.ndarray
 
 
-def parts(rounds: int = ROUNDS + CUT_ROUNDS) -> list[Voice]:
+def parts() -> list[Voice]:
     """Who talks in each part, in order: every round has as many of the more human voices as of the others."""
     human = [voice for voice in TRAINING_VOICES if is_human(str(voice))]
     others = [voice for voice in TRAINING_VOICES if not is_human(str(voice))]
     order: list[Voice] = []
-    for number in range(rounds):
+    for number in range(ROUNDS):
         order += human + others[number % ESPEAK_TURNS :: ESPEAK_TURNS]
     return order
 
@@ -65,13 +64,13 @@ def parts(rounds: int = ROUNDS + CUT_ROUNDS) -> list[Voice]:
 def make(folder: Path, count: int | None = None) -> None:
     """Make the parts that are not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    ears, first_cut = _ears(), len(parts(ROUNDS))
+    ears = _ears()
     for number, voice in enumerate(parts()[:count]):
         path = folder / f"{number:04}.npz"
         if path.exists():
             continue
         rng = np.random.default_rng([40, number])
-        talks = list(_talks(ears, voice, rng, cut=number >= first_cut))
+        talks = list(_talks(ears, voice, rng))
         about = json.dumps([[asdict(said) for said in talk.said] for talk in talks])
         with path.with_suffix(".part").open("wb") as file:
             codes = {f"codes{index}": talk.codes for index, talk in enumerate(talks)}
@@ -100,17 +99,13 @@ def _ears() -> Mimi:
     return mimi
 
 
-def _talks(ears: Mimi, voice: Voice, rng: np.random.Generator, cut: bool) -> Iterator[Talk]:
+def _talks(ears: Mimi, voice: Voice, rng: np.random.Generator) -> Iterator[Talk]:
     hearings = HEARINGS if is_human(str(voice)) else 1
     recordings = [_recording(voice, rng) for _ in range(TALKS * UTTERANCES // hearings)]
     order = np.concatenate([rng.permutation(len(recordings)) for _ in range(hearings)])
     for talk in order.reshape(TALKS, UTTERANCES):
-        chosen = [recordings[index] for index in talk]
-        if cut:
-            chosen = [(augment.spoiled(rng, pcm), words) for pcm, words in chosen]
-        pcm, said = _stream(rng, chosen, 0.16 if is_human(str(voice)) else 0.1)
-        heard = augment.in_room(rng, pcm) if rng.random() < 0.3 else pcm
-        heard = np.clip(heard, -1, 1) if cut else augment.spoiled(rng, heard)
+        pcm, said = _stream(rng, [recordings[index] for index in talk], 0.16 if is_human(str(voice)) else 0.1)
+        heard = augment.spoiled(rng, augment.in_room(rng, pcm) if rng.random() < 0.3 else pcm)
         codes = ears.encode(mx.array(heard[None].astype(np.float32)))[0]
         yield Talk(str(voice), said, np.array(codes).astype(np.int16))
 
