@@ -284,9 +284,9 @@ class Attention(nn.Module):
         return mx.fast.rope(x, config.head_dim, traditional=traditional, base=base, scale=1.0, offset=offset)
 
     def merge(self, attended: mx.array, shape: tuple[int, ...]) -> mx.array:
-        """(B, H, T, head dim) -> shape, (B, T, dim) or (B * T, dim)."""
+        """(B, H, T, head dim) -> shape, (B, T, dim) or (B * T, dim). Where it is a part, H are its heads."""
         positions_first = attended if attended.shape[2] == 1 else attended.transpose(0, 2, 1, 3)
-        return self.out_proj(positions_first.reshape(shape))
+        return self.out_proj(positions_first.reshape(*shape[:-1], -1))
 
 
 class CrossAttention(nn.Module):
