@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.ports import free_port
 
 
 class Ring:
     """`count` processes that run Python with these words. folder: for the file that names their addresses."""
 
     def __init__(self, count: int, folder: Path, *words: object) -> None:
-        addresses = []
-        for _ in range(count):
-            with socket.socket() as one:
-                one.bind(("127.0.0.1", 0))
-                addresses.append([f"127.0.0.1:{one.getsockname()[1]}"])
+        addresses = [[f"127.0.0.1:{free_port()}"] for _ in range(count)]
         hosts = folder / "hosts.json"
         hosts.write_text(json.dumps(addresses))
         self.processes = [
