@@ -48,7 +48,7 @@ def fetch(
     if offline:
         raise NotCachedError(
             f"{where} is not in the cache and --offline forbids fetching it; "
-            "run once without --offline, or take --model nano, which needs no download",
+            "run once without --offline, or take nano or nano-stt, which are here already",
             filename,
         )
     remote = None
@@ -243,18 +243,18 @@ def _explained(
     if status not in (None, 404):
         return DownloadError(
             f"the hub failed with HTTP {status} at {where}{kept}; try again later, "
-            "or take --model nano, which needs no download"
+            "or take nano or nano-stt, which are here already"
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
         return DownloadError(
             f"{where} is not in the cache and HF_HUB_OFFLINE forbids fetching it; "
-            "unset it, or take --model nano, which needs no download"
+            "unset it, or take nano or nano-stt, which are here already"
         )
     if isinstance(error, UnreachableError | errors.LocalEntryNotFoundError):  # the library's word for the same
         why = str(error) if isinstance(error, UnreachableError) else _reason(error)
         return DownloadError(
             f"cannot reach {constants.ENDPOINT} for {where} ({why}); "
-            "check the network and try again, or take --model nano, which needs no download"
+            "check the network and try again, or take nano or nano-stt, which are here already"
         )
     if isinstance(error, errors.EntryNotFoundError):
         return MissingFileError(f"{_described(repo, revision)} has no file {filename}")

@@ -119,7 +119,7 @@ class WordStream:
         self._position = 0  # of the next token; position p has heard p frames
         self._word = ""
         self._start = 0  # position at which it began
-        self._paused = False  # a pause was found, and no piece of a word came since
+        self._paused: float | None = None  # when; until a piece of a word comes that was said later
 
     def push(self, token: int, vad: np.ndarray | None = None) -> list[Word | Pause]:
         """Take the token of the next frame, from the step that reads initial tokens on; give what is complete now.
@@ -138,12 +138,13 @@ class WordStream:
             if not self._word:
                 self._start = position
             self._word += piece
-            self._paused = False
-        if vad is not None and len(vad) > PAUSE_HEAD and not self._paused:
+            if self._paused is not None and self._time(position) > self._paused:
+                self._paused = None
+        if vad is not None and len(vad) > PAUSE_HEAD and self._paused is None:
             probability = float(vad[PAUSE_HEAD, 0])
             if probability > PAUSE_PROBABILITY:
-                self._paused = True
-                done.append(Pause(self._clipped(position * FRAME_SECONDS - self._prefix), probability))
+                self._paused = self._clipped(position * FRAME_SECONDS - self._prefix)
+                done.append(Pause(self._paused, probability))
         return done
 
     def skip(self, frames: int) -> list[Word]:

@@ -165,7 +165,7 @@ def test_get_goes_on_after_the_hub_has_gone(
     done = models("get", ALIAS)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "MB are here; try again later, or take --model nano" in done.stderr.splitlines()[-1]
+    assert "MB are here; try again later, or take nano or nano-stt" in done.stderr.splitlines()[-1]
     assert len(done.stderr.splitlines()) == 3
     hub.errors.clear()
     assert models("get", ALIAS).returncode == 0

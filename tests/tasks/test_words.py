@@ -75,16 +75,16 @@ def heads(probability: float) -> np.ndarray:
     return vad
 
 
-def test_a_pause_is_told_once_until_the_next_word() -> None:
+def test_a_pause_is_told_once_until_a_word_that_was_said_after_it() -> None:
     made = stream(prefix=0.08, delay=0.5)
     told = []
-    tokens, silent = (PAD, 10, PAD, PAD, BOUNDARY, 12, PAD), (0.5, 0.4, 0.6, 0.9, 0.9, 0.7, 0.8)
+    tokens = (PAD, 10, PAD, PAD, BOUNDARY, 12, PAD, PAD, BOUNDARY, 10, PAD, BOUNDARY, 12)
+    silent = (0.5, 0.4, 0.6, 0.9, 0.9, 0.7, 0.8, 0.2, 0.2, 0.9, 0.9, 0.9, 0.7)
     for token, probability in zip(tokens, silent, strict=True):
         told.append([one for one in made.push(token, heads(probability)) if isinstance(one, Pause)])
-    probability = float(np.float32(0.6))
-    assert told[:5] == [[], [], [Pause(0.08, probability)], [], []]
-    assert told[5] == [Pause(0.32, float(np.float32(0.7)))], "a word came: it is told again"
-    assert told[6] == []
+    assert told[:3] == [[], [], [Pause(0.08, float(np.float32(0.6)))]]
+    assert not any(told[3:12]), "the words up to here were said before it: they come later by the delay"
+    assert told[12] == [Pause(0.88, float(np.float32(0.7)))]
 
 
 def test_models_with_fewer_heads_find_no_pauses() -> None:

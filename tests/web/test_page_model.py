@@ -57,7 +57,10 @@ def test_the_server_stays_says_why_and_ends_when_told(serve: Serve, tmp_path: Pa
     program.until(r"missing why=.*cannot reach http://127\.0\.0\.1:1 for config\.json of me/tiny")
     info = json.loads(get(f"{url}/api/info")[1])
     assert info["state"] == "missing"
-    assert re.fullmatch(r"cannot reach .*, or take --model nano, which needs no download", info["problem"])
+    assert re.fullmatch(
+        r"cannot reach .*, or take nano or nano-stt, which are here already",
+        info["problem"],
+    )
     assert get(f"{url}/")[0] == 200
     assert get(f"{url}/health")[0] == 503
     assert program.end() == 130
