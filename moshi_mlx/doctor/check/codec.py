@@ -126,13 +126,13 @@ def _upsample(dim: int, stride: int, noise: Noise) -> Made:
 
 def _codebook(bins: int, dim: int, noise: Noise) -> Made:
     """Compare distances, not codes: of two entries equally far either is right. Then what the codes stand for."""
-    book, entries, x = Codebook(bins, dim), noise.normal(bins, dim), noise.normal(1, 30, dim)
+    book, entries, x = Codebook(bins, dim), noise.normal(bins, dim), noise.normal(30, dim)
     book["embedding"], book["half_norm"] = mx.array(entries), mx.array((entries**2).sum(1) / 2)
-    codes = numbers(book.encode(mx.array(x)))
-    distances, nearest = closed_form.nearest(x[0], entries)
-    found = np.take_along_axis(distances, codes[0][:, None], 1)[:, 0]
+    codes = numbers(book.encode(mx.array(x)))[:, 0]
+    distances, nearest = closed_form.nearest(x, entries)
+    found = np.take_along_axis(distances, codes[:, None], 1)[:, 0]
     decoded = numbers(book.decode(mx.array(codes)))
     return (
         np.concatenate([found, decoded.ravel()]),
-        np.concatenate([nearest, entries[codes[0]].ravel()]),
+        np.concatenate([nearest, entries[codes].ravel()]),
     )
