@@ -80,7 +80,7 @@ docs: $(STAMP)  ## write docs/cli.md anew
 nano:  ## train Nano anew, or go on with it (hours, an environment of its own in .venv-nano)
 	scripts/train_nano.sh .venv-nano
 
-nano-card:  ## measure Nano on voices that it never heard and write its card (half an hour); CARD_ARGS="--minutes 8" for a part
+nano-card:  ## measure Nano on voices that it never heard and write its card (minutes); CARD_ARGS="--minutes 8" for a part
 	scripts/nano_card.sh .venv-nano-card $(CARD_ARGS)
 
 nano-stt: $(STAMP)  ## train nano-stt anew, which writes down what is said, or go on with it (an hour on one core)

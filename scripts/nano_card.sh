@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures Nano and writes its card: half an hour on two cores. What has been measured of the same model is kept.
+# Measures Nano and writes its card: minutes on two quiet cores. What has been measured of the same model is kept.
 # Usage: nano_card.sh VENV [OPTIONS of training.evaluate]. Work files go to build/nano, figures to training/results.
 set -euo pipefail
 cd "$(dirname "$0")/.."
