@@ -47,7 +47,7 @@ def main() -> None:
         asyncio.run(measure(server.pid, int(found[1]), options.seconds, options.rate))
     finally:
         asked = time.monotonic()
-        server.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGINT)  # at once; SIGTERM would wait for those who talk
         code = server.wait()
         print(f"server ended with {code} in {time.monotonic() - asked:.2f} s")
         drain.join()
