@@ -3,7 +3,7 @@
     python benchmarks/echo_server.py
 
 The language model is the smallest there is, of random weights; the codec reads codes off samples, and samples off
-codes. Prints what `moshi-mlx serve` prints: where it listens, and its log. Ends with SIGTERM.
+codes. Prints what `moshi-mlx serve` prints: where it listens, and its log. Ends with SIGTERM and with Ctrl-C.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def smallest(progress: object) -> Moshi:
 
 async def serve() -> None:
     stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     server = Server(smallest, {"model": "echo", "greeting": "", "questions": []}, PLACES)
     print(f"listening on http://localhost:{await server.start('localhost', 0)}", file=sys.stderr, flush=True)
     ended = asyncio.create_task(server.model.ended())

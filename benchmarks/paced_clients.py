@@ -13,11 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
-import signal
-import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass, field
 
@@ -25,6 +21,7 @@ import aiohttp
 import numpy as np
 
 from benchmarks.quiet import Others
+from benchmarks.server import SERVE, Server
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.checkpoint.nano import RECORDING
 from moshi_mlx.client import AudioFrame, Metadata, Talk, connect
@@ -57,23 +54,14 @@ def main() -> None:
     parser.add_argument("--codec", default="mlx")
     parser.add_argument("--share", type=float, default=0.99, help="that every client is to get")
     options = parser.parse_args()
-    words = [sys.executable, "-m", "moshi_mlx", "serve", "--model", options.model, "--codec", options.codec]
-    words += ["--port", "0", "--no-browser", "--quiet", "--max-sessions", str(options.clients)]
-    server = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    assert server.stderr
-    found = re.search(r"localhost:(\d+)", server.stderr.readline())
-    assert found
-    complaints: list[str] = []
-    reader = threading.Thread(target=lambda pipe: complaints.extend(pipe), args=(server.stderr,))
-    reader.start()
+    words = ["--model", options.model, "--codec", options.codec, "--quiet", "--max-sessions", str(options.clients)]
+    server = Server([*SERVE, *words])
     others = Others()
     try:
-        clients, metrics = asyncio.run(measure(int(found[1]), options.clients, options.minutes * 60))
+        clients, metrics = asyncio.run(measure(server.port, options.clients, options.minutes * 60))
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait()
-        reader.join()
-        print(*complaints[-20:], sep="", end="", file=sys.stderr)
+        server.end()
+        server.complain()
     report(clients, metrics, others.share())
     worst = min(client.share for client in clients)
     if worst < options.share:

@@ -11,17 +11,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import re
-import signal
 import socket
 import struct
 import subprocess
-import sys
-import threading
 import time
 
 import aiohttp
 import numpy as np
+from server import SERVE, Server
 
 PARTS = 5  # of the storm, after each of which memory is read
 BLOCK = np.zeros(480, "<f4").tobytes()
@@ -35,23 +32,13 @@ def main() -> None:
     )
     parser.add_argument("--model", default="nano")
     options = parser.parse_args()
-    words = [sys.executable, "-m", "moshi_mlx", "serve", "--model", options.model, "--port", "0", "--no-browser"]
-    server = subprocess.Popen([*words, "--max-sessions", "2", "--quiet"], stderr=subprocess.PIPE, text=True)
-    assert server.stderr
-    found = re.search(r"localhost:(\d+)", server.stderr.readline())
-    assert found
-    complaints: list[str] = []
-    drain = threading.Thread(target=lambda pipe: complaints.extend(pipe), args=(server.stderr,))
-    drain.start()
+    server = Server([*SERVE, "--model", options.model, "--max-sessions", "2", "--quiet"])
     try:
-        asyncio.run(measure(server.pid, int(found[1]), options.seconds, options.rate))
+        asyncio.run(measure(server.process.pid, server.port, options.seconds, options.rate))
     finally:
-        asked = time.monotonic()
-        server.send_signal(signal.SIGINT)  # at once; SIGTERM would wait for those who talk
-        code = server.wait()
-        print(f"server ended with {code} in {time.monotonic() - asked:.2f} s")
-        drain.join()
-        print(*complaints[-20:], sep="", end="", file=sys.stderr)
+        seconds = server.end()
+        print(f"server ended with {server.process.returncode} in {seconds:.2f} s")
+        server.complain()
 
 
 async def measure(pid: int, port: int, seconds: float, rate: float) -> None:

@@ -14,12 +14,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
-import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -31,6 +28,7 @@ import aiohttp
 import numpy as np
 from attacks import ATTACKS, BEHAVING
 from quiet import Others
+from server import SERVE, Server
 
 from moshi_mlx.frames import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE
 
@@ -50,45 +48,12 @@ class Got(NamedTuple):
     same: float  # share of the frames that were those of a client alone, but for rounding
 
 
-class Server:
-    """A program that serves Nano."""
-
-    def __init__(self, model: str) -> None:
-        here = Path(__file__).parent
-        words = [
-            "-m",
-            "moshi_mlx",
-            "serve",
-            "--model",
-            model,
-            "--port",
-            "0",
-            "--no-browser",
-            "--max-sessions",
-            "4",
-        ]
-        words = [str(here / "echo_server.py")] if model == "echo" else words
-        self.process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
-        self.lines: list[str] = []
-        assert self.process.stderr
-        found = re.search(r"localhost:(\d+)", self.process.stderr.readline())
-        assert found
-        self.port = int(found[1])
-        threading.Thread(
-            target=lambda pipe: self.lines.extend(pipe), args=(self.process.stderr,), daemon=True
-        ).start()
-        deadline = time.monotonic() + 60
-        while not any(" ready " in line for line in self.lines):
-            assert self.process.poll() is None, self.lines
-            assert time.monotonic() < deadline, self.lines
-            time.sleep(0.05)
-
-    def end(self) -> float:
-        """Tell it to end; how long it took, in seconds."""
-        asked = time.monotonic()
-        self.process.send_signal(signal.SIGINT)  # at once; SIGTERM would wait for those who talk
-        self.process.wait(60)
-        return time.monotonic() - asked
+def started(model: str) -> Server:
+    """Return a server of four places that is ready."""
+    echo = [str(Path(__file__).parent / "echo_server.py")]
+    server = Server(echo if model == "echo" else [*SERVE, "--model", model, "--max-sessions", "4"])
+    server.wait_until_ready()
+    return server
 
 
 def main() -> None:
@@ -99,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     speech = voice(LEAD + options.seconds)
     others, began = Others(), time.monotonic()
-    first, second = Server(options.model), Server(options.model)
+    first, second = started(options.model), started(options.model)
     alone = asyncio.run(talk_together(first.port, speech, 1))[0]
     columns = (
         "attack",
@@ -117,7 +82,7 @@ def main() -> None:
     for name in [options.only] if options.only else ATTACKS:
         if name in SEATED:
             control, _ = measure(BEHAVING, first, first, speech, alone)
-            first = Server(options.model)
+            first = started(options.model)
         else:
             control, _ = measure(name, first, second, speech, alone)
         got, end = measure(name, first, first, speech, alone)
@@ -129,7 +94,7 @@ def main() -> None:
         )
         if got.frames < FRAMES_BAR * control.frames or got.gap > GAP_BAR * control.gap or end > END_BAR:
             missed.append(name)
-        first = Server(options.model)
+        first = started(options.model)
     for server in (first, second):
         server.end()
     print(f"\n{time.monotonic() - began:.0f} s; other programs took {others.share():.0%} of the machine")
