@@ -90,5 +90,10 @@ def in_room(rng: np.random.Generator, pcm: np.ndarray) -> np.ndarray:
     answer *= 10 ** (rng.uniform(-15, -3) / 20) / np.sqrt(np.sum(answer**2))
     answer[: int(0.003 * SAMPLE_RATE)] = 0
     answer[0] = 1
-    size = len(pcm) + length
-    return np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(answer, size), size)[: len(pcm)].astype(np.float32)
+    return through(pcm, answer).astype(np.float32)
+
+
+def through(pcm: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """`pcm` as heard through an impulse response, of the same length."""
+    size = len(pcm) + len(response)
+    return np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(response, size), size)[: len(pcm)]

@@ -42,8 +42,7 @@ def room_response(rng: np.random.Generator, decay: float, distance: float, volum
 
 def convolved(pcm: np.ndarray, response: np.ndarray) -> np.ndarray:
     """`pcm` as heard through an impulse response, of the same length and the same energy."""
-    size = len(pcm) + len(response)
-    out = np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(response, size), size)[: len(pcm)]
+    out = augment.through(pcm, response)
     return (out * np.sqrt(np.sum(pcm**2) / (np.sum(out**2) + 1e-12))).astype(np.float32)
 
 
