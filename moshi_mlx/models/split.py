@@ -9,7 +9,7 @@ Source: Shoeybi et al. 2019, Megatron-LM, §3.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -97,7 +97,6 @@ class SplitTransformer(Transformer):
         super().__init__(config)
         self._first = part.rank == 0
         self._total: Callable[[mx.array], mx.array] | None = None
-        self._window: Callable[..., KVCache] = KVCache
 
     @property
     def config(self) -> TransformerConfig:
@@ -114,18 +113,6 @@ class SplitTransformer(Transformer):
             feed_forward = (layer.gating, "linear_out") if layer._gated else (layer, "linear2")
             for module, name in ((layer.self_attn, "out_proj"), feed_forward):
                 module[name] = Summed(module[name], total)
-
-    def new_state(
-        self,
-        batch: int = 1,
-        step: int = 1,
-        dtype: mx.Dtype = mx.float32,
-        kv_bits: int | None = None,
-        context: int | None = None,
-    ) -> KVCache:
-        """As `Transformer.new_state`, for the heads of this part."""
-        config = replace(self._config, context=context or self._config.context)
-        return self._window(config, batch, step, dtype, kv_bits)
 
     def __call__(
         self, x: mx.array, state: Window, rows: np.ndarray | None = None, crossed: Sequence[mx.array] = ()

@@ -48,6 +48,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self._config = config
+        self._window: Callable[..., KVCache] = KVCache  # what makes a state
         self.layers = [TransformerLayer(config) for _ in range(config.num_layers)]
         self._segments = self._make_segments()
         self._fused = [compiled(segment) for segment in self._segments]
@@ -71,7 +72,7 @@ class Transformer(nn.Module):
         context: positions in the window, those of the config unless given.
         """
         config = replace(self._config, context=context or self._config.context)
-        return KVCache(config, batch, step, dtype, kv_bits)
+        return self._window(config, batch, step, dtype, kv_bits)
 
     def __call__(
         self, x: mx.array, state: Window, rows: np.ndarray | None = None, crossed: Sequence[mx.array] = ()
