@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from moshi_mlx.errors import CodecError
+from moshi_mlx.errors import CodecError, MoshiError
+
+T = TypeVar("T")
 
 
 class Codec(Protocol):
@@ -58,6 +60,14 @@ class CodecStream(Protocol):
 
 Answers = dict[CodecStream, "np.ndarray | CodecError"]
 """What became of each stream's frame: what is one stream's trouble is its answer, and does not stop the others."""
+
+
+def or_raise(answer: T | MoshiError) -> T:
+    """Return an answer, or raise it."""
+    if isinstance(answer, MoshiError):
+        raise answer
+    return answer
+
 
 Finish = Callable[[], Answers]
 """Waits for answers that are being worked out."""

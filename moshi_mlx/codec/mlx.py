@@ -10,7 +10,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.codec.base import Answers, CodecStream, Finish, check_codes
+from moshi_mlx.codec.base import Answers, CodecStream, Finish, check_codes, or_raise
 from moshi_mlx.errors import CheckpointError, CodecError
 from moshi_mlx.frames import FRAME_SAMPLES
 from moshi_mlx.models.layers import keep_transposes, lay_for_products
@@ -67,10 +67,10 @@ class MlxStream:
     decoder: _Rows | None
 
     def encode(self, frame: np.ndarray) -> np.ndarray:
-        return _or_raise(self._streams.encode({self: frame})()[self])
+        return or_raise(self._streams.encode({self: frame})()[self])
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        return _or_raise(self._streams.decode({self: codes})()[self])
+        return or_raise(self._streams.decode({self: codes})()[self])
 
     def reset_encoder(self) -> None:
         self.encoder = None
@@ -158,9 +158,3 @@ class _Rows:
 
     members: list[MlxStream]
     state: HalfState
-
-
-def _or_raise(answer: np.ndarray | CodecError) -> np.ndarray:
-    if isinstance(answer, CodecError):
-        raise answer
-    return answer

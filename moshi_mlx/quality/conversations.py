@@ -9,8 +9,7 @@ import numpy as np
 
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.codec.base import Codec, CodecStream
-from moshi_mlx.errors import CodecError
+from moshi_mlx.codec.base import Codec, CodecStream, or_raise
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.batch import Batch
@@ -81,9 +80,8 @@ def hear_together(
                 else:
                     heard.append(np.zeros(config.input_codebooks))
             for stream, found in streams.encode(given)().items() if given else ():
-                if isinstance(found, CodecError):
-                    raise found
-                running[stream][1].append(found[: config.input_codebooks])
+                made: np.ndarray = or_raise(found)
+                running[stream][1].append(made[: config.input_codebooks])
     finally:
         for stream in running:
             stream.close()

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.codec.base import CodecStream
+from moshi_mlx.codec.base import CodecStream, or_raise
 from moshi_mlx.errors import ConfigError, MoshiError, SessionError
 from moshi_mlx.frames import checked_frame, silence
 from moshi_mlx.models.conditioner_config import Condition
@@ -21,7 +21,7 @@ from moshi_mlx.models.layers import parameter_bytes
 from moshi_mlx.models.lm import LmState
 from moshi_mlx.runtime.places import keep_rows, width_for
 from moshi_mlx.runtime.prompt import PREFILL_POSITIONS, Prompt
-from moshi_mlx.runtime.reply import Finish, Generated, Reply, or_raise
+from moshi_mlx.runtime.reply import Finish, Generated, Reply
 from moshi_mlx.runtime.session import Model, Session
 from moshi_mlx.runtime.step import Draw
 from moshi_mlx.sampling_config import SamplingConfig, new_seed

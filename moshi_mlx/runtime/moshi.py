@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from moshi_mlx.checkpoint.adapter import find_adapter, with_adapter
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.names import DEFAULT_MODEL
+from moshi_mlx.codec.base import or_raise
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.frames import silence
 from moshi_mlx.models.conditioner_config import Condition
@@ -22,7 +23,6 @@ from moshi_mlx.models.split import SplitTransformer
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.places import widths
 from moshi_mlx.runtime.prompt import Prompt
-from moshi_mlx.runtime.reply import or_raise
 from moshi_mlx.runtime.session import Session, Tokenizer
 from moshi_mlx.runtime.step import FrameStep
 from moshi_mlx.sampling_config import SamplingConfig

@@ -51,10 +51,3 @@ class Generated:
 
 Finish = Callable[[], "dict[K, T | MoshiError]"]
 """Waits for what is being worked out for several at once. What is one's trouble is its answer."""
-
-
-def or_raise(answer: T | MoshiError) -> T:
-    """Return an answer, or raise it."""
-    if isinstance(answer, MoshiError):
-        raise answer
-    return answer

@@ -12,14 +12,14 @@ from typing import Protocol
 
 import numpy as np
 
-from moshi_mlx.codec.base import Codec, CodecStreams
+from moshi_mlx.codec.base import Codec, CodecStreams, or_raise
 from moshi_mlx.errors import SessionError
 from moshi_mlx.frames import FRAME_SECONDS, checked_frame
 from moshi_mlx.models.conditioner_config import Condition
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.delays import DelayLine
 from moshi_mlx.runtime.prompt import PREFILL_POSITIONS, SAMPLED, Prompt
-from moshi_mlx.runtime.reply import Finish, Generated, Reply, or_raise
+from moshi_mlx.runtime.reply import Finish, Generated, Reply
 from moshi_mlx.runtime.step import Draw, FrameStep, Script
 from moshi_mlx.sampling_config import MAX_SEED, SamplingConfig
 

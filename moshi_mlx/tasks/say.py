@@ -10,11 +10,11 @@ from contextlib import ExitStack
 
 import numpy as np
 
+from moshi_mlx.codec.base import or_raise
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.batch import Batch
 from moshi_mlx.runtime.moshi import Moshi
-from moshi_mlx.runtime.reply import or_raise
 from moshi_mlx.sampling_config import SamplingConfig
 from moshi_mlx.tasks.script import Word, Words
 from moshi_mlx.tasks.utterance import DEFAULT_PACE, Pace, Spoken, Utterance

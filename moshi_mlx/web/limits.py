@@ -25,9 +25,7 @@ class Limits:
     stats: float = 1.0  # seconds between two messages with statistics
     unsent: int = 25  # frames of audio that wait for a client, 2 seconds; then they are dropped
     unsent_messages: int = 250  # messages of any kind that wait for a client
-    waiting: int = (
-        64  # clients that wait for a place, or for the model; 0: nobody waits, who finds no place is refused
-    )
+    waiting: int = 64  # clients that wait for a place, or for the model; with 0 they are refused
     first_request: float = 10.0  # seconds from connecting to the first request, a TLS handshake included
     next_request: float = 15.0  # seconds between an answer and the next request on a connection
     answer: float = 60.0  # seconds for an answer to be taken, conversations aside
