@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moshi_mlx.audio.file_stream import FileSource
+from moshi_mlx.codec.base import or_raise
 from moshi_mlx.conversation.transcript import Transcript
 from moshi_mlx.frames import silence
 from moshi_mlx.runtime.engine import converse_together
-from moshi_mlx.runtime.reply import Reply, or_raise
+from moshi_mlx.runtime.reply import Reply
 
 if TYPE_CHECKING:
     from moshi_mlx.runtime.moshi import Moshi
