@@ -11,7 +11,7 @@ from moshi_mlx.tasks.words import Word, WordStream
 from training import augment, stt_text, word_times
 from training.stt_codes import CODEBOOKS, Said, Talk
 from training.stt_windows import CLASSES, DELAY, HORIZONS, Windows
-from training.train_stt import batch_of, config, neighbours
+from training.train_stt import PHONETIC, batch_of, config, neighbours
 from training.voices import SAMPLE_RATE, Utterance, Voice
 
 FRAMES = 400
@@ -71,7 +71,7 @@ def test_a_batch_reads_less_than_it_is_to_write(talk: Talk) -> None:
 
 def test_a_code_is_no_neighbour_of_itself() -> None:
     near = neighbours()
-    assert near.shape == (512, 8)
+    assert near.shape == (PHONETIC, 512, 8)
     assert not (near == np.arange(512)[:, None]).any()
 
 

@@ -14,12 +14,16 @@ _HOP = SAMPLE_RATE // LABEL_RATE
 
 def aligned(pcm: np.ndarray, known: Utterance) -> np.ndarray:
     """Labels [100 a second] of `pcm`, float32 at 24 kHz, from an utterance of the same words."""
-    mine, theirs = _features(pcm), _features(known.pcm)
-    steps = _path(1 - mine @ theirs.T)
+    steps = path_between(pcm, known.pcm)
     count = -(-len(pcm) * LABEL_RATE // SAMPLE_RATE)
-    where = np.zeros(len(mine), int)
+    where = np.zeros(count, int)
     where[steps[:, 0]] = steps[:, 1]  # the last of several
     return known.labels[np.minimum(where, len(known.labels) - 1)][:count]
+
+
+def path_between(pcm: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Which hundredth of a second of one [steps, 0] belongs to which of another [steps, 1] that says the same."""
+    return _path(1 - _features(pcm) @ _features(other).T)
 
 
 def _features(pcm: np.ndarray) -> np.ndarray:

@@ -54,6 +54,44 @@ def bumps(rng: np.random.Generator, length: int) -> np.ndarray:
     return out / (np.abs(out).max() + 1e-9)
 
 
+def music(rng: np.random.Generator, length: int) -> np.ndarray:
+    """Held chords with vibrato, a melody over them, a bass and a drum, peak 1."""
+    out = np.zeros(length)
+    time = np.arange(length) / SAMPLE_RATE
+    beat = rng.uniform(0.3, 0.8)
+    key = rng.uniform(90, 240)
+    scale = np.array([0, 2, 3, 5, 7, 8, 10] if rng.random() < 0.5 else [0, 2, 4, 5, 7, 9, 11])
+    overtones = 1 / np.arange(1, 9) ** rng.uniform(0.7, 2.2)
+    attack, decay = rng.uniform(20, 200), rng.uniform(0.5, 6)
+    vibrato = rng.uniform(0, 0.004) * np.sin(2 * np.pi * rng.uniform(4, 7) * time) / (2 * np.pi * 5)
+
+    def play(degree: int, octave: float, begin: float, lasts: float, level: float) -> None:
+        first, last = int(begin * SAMPLE_RATE), min(length, int((begin + lasts) * SAMPLE_RATE))
+        now = time[first:last] - begin
+        pitch = key * octave * 2 ** ((scale[degree % 7] + 12 * (degree // 7)) / 12)
+        envelope = (1 - np.exp(-attack * now)) * np.exp(-decay * now) * np.clip((lasts - now) * 50, 0, 1)
+        phase = 2 * np.pi * pitch * (now + vibrato[first:last])
+        tone = sum(weight * np.sin((number + 1) * phase) for number, weight in enumerate(overtones))
+        out[first:last] += level * envelope * tone
+
+    begin, melody = 0.0, int(rng.integers(7))
+    while begin < length / SAMPLE_RATE:
+        root = int(rng.choice([0, 3, 4, 5, 1]))
+        for degree in (root, root + 2, root + 4):
+            play(degree, 1, begin, 4 * beat, 0.3)
+        play(root, 0.5, begin, 2 * beat, 0.5)
+        for step in range(4):
+            if rng.random() < 0.8:
+                melody += int(rng.integers(-2, 3))
+                play(melody % 14, 2, begin + step * beat, beat * rng.uniform(0.6, 2), 0.5)
+            first = int((begin + step * beat) * SAMPLE_RATE)
+            count = min(int(0.15 * SAMPLE_RATE), length - first)
+            if count > 0 and rng.random() < 0.7:
+                out[first : first + count] += 0.4 * noise(rng, count) * np.exp(-np.arange(count) / 700)
+        begin += 4 * beat
+    return (out / (np.abs(out).max() + 1e-9)).astype(np.float32)
+
+
 def narrow(pcm: np.ndarray, high: float, low: float = 0.0) -> np.ndarray:
     """Only the band from `low` to `high` Hz is left, as after a recording at a lower rate."""
     spectrum = np.fft.rfft(pcm)
@@ -63,34 +101,62 @@ def narrow(pcm: np.ndarray, high: float, low: float = 0.0) -> np.ndarray:
 
 
 def spoiled(rng: np.random.Generator, pcm: np.ndarray) -> np.ndarray:
-    """A recording (peak 0.5) as a microphone may hear it: level −14 to +6 dB, often noisy, sometimes narrow."""
+    """A recording (peak 0.5) as a microphone may hear it: level −14 to +6 dB, and by chance in a room, narrow,
+    through another microphone, noisy, overdriven, with a gap."""
     gain = 10 ** (rng.uniform(-14, 6) / 20)
     out = pcm
+    if rng.random() < 0.35:
+        out = in_room(rng, out)
     if rng.random() < 0.3:
-        out = narrow(out, rng.choice([3_400, 3_900, 5_500, 7_900]), rng.choice([0, 0, 100, 250]))
-    if rng.random() < 0.3:  # another microphone: a gentle slope and a resonance
-        spectrum = np.fft.rfft(out)
-        octave = np.log2(np.maximum(np.fft.rfftfreq(len(out), 1 / SAMPLE_RATE), 60) / 1000)
-        curve = rng.uniform(-2, 2) * octave + rng.uniform(-6, 6) * np.exp(-((octave - rng.uniform(-2, 3)) ** 2))
-        out = np.fft.irfft(spectrum * 10 ** (curve / 20), len(out)).astype(np.float32)
+        out = narrow(out, rng.choice([3_400, 3_900, 5_500, 7_900]), rng.choice([0, 0, 100, 250, 300]))
+    if rng.random() < 0.4:
+        out = through_microphone(rng, out)
     out = out * gain
     if rng.random() < 0.6:
         level = 10 ** (rng.uniform(-75, -38) / 20)
         out = out + level * noise(rng, len(out))
+    if rng.random() < 0.15:
+        out = overdriven(rng, out)
+    if rng.random() < 0.08:
+        out = gapped(rng, out)
     return np.clip(out, -1, 1)
 
 
-def in_room(rng: np.random.Generator, pcm: np.ndarray) -> np.ndarray:
-    """`pcm` as a room answers it: the sound itself, then noise that dies away by 60 dB in 0.15 to 0.6 s.
+def through_microphone(rng: np.random.Generator, pcm: np.ndarray) -> np.ndarray:
+    """Another microphone: a gentle slope and a resonance."""
+    spectrum = np.fft.rfft(pcm)
+    octave = np.log2(np.maximum(np.fft.rfftfreq(len(pcm), 1 / SAMPLE_RATE), 60) / 1000)
+    curve = rng.uniform(-3, 3) * octave + rng.uniform(-6, 6) * np.exp(-((octave - rng.uniform(-2, 3)) ** 2))
+    return np.fft.irfft(spectrum * 10 ** (curve / 20), len(pcm)).astype(np.float32)
 
-    The answer is 3 to 15 dB below the sound. (Polack's model of late reverberation, 1988.)
+
+def overdriven(rng: np.random.Generator, pcm: np.ndarray) -> np.ndarray:
+    """What is 6 to 22 dB below the peak and louder is cut off; the peak stays."""
+    peak = np.abs(pcm).max() + 1e-9
+    return (peak * np.clip(pcm * 10 ** (rng.uniform(6, 22) / 20) / peak, -1, 1)).astype(np.float32)
+
+
+def gapped(rng: np.random.Generator, pcm: np.ndarray) -> np.ndarray:
+    """A gap of 20 to 160 ms, as of a packet that did not come."""
+    out, length = pcm.copy(), int(SAMPLE_RATE * rng.uniform(0.02, 0.16))
+    begin = int(rng.integers(max(1, len(pcm) - length)))
+    out[begin : begin + length] = 0
+    return out
+
+
+def in_room(rng: np.random.Generator, pcm: np.ndarray, decibels: tuple[float, float] = (-15, 9)) -> np.ndarray:
+    """`pcm` as a room answers it: the sound itself, then noise that dies away by 60 dB in 0.15 to 0.9 s.
+
+    The answer is so many dB above the sound, more of them far from the person; what is heard is as loud as `pcm`.
+    (Polack's model of late reverberation, 1988.)
     """
-    length = int(SAMPLE_RATE * rng.uniform(0.15, 0.6))
+    length = int(SAMPLE_RATE * rng.uniform(0.15, 0.9))
     answer = rng.standard_normal(length) * 10 ** (-3 * np.arange(length) / length)
-    answer *= 10 ** (rng.uniform(-15, -3) / 20) / np.sqrt(np.sum(answer**2))
-    answer[: int(0.003 * SAMPLE_RATE)] = 0
+    answer *= 10 ** (rng.uniform(*decibels) / 20) / np.sqrt(np.sum(answer**2))
+    answer[: int(rng.uniform(0, 0.006) * SAMPLE_RATE)] = 0
     answer[0] = 1
-    return through(pcm, answer).astype(np.float32)
+    out = through(pcm, answer)
+    return (out * np.sqrt(np.sum(pcm**2) / (np.sum(out**2) + 1e-12))).astype(np.float32)
 
 
 def through(pcm: np.ndarray, response: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from training.phones import PHONES
 
 FRAME = 1920  # samples
 SUB_FRAMES = 2  # phones heard per frame
+FINER_BOOKS = 2  # acoustic codebooks that help to tell phones
 _DIMENSION = 128
 
 CONFIG: dict[str, Any] = {
@@ -60,21 +61,33 @@ def build(norm: str = "none") -> MimiModel:
 
 @dataclass(frozen=True)
 class Quantized:
-    """latent: [B, 128, T] after the quantizer; codes: [B, 8, T]; semantic: [B, 64, T], the first book's alone."""
+    """latent: [B, 128, T] after the quantizer; codes: [B, 8, T].
+
+    semantic, finer, acoustic: [B, 64, T] each, of the first book, of the first FINER_BOOKS acoustic ones, of all.
+    """
 
     latent: torch.Tensor
     codes: torch.Tensor | None
     semantic: torch.Tensor
+    finer: torch.Tensor
+    acoustic: torch.Tensor
     commitment: torch.Tensor
 
 
 class Codec(nn.Module):
-    """The codec in training: Mimi, plus a head that hears phones in the semantic codebook."""
+    """The codec in training: Mimi, plus heads.
+
+    They tell phones by the semantic codebook, phones by that and the first acoustic ones, and loudness by all
+    acoustic ones.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.mimi = build("weight_norm")
-        self.phones = nn.Linear(CONFIG["quantizer"]["dimension"], SUB_FRAMES * len(PHONES))
+        dimension = CONFIG["quantizer"]["dimension"]
+        self.phones = nn.Linear(dimension, SUB_FRAMES * len(PHONES))
+        self.finer = nn.Linear(2 * dimension, 2 * SUB_FRAMES * len(PHONES))
+        self.loudness = nn.Linear(dimension, 1)
         keep_variance(self.mimi)
 
     def encode(self, pcm: torch.Tensor) -> torch.Tensor:
@@ -98,12 +111,17 @@ class Codec(nn.Module):
         logits = self.phones(semantic.transpose(1, 2))
         return logits.unflatten(-1, (SUB_FRAMES, len(PHONES)))
 
+    def hear_finely(self, semantic: torch.Tensor, finer: torch.Tensor) -> torch.Tensor:
+        """Phone logits [B, frames, 2 x sub-frames, phones], of the frame before, which is over now, and of this."""
+        logits = self.finer(torch.cat([semantic, finer], 1).transpose(1, 2))
+        return logits.unflatten(-1, (2 * SUB_FRAMES, len(PHONES)))
+
     def pass_through(self, latent: torch.Tensor) -> Quantized:
         """The quantizer's projections without quantizing."""
         first, rest = self.mimi.quantizer.rvq_first, self.mimi.quantizer.rvq_rest
         semantic, acoustic = first.input_proj(latent), rest.input_proj(latent)
         out = first.output_proj(semantic) + rest.output_proj(acoustic)
-        return Quantized(out, None, semantic, latent.new_zeros(()))
+        return Quantized(out, None, semantic, acoustic, acoustic, latent.new_zeros(()))
 
     def quantize(self, latent: torch.Tensor, levels: int = 8, update: float | None = None) -> Quantized:
         """Through the codebooks, gradients straight past them.
@@ -113,12 +131,15 @@ class Codec(nn.Module):
         first, rest = self.mimi.quantizer.rvq_first, self.mimi.quantizer.rvq_rest
         semantic_in = first.input_proj(latent).float()
         acoustic_in = rest.input_proj(latent).float()
-        semantic, codes, commitment = _residual(books(self.mimi)[:1], semantic_in, update)
+        semantic, _, codes, commitment = _residual(books(self.mimi)[:1], semantic_in, update)
         if levels > 1:
-            acoustic, more, more_commitment = _residual(books(self.mimi)[1:levels], acoustic_in, update)
+            acoustic, finer, more, more_commitment = _residual(books(self.mimi)[1:levels], acoustic_in, update)
             out = first.output_proj(semantic) + rest.output_proj(acoustic)
-            return Quantized(out, torch.cat([codes, more], 1), semantic, commitment + more_commitment)
-        return Quantized(first.output_proj(semantic), codes, semantic, commitment)
+            return Quantized(
+                out, torch.cat([codes, more], 1), semantic, finer, acoustic, commitment + more_commitment
+            )
+        none = torch.zeros_like(semantic)
+        return Quantized(first.output_proj(semantic), codes, semantic, none, none, commitment)
 
 
 def books(mimi: MimiModel) -> list[Any]:
@@ -138,9 +159,12 @@ def nearest(table: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 
 def _residual(chosen: list[Any], latent: torch.Tensor, update: float | None):
+    """What the books make of latents [B, 64, T], what the first FINER_BOOKS make, the codes, the commitment."""
     batch, _, frames = latent.shape
-    left = latent.transpose(1, 2).flatten(0, 1)
+    points = latent.transpose(1, 2).flatten(0, 1)
+    left = points
     total, codes, commitment = torch.zeros_like(left), [], latent.new_zeros(())
+    sums = []
     for book in chosen:
         table = vectors(book)
         index = nearest(table, left.detach())
@@ -150,10 +174,14 @@ def _residual(chosen: list[Any], latent: torch.Tensor, update: float | None):
             _follow(book, left.detach(), index, update)
         total = total + value
         left = left - value
+        sums.append(total)
         codes.append(index.view(batch, frames))
-    points = latent.transpose(1, 2).flatten(0, 1)
-    straight = points + (total - points).detach()
-    return straight.view(batch, frames, -1).transpose(1, 2), torch.stack(codes, 1), commitment
+
+    def straight(made: torch.Tensor) -> torch.Tensor:
+        return (points + (made - points).detach()).view(batch, frames, -1).transpose(1, 2)
+
+    finer = straight(sums[min(FINER_BOOKS, len(sums)) - 1])
+    return straight(total), finer, torch.stack(codes, 1), commitment
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from training.answers import answer_streams
 from training.codec import Codec
 from training.dialogue import ANSWERS, UNKNOWN, UNKNOWN_ANSWER
 from training.export import MIMI_NAME
-from training.speech_codes import answer_frames, save_own_codes
+from training.speech_codes import answer_frames, save_codes
 from training.voices import Voice, speak
 
 _SETTLED = 5  # a frame of the silence before the question
@@ -41,7 +41,8 @@ def restore(model: Path, folder: Path, codec_steps: int = 0) -> None:
     codec.load_state_dict(state)
     torch.save({"codec": codec.state_dict(), "steps": codec_steps}, folder / "codec.pt")
     shutil.copytree(model, folder / "start", dirs_exist_ok=True)
-    save_own_codes(folder, *given(model))
+    silence, answers = given(model)
+    save_codes(folder / "own.npz", {"silence": silence[:, None], **answers})
 
 
 def given(model: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -4,6 +4,7 @@ Encoded once with the finished codec and kept in the work folder.
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -14,58 +15,27 @@ import numpy as np
 import torch
 from moshi.models.compression import MimiModel
 
-from training import augment, corpus
+from training import augment, corpus, persona_text
 from training.answers import LEAD_FRAMES, answer_streams
 from training.augment import trimmed
 from training.codec import FRAME, Codec, folded
-from training.dialogue import KNOWN
+from training.dialogue import FILLERS, KNOWN
 from training.text import word_frames
-from training.voices import is_human
+from training.utterances import FORGET_FRAMES, Answer, Said, SpeechCodes
+from training.voices import MIXED, is_human
 
 ROOMS = 240
 BUMPS = 600
 ROOM_FRAMES = 150
-FORGET_FRAMES = 14  # what the codec hears before anything is kept
 BEFORE_FRAMES, AFTER_FRAMES = 4, 6  # of the room around an utterance
 NOISY_SHARE = 0.2  # of the utterances bring noise of their own, as recordings that were cut out do
 NARROW_SHARE = 0.2  # were recorded at a lower rate
-HEARINGS = {"espeak": 1, "festival": 2, "flite": 2, "pico": 3, "rhvoice": 2}
+REVERBERANT_SHARE, COLOURED_SHARE, OVERDRIVEN_SHARE, GAPPED_SHARE = 0.3, 0.3, 0.15, 0.1
+HEARINGS = {"espeak": 1, "festival": 2, "flite": 1, "pico": 1, "rhvoice": 1, MIXED: 1}
 """In how many rooms each recording of a known sentence is heard: some voices are easily learnt by heart."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What Nano says. codes: [8, frames], beginning with the first sound; words: (frame, word)."""
-
-    codes: np.ndarray
-    words: list[tuple[int, str]]
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a person says, in a room. codes: [8, frames]; speech lasts from frame `begin` up to frame `end`."""
-
-    voice: str
-    text: str
-    room: int
-    begin: int
-    end: int
-    codes: np.ndarray
-
-
-@dataclass(frozen=True)
-class SpeechCodes:
-    """silence: [8]; echoes: an answer's text to [8, frames] each.
-
-    rooms: [ROOMS, 8, FORGET_FRAMES + ROOM_FRAMES], each from the very start of a stream.
-    """
-
-    silence: np.ndarray
-    answers: dict[str, Answer]
-    rooms: np.ndarray
-    said: list[Said]
-    bumps: list[Said]
-    echoes: dict[str, list[np.ndarray]]
+ASIDES = 500  # of music, and as many of people who talk to each other
+ASIDE_FRAMES = 75
+FAINTER = (19, 40)  # dB by which those are below somebody who speaks into the microphone
 
 
 def own_codes(folder: Path, codec: Codec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -73,32 +43,42 @@ def own_codes(folder: Path, codec: Codec) -> tuple[np.ndarray, dict[str, np.ndar
 
     Made when the codebooks are finished and kept in the work folder: the encoder goes on learning after that.
     """
-    path = folder / "own.npz"
+    answers = _kept(
+        folder / "own.npz", codec, lambda: {_SILENCE: np.zeros(60 * FRAME, np.float32), **answer_streams()}
+    )
+    return answers.pop(_SILENCE)[:, -1], answers
+
+
+def persona_codes(folder: Path, codec: Codec) -> dict[str, np.ndarray]:
+    """As `own_codes`, of all that `nano-persona` says in its voices, by `persona_text.key`."""
+    return _kept(folder / "persona.npz", codec, persona_text.streams)
+
+
+_SILENCE = "silence"
+
+
+def _kept(path: Path, codec: Codec, streams: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     if not path.exists():
-        save_own_codes(folder, *_own_codes(codec))
+        mimi = folded(codec)
+        save_codes(path, {text: _own(mimi, text, stream) for text, stream in streams().items()})
     with np.load(path) as stored:
-        answers = {name: stored[name] for name in stored.files}
-    return answers.pop("silence"), answers
+        return {name: stored[name] for name in stored.files}
 
 
-def save_own_codes(folder: Path, silence: np.ndarray, answers: dict[str, np.ndarray]) -> None:
-    """Keep what `own_codes` gives in the work folder."""
-    arrays: dict[str, Any] = {"silence": silence, **answers}
-    np.savez(folder / "own.npz", **arrays)
+def _own(mimi: MimiModel, text: str, stream: np.ndarray) -> np.ndarray:
+    codes = _encode(mimi, stream)
+    return codes if text == _SILENCE else codes[:, LEAD_FRAMES:][:, : answer_frames(stream)]
+
+
+def save_codes(path: Path, codes: dict[str, np.ndarray]) -> None:
+    """Keep codes in the work folder, by what is said."""
+    arrays: dict[str, Any] = {**codes}
+    np.savez(path, **arrays)
 
 
 def answer_frames(stream: np.ndarray) -> int:
     """How many frames of an answer's stream are not silence, with the one in which the codec still hears it."""
     return int(-(-(np.flatnonzero(stream)[-1] + 1) // FRAME)) + 1 - LEAD_FRAMES
-
-
-def _own_codes(codec: Codec) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    mimi = folded(codec)
-    silence = _encode(mimi, np.zeros(60 * FRAME, np.float32))[:, -1]
-    answers = {}
-    for text, stream in answer_streams().items():
-        answers[text] = _encode(mimi, stream)[:, LEAD_FRAMES:][:, : answer_frames(stream)]
-    return silence, answers
 
 
 def load(folder: Path, codec: Codec) -> SpeechCodes:
@@ -164,6 +144,7 @@ def _make(codec: Codec, recordings: corpus.Corpus, silence: np.ndarray, own: dic
             said.append(one)
             if done % 1000 == 0:
                 print(f"codes: {done} of {len(jobs)}", flush=True)
+        asides = list(workers.map(_aside, range(2 * ASIDES), chunksize=16))
     echoes: dict[str, list[np.ndarray]] = {}
     for text, stream in answer_streams().items():
         for _ in range(6):
@@ -176,6 +157,7 @@ def _make(codec: Codec, recordings: corpus.Corpus, silence: np.ndarray, own: dic
         np.stack(room_codes),
         [one for one in said if one.text],
         [one for one in said if not one.text],
+        asides,
         echoes,
     )
 
@@ -212,20 +194,57 @@ def _clip(job: tuple[int, int]) -> Said:
         spread = 0.16 if is_human(voice) else 0.1
         factor = float(np.exp(rng.uniform(-spread, spread)))  # of a larger or a smaller person
         pcm = augment.warped(pcm, factor, int(len(pcm) / factor), 0)
+        length = len(pcm)
+        if rng.random() < REVERBERANT_SHARE:
+            pcm = augment.in_room(rng, np.pad(pcm, (0, AFTER_FRAMES * FRAME)))
+        if rng.random() < COLOURED_SHARE:
+            pcm = augment.through_microphone(rng, pcm)
         if rng.random() < NARROW_SHARE:
-            pcm = augment.narrow(pcm, rng.choice([3_900.0, 5_400.0, 7_900.0]))
+            pcm = augment.narrow(
+                pcm, rng.choice([3_400.0, 3_900.0, 5_400.0, 7_900.0]), rng.choice([0.0, 0.0, 300.0])
+            )
+        if rng.random() < OVERDRIVEN_SHARE:
+            pcm = augment.overdriven(rng, pcm)
+        if rng.random() < GAPPED_SHARE:
+            pcm = augment.gapped(rng, pcm)
         if rng.random() < NOISY_SHARE:
             pcm = pcm + 10 ** (rng.uniform(-65, -38) / 20) * augment.noise(rng, len(pcm))
     else:
         voice = text = ""
         pcm = augment.bumps(rng, int(24_000 * rng.uniform(0.3, 2.0))) * rng.choice([0.03, 0.1, 0.5])
+        length = len(pcm)
     room = int(rng.integers(ROOMS))
     begin = (FORGET_FRAMES + BEFORE_FRAMES) * FRAME + int(rng.integers(FRAME))
-    last = -(-(begin + len(pcm)) // FRAME)
+    last = -(-(begin + length) // FRAME)
     out = np.zeros((last + AFTER_FRAMES) * FRAME, np.float32)
+    pcm = pcm[: len(out) - begin]
     out[begin : begin + len(pcm)] = pcm
     codes = _encode(_shop.ears, _shop.rooms[room].heard(rng, out))[:, FORGET_FRAMES:]
     return Said(voice, text, room, BEFORE_FRAMES, last - FORGET_FRAMES, codes)
+
+
+def _aside(number: int) -> np.ndarray:
+    """Music, or people who talk to each other some metres away."""
+    assert _shop
+    rng = np.random.default_rng([32, number])
+    length = (FORGET_FRAMES + ASIDE_FRAMES) * FRAME
+    if number % 2:
+        pcm = 10 ** (rng.uniform(-35, -6) / 20) * augment.music(rng, length)
+    else:
+        pcm = np.zeros(length + 10 * FRAME, np.float32)
+        begin = 0
+        recordings = _shop.recordings
+        far = [index for index, text in enumerate(recordings.texts) if text in FILLERS]
+        while begin < length:
+            index = far[rng.integers(len(far))] if rng.random() < 0.5 else int(rng.integers(len(recordings)))
+            said = trimmed(recordings.utterance(index).pcm, 0.01, 240)[: length - begin]
+            pcm[begin : begin + len(said)] = said
+            begin += len(said) + int(rng.uniform(0.05, 0.8) * 24_000)
+        pcm = augment.in_room(rng, pcm[:length], (-2, 14))
+        pcm = 0.5 * 10 ** (-rng.uniform(*FAINTER) / 20) * pcm / (np.abs(pcm).max() + 1e-9)
+    room = _shop.rooms[int(rng.integers(ROOMS))]
+    heard = pcm + (room.level * augment.noise(rng, length, room.tilt) if room.level else 0)
+    return _encode(_shop.ears, np.clip(heard, -1, 1))[:, FORGET_FRAMES:]
 
 
 @torch.no_grad()

@@ -1,12 +1,15 @@
 """What `nano-stt` learns from, as codes: people who talk, each in a room of their own, and when each word begins.
 
-`python -m training.stt_codes FOLDER [PARTS]`; stops and goes on at any time. Encoded by the package's own codec,
-whole talks at once, so what is said lies in the same stream as what was before.
+`python -m training.stt_codes FOLDER [PARTS]`; stops and goes on at any time. What is heard is kept in FOLDER/talks
+and encoded by the package's own codec, whole talks at once, so what is said lies in the same stream as what was
+before.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,8 +20,9 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.models.mimi import Mimi
 from training import augment
+from training.conversion import converted
 from training.stt_text import sentence
-from training.voices import TRAINING_VOICES, Voice, is_human
+from training.voices import TRAINING_VOICES, Voice, is_human, speak
 from training.word_times import timed
 
 CODEBOOKS = 4  # of Nano's eight: the others tell how it sounded
@@ -28,6 +32,8 @@ ESPEAK_TURNS = 3  # rounds in which each of espeak-ng's many voices has its turn
 ROUNDS = 11
 NOISES = 0.05  # of the utterances are none: knocks, coughs, beeps
 HESITATES = 0.12
+CONVERTED = 0.6  # of the utterances are said by a speaker made of two voices, or of one of another size
+_QUICK = tuple(voice for voice in TRAINING_VOICES if voice.engine in ("espeak", "flite", "pico"))
 LEAST_SECONDS, MOST_SECONDS = 0.3, 1.1  # between utterances
 TAIL_SECONDS = 3.0
 
@@ -63,20 +69,47 @@ def parts() -> list[Voice]:
 
 def make(folder: Path, count: int | None = None) -> None:
     """Make the parts that are not there yet."""
-    folder.mkdir(parents=True, exist_ok=True)
+    speak_all(folder / "talks", count)
+    out = folder / "codes"
+    out.mkdir(parents=True, exist_ok=True)
     ears = _ears()
     for number, voice in enumerate(parts()[:count]):
-        path = folder / f"{number:04}.npz"
-        if path.exists():
+        if (out / f"{number:04}.npz").exists():
             continue
-        rng = np.random.default_rng([40, number])
-        talks = list(_talks(ears, voice, rng))
-        about = json.dumps([[asdict(said) for said in talk.said] for talk in talks])
-        with path.with_suffix(".part").open("wb") as file:
-            codes = {f"codes{index}": talk.codes for index, talk in enumerate(talks)}
-            np.savez_compressed(file, voice=str(voice), about=about, **codes)  # pyright: ignore[reportArgumentType]
-        path.with_suffix(".part").rename(path)
+        with np.load(folder / "talks" / f"{number:04}.npz") as talks:
+            heard = [talks[f"pcm{index}"].astype(np.float32) / 32767 for index in range(TALKS)]
+            about = str(talks["about"])
+        codes = {
+            f"codes{index}": np.array(ears.encode(mx.array(pcm[None]))[0]).astype(np.int16)
+            for index, pcm in enumerate(heard)
+        }
+        _keep(out / f"{number:04}.npz", voice, about, codes)
         print(f"codes: {voice} ({number + 1} of {len(parts()[:count])})", flush=True)
+
+
+def speak_all(folder: Path, count: int | None = None) -> None:
+    """Make the talks of the parts that are not there yet, as they are heard."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = range(len(parts()[:count]))
+    missing = [number for number in wanted if not (folder / f"{number:04}.npz").exists()]
+    with ProcessPoolExecutor(os.cpu_count()) as workers:
+        for voice in workers.map(_speak_part, [folder] * len(missing), missing):
+            print(f"talks: {voice}", flush=True)
+
+
+def _speak_part(folder: Path, number: int) -> str:
+    voice = parts()[number]
+    talks = list(_talks(voice, np.random.default_rng([40, number])))
+    about = json.dumps([[asdict(one) for one in said] for said, _ in talks])
+    pcm = {f"pcm{index}": np.round(heard * 32767).astype(np.int16) for index, (_, heard) in enumerate(talks)}
+    _keep(folder / f"{number:04}.npz", voice, about, pcm)
+    return str(voice)
+
+
+def _keep(path: Path, voice: Voice, about: str, arrays: dict[str, np.ndarray]) -> None:
+    with path.with_suffix(".part").open("wb") as file:
+        np.savez_compressed(file, voice=str(voice), about=about, **arrays)  # pyright: ignore[reportArgumentType]
+    path.with_suffix(".part").rename(path)
 
 
 def load(folder: Path) -> list[Talk]:
@@ -99,15 +132,14 @@ def _ears() -> Mimi:
     return mimi
 
 
-def _talks(ears: Mimi, voice: Voice, rng: np.random.Generator) -> Iterator[Talk]:
+def _talks(voice: Voice, rng: np.random.Generator) -> Iterator[tuple[list[Said], np.ndarray]]:
+    """What is said, and the samples that the codec hears."""
     hearings = HEARINGS if is_human(str(voice)) else 1
     recordings = [_recording(voice, rng) for _ in range(TALKS * UTTERANCES // hearings)]
     order = np.concatenate([rng.permutation(len(recordings)) for _ in range(hearings)])
     for talk in order.reshape(TALKS, UTTERANCES):
         pcm, said = _stream(rng, [recordings[index] for index in talk], 0.16 if is_human(str(voice)) else 0.1)
-        heard = augment.spoiled(rng, augment.in_room(rng, pcm) if rng.random() < 0.3 else pcm)
-        codes = ears.encode(mx.array(heard[None].astype(np.float32)))[0]
-        yield Talk(str(voice), said, np.array(codes).astype(np.int16))
+        yield said, augment.spoiled(rng, pcm)
 
 
 def _recording(voice: Voice, rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[str, float]]]:
@@ -122,7 +154,15 @@ def _recording(voice: Voice, rng: np.random.Generator) -> tuple[np.ndarray, list
             continue
         skipped = augment.spoken(said.pcm, 0.01, 240).start / SAMPLE_RATE
         words = [(word, onset - skipped) for word, onset in zip(text.split(), said.onsets, strict=True)]
-        return augment.trimmed(said.pcm, 0.01, 240), words
+        return augment.trimmed(_by_another(rng, said.pcm, text), 0.01, 240), words
+
+
+def _by_another(rng: np.random.Generator, pcm: np.ndarray, text: str) -> np.ndarray:
+    """The same, often by somebody that no synthesizer has."""
+    if rng.random() > CONVERTED:
+        return pcm
+    other = pcm if rng.random() < 0.4 else speak(_QUICK[rng.integers(len(_QUICK))], text).pcm
+    return converted(pcm, other, float(np.exp(rng.uniform(-0.17, 0.17))), float(rng.uniform(0.6, 1)))
 
 
 def _stream(
@@ -158,4 +198,4 @@ def _stream(
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]) / "codes", *map(int, sys.argv[2:3]))
+    make(Path(sys.argv[1]), *map(int, sys.argv[2:3]))

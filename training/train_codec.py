@@ -15,17 +15,19 @@ import torch
 from torch.nn import functional
 
 from training import corpus as corpus_file
-from training.answers import FADE, answer_streams
+from training import persona_text
+from training.answers import FADE, TEXTS, answer_streams
 from training.answers import LEAD_FRAMES as LEAD
 from training.codec import FRAME, Codec, Quantized, books, fit_books, vectors
 from training.codec_data import Batch, ahead, model_batch, user_batch
 from training.phones import IGNORE
 from training.precision import autocast
 from training.spectral import Distance
-from training.speech_codes import own_codes
+from training.speech_codes import own_codes, persona_codes
 
 MODEL_CROPS, USER_CROPS, USER_DECODED, HEARD_CROPS = 4, 8, 2, 24
 BEFORE_WEIGHT = 0.3  # of phones heard before the codebook
+LOUDNESS_WEIGHT = 0.2
 WAVE_WEIGHT = {"autoencoder": 1.0, "codebooks": 1.0, "decoder": 4.0}
 ANSWERS_AT_ONCE, STREAM_FRAMES = 6, 42
 
@@ -43,12 +45,15 @@ class Phase:
 PHASES = (
     Phase("autoencoder", 900, 1.5e-3, 1.5e-3),
     Phase("codebooks", 3_000, 8e-4, 5e-5),
-    Phase("ears", 1_500, 6e-4, 2e-5),
+    Phase("ears", 5_000, 6e-4, 2e-5),
     Phase("decoder", 3_800, 1e-3, 2e-5),
 )
 SAVE_EVERY = 200
 LOG_EVERY = 25
-COLUMNS = ("phase", "step", "seconds", "loss", "mel", "wave", "phones", "heard", "commitment", "gradient")
+COLUMNS = (
+    "phase", "step", "seconds", "loss", "mel", "wave", "phones", "heard", "finer", "heard_finely", "loudness",
+    "commitment", "gradient",
+)  # fmt: skip
 
 
 def train(folder: Path, until: str = "decoder") -> None:
@@ -66,9 +71,12 @@ def train(folder: Path, until: str = "decoder") -> None:
             rng = np.random.default_rng(1000 + done)
             if phase.name == "decoder":
                 part = {key: value for key, value in codec.named_parameters() if _decodes(key)}
-                batches = ahead(_answers(rng, *own_codes(folder, codec), streams))
+                silence, own = own_codes(folder, codec)
+                spoken = {**streams, **persona_text.streams()}
+                batches = ahead(_answers(rng, silence, {**own, **persona_codes(folder, codec)}, spoken))
             elif phase.name == "ears":
-                own_codes(folder, codec)  # what Nano says keeps the codes that it has now
+                own_codes(folder, codec)  # what is to be said keeps the codes that it has now
+                persona_codes(folder, codec)
                 part = {key: value for key, value in codec.named_parameters() if _hears(key)}
                 batches = ahead(lambda rng=rng: user_batch(rng, corpus, HEARD_CROPS))
             else:
@@ -84,7 +92,7 @@ def train(folder: Path, until: str = "decoder") -> None:
                     "books:", [round(share, 4) for share in fit_books(codec, _latents(codec, batches))], flush=True
                 )
             if phase.name == "ears" and not (folder / "codec.opt.pt").exists():
-                _fit_head(codec, batches)  # a restored model has none
+                _fit_heads(codec, batches)  # a restored model has none
             for key, value in codec.named_parameters():
                 value.requires_grad_(key in part)
             optimizer = torch.optim.AdamW(part.values(), lr=phase.rate, betas=(0.9, 0.95), weight_decay=1e-3)
@@ -110,12 +118,15 @@ def load(folder: Path) -> tuple[Codec, int]:
     return codec, state["steps"]
 
 
+_HEADS = ("phones", "finer", "loudness")
+
+
 def _decodes(name: str) -> bool:
     return name.startswith(("mimi.decoder", "mimi.upsample")) or "output_proj" in name
 
 
 def _hears(name: str) -> bool:
-    return name.startswith(("mimi.encoder", "mimi.downsample", "phones")) or "input_proj" in name
+    return name.startswith(("mimi.encoder", "mimi.downsample", *_HEADS)) or "input_proj" in name
 
 
 def _run(folder: Path, codec: Codec, phase: Phase, first: int, before: int, batches, optimizer, distance) -> None:
@@ -179,16 +190,19 @@ def _losses(codec: Codec, phase: Phase, batch, distance: Distance, progress: flo
         latent = codec.encode(pcm[:, None])
     with autocast(phase.name == "autoencoder"):
         quantized = _through(codec, phase, latent.float(), progress)
-    phones, heard = _phones(codec, quantized.semantic[MODEL_CROPS:], said)
+    of_people = Quantized(*(_of_people(value) for value in vars(quantized).values()))
+    told = _told(codec, of_people, said)
     count = MODEL_CROPS + USER_DECODED
     with autocast():
         made = codec.decode(quantized.latent[:count])[:, 0]
     mel, wave = distance(made, pcm[:count])
-    loss = mel + WAVE_WEIGHT[phase.name] * wave + phones + quantized.commitment
-    return {
-        "loss": loss, "mel": mel, "wave": wave, "phones": phones, "heard": heard,
-        "commitment": quantized.commitment,
-    }  # fmt: skip
+    loss = mel + WAVE_WEIGHT[phase.name] * wave + told["phones"] + told["finer"]
+    loss = loss + LOUDNESS_WEIGHT * told["loudness"] + quantized.commitment
+    return {"loss": loss, "mel": mel, "wave": wave, **told, "commitment": quantized.commitment}
+
+
+def _of_people(value: torch.Tensor | None) -> Any:
+    return value if value is None or not value.dim() else value[MODEL_CROPS:]
 
 
 def _heard(codec: Codec, said: Batch) -> dict[str, torch.Tensor]:
@@ -196,33 +210,61 @@ def _heard(codec: Codec, said: Batch) -> dict[str, torch.Tensor]:
     with autocast():
         latent = codec.encode(said.pcm[:, None]).float()
     quantized = codec.quantize(latent)
+    passed = codec.pass_through(latent)
+    losses = _told(codec, quantized, said)
+    before, _ = _phones(codec, passed.semantic, said)
+    more, _ = _finely(codec, passed, said)
+    loss = sum(losses[name] for name in ("phones", "finer")) + LOUDNESS_WEIGHT * losses["loudness"]
+    return {"loss": loss + BEFORE_WEIGHT * (before + more) + quantized.commitment, **losses,
+            "commitment": quantized.commitment}  # fmt: skip
+
+
+def _told(codec: Codec, quantized: Quantized, said: Batch) -> dict[str, torch.Tensor]:
+    """What the heads tell of quantized latents."""
     phones, heard = _phones(codec, quantized.semantic, said)
-    before, _ = _phones(codec, codec.pass_through(latent).semantic, said)
-    loss = phones + BEFORE_WEIGHT * before + quantized.commitment
-    return {"loss": loss, "phones": phones, "heard": heard, "commitment": quantized.commitment}
+    finer, heard_finely = _finely(codec, quantized, said)
+    loud = (said.pcm.unflatten(1, (-1, FRAME)).square().mean(2).sqrt() + 1e-4).log10()
+    loudness = functional.mse_loss(codec.loudness(quantized.acoustic.transpose(1, 2).float())[..., 0], loud)
+    return {"phones": phones, "heard": heard, "finer": finer, "heard_finely": heard_finely, "loudness": loudness}
 
 
-def _fit_head(codec: Codec, batches, rounds: int = 60) -> None:
-    """The head that hears phones alone, on the codec as it is."""
-    optimizer = torch.optim.Adam(codec.phones.parameters(), lr=2e-2)
-    heard = torch.zeros(())
+def _fit_heads(codec: Codec, batches, rounds: int = 60) -> None:
+    """The heads alone, on the codec as it is."""
+    parameters = [value for key, value in codec.named_parameters() if key.startswith(_HEADS)]
+    optimizer = torch.optim.Adam(parameters, lr=2e-2)
+    told: dict[str, torch.Tensor] = {}
     for _ in range(rounds):
         said = next(batches)
+        with torch.no_grad(), autocast():
+            latent = codec.encode(said.pcm[:, None]).float()
         with torch.no_grad():
-            semantic = codec.quantize(codec.encode(said.pcm[:, None])).semantic
-        loss, heard = _phones(codec, semantic, said)
+            quantized = codec.quantize(latent)
+        told = _told(codec, quantized, said)
         optimizer.zero_grad()
-        loss.backward()
+        (told["phones"] + told["finer"] + told["loudness"]).backward()
         optimizer.step()
-    print(f"head: {float(heard):.2f} of the phones right", flush=True)
+    print(
+        f"heads: {float(told['heard']):.2f} and {float(told['heard_finely']):.2f} of the phones right", flush=True
+    )
 
 
 def _phones(codec: Codec, semantic: torch.Tensor, said: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of phones heard in semantic latents [B, 64, T], and the share of them that is right."""
-    logits = codec.hear(semantic.float())
-    loss = functional.cross_entropy(logits.flatten(0, 2), said.phones.flatten(), ignore_index=IGNORE)
-    spoken = (said.phones != IGNORE) & (said.phones != 0)
-    return loss, (logits.argmax(-1) == said.phones)[spoken].float().mean()
+    return _right(codec.hear(semantic.float()), said.phones)
+
+
+def _finely(codec: Codec, quantized: Quantized, said: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `_phones`, in the semantic and the first acoustic latents, of the frame before, too."""
+    before = torch.full_like(said.phones, IGNORE)
+    before[:, 1:] = said.phones[:, :-1]
+    logits = codec.hear_finely(quantized.semantic.float(), quantized.finer.float())
+    return _right(logits, torch.cat([before, said.phones], 2))
+
+
+def _right(logits: torch.Tensor, phones: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    loss = functional.cross_entropy(logits.flatten(0, 2), phones.flatten(), ignore_index=IGNORE)
+    spoken = (phones != IGNORE) & (phones != 0)
+    return loss, (logits.argmax(-1) == phones)[spoken].float().mean()
 
 
 def _through(codec: Codec, phase: Phase, latent: torch.Tensor, progress: float) -> Quantized:
@@ -249,15 +291,19 @@ def _answers(
     streams: dict[str, np.ndarray],
     size: int = ANSWERS_AT_ONCE,
 ):
-    """Whole answers as the language model will send them, every fourth one cut short: samples and codes."""
+    """Whole answers as the language model will send them, every fourth one cut short: samples and codes.
+
+    Nano's own come twice as often as those of its other role.
+    """
     order: list[str] = []
+    texts = [text for text in streams for _ in range(1 + (text in TEXTS))]
 
     def make() -> tuple[torch.Tensor, torch.Tensor]:
         pcm = np.zeros((size, STREAM_FRAMES * FRAME), np.float32)
         codes = np.repeat(silence[None, :, None], size, 0).repeat(STREAM_FRAMES, 2).astype(np.int64)
         for row in range(size):
             if not order:
-                order.extend(rng.permutation(list(streams)).tolist())
+                order.extend(rng.permutation(texts).tolist())
             text = order.pop()
             said = own[text]
             frames = said.shape[1]

@@ -42,7 +42,8 @@ SPOKEN_SHARE, QUIET_SHARE = 0.4, 0.08
 """Of the frames in which Nano speaks and of its silent ones, those that the depth transformer trains on, besides
 every one in which it falls silent: so it does that as soon as it is likelier than not that somebody speaks."""
 ZERO = -1  # a code that is not there
-SEMANTIC, ACOUSTIC = 9, slice(10, 17)  # of the user's codes
+PHONETIC = slice(9, 12)  # of the user's codes: those in which the codec learned to hear phones
+ACOUSTIC = slice(12, 17)  # the others
 NEIGHBOURS = 8
 LOG_EVERY = 20
 
@@ -51,7 +52,7 @@ LOG_EVERY = 20
 class Conversations(Data):
     """Endless ones: every step has its own, which follow from the seed and its number.
 
-    near: [512, NEIGHBOURS], see `neighbours`.
+    near: [books, 512, NEIGHBOURS], see `neighbours`.
     """
 
     codes: speech_codes.SpeechCodes
@@ -127,7 +128,7 @@ def _frames(chosen: np.ndarray) -> np.ndarray:
 def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray | None, near: np.ndarray) -> None:
     """Make the user's codes in `heard` [17, T] less certain, so that what is said counts and not who says it.
 
-    other: the acoustic codes of somebody else [7, T], or None to leave them: only they tell how loud something is,
+    other: the acoustic codes of somebody else [5, T], or None to leave them: only they tell how loud something is,
     and so an echo of Nano from a person who sounds like it.
     """
     chance = rng.random()
@@ -138,20 +139,26 @@ def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray | No
     elif chance < 0.6:
         heard[ACOUSTIC] = other
     elif chance < 0.75:
-        heard[int(rng.integers(11, 16)) : 17] = ZERO
-    semantic = heard[SEMANTIC]
+        heard[int(rng.integers(13, 16)) : 17] = ZERO
+    elif chance < 0.85:
+        heard[int(rng.integers(10, 12)) : 17] = ZERO
     if rng.random() < 0.85:  # what the codec could as well have heard
-        close = rng.random(semantic.shape) < rng.uniform(0, 0.5)
-        semantic[close] = near[semantic[close], rng.integers(0, NEIGHBOURS, int(close.sum()))]
+        for row, nearest in enumerate(near, PHONETIC.start):
+            codes = heard[row]
+            close = (rng.random(codes.shape) < rng.uniform(0, 0.4)) & (codes != ZERO)
+            codes[close] = nearest[codes[close], rng.integers(0, NEIGHBOURS, int(close.sum()))]
     if rng.random() < 0.3:
         wrong = rng.random(heard[USER].shape) < rng.uniform(0, 0.1)
         heard[USER][wrong] = rng.integers(0, 512, int(wrong.sum()))
 
 
 def neighbours(codec: Codec) -> np.ndarray:
-    """The codes nearest to each semantic code, [512, NEIGHBOURS]."""
-    book = vectors(books(codec.mimi)[0]).detach()
-    return torch.cdist(book, book).argsort(dim=1)[:, 1 : 1 + NEIGHBOURS].numpy()
+    """The codes nearest to each code in which phones are heard, [books, 512, NEIGHBOURS]."""
+    found = []
+    for book in books(codec.mimi)[: PHONETIC.stop - PHONETIC.start]:
+        table = vectors(book).detach()
+        found.append(torch.cdist(table, table).argsort(dim=1)[:, 1 : 1 + NEIGHBOURS].numpy())
+    return np.stack(found)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ SETTINGS = Settings(
     steps=STEPS, batch=BATCH, seconds=FRAMES * 0.08, lr=2.5e-3, warm_up=0.03, weight_decay=0.05, full=True,
     checkpointing=False, save_every=100, keep=2, seed=3,
 )  # fmt: skip
+PHONETIC = 3  # codebooks in which the codec learned to hear phones
 PAD_WEIGHT = 0.3  # of text that is no word
 SHARES = np.array([1.0, 0.25], np.float32)  # in the loss: the text, all heads together
 MODEL, LM_FOLDER, LEARNED = "model.safetensors", "lm", "consolidated.safetensors"
@@ -69,7 +70,7 @@ def _text_card() -> int:
 class Talks(Data):
     """Endless ones: every step has its own, which follow from the seed and its number.
 
-    near: [512, n], the codes nearest to each semantic one.
+    near: [PHONETIC, 512, n], the codes nearest to each in those books.
     """
 
     talks: Sequence[stt_codes.Talk]
@@ -91,7 +92,7 @@ def batch_of(windows: Sequence[Window], near: np.ndarray, config: LmConfig, rng:
     targets = np.stack([np.concatenate([window.text[None], window.activity]) for window in windows])
     heard = np.stack([np.concatenate([window.text[None], window.codes]) for window in windows])
     for row in range(len(heard)):
-        _mishear(rng, heard[row], heard[(row + 1) % len(heard), 2:], near)
+        _mishear(rng, heard[row], heard[(row + 1) % len(heard), 1 + PHONETIC :], near)
         _misread(rng, heard[row, 0], config)
     weights = np.ones(targets.shape, np.float32)
     weights[:, 0] = np.where(targets[:, 0] < SPECIAL, PAD_WEIGHT, 1.0)
@@ -106,16 +107,16 @@ def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray, nea
     other: the acoustic codes of somebody else.
     """
     chance = rng.random()
-    if chance < 0.15:
-        heard[2:] = -1
-    elif chance < 0.35:
-        heard[2:] = other
-    elif chance < 0.5:
-        heard[int(rng.integers(3, len(heard))) :] = -1
-    semantic = heard[1]
+    if chance < 0.3:
+        heard[1 + PHONETIC :] = -1
+    elif chance < 0.6:
+        heard[1 + PHONETIC :] = other
+    elif chance < 0.75:
+        heard[int(rng.integers(2, 1 + PHONETIC)) :] = -1
     if rng.random() < 0.8:  # what the codec could as well have heard
-        close = rng.random(semantic.shape) < rng.uniform(0, 0.4)
-        semantic[close] = near[semantic[close], rng.integers(0, near.shape[1], int(close.sum()))]
+        for codes, nearest in zip(heard[1:], near, strict=False):
+            close = (rng.random(codes.shape) < rng.uniform(0, 0.4)) & (codes >= 0)
+            codes[close] = nearest[codes[close], rng.integers(0, near.shape[2], int(close.sum()))]
     if rng.random() < 0.3:
         wrong = rng.random(heard[1:].shape) < rng.uniform(0, 0.1)
         heard[1:][wrong] = rng.integers(0, 512, int(wrong.sum()))
@@ -134,17 +135,21 @@ def _misread(rng: np.random.Generator, text: np.ndarray, config: LmConfig) -> No
 
 
 def neighbours(count: int = 8) -> np.ndarray:
-    """The codes nearest to each semantic code, [512, count]."""
+    """The codes nearest to each code in which phones are heard, [PHONETIC, 512, count]."""
     stored = mx.load(str(_CODEC["mimi_name"]))
     assert isinstance(stored, dict)
-    prefix = "quantizer.rvq_first.vq.layers.0._codebook."
-    sums, usage = (
-        np.array(stored[prefix + name].astype(mx.float32)) for name in ("embedding_sum", "cluster_usage")
-    )
-    book = sums / np.maximum(usage, 1e-5)[:, None]
-    distances = (book**2).sum(1) - 2 * book @ book.T
-    np.fill_diagonal(distances, -np.inf)
-    return distances.argsort(1)[:, 1 : 1 + count]
+    layers = ["rvq_first.vq.layers.0", *(f"rvq_rest.vq.layers.{index}" for index in range(PHONETIC - 1))]
+    found = []
+    for layer in layers:
+        sums, usage = (
+            np.array(stored[f"quantizer.{layer}._codebook.{name}"].astype(mx.float32))
+            for name in ("embedding_sum", "cluster_usage")
+        )
+        book = sums / np.maximum(usage, 1e-5)[:, None]
+        distances = (book**2).sum(1) - 2 * book @ book.T
+        np.fill_diagonal(distances, -np.inf)
+        found.append(distances.argsort(1)[:, 1 : 1 + count])
+    return np.stack(found)
 
 
 def train(folder: Path, settings: Settings = SETTINGS) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.dialogue import ANSWERS, STOPS, UNKNOWN_ANSWER
-from training.speech_codes import FORGET_FRAMES, Answer, Said, SpeechCodes
+from training.dialogue import ANSWERS, FILLERS, STOPS, UNKNOWN, UNKNOWN_ANSWER
 from training.text import EPAD, PAD, token_ids
-from training.voices import is_human
+from training.utterances import FORGET_FRAMES, Answer, Said, SpeechCodes
+from training.voices import kind_of
 
 GAP = 4  # frames between the end of a question and the answer
 REACTION, REACTS = 2, 0.7
@@ -21,8 +21,8 @@ TEXT, OWN, USER = 0, slice(1, 9), slice(9, 17)
 
 @dataclass(frozen=True)
 class Window:
-    """codes: [17, frames]; the others: [frames], where Nano's audio is not silence, where the microphone hears it,
-    and where it would have spoken on but for an interruption."""
+    """codes: [17, frames]; the others: [frames], where Nano's audio is not silence, where the microphone hears it
+    or others to whom it is not to listen, and where it would have spoken on but for an interruption."""
 
     codes: np.ndarray
     speaking: np.ndarray
@@ -37,11 +37,14 @@ class Turns:
         self.codes, self.rng = codes, rng
         by_text: dict[str, list[list[Said]]] = {}  # so that each sentence is said equally often
         for said in codes.said:
-            kinds = by_text.setdefault(said.text, [[], []])
-            kinds[not is_human(said.voice)].append(said)  # half of the time by the more human
-        self.questions = [said for text, said in by_text.items() if text in ANSWERS]
-        self.stops = [said for text, said in by_text.items() if text in STOPS]
-        self.unknown = [said for text, said in by_text.items() if text not in ANSWERS and text not in STOPS]
+            kinds = by_text.setdefault(said.text, [[], [], []])
+            kinds[kind_of(said.voice)].append(said)  # of each kind equally often
+        sentences = {text: [kind for kind in kinds if kind] for text, kinds in by_text.items()}
+        self.questions = [said for text, said in sentences.items() if text in ANSWERS]
+        self.stops = [said for text, said in sentences.items() if text in STOPS]
+        familiar = frozenset([*UNKNOWN, *FILLERS])
+        self.unknown = [said for text, said in sentences.items() if text in familiar]
+        self.strange = [said for text, said in sentences.items() if text not in {*ANSWERS, *STOPS, *familiar}]
 
     def window(self, frames: int) -> Window:
         """One conversation of `frames` frames, from the very first."""
@@ -76,8 +79,19 @@ class Turns:
             return self._hear(window, self._one(self.codes.bumps), time)[1]
         if chance < 0.17:
             return self._hear(window, self._said(self.stops), time)[1]
-        said = self._said(self.questions if chance < 0.81 else self.unknown)
+        if chance < 0.21:
+            return self._aside(window, time)
+        said = self._question() if chance < 0.81 else self._unknown()
         return self._asked(window, said, time, deep=0)
+
+    def _aside(self, window: Window, time: int) -> int:
+        """Music, or others who talk to each other, for up to some seconds."""
+        aside = self._one(self.codes.asides)
+        begin = int(self.rng.integers(aside.shape[1] - 10))
+        piece = aside[:, begin : begin + int(self.rng.integers(10, aside.shape[1] + 1))]
+        self._put(window, time, piece)
+        window.echoes[max(0, time) : time + piece.shape[1]] = True
+        return time + piece.shape[1]
 
     def _asked(self, window: Window, said: Said, time: int, deep: int) -> int:
         """A question at `time`, its answer, and perhaps what interrupts that."""
@@ -96,7 +110,9 @@ class Turns:
         self._answer(window, answer, begin, last)
         if chance < 0.54:  # a noise that is no interruption
             self._hear(window, self._one(self.codes.bumps), int(self.rng.integers(begin, last)))
-        elif chance < 0.61:  # the microphone hears the loudspeaker
+        elif chance < 0.57:  # people who talk to each other, or music
+            self._aside(window, begin + int(self.rng.integers(-2, last - begin)))
+        elif chance < 0.64:  # the microphone hears the loudspeaker
             echo = self._one(self.codes.echoes[text])
             self._put(window, begin + int(self.rng.integers(0, 3)), echo[:, : last - begin])
             window.echoes[begin:last] = True
@@ -108,7 +124,7 @@ class Turns:
         if chance < 0.5:
             said = self._said(self.stops)
         else:
-            said = self._said(self.questions if chance < 0.9 else self.unknown)
+            said = self._question() if chance < 0.9 else self._unknown()
         time = onset - said.begin
         if said.text in STOPS:
             return max(self._hear(window, said, time)[1], last)
@@ -156,6 +172,12 @@ class Turns:
                 codes[TEXT, begin + frame] = ids[word]
                 if codes[TEXT, begin + frame - 1] == PAD:
                     codes[TEXT, begin + frame - 1] = EPAD
+
+    def _question(self) -> Said:
+        return self._said(self.questions)
+
+    def _unknown(self) -> Said:
+        return self._said(self.unknown if self.rng.random() < 0.5 else self.strange)
 
     def _said(self, sentences: list[list[list[Said]]]) -> Said:
         return self._one(self._one(self._one(sentences)))

@@ -29,9 +29,18 @@ class Voice:
         return f"{self.engine}:{self.name}"
 
 
+MIXED = "mixed"
+"""What speakers made by `conversion` are called; each of them says one sentence."""
+
+
+def kind_of(voice: str) -> int:
+    """What a voice, as `str` gives it, is made of: 0 recordings, which sound more human, 1 rules, 2 other voices."""
+    return 2 if voice == MIXED else int(voice.startswith("espeak:"))
+
+
 def is_human(voice: str) -> bool:
-    """Whether a voice, as `str` gives it, is made of recordings and not of rules: it sounds more human."""
-    return not voice.startswith("espeak:")
+    """Whether a voice is made of recordings."""
+    return kind_of(voice) == 0
 
 
 MODEL_VOICE = Voice("flite", "slt")
@@ -40,7 +49,7 @@ MODEL_VOICE = Voice("flite", "slt")
 TRAINING_VOICES = tuple(
     [Voice("flite", name) for name in ("rms", "awb", "kal", "kal16", "slt")]
     + [Voice("festival", "kal_diphone"), Voice("pico", "en-US"), Voice("pico", "en-GB")]
-    + [Voice("rhvoice", name) for name in ("alan", "bdl", "clb")]
+    + [Voice("rhvoice", name) for name in ("alan", "bdl", "clb", "lyubov")]
     + [
         Voice("espeak", name)
         for name in (

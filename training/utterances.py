@@ -1,0 +1,44 @@
+"""What is heard and said in a conversation, as codes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FORGET_FRAMES = 14  # what the codec hears before anything is kept
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What Nano says. codes: [8, frames], beginning with the first sound; words: (frame, word)."""
+
+    codes: np.ndarray
+    words: list[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a person says, in a room. codes: [8, frames]; speech lasts from frame `begin` up to frame `end`."""
+
+    voice: str
+    text: str
+    room: int
+    begin: int
+    end: int
+    codes: np.ndarray
+
+
+@dataclass(frozen=True)
+class SpeechCodes:
+    """silence: [8]; echoes: an answer's text to [8, frames] each.
+
+    rooms: [ROOMS, 8, FORGET_FRAMES + ROOM_FRAMES], each from the very start of a stream. asides: what is said or
+    played to nobody, [8, ASIDE_FRAMES] each.
+    """
+
+    silence: np.ndarray
+    answers: dict[str, Answer]
+    rooms: np.ndarray
+    said: list[Said]
+    bumps: list[Said]
+    asides: list[np.ndarray]
+    echoes: dict[str, list[np.ndarray]]
