@@ -112,7 +112,7 @@ class Codec(nn.Module):
         return logits.unflatten(-1, (SUB_FRAMES, len(PHONES)))
 
     def hear_finely(self, semantic: torch.Tensor, finer: torch.Tensor) -> torch.Tensor:
-        """Phone logits [B, frames, 2 x sub-frames, phones], of the frame before, which is over now, and of this."""
+        """Phone logits [B, frames, 2 x sub-frames, phones], of the frame before, now it is over, and of this."""
         logits = self.finer(torch.cat([semantic, finer], 1).transpose(1, 2))
         return logits.unflatten(-1, (2 * SUB_FRAMES, len(PHONES)))
 

@@ -19,7 +19,7 @@ from training import augment, corpus, persona_text
 from training.answers import LEAD_FRAMES, answer_streams
 from training.augment import trimmed
 from training.codec import FRAME, Codec, folded
-from training.dialogue import FILLERS, KNOWN
+from training.dialogue import FILLERS, KNOWN, UNKNOWN
 from training.text import word_frames
 from training.utterances import FORGET_FRAMES, Answer, Said, SpeechCodes
 from training.voices import MIXED, is_human
@@ -33,6 +33,9 @@ NARROW_SHARE = 0.2  # were recorded at a lower rate
 REVERBERANT_SHARE, COLOURED_SHARE, OVERDRIVEN_SHARE, GAPPED_SHARE = 0.3, 0.3, 0.15, 0.1
 HEARINGS = {"espeak": 1, "festival": 2, "flite": 1, "pico": 1, "rhvoice": 1, MIXED: 1}
 """In how many rooms each recording of a known sentence is heard: some voices are easily learnt by heart."""
+KNOWN_SHARE, UNKNOWN_SHARE = 0.75, 0.4
+"""Of what many say, so much is heard: the codec hears more than the language model has the time for."""
+_COMMON = frozenset([*UNKNOWN, *FILLERS])
 ASIDES = 500  # of music, and as many of people who talk to each other
 ASIDE_FRAMES = 75
 FAINTER = (19, 40)  # dB by which those are below somebody who speaks into the microphone
@@ -175,11 +178,13 @@ _shop: _Shop | None = None
 
 
 def _jobs(recordings: corpus.Corpus) -> list[tuple[int, int]]:
-    """Every recording and its hearings; the numbers behind the last recording are noises."""
+    """The recordings that are heard, and their hearings; the numbers behind the last recording are noises."""
     jobs = []
+    rng = np.random.default_rng(33)
     for index, (text, voice) in enumerate(zip(recordings.texts, recordings.voices, strict=True)):
-        count = HEARINGS[voice.partition(":")[0]] if text in KNOWN else 1
-        jobs += [(index, hearing) for hearing in range(count)]
+        known = text in KNOWN
+        if rng.random() < (KNOWN_SHARE if known else UNKNOWN_SHARE if text in _COMMON else 1):
+            jobs += [(index, hearing) for hearing in range(HEARINGS[voice.partition(":")[0]] if known else 1)]
     return jobs + [(len(recordings) + index, 0) for index in range(BUMPS)]
 
 
