@@ -1,10 +1,11 @@
-"""How far one recording is from another, for training: log-mel spectra at four scales, and the samples."""
+"""How far one recording is from another, for training: log-mel spectra, harmonics, and the samples."""
 
 import torch
 
 from training.voices import SAMPLE_RATE
 
 _SCALES = ((2048, 80), (1024, 64), (512, 40), (256, 20))  # window, mel bands; hops of a quarter window
+_HARMONICS = 4096, 1_500  # window, and up to how many Hz: bands of mel do not tell a man's harmonics apart
 _FLOOR = 1e-6
 
 
@@ -14,17 +15,21 @@ class Distance:
     def __init__(self) -> None:
         self._windows = [torch.hann_window(size) for size, _ in _SCALES]
         self._banks = [_mel_bank(size, bands) for size, bands in _SCALES]
+        size, highest = _HARMONICS
+        self._windows.append(torch.hann_window(size))
+        self._banks.append(torch.eye(size // 2 + 1)[: size * highest // SAMPLE_RATE])
 
     def __call__(self, made: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mel = made.new_zeros(())
         both = torch.cat([made, wanted])
-        for (size, _), window, bank in zip(_SCALES, self._windows, self._banks, strict=True):
+        for window, bank in zip(self._windows, self._banks, strict=True):
+            size = len(window)
             spectrum = torch.stft(both, size, size // 4, window=window, return_complex=True, pad_mode="constant")
             power = torch.view_as_real(spectrum).square().sum(-1) / window.square().sum()
             bands = torch.log(torch.einsum("mf,bft->bmt", bank, power) + _FLOOR)
             one, other = bands.chunk(2)
             mel = mel + (one - other).abs().mean() / 2  # power to amplitude: half the logarithm
-        return mel / len(_SCALES), (made - wanted).abs().mean()
+        return mel / len(self._banks), (made - wanted).abs().mean()
 
 
 def _mel_bank(size: int, bands: int) -> torch.Tensor:
