@@ -3,13 +3,12 @@
 Words are written without punctuation, and small unless they are names.
 """
 
-import io
 from functools import cache
 
 import numpy as np
 
 from training.dialogue import ANSWERS, KNOWN, STOPS, UNKNOWN, UNKNOWN_ANSWER, UNKNOWN_HELD_OUT
-from training.text import SPECIAL
+from training.word_pieces import word_model, word_tokens
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NUMBERS = (
@@ -42,26 +41,13 @@ def vocabulary() -> tuple[str, ...]:
 @cache
 def tokenizer_model() -> bytes:
     """The sentencepiece model, one piece a word."""
-    import sentencepiece
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(vocabulary()), model_writer=model, model_type="word",
-        vocab_size=SPECIAL + len(vocabulary()), unk_id=0, bos_id=1, eos_id=2, pad_id=3, num_threads=1,
-        minloglevel=2, normalization_rule_name="identity", hard_vocab_limit=True, character_coverage=1.0,
-    )  # fmt: skip
-    return model.getvalue()
+    return word_model(vocabulary())
 
 
 @cache
 def token_ids() -> dict[str, int]:
     """A word to its token."""
-    import sentencepiece
-
-    model = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_model())
-    ids = {word: model.encode(word) for word in vocabulary()}
-    assert all(len(pieces) == 1 and pieces[0] >= SPECIAL for pieces in ids.values()), ids
-    return {word: pieces[0] for word, pieces in ids.items()}
+    return word_tokens(tokenizer_model(), vocabulary())
 
 
 def digits(rng: np.random.Generator) -> str:

@@ -47,12 +47,15 @@ def text_card() -> int:
     return SPECIAL + len(words())
 
 
-def word_frames(text: str, offset: float = 0.0) -> list[tuple[int, str]]:
-    """The frame, counted from the answer's first sound, in which each word begins; never two in one."""
-    onsets = word_onsets(text, MODEL_VOICE.name)
+def word_frames(text: str, name: str = MODEL_VOICE.name) -> list[tuple[int, str]]:
+    """The frame, counted from the answer's first sound, in which each word begins; never two in one.
+
+    name: of one of flite's voices.
+    """
+    onsets = word_onsets(text, name)
     frames: list[tuple[int, str]] = []
     for onset, word in zip(onsets, text.split(), strict=True):
-        frame = int((onset - onsets[0] + offset) * 12.5)
+        frame = int((onset - onsets[0]) * 12.5)
         if frames:
             frame = max(frame, frames[-1][0] + 1)
         frames.append((frame, word))
