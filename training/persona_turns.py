@@ -1,0 +1,85 @@
+"""Conversations with `nano-persona` made of codes: its prompts, and then turns as Nano has them.
+
+What it says follows from its prompts: the name, the manner, the voice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from training.dialogue import ANSWERS as NANO_ANSWERS
+from training.dialogue import UNKNOWN_ANSWER
+from training.persona_prompts import Prompts
+from training.persona_speech import Speech
+from training.persona_text import ANSWERS, NAME_QUESTION, Persona, key
+from training.persona_words import token_ids
+from training.speech_codes import Answer, Said, SpeechCodes
+from training.text import EPAD, PAD
+from training.turns import TEXT, Turns, Window
+
+NAMED = 0.25  # of the questions ask for its name: nothing else teaches that
+
+
+@dataclass(frozen=True)
+class PersonaWindow(Window):
+    """known: how many of the first frames are prompts."""
+
+    known: int
+    persona: Persona
+
+
+class PersonaTurns(Turns):
+    """Endless conversations, each with somebody else."""
+
+    def __init__(self, codes: SpeechCodes, speech: Speech, prompts: Prompts, rng: np.random.Generator) -> None:
+        super().__init__(codes, rng)
+        self._heard, self._speech, self._prompts = codes, speech, prompts
+        by_text = {_text(kinds): kinds for kinds in self.questions}
+        self._naming = [by_text[NAME_QUESTION]]
+        self.questions = [kinds for text, kinds in by_text.items() if text in ANSWERS and text != NAME_QUESTION]
+        self.unknown = [*self.unknown, *(kinds for text, kinds in by_text.items() if text not in ANSWERS)]
+
+    def window(self, frames: int) -> PersonaWindow:
+        """One conversation of `frames` frames, its prompts included."""
+        persona, prompt = self._prompts.drawn(self.rng)
+        self.codes = self._as(persona)
+        known = prompt.shape[1]
+        talk = super().window(frames - known)
+        nothing = np.zeros(known, bool)
+        speaking, echoes, cut = (np.concatenate([nothing, one]) for one in (talk.speaking, talk.echoes, talk.cut))
+        return PersonaWindow(
+            np.concatenate([prompt, talk.codes], axis=1), speaking, echoes, cut, known=known, persona=persona
+        )
+
+    def _as(self, persona: Persona) -> SpeechCodes:
+        """All codes with those of a persona's answers in place of Nano's, under the texts of the latter."""
+        keys = {text: key(persona.voice, persona.answer(question)) for question, text in NANO_ANSWERS.items()}
+        keys[UNKNOWN_ANSWER] = key(persona.voice, persona.answer(""))
+        return replace(
+            self._heard,
+            answers={text: self._speech.answers[name] for text, name in keys.items()},
+            echoes={text: self._speech.echoes[name] for text, name in keys.items()},
+        )
+
+    def _question(self) -> Said:
+        return self._said(self._naming if self.rng.random() < NAMED else self.questions)
+
+    @staticmethod
+    def _answer(window: Window, answer: Answer, begin: int, stop: int) -> None:
+        Turns._answer(window, Answer(answer.codes, []), begin, stop)
+        write_words(window.codes[TEXT], answer.words, begin, stop)
+
+
+def write_words(texts: np.ndarray, words: Sequence[tuple[int, str]], begin: int, stop: int) -> None:
+    """Write the words of an answer that begins at frame `begin` into `texts` [frames], up to frame `stop`."""
+    for frame, word in words:
+        place = begin + frame
+        if place < min(stop, len(texts)):
+            texts[place] = token_ids()[word]
+            if texts[place - 1] == PAD:
+                texts[place - 1] = EPAD
+
+
+def _text(kinds: list[list[Said]]) -> str:
+    return kinds[0][0].text
