@@ -1,0 +1,46 @@
+"""Where the training of `nano-persona` begins: Nano's weights, as far as they fit, and random ones.
+
+It hears what Nano hears. Rows of text tables go by their words, for the two have different vocabularies.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from moshi_mlx.finetune.start import write_start
+from training import persona_words, text
+from training.text import SPECIAL
+
+TABLES = ("text_emb.weight", "text_linear.weight", "depformer_text_emb.weight")  # a row for each token
+
+
+def write_warm_start(path: Path, config: Mapping[str, Any], seed: int, nano: Path) -> None:
+    """Write weights to begin with, as `moshi_mlx.finetune.start.write_start` does. nano: Nano's weights."""
+    write_start(path, config, seed)
+    started, known = _read(path), _read(nano)
+    for name, old in known.items():
+        new = started.get(name)
+        if name in TABLES:
+            started[name] = _by_words(started[name], old)
+        elif new is not None and new.shape == old.shape:
+            started[name] = old
+    mx.save_safetensors(str(path), started, {"format": "pt"})
+
+
+def _read(path: Path) -> dict[str, mx.array]:
+    stored = mx.load(str(path))
+    assert isinstance(stored, dict)
+    return {name: array.astype(mx.float32) for name, array in stored.items()}
+
+
+def _by_words(new: mx.array, old: mx.array) -> mx.array:
+    """`new` [tokens, width] with the rows of `old` that stand for the same."""
+    ids, before = persona_words.token_ids(), text.token_ids()
+    rows = {token: token for token in range(SPECIAL)}
+    rows |= {ids[word]: before[word] for word in ids.keys() & before.keys()}
+    if len(old) > text.text_card():  # behind all words stands what a stream begins with
+        rows[persona_words.text_card()] = text.text_card()
+    new[mx.array(list(rows))] = old[mx.array(list(rows.values()))]
+    return new

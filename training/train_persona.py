@@ -1,0 +1,141 @@
+"""Train `nano-persona` on conversations made of codes, by the package's own trainer.
+
+`python -m training.train_persona FOLDER [STEPS]`; stops and goes on at any time. FOLDER is the work folder of
+Nano, with its finished codec and codes; what is learned is in FOLDER/persona/lm.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moshi_mlx.checkpoint import nano
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
+from moshi_mlx.finetune.folder import append_log, open_folder
+from moshi_mlx.finetune.loss import Batch
+from moshi_mlx.finetune.run import Run
+from moshi_mlx.finetune.settings import Settings
+from moshi_mlx.models.config import LmConfig
+from moshi_mlx.runtime.moshi import load
+from moshi_mlx.tasks.persona import steady_codes
+from training import persona_speech, speech_codes, train_codec
+from training.codec_data import ahead
+from training.export import (
+    LM_FOLDER,
+    LM_NAME,
+    LM_WEIGHTS,
+    MIMI_CONFIG_NAME,
+    MIMI_NAME,
+    TOKENIZER_NAME,
+    export_all_but_lm,
+)
+from training.persona_lm import CONTEXT, config
+from training.persona_prompts import Prompts, Steady
+from training.persona_speech import Speech
+from training.persona_start import write_warm_start
+from training.persona_turns import PersonaTurns, PersonaWindow
+from training.persona_words import tokenizer_model
+from training.train_lm import ACOUSTIC, Conversations, _mishear, batch_of, neighbours
+
+STEPS = 1_600
+BATCH, FRAMES = 6, CONTEXT  # whatever it remembers, it has learned from
+SETTINGS = Settings(
+    steps=STEPS, batch=BATCH, seconds=FRAMES * 0.08, lr=1.2e-3, warm_up=0.04, weight_decay=0.05, full=True,
+    checkpointing=False, save_every=100, keep=2, seed=5,
+)  # fmt: skip
+WORK = "persona"  # in the work folder of Nano
+LOG_EVERY = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonaConversations(Conversations):
+    """As Nano's, each with prompts before it."""
+
+    speech: Speech
+    prompts: Prompts
+
+    def batches(self, settings: Settings, config: LmConfig, step: int) -> Iterator[tuple[Batch, Sequence[object]]]:
+        """As `Data.batches`; made on another thread while the model learns."""
+        numbers = count(step)
+
+        def make() -> tuple[Batch, Sequence[object]]:
+            number = next(numbers)
+            rng = np.random.default_rng([5000, settings.seed, number])
+            windows, heard = self.drawn(settings, rng)
+            batch = without_prompts(batch_of(windows, heard, config, rng), windows, config)
+            return batch, [f"conversations of step {number + 1}"]
+
+        return ahead(make)
+
+    def drawn(self, settings: Settings, rng: np.random.Generator) -> tuple[list[PersonaWindow], np.ndarray]:
+        """Conversations, and the same as the model hears them, [B, 17, T]: prompts are heard as they are."""
+        turns = PersonaTurns(self.codes, self.speech, self.prompts, rng)
+        windows = [turns.window(round(settings.seconds * 12.5)) for _ in range(settings.batch)]
+        heard = np.stack([window.codes for window in windows])
+        for row, window in enumerate(windows):
+            other = None if window.echoes.any() else windows[(row + 1) % len(windows)].codes[ACOUSTIC]
+            _mishear(rng, heard[row], other, self.near)
+            heard[row, :, : window.known] = window.codes[:, : window.known]
+        return windows, heard
+
+
+def without_prompts(batch: Batch, windows: Sequence[PersonaWindow], config: LmConfig) -> Batch:
+    """The same batch, in which nothing is to be learned of the frames of prompts; rows still sum to as much."""
+    frames = np.arange(batch.weights.shape[2])
+    ends = np.array([window.known for window in windows])[:, None] + np.array(config.delays[: 1 + config.dep_q])
+    weights = np.where(frames < ends[:, :, None], 0, batch.weights)  # [B, 1 + dep_q, T]
+    weights *= batch.weights.sum((0, 2), keepdims=True) / weights.sum((0, 2), keepdims=True)
+    return replace(batch, weights=weights.astype(np.float32))
+
+
+def train(folder: Path, settings: Settings = SETTINGS) -> None:
+    """Take the steps that are left."""
+    codec, _ = train_codec.load(folder)
+    codes = speech_codes.load(folder, codec.eval())
+    start, out = folder / WORK / "start", folder / WORK / LM_FOLDER
+    if not (start / LM_NAME).exists():
+        begin(folder, start, settings.seed)
+    checkpoint = Checkpoint.resolve(start)
+    open_folder(out, checkpoint, "conversations", settings, resume=(out / "run.json").exists())
+    speech = persona_speech.load(folder, codec)
+    own = {name: answer.codes for name, answer in speech.answers.items()}
+    steady = Steady(*steady_codes(load(start, codec="mlx")))
+    prompts = Prompts(checkpoint.lm_config, steady, own, codes.said)
+    data = PersonaConversations(codes=codes, near=neighbours(codec), speech=speech, prompts=prompts)
+    run = Run(checkpoint, out, settings, data)
+    began = time.time()
+    for report in run.train():
+        append_log(out, report)
+        if report.step % LOG_EVERY == 0:
+            parts = {name: round(value, 4) for name, value in report.losses.parts.items()}
+            print({"step": report.step, "seconds": round(time.time() - began, 1), **parts}, flush=True)
+
+
+def begin(folder: Path, start: Path, seed: int) -> None:
+    """Write the model that training begins with: with the codec of this work folder, and weights of its Nano.
+
+    Where that has not been trained, those of the Nano in the package.
+    """
+    export_all_but_lm(folder, start)
+    learned = folder / LM_FOLDER / LM_WEIGHTS
+    write_warm_start(start / LM_NAME, config(), seed, learned if learned.exists() else nano.FOLDER / LM_NAME)
+    write_around(start, {"mimi_name": MIMI_NAME, "mimi_config_name": MIMI_CONFIG_NAME})
+
+
+def write_around(folder: Path, codec: dict[str, str], quantization: Any = None) -> None:
+    """Write what belongs to the weights. codec: its files, as `config.json` names them."""
+    (folder / TOKENIZER_NAME).write_bytes(tokenizer_model())
+    settings = {**config(), "moshi_name": LM_NAME, **codec, "tokenizer_name": TOKENIZER_NAME}
+    if quantization:
+        settings["quantization"] = quantization
+    (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), *(Settings(**{**vars(SETTINGS), "steps": int(steps)}) for steps in sys.argv[2:3]))
