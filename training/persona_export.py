@@ -57,7 +57,7 @@ def write_model(trained: Checkpoint, spoken: Mapping[str, np.ndarray], target: P
     write_tensors(target, wanted.layout, converted(wanted, DenseReader(trained.weights)))
     codec = {"mimi_name": nano.FOLDER / MIMI_NAME, "mimi_config_name": nano.FOLDER / MIMI_CONFIG_NAME}
     write_around(target, {name: os.path.relpath(path, target) for name, path in codec.items()}, wanted.block)
-    known = {"names": NAMES, "manners": MANNERS, "voices": tuple(VOICES), "questions": tuple(ANSWERS)}
+    known = {"names": NAMES, "manners": MANNERS, "voices": tuple(VOICES), "questions": ANSWERS}
     (target / "persona.json").write_text(json.dumps(known, indent=1) + "\n")
     moshi = load(target, codec="mlx", offline=True)
     for name, codes in spoken.items():

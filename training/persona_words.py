@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from moshi_mlx.tasks.persona import TAG, tagged
+from moshi_mlx.tasks.persona import tagged
 from training.persona_text import personas, said
 from training.text import SPECIAL
 from training.word_pieces import word_model, word_tokens
@@ -12,7 +12,7 @@ from training.word_pieces import word_model, word_tokens
 def vocabulary() -> tuple[str, ...]:
     """Every word of every prompt and answer, with its punctuation, in order of first use."""
     texts = (*(tagged(one.prompt) for one in personas()), *said())
-    return tuple(dict.fromkeys([TAG, *(word for text in texts for word in text.split())]))
+    return tuple(dict.fromkeys(word for text in texts for word in text.split()))
 
 
 @cache

@@ -23,7 +23,8 @@ def pitch(pcm: np.ndarray) -> float | None:
             continue
         later = np.lib.stride_tricks.sliding_window_view(pcm[start : start + WINDOW + longest], WINDOW)[shortest:]
         likeness = later @ window / np.sqrt((later**2).sum(1) * (window**2).sum() + 1e-12)
-        # A multiple of the period is as like: the first that is nearly the best counts.
-        if (best := likeness.max()) >= VOICED:
-            found.append(SAMPLE_RATE / (shortest + int(np.argmax(likeness >= 0.9 * best))))
+        peaks = np.flatnonzero((likeness[1:-1] >= likeness[:-2]) & (likeness[1:-1] > likeness[2:])) + 1
+        # A multiple of the period is as like: the first peak that is nearly the best counts.
+        if len(peaks) and (best := likeness[peaks].max()) >= VOICED:
+            found.append(SAMPLE_RATE / (shortest + int(peaks[np.argmax(likeness[peaks] >= 0.9 * best)])))
     return float(np.median(found)) if found else None

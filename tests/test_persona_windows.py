@@ -1,0 +1,107 @@
+"""What `nano-persona` learns from: windows of conversations, with Nano's own tools, which need PyTorch."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="Nano is trained in an environment of its own")
+
+from moshi_mlx.models.config import LmConfig
+from training import dialogue
+from training.persona_lm import config
+from training.persona_prompts import Prompts, Steady
+from training.persona_speech import ECHOES, echo_key, speech
+from training.persona_text import ANSWERS, VOICES, key, said
+from training.persona_turns import PersonaTurns
+from training.persona_words import token_ids
+from training.speech_codes import FORGET_FRAMES, ROOM_FRAMES, Answer, Said, SpeechCodes
+from training.text import EPAD, PAD
+from training.train_lm import batch_of
+from training.train_persona import without_prompts
+
+CONFIG = LmConfig.from_dict(config())
+QUIET, FRAMES = 1, 280
+LEFT_OVER = "Purple engines sleep well"
+TEXTS = (*dialogue.KNOWN, *dialogue.UNKNOWN[:5], LEFT_OVER)
+
+
+@pytest.fixture(scope="module")
+def turns() -> PersonaTurns:
+    """What people say has the number of its text as its code, what is answered that of its key."""
+
+    def codes(value: int, frames: int = 12) -> np.ndarray:
+        return np.full((8, frames), value)
+
+    keys = [key(voice, text) for voice in VOICES for text in said()]
+    spoken = {name: codes(300 + number) for number, name in enumerate(keys)}
+    echoes = {echo_key(name, number): codes(299) for name in keys for number in range(ECHOES)}
+    every = [Said("espeak:en-us", text, 0, 2, 10, codes(100 + number)) for number, text in enumerate(TEXTS)]
+    heard = SpeechCodes(
+        np.full(8, QUIET),
+        {},
+        np.full((2, 8, FORGET_FRAMES + ROOM_FRAMES), QUIET),
+        every,
+        [Said("", "", 0, 2, 6, codes(98))],
+        [codes(99, 75)],
+        {},
+    )
+    of_words = speech(spoken, echoes)
+    prompts = Prompts(CONFIG, Steady(np.full(8, QUIET), np.full(8, 2)), spoken, [])
+    return PersonaTurns(heard, of_words, prompts, np.random.default_rng(0))
+
+
+def test_answers_are_those_of_the_one_whom_the_prompt_asks_for(turns: PersonaTurns) -> None:
+    keys = [key(voice, text) for voice in VOICES for text in said()]
+    ids = {token: word for word, token in token_ids().items()}
+    answered, whole = 0, 0
+    for _ in range(60):
+        window = turns.window(FRAMES)
+        persona = window.persona
+        mine = {300 + keys.index(key(persona.voice, persona.answer(text))) for text in (*ANSWERS, "")}
+        own = window.codes[1, window.known :]
+        assert set(own.tolist()) <= {QUIET, *mine}
+        answered += len(set(own.tolist())) - 1
+        texts = window.codes[0, window.known :]
+        words = " ".join(ids[token] for token in texts.tolist() if token not in (PAD, EPAD))
+        whole += sum(persona.answer(text) in words for text in ANSWERS)
+    assert answered > 120
+    assert whole > 60
+
+
+def test_each_question_has_its_answer(turns: PersonaTurns) -> None:
+    keys = [key(voice, text) for voice in VOICES for text in said()]
+    seen = set()
+    for _ in range(60):
+        window = turns.window(FRAMES)
+        own, user = window.codes[1, window.known :], window.codes[9, window.known :]
+        asked = -1
+        for mine, heard in zip(own.tolist(), user.tolist(), strict=True):
+            if 100 <= heard < 100 + len(TEXTS):
+                asked = heard - 100
+            if mine != QUIET and not window.cut.any() and not window.echoes.any():
+                text = TEXTS[asked]
+                assert keys[mine - 300] == key(window.persona.voice, window.persona.answer(text))
+                seen.add(text)
+    assert "What is your name?" in seen
+    assert seen - {*ANSWERS}, "some are not known"
+
+
+def test_prompts_weigh_nothing_and_the_rest_as_much_as_before(turns: PersonaTurns) -> None:
+    windows = [turns.window(FRAMES) for _ in range(4)]
+    heard = np.stack([window.codes for window in windows])
+    before = batch_of(windows, heard, CONFIG, np.random.default_rng(1))
+    batch = without_prompts(before, windows, CONFIG)
+    for row, window in enumerate(windows):
+        assert not batch.weights[row, :2, : window.known].any()
+        assert not batch.weights[row, 2:, : window.known + 1].any()
+        assert batch.weights[row, 0, window.known :].all()
+    np.testing.assert_allclose(batch.weights.sum((0, 2)), before.weights.sum((0, 2)), rtol=1e-5)
+
+
+def test_an_interrupted_answer_has_no_later_words(turns: PersonaTurns) -> None:
+    codes = turns.window(FRAMES)
+    codes.codes[0] = PAD
+    answer = Answer(np.full((8, 12), 300), [(0, "Fine."), (4, "blue,"), (8, "Four.")])
+    turns._answer(codes, answer, 50, 56)
+    assert codes.codes[0, [50, 54]].tolist() == [token_ids()["Fine."], token_ids()["blue,"]]
+    assert (codes.codes[0, 56:] == PAD).all()
+    assert codes.codes[0, 53] == EPAD
