@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed-$(BACKEND)
 RUN := scripts/with_blas.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast eval fuzz floors bench storm kills recipes structure check format docs nano nano-card nano-stt wheels lock clean
+.PHONY: help install demo test test-fast eval fuzz floors bench storm kills recipes structure check format docs nano nano-card nano-stt nano-persona wheels lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -85,6 +85,9 @@ nano-card:  ## measure Nano on voices that it never heard and write its card (mi
 
 nano-stt: $(STAMP)  ## train nano-stt anew, which writes down what is said, or go on with it (an hour on one core)
 	scripts/train_nano_stt.sh $(BIN)/python
+
+nano-persona:  ## train nano-persona anew, which is who it is told to be, or go on with it (after nano: half an hour)
+	scripts/train_nano_persona.sh .venv-nano
 
 wheels: $(STAMP)  ## check that every Python installs from wheels alone on Apple Silicon (asks the package index)
 	$(BIN)/python scripts/check_wheels.py

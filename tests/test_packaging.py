@@ -59,6 +59,7 @@ def test_the_question_of_the_demo_is_small_speech() -> None:
         "install.sh",
         "system_packages.sh",
         "train_nano.sh",
+        "train_nano_persona.sh",
         "train_nano_stt.sh",
         "with_blas.sh",
     ],
