@@ -63,13 +63,19 @@ def model_batch(rng: np.random.Generator, streams: list[np.ndarray], size: int) 
 
 
 def ahead(make, depth: int = 4) -> Iterator:
-    """Call `make()` for ever on another thread, at most `depth` results ahead."""
+    """Call `make()` for ever on another thread, at most `depth` results ahead. Raises what it raises."""
     queue: Queue = Queue(depth)
 
     def work() -> None:
-        while True:
-            queue.put(make())
+        try:
+            while True:
+                queue.put((make(), None))
+        except Exception as error:  # or whoever waits for the next result would wait for ever
+            queue.put((None, error))
 
     Thread(target=work, daemon=True).start()
     while True:
-        yield queue.get()
+        made, error = queue.get()
+        if error:
+            raise error
+        yield made

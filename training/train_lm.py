@@ -79,7 +79,7 @@ class Conversations(Data):
         heard = np.stack([window.codes for window in windows])
         for row, window in enumerate(windows):
             other = None if window.echoes.any() else windows[(row + 1) % len(windows)].codes[ACOUSTIC]
-            _mishear(rng, heard[row], other, self.near)
+            mishear(rng, heard[row], other, self.near)
         return windows, heard
 
 
@@ -125,7 +125,7 @@ def _frames(chosen: np.ndarray) -> np.ndarray:
     return order[:, : chosen.sum(1).max()].astype(np.int32)
 
 
-def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray | None, near: np.ndarray) -> None:
+def mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray | None, near: np.ndarray) -> None:
     """Make the user's codes in `heard` [17, T] less certain, so that what is said counts and not who says it.
 
     other: the acoustic codes of somebody else [5, T], or None to leave them: only they tell how loud something is,

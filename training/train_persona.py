@@ -41,7 +41,7 @@ from training.persona_speech import Speech
 from training.persona_start import write_warm_start
 from training.persona_turns import PersonaTurns, PersonaWindow
 from training.persona_words import tokenizer_model
-from training.train_lm import ACOUSTIC, Conversations, _mishear, batch_of, neighbours
+from training.train_lm import ACOUSTIC, Conversations, batch_of, mishear, neighbours
 
 STEPS = 1_600
 BATCH, FRAMES = 6, CONTEXT  # whatever it remembers, it has learned from
@@ -80,7 +80,7 @@ class PersonaConversations(Conversations):
         heard = np.stack([window.codes for window in windows])
         for row, window in enumerate(windows):
             other = None if window.echoes.any() else windows[(row + 1) % len(windows)].codes[ACOUSTIC]
-            _mishear(rng, heard[row], other, self.near)
+            mishear(rng, heard[row], other, self.near)
             heard[row, :, : window.known] = window.codes[:, : window.known]
         return windows, heard
 

@@ -21,14 +21,15 @@ import numpy as np
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.finetune.batches import Data
-from moshi_mlx.finetune.folder import append_log, open_folder, read_log
-from moshi_mlx.finetune.loss import Batch, delayed
+from moshi_mlx.finetune.folder import append_log, open_folder
+from moshi_mlx.finetune.loss import LISTENING_PARTS, Batch, delayed
 from moshi_mlx.finetune.output import write_weights
 from moshi_mlx.finetune.run import Run
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.finetune.start import write_start
 from moshi_mlx.models.config import LmConfig
 from training import stt_codes
+from training.curves import write_curve
 from training.stt_text import tokenizer_model
 from training.stt_windows import CLASSES, DELAY, HORIZONS, Window, Windows
 from training.text import EPAD, PAD, SPECIAL
@@ -181,17 +182,6 @@ def export(folder: Path, target: Path) -> None:
     print(f"{target}: {size / 1e6:.2f} MB")
 
 
-def curve(folder: Path, path: Path) -> None:
-    """Write the loss of the text and of the heads as a table, the mean of every 20 steps a line."""
-    steps = [one for one in read_log(folder / LM_FOLDER) if one["event"] == "step"]
-    lines = ["step,text,pauses"]
-    for first in range(0, len(steps) - 19, 20):
-        some = steps[first : first + 20]
-        means = (f"{np.mean([one[name] for one in some]):.4f}" for name in ("text", "pauses"))
-        lines.append(",".join([str(some[-1]["step"]), *means]))
-    path.write_text("\n".join(lines) + "\n")
-
-
 def _write_around(folder: Path, codec: dict[str, str]) -> None:
     """Write what belongs to the weights."""
     (folder / "tokenizer.model").write_bytes(tokenizer_model())
@@ -203,6 +193,6 @@ if __name__ == "__main__":
     if sys.argv[2:3] == ["export"]:
         export(Path(sys.argv[1]), Path(sys.argv[3]))
     elif sys.argv[2:3] == ["curve"]:
-        curve(Path(sys.argv[1]), Path(sys.argv[3]))
+        write_curve(Path(sys.argv[1]) / LM_FOLDER, LISTENING_PARTS, Path(sys.argv[3]))
     else:
         train(Path(sys.argv[1]), *(Settings(**{**vars(SETTINGS), "steps": int(steps)}) for steps in sys.argv[2:3]))
