@@ -76,9 +76,7 @@ def test_others_who_talk_and_noises_are_left_alone(windows: list[Window]) -> Non
             after = window.speaking[begin : begin + 6]
             alone += 1
             assert not begins(after).size or np.isin([QUESTION, STRANGE], heard[begin - 12 : begin + 6]).any()
-        assert (window.echoes | (heard != ASIDE)).all(), (
-            "only how loud they are tells them from who speaks to Nano"
-        )
+        assert (window.echoes | (heard != ASIDE)).all(), "only how loud it is tells it from speech to Nano"
     assert alone > 100
 
 
