@@ -181,7 +181,7 @@ def _losses(codec: Codec, phase: Phase, batch, distance: Distance, progress: flo
         pcm, latent = batch
         with autocast():
             made = codec.decode(_quantized_again(codec, latent))[:, 0]
-        mel, wave = distance(made[:, LEAD * FRAME // 2 :], pcm[:, LEAD * FRAME // 2 :])
+        mel, wave = distance(made, pcm)
         loss = mel + WAVE_WEIGHT[phase.name] * wave
         return {"loss": loss, "mel": mel, "wave": wave}
     own, said = batch
