@@ -94,8 +94,11 @@ def test_words_that_espeak_joins_begin_between_their_neighbours(monkeypatch: pyt
 def test_a_room_answers_after_the_sound() -> None:
     pcm = np.zeros(SAMPLE_RATE, np.float32)
     pcm[1000] = 1
-    heard = augment.in_room(np.random.default_rng(0), pcm)
-    assert abs(heard[1000] - 1) < 1e-3
-    assert np.abs(heard[:1000]).max() < 1e-5
+    near, far = (augment.in_room(np.random.default_rng(0), pcm, (level, level)) for level in (-10, 10))
+    for heard, level in ((near, -10), (far, 10)):
+        assert np.abs(heard[:1000]).max() < 1e-5
+        assert float((heard**2).sum()) == pytest.approx(1, rel=1e-3), "as loud as the sound"
+        assert 10 * np.log10((heard[1001:] ** 2).sum() / heard[1000] ** 2) == pytest.approx(level, abs=1.5)
+    heard = near
     energy = [float((heard[start : start + 1200] ** 2).sum()) for start in (1080, 3000, 10_000)]
     assert energy[0] > energy[1] > energy[2]
