@@ -112,7 +112,8 @@ speed, pitch, size, level, band, noise and room. What they say: Nano's questions
 not know, {DIGITS}, and words without sense.
 
 Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its
-diphone voices, free for any use; SVOX Pico, Apache-2.0; RHVoice and its voices that speak in training, LGPL-2.1 or later.
+diphone voices, free for any use; SVOX Pico, Apache-2.0; RHVoice and its voices alan, bdl and clb, LGPL-2.1 or later, its
+lyubov, CC BY-NC-ND 4.0.
 Those that only speak in the evaluation: [Nano's card](../nano/README.md). None of them is part of this package.
 
 ## Limits
