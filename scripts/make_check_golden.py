@@ -12,11 +12,11 @@ import numpy as np
 
 from moshi_mlx.audio.files import read_audio
 from moshi_mlx.checkpoint.nano import RECORDING
-from moshi_mlx.doctor.check.conversation import GOLDEN, NOISE, SEED, nano, run
+from moshi_mlx.doctor.check.conversation import DRAWS, GOLDEN, NOISE, SEED, nano, run
 from moshi_mlx.doctor.check.shapes import MOSHI
 from moshi_mlx.frames import split_frames
 from moshi_mlx.runtime.sampling import frame_keys, gumbel
-from moshi_mlx.sampling_config import GREEDY, SamplingConfig
+from moshi_mlx.sampling_config import GREEDY
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     golden = {
         "heard": heard.tolist(),
         "greedy": greedy.tolist(),
-        "sampled": run(lm, heard, SamplingConfig(), greedy).tolist(),
+        "sampled": run(lm, heard, DRAWS, greedy).tolist(),
         "noise": np.array(gumbel(mx.array(frame_keys([(SEED, row) for row in range(rows)])), size)).tolist(),
     }
     GOLDEN.write_text(json.dumps(golden, separators=(",", ":")) + "\n")

@@ -139,7 +139,7 @@ def test_the_recorded_conversation_is_small_and_says_something() -> None:
     golden = Golden.read()
     assert golden.greedy.shape == (100, 9)
     assert len(set(golden.greedy[:, 0].tolist())) > 10, "it says nothing"
-    assert (golden.greedy != golden.sampled).any()
+    assert 10 < (golden.greedy != golden.sampled).sum() < 450, "draws are others than the likeliest, but not any"
 
 
 def test_what_there_was_no_time_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
