@@ -8,8 +8,8 @@ import numpy as np
 from training.voices import LABEL_RATE, SAMPLE_RATE, Utterance
 
 BANDS = 40
-_WINDOW = 1024
-_HOP = SAMPLE_RATE // LABEL_RATE
+WINDOW = 1024
+HOP = SAMPLE_RATE // LABEL_RATE
 
 
 def aligned(pcm: np.ndarray, known: Utterance) -> np.ndarray:
@@ -26,12 +26,17 @@ def path_between(pcm: np.ndarray, other: np.ndarray) -> np.ndarray:
     return _path(1 - _features(pcm) @ _features(other).T)
 
 
+def spectra(pcm: np.ndarray) -> np.ndarray:
+    """Short-time spectra [frames, bins] of WINDOW samples under Hann's window, one every HOP."""
+    frames = -(-len(pcm) // HOP)
+    padded = np.pad(pcm, (WINDOW // 2, WINDOW + HOP))
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:frames]
+    return np.fft.rfft(pieces * np.hanning(WINDOW))
+
+
 def _features(pcm: np.ndarray) -> np.ndarray:
     """Log spectra of voice-independent shape [frames, 2 x BANDS], each of length 1: bands and how they change."""
-    frames = -(-len(pcm) // _HOP)
-    padded = np.pad(pcm, (_WINDOW // 2, _WINDOW + _HOP))
-    pieces = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP][:frames]
-    power = np.abs(np.fft.rfft(pieces * np.hanning(_WINDOW))) ** 2
+    power = np.abs(spectra(pcm)) ** 2
     logs = np.log(power @ _filters().T + 1e-5)
     logs = (logs - logs.mean(0)) / (logs.std(0) + 1e-3)
     change = np.gradient(
@@ -46,7 +51,7 @@ def _filters() -> np.ndarray:
     low, high = 2595 * np.log10(1 + np.array([80.0, 8_000.0]) / 700)
     mel = np.linspace(low, high, BANDS + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
-    bins = np.fft.rfftfreq(_WINDOW, 1 / SAMPLE_RATE)
+    bins = np.fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE)
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     return np.clip(np.minimum(rising, falling), 0, None)

@@ -5,11 +5,8 @@ Cross-synthesis: the source's short-time spectra get the other's envelopes, laid
 
 import numpy as np
 
-from training.align import path_between
-from training.voices import LABEL_RATE, SAMPLE_RATE
+from training.align import HOP, WINDOW, path_between, spectra
 
-_WINDOW = 1024
-_HOP = SAMPLE_RATE // LABEL_RATE
 _QUEFRENCY = 44  # samples of the cepstrum that make an envelope: 1.8 ms, below the period of any pitch
 _MOST = np.log(30.0)  # by which an envelope may change a band
 
@@ -20,7 +17,7 @@ def converted(pcm: np.ndarray, other: np.ndarray, formants: float = 1.0, share: 
     other: the same words in another voice, or `pcm` itself. formants: the factor by which its resonances move up.
     share: of the way from `pcm`'s own envelopes to the other's.
     """
-    mine, theirs = _spectra(pcm), _spectra(other)
+    mine, theirs = spectra(pcm), spectra(other)
     where = np.arange(len(mine))
     if other is not pcm:
         steps = path_between(pcm, other)
@@ -38,29 +35,21 @@ def converted(pcm: np.ndarray, other: np.ndarray, formants: float = 1.0, share: 
     return (0.5 * out / (np.abs(out).max() + 1e-9)).astype(np.float32)
 
 
-def _spectra(pcm: np.ndarray) -> np.ndarray:
-    """Short-time spectra [frames, bins], one every 10 ms."""
-    frames = -(-len(pcm) // _HOP)
-    padded = np.pad(pcm, (_WINDOW // 2, _WINDOW + _HOP))
-    pieces = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP][:frames]
-    return np.fft.rfft(pieces * np.hanning(_WINDOW))
-
-
-def _samples(spectra: np.ndarray, length: int) -> np.ndarray:
-    """The inverse of `_spectra`: windowed again, and overlapping pieces added."""
-    window = np.hanning(_WINDOW)
-    pieces = np.fft.irfft(spectra, _WINDOW) * window
-    out = np.zeros((len(spectra) - 1) * _HOP + _WINDOW)
+def _samples(frames: np.ndarray, length: int) -> np.ndarray:
+    """The inverse of `align.spectra`: windowed again, and overlapping pieces added."""
+    window = np.hanning(WINDOW)
+    pieces = np.fft.irfft(frames, WINDOW) * window
+    out = np.zeros((len(frames) - 1) * HOP + WINDOW)
     weight = np.zeros_like(out)
     for number, piece in enumerate(pieces):
-        out[number * _HOP :][:_WINDOW] += piece
-        weight[number * _HOP :][:_WINDOW] += window**2
-    return (out / np.maximum(weight, 0.1))[_WINDOW // 2 :][:length]
+        out[number * HOP :][:WINDOW] += piece
+        weight[number * HOP :][:WINDOW] += window**2
+    return (out / np.maximum(weight, 0.1))[WINDOW // 2 :][:length]
 
 
-def _envelopes(spectra: np.ndarray) -> np.ndarray:
+def _envelopes(frames: np.ndarray) -> np.ndarray:
     """Log envelopes [frames, bins] without their mean: how loud it is stays the source's affair."""
-    magnitude = np.abs(spectra)
+    magnitude = np.abs(frames)
     logs = np.log(magnitude + 1e-4 * magnitude.max() + 1e-9)
     cepstrum = np.fft.irfft(logs, axis=1)
     cepstrum[:, _QUEFRENCY : cepstrum.shape[1] - _QUEFRENCY + 1] = 0

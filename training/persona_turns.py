@@ -3,7 +3,6 @@
 What it says follows from its prompts: the name, the manner, the voice.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,9 +13,8 @@ from training.persona_prompts import Prompts
 from training.persona_speech import Speech
 from training.persona_text import ANSWERS, NAME_QUESTION, Persona, key
 from training.persona_words import token_ids
-from training.speech_codes import Answer, Said, SpeechCodes
-from training.text import EPAD, PAD
-from training.turns import TEXT, Turns, Window
+from training.turns import Turns, Window
+from training.utterances import Said, SpeechCodes
 
 NAMED = 0.25  # of the questions ask for its name: nothing else teaches that
 
@@ -31,6 +29,8 @@ class PersonaWindow(Window):
 
 class PersonaTurns(Turns):
     """Endless conversations, each with somebody else."""
+
+    token_ids = staticmethod(token_ids)
 
     def __init__(self, codes: SpeechCodes, speech: Speech, prompts: Prompts, rng: np.random.Generator) -> None:
         super().__init__(codes, rng)
@@ -64,21 +64,6 @@ class PersonaTurns(Turns):
 
     def _question(self) -> Said:
         return self._said(self._naming if self.rng.random() < NAMED else self.questions)
-
-    @staticmethod
-    def _answer(window: Window, answer: Answer, begin: int, stop: int) -> None:
-        Turns._answer(window, Answer(answer.codes, []), begin, stop)
-        write_words(window.codes[TEXT], answer.words, begin, stop)
-
-
-def write_words(texts: np.ndarray, words: Sequence[tuple[int, str]], begin: int, stop: int) -> None:
-    """Write the words of an answer that begins at frame `begin` into `texts` [frames], up to frame `stop`."""
-    for frame, word in words:
-        place = begin + frame
-        if place < min(stop, len(texts)):
-            texts[place] = token_ids()[word]
-            if texts[place - 1] == PAD:
-                texts[place - 1] = EPAD
 
 
 def _text(kinds: list[list[Said]]) -> str:

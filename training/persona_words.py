@@ -18,7 +18,7 @@ def vocabulary() -> tuple[str, ...]:
 @cache
 def tokenizer_model() -> bytes:
     """The sentencepiece model."""
-    return word_model(vocabulary())
+    return word_model(vocabulary(), len(vocabulary()), character_coverage=1.0)
 
 
 @cache

@@ -1,14 +1,13 @@
 """Nano's words: a sentencepiece model whose pieces are whole words, and the frame in which each word begins."""
 
 import difflib
-import io
 from functools import cache
 
 from training.dialogue import ANSWERS, UNKNOWN_ANSWER
 from training.voices import MODEL_VOICE, flite_segments
+from training.word_pieces import SPECIAL, word_model, word_tokens
 
 EPAD, PAD = 0, 3  # Moshi's ids: the frame before a word, and every other frame without one
-SPECIAL = 4
 
 
 def words() -> list[str]:
@@ -19,26 +18,13 @@ def words() -> list[str]:
 @cache
 def tokenizer_model() -> bytes:
     """The sentencepiece model, one piece a word."""
-    import sentencepiece
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([*ANSWERS.values(), UNKNOWN_ANSWER]), model_writer=model, model_type="word",
-        vocab_size=SPECIAL + len(words()), unk_id=0, bos_id=1, eos_id=2, pad_id=3, num_threads=1, minloglevel=2,
-        normalization_rule_name="identity", hard_vocab_limit=True,
-    )  # fmt: skip
-    return model.getvalue()
+    return word_model([*ANSWERS.values(), UNKNOWN_ANSWER], len(words()))
 
 
 @cache
 def token_ids() -> dict[str, int]:
     """A word to its token."""
-    import sentencepiece
-
-    model = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_model())
-    ids = {word: model.encode(word) for word in words()}
-    assert all(len(pieces) == 1 and pieces[0] >= SPECIAL for pieces in ids.values()), ids
-    return {word: pieces[0] for word, pieces in ids.items()}
+    return word_tokens(tokenizer_model(), words())
 
 
 @cache

@@ -59,6 +59,7 @@ class Conversations(Data):
     near: np.ndarray
     sources: Sequence[Any] = ()
     weights: Sequence[float] = ()
+    salt: int = 3000  # of the seeds
 
     def batches(self, settings: Settings, config: LmConfig, step: int) -> Iterator[tuple[Batch, Sequence[object]]]:
         """As `Data.batches`; made on another thread while the model learns."""
@@ -66,21 +67,24 @@ class Conversations(Data):
 
         def make() -> tuple[Batch, Sequence[object]]:
             number = next(numbers)
-            rng = np.random.default_rng([3000, settings.seed, number])
-            windows, heard = self.made(settings, rng)
-            return batch_of(windows, heard, config, rng), [f"conversations of step {number + 1}"]
+            rng = np.random.default_rng([self.salt, settings.seed, number])
+            return self.batch(settings, config, rng), [f"conversations of step {number + 1}"]
 
         return ahead(make)
 
-    def made(self, settings: Settings, rng: np.random.Generator) -> tuple[list[Window], np.ndarray]:
-        """Conversations, and the same as the model hears them, [B, 17, T]."""
+    def batch(self, settings: Settings, config: LmConfig, rng: np.random.Generator) -> Batch:
+        """Conversations to learn from."""
         turns = Turns(self.codes, rng)
         windows = [turns.window(round(settings.seconds * 12.5)) for _ in range(settings.batch)]
+        return batch_of(windows, self.heard(windows, rng), config, rng)
+
+    def heard(self, windows: Sequence[Window], rng: np.random.Generator) -> np.ndarray:
+        """Conversations as the model hears them, [B, 17, T]."""
         heard = np.stack([window.codes for window in windows])
         for row, window in enumerate(windows):
             other = None if window.echoes.any() else windows[(row + 1) % len(windows)].codes[ACOUSTIC]
             mishear(rng, heard[row], other, self.near)
-        return windows, heard
+        return heard
 
 
 def train(folder: Path, settings: Settings = SETTINGS) -> None:

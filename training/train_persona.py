@@ -7,9 +7,8 @@ Nano, with its finished codec and codes; what is learned is in FOLDER/persona/lm
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.moshi import load
 from moshi_mlx.tasks.persona import steady_codes
 from training import persona_speech, speech_codes, train_codec
-from training.codec_data import ahead
 from training.export import (
     LM_FOLDER,
     LM_NAME,
@@ -41,7 +39,7 @@ from training.persona_speech import Speech
 from training.persona_start import write_warm_start
 from training.persona_turns import PersonaTurns, PersonaWindow
 from training.persona_words import tokenizer_model
-from training.train_lm import ACOUSTIC, Conversations, batch_of, mishear, neighbours
+from training.train_lm import Conversations, batch_of, neighbours
 
 STEPS = 1_600
 BATCH, FRAMES = 6, CONTEXT  # whatever it remembers, it has learned from
@@ -59,30 +57,16 @@ class PersonaConversations(Conversations):
 
     speech: Speech
     prompts: Prompts
+    salt: int = 5000
 
-    def batches(self, settings: Settings, config: LmConfig, step: int) -> Iterator[tuple[Batch, Sequence[object]]]:
-        """As `Data.batches`; made on another thread while the model learns."""
-        numbers = count(step)
-
-        def make() -> tuple[Batch, Sequence[object]]:
-            number = next(numbers)
-            rng = np.random.default_rng([5000, settings.seed, number])
-            windows, heard = self.drawn(settings, rng)
-            batch = without_prompts(batch_of(windows, heard, config, rng), windows, config)
-            return batch, [f"conversations of step {number + 1}"]
-
-        return ahead(make)
-
-    def drawn(self, settings: Settings, rng: np.random.Generator) -> tuple[list[PersonaWindow], np.ndarray]:
-        """Conversations, and the same as the model hears them, [B, 17, T]: prompts are heard as they are."""
+    def batch(self, settings: Settings, config: LmConfig, rng: np.random.Generator) -> Batch:
+        """Conversations to learn from; prompts are heard as they are."""
         turns = PersonaTurns(self.codes, self.speech, self.prompts, rng)
         windows = [turns.window(round(settings.seconds * 12.5)) for _ in range(settings.batch)]
-        heard = np.stack([window.codes for window in windows])
+        heard = self.heard(windows, rng)
         for row, window in enumerate(windows):
-            other = None if window.echoes.any() else windows[(row + 1) % len(windows)].codes[ACOUSTIC]
-            mishear(rng, heard[row], other, self.near)
             heard[row, :, : window.known] = window.codes[:, : window.known]
-        return windows, heard
+        return without_prompts(batch_of(windows, heard, config, rng), windows, config)
 
 
 def without_prompts(batch: Batch, windows: Sequence[PersonaWindow], config: LmConfig) -> Batch:

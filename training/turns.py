@@ -33,6 +33,8 @@ class Window:
 class Turns:
     """Endless conversations."""
 
+    token_ids = staticmethod(token_ids)  # of the words that are said
+
     def __init__(self, codes: SpeechCodes, rng: np.random.Generator) -> None:
         self.codes, self.rng = codes, rng
         by_text: dict[str, list[list[Said]]] = {}  # so that each sentence is said equally often
@@ -43,8 +45,9 @@ class Turns:
         self.questions = [said for text, said in sentences.items() if text in ANSWERS]
         self.stops = [said for text, said in sentences.items() if text in STOPS]
         familiar = frozenset([*UNKNOWN, *FILLERS])
+        common = familiar.union(ANSWERS, STOPS)
         self.unknown = [said for text, said in sentences.items() if text in familiar]
-        self.strange = [said for text, said in sentences.items() if text not in {*ANSWERS, *STOPS, *familiar}]
+        self.strange = [said for text, said in sentences.items() if text not in common]
 
     def window(self, frames: int) -> Window:
         """One conversation of `frames` frames, from the very first."""
@@ -156,8 +159,7 @@ class Turns:
         count = max(0, min(piece.shape[1], window.codes.shape[1] - time))
         window.codes[USER, time : time + count] = piece[:, :count]
 
-    @staticmethod
-    def _answer(window: Window, answer: Answer, begin: int, stop: int) -> None:
+    def _answer(self, window: Window, answer: Answer, begin: int, stop: int) -> None:
         """Put an answer into Nano's streams, up to frame `stop`."""
         codes = window.codes
         stop = min(stop, codes.shape[1])
@@ -166,7 +168,7 @@ class Turns:
             return
         codes[OWN, begin:stop] = answer.codes[:, :count]
         window.speaking[begin:stop] = True
-        ids = token_ids()
+        ids = self.token_ids()
         for frame, word in answer.words:
             if begin + frame < stop:
                 codes[TEXT, begin + frame] = ids[word]

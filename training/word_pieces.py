@@ -2,19 +2,23 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
-from training.text import SPECIAL
+SPECIAL = 4  # tokens before the words: EPAD, two that are not used, PAD
 
 
-def word_model(words: Sequence[str]) -> bytes:
-    """A sentencepiece model with Moshi's special tokens and one piece a word."""
+def word_model(sentences: Sequence[str], count: int, **options: Any) -> bytes:
+    """A sentencepiece model with Moshi's special tokens and one piece for each of `count` words.
+
+    options: further ones of sentencepiece's trainer.
+    """
     import sentencepiece
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(words), model_writer=model, model_type="word",
-        vocab_size=SPECIAL + len(words), unk_id=0, bos_id=1, eos_id=2, pad_id=3, num_threads=1,
-        minloglevel=2, normalization_rule_name="identity", hard_vocab_limit=True, character_coverage=1.0,
+        sentence_iterator=iter(sentences), model_writer=model, model_type="word",
+        vocab_size=SPECIAL + count, unk_id=0, bos_id=1, eos_id=2, pad_id=3, num_threads=1,
+        minloglevel=2, normalization_rule_name="identity", hard_vocab_limit=True, **options,
     )  # fmt: skip
     return model.getvalue()
 
