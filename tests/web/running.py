@@ -178,9 +178,12 @@ async def free(running: Running) -> None:
     """Wait until nobody talks and nobody waits."""
 
     async def is_free() -> bool:
-        async with aiohttp.ClientSession() as session, session.get(f"{running.url}/health") as answer:
-            state = await answer.json()
-            return state["sessions"] == state["waiting"] == 0
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"{running.url}/health") as answer:
+                state = await answer.json()
+                return state["sessions"] == state["waiting"] == 0
+        except aiohttp.ClientConnectionError:  # turned away: those who left are not all noticed yet
+            return False
 
     deadline = time.monotonic() + PATIENCE
     while not await is_free():
