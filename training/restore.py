@@ -8,6 +8,7 @@ it gives.
 
 import shutil
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,17 @@ import torch
 from safetensors.torch import load_file
 
 from moshi_mlx.audio.file_stream import FileSource
-from moshi_mlx.runtime.moshi import load
+from moshi_mlx.runtime.moshi import Moshi, load
 from training.answers import answer_streams
 from training.codec import Codec
-from training.dialogue import ANSWERS, UNKNOWN, UNKNOWN_ANSWER
+from training.dialogue import ANSWERS, UNKNOWN
 from training.export import MIMI_NAME
 from training.speech_codes import answer_frames, save_codes
 from training.voices import Voice, speak
 
 _SETTLED = 5  # a frame of the silence before the question
+_ASKING = (Voice("espeak", "en-us"), Voice("flite", "rms"), Voice("flite", "slt"))
+"""Who asks, one after the other until it answers."""
 
 
 def restore(model: Path, folder: Path, codec_steps: int = 0) -> None:
@@ -51,19 +54,31 @@ def given(model: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     Raises RuntimeError for an answer that it does not give.
     """
     moshi = load(str(model), offline=True)
-    questions = {answer: question for question, answer in ANSWERS.items()} | {UNKNOWN_ANSWER: UNKNOWN[0]}
     silence, answers = np.zeros(0, np.int64), {}
     for answer, stream in answer_streams().items():
-        pcm = speak(Voice("espeak", "en-us"), questions[answer]).pcm
-        with moshi.session(seed=0) as session:
-            made = [session.generate(session.encode(frame)) for frame in FileSource(pcm, 1.0, 5.0)]
-        codes = np.stack([one.codes for one in made if one.codes is not None], 1)  # [8, frames]
-        silence = codes[:, _SETTLED]
-        spoken = np.flatnonzero((codes[:, _SETTLED:] != silence[:, None]).any(0))
-        if "".join(one.text for one in made).strip() != answer or not len(spoken):
-            raise RuntimeError(f"asked {questions[answer]!r}, {model} does not say {answer!r}")
-        answers[answer] = codes[:, _SETTLED + spoken[0] :][:, : answer_frames(stream)]
+        for question, voice in product(_asked(answer), _ASKING):
+            codes, said = _heard(moshi, speak(voice, question).pcm)
+            silence = codes[:, _SETTLED]
+            spoken = np.flatnonzero((codes[:, _SETTLED:] != silence[:, None]).any(0))
+            if said == answer and len(spoken):
+                answers[answer] = codes[:, _SETTLED + spoken[0] :][:, : answer_frames(stream)]
+                break
+        else:
+            raise RuntimeError(f"asked {_asked(answer)[0]!r} and the like, {model} does not say {answer!r}")
     return silence, answers
+
+
+def _asked(answer: str) -> list[str]:
+    """What is answered by this."""
+    return [question for question, said in ANSWERS.items() if said == answer] or [*UNKNOWN[:20]]
+
+
+def _heard(moshi: Moshi, pcm: np.ndarray) -> tuple[np.ndarray, str]:
+    """What is said to a recording, [8, frames], and its text."""
+    with moshi.session(seed=0) as session:
+        made = [session.generate(session.encode(frame)) for frame in FileSource(pcm, 1.0, 5.0)]
+    codes = np.stack([one.codes for one in made if one.codes is not None], 1)
+    return codes, "".join(one.text for one in made).strip()
 
 
 def in_memory(published: dict[str, torch.Tensor], names: list[str]) -> dict[str, torch.Tensor]:
