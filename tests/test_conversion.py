@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from training.conversion import converted
-from training.dialogue import KNOWN
-from training.sentences import strange, words
+from training.dialogue import ANSWERS, KNOWN, UNKNOWN_FURTHER, UNKNOWN_HELD_OUT
+from training.sentences import SMALL, bare, others, strange, words
 from training.voices import MIXED, SAMPLE_RATE, kind_of
 
 
@@ -63,14 +63,29 @@ def test_one_speaks_with_the_vocal_tract_of_another() -> None:
 
 
 def test_a_strange_sentence_is_none_that_nano_knows() -> None:
-    known = {" ".join(word.strip(".,?").lower() for word in text.split()) for text in KNOWN}
+    known = {bare(text) for text in KNOWN}
     rng = np.random.default_rng(1)
-    made = [" ".join(word.strip(".,?").lower() for word in strange(rng).split()) for _ in range(500)]
+    made = [bare(strange(rng)) for _ in range(500)]
     assert not known & set(made)
     assert len(set(made)) > 480
-    assert {word for text in made for word in text.split()} <= {word.strip(".,?").lower() for word in words()}
+    assert {word for text in made for word in text.split()} <= {*words(), *others()}
     nearly = [text for text in made if any(len(set(text.split()) ^ set(other.split())) <= 2 for other in known)]
     assert 0.3 < len(nearly) / len(made) < 0.8, "many are one word away from what it knows"
+
+
+def test_a_question_with_other_small_words_is_not_strange() -> None:
+    """Nor is one with a word that sounds nearly like its own: those are to be answered."""
+    meaning = {" ".join(word for word in bare(text).split() if word not in SMALL) for text in ANSWERS}
+    rng = np.random.default_rng(2)
+    made = [bare(strange(rng)) for _ in range(500)]
+    assert not meaning & {" ".join(word for word in text.split() if word not in SMALL) for text in made}
+    assert not [text for text in made if text.startswith("what color is glass")]
+
+
+def test_strange_sentences_do_not_tell_what_is_kept_for_the_evaluation() -> None:
+    kept = {word for text in (*UNKNOWN_HELD_OUT, *UNKNOWN_FURTHER) for word in bare(text).split()}
+    assert not kept & {*others()} - {*words()}
+    assert len(others()) > 300
 
 
 def test_voices_are_of_three_kinds() -> None:
