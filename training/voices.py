@@ -49,7 +49,7 @@ MODEL_VOICE = Voice("flite", "slt")
 TRAINING_VOICES = tuple(
     [Voice("flite", name) for name in ("rms", "awb", "kal", "kal16", "slt")]
     + [Voice("festival", "kal_diphone"), Voice("pico", "en-US"), Voice("pico", "en-GB")]
-    + [Voice("rhvoice", name) for name in ("alan", "bdl", "clb", "lyubov")]
+    + [Voice("rhvoice", name) for name in ("alan", "bdl", "clb")]
     + [
         Voice("espeak", name)
         for name in (
