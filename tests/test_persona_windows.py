@@ -1,22 +1,35 @@
 """What `nano-persona` learns from: windows of conversations, with Nano's own tools, which need PyTorch."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="Nano is trained in an environment of its own")
 
 from moshi_mlx.models.config import LmConfig
-from training import dialogue
+from training import dialogue, persona_text
+from training.answers import stream_of
+from training.codec import Codec, books
 from training.persona_lm import config
 from training.persona_prompts import Prompts, Steady
 from training.persona_speech import ECHOES, echo_key, speech
-from training.persona_text import ANSWERS, VOICES, key, said
+from training.persona_text import ANSWERS, NAMES, VOICES, key, said
 from training.persona_turns import PersonaTurns
 from training.persona_words import token_ids
-from training.speech_codes import FORGET_FRAMES, ROOM_FRAMES, Answer, Said, SpeechCodes
+from training.speech_codes import (
+    FORGET_FRAMES,
+    ROOM_FRAMES,
+    SPEAKER_BOOK,
+    Answer,
+    Said,
+    SpeechCodes,
+    persona_codes,
+    save_codes,
+)
 from training.text import EPAD, PAD
 from training.train_lm import batch_of
-from training.train_persona import without_prompts
+from training.train_persona import TOLD_WEIGHT, of_told, without_prompts
 
 CONFIG = LmConfig.from_dict(config())
 QUIET, FRAMES = 1, 280
@@ -95,6 +108,42 @@ def test_prompts_weigh_nothing_and_the_rest_as_much_as_before(turns: PersonaTurn
         assert not batch.weights[row, 2:, : window.known + 1].any()
         assert batch.weights[row, 0, window.known :].all()
     np.testing.assert_allclose(batch.weights.sum((0, 2)), before.weights.sum((0, 2)), rtol=1e-5)
+
+
+def test_names_weigh_more_than_other_words(turns: PersonaTurns) -> None:
+    windows = [turns.window(FRAMES) for _ in range(8)]
+    heard = np.stack([window.codes for window in windows])
+    before = without_prompts(batch_of(windows, heard, CONFIG, np.random.default_rng(1)), windows, CONFIG)
+    after = of_told(before)
+    tokens = before.tokens[:, 0, 1:]
+    words = {word: token for word, token in token_ids().items() if token in tokens}
+    names = np.isin(tokens, [token for word, token in words.items() if word.strip(".,") in NAMES])
+    spoken = names & (before.weights[:, 0] > 0)
+    others = ~names & (before.weights[:, 0] > 0)
+    assert spoken.any()
+    gains = after.weights[:, 0] / np.where(before.weights[:, 0] > 0, before.weights[:, 0], 1)
+    assert gains[spoken].min() == pytest.approx(TOLD_WEIGHT * gains[others].max(), rel=1e-4)
+    np.testing.assert_allclose(after.weights.sum((0, 2)), before.weights.sum((0, 2)), rtol=1e-5)
+    np.testing.assert_array_equal(after.weights[:, 1:], before.weights[:, 1:])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PyTorch's, of its weight norms
+def test_one_codebook_tells_the_second_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    some = {key(voice, "Fine."): stream_of(rng.normal(0, 0.1, 8_000).astype(np.float32)) for voice in VOICES}
+    monkeypatch.setattr(persona_text, "streams", lambda: some)
+    used = rng.integers(0, 400, (8, 300))
+    save_codes(tmp_path / "own.npz", {"silence": used[:, :1], "Fine.": used})
+    codec = Codec()
+    for book in books(codec.mimi):
+        book.embedding_sum.normal_()
+        book.cluster_usage.fill_(1)
+    first, second = persona_codes(tmp_path, codec).values()
+    mark = second[SPEAKER_BOOK, 0]
+    assert (second[SPEAKER_BOOK] == mark).all()
+    assert len({*first[SPEAKER_BOOK].tolist()}) > 1
+    assert mark not in used[SPEAKER_BOOK]
+    assert (np.delete(second, SPEAKER_BOOK, 0) != mark).any(), "the others say what is said"
 
 
 def test_an_interrupted_answer_has_no_later_words(turns: PersonaTurns) -> None:

@@ -4,7 +4,6 @@ Encoded once with the finished codec and kept in the work folder.
 """
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -18,12 +17,13 @@ from moshi.models.compression import MimiModel
 from training import augment, corpus, persona_text
 from training.answers import LEAD_FRAMES, answer_streams
 from training.augment import trimmed
-from training.codec import FRAME, Codec, folded
+from training.codec import FRAME, Codec, books, folded, vectors
 from training.dialogue import FILLERS, KNOWN, UNKNOWN
 from training.text import word_frames
 from training.utterances import FORGET_FRAMES, Answer, Said, SpeechCodes
 from training.voices import MIXED, is_human
 
+SPEAKER_BOOK = 2  # the second acoustic one
 ROOMS = 240
 BUMPS = 600
 ROOM_FRAMES = 150
@@ -46,24 +46,45 @@ def own_codes(folder: Path, codec: Codec) -> tuple[np.ndarray, dict[str, np.ndar
 
     Made when the codebooks are finished and kept in the work folder: the encoder goes on learning after that.
     """
-    answers = _kept(
-        folder / "own.npz", codec, lambda: {_SILENCE: np.zeros(60 * FRAME, np.float32), **answer_streams()}
-    )
+    path = folder / "own.npz"
+    if not path.exists():
+        streams = {_SILENCE: np.zeros(60 * FRAME, np.float32), **answer_streams()}
+        mimi = folded(codec)
+        save_codes(path, {text: _own(mimi, text, stream) for text, stream in streams.items()})
+    answers = _stored(path)
     return answers.pop(_SILENCE)[:, -1], answers
 
 
 def persona_codes(folder: Path, codec: Codec) -> dict[str, np.ndarray]:
-    """As `own_codes`, of all that `nano-persona` says in its voices, by `persona_text.key`."""
-    return _kept(folder / "persona.npz", codec, persona_text.streams)
+    """As `own_codes`, of all that `nano-persona` says in its voices, by `persona_text.key`.
+
+    What the codec was trained to hear hardly tells how high a voice is, so of its second voice one codebook says
+    nothing but whose it is, in every frame.
+    """
+    path = folder / "persona.npz"
+    if not path.exists():
+        own = np.concatenate([*own_codes(folder, codec)[1].values()], 1)  # [8, frames]
+        mimi, mark = folded(codec), _unlike(codec, own[SPEAKER_BOOK])
+        codes = {key: _own(mimi, key, stream) for key, stream in persona_text.streams().items()}
+        first = persona_text.key(next(iter(persona_text.VOICES)), "")
+        for key, spoken in codes.items():
+            if not key.startswith(first):
+                spoken[SPEAKER_BOOK] = mark
+        save_codes(path, codes)
+    return _stored(path)
+
+
+def _unlike(codec: Codec, used: np.ndarray) -> int:
+    """The code farthest from all others of SPEAKER_BOOK, of those that are not used."""
+    lengths = vectors(books(codec.mimi)[SPEAKER_BOOK]).detach().norm(dim=1).numpy()
+    lengths[used] = 0
+    return int(lengths.argmax())
 
 
 _SILENCE = "silence"
 
 
-def _kept(path: Path, codec: Codec, streams: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    if not path.exists():
-        mimi = folded(codec)
-        save_codes(path, {text: _own(mimi, text, stream) for text, stream in streams().items()})
+def _stored(path: Path) -> dict[str, np.ndarray]:
     with np.load(path) as stored:
         return {name: stored[name] for name in stored.files}
 

@@ -38,9 +38,10 @@ SETTINGS = Settings(
 )  # fmt: skip
 PAD_WEIGHT = 0.3  # of the loss of text padding, but where an interruption takes the place of words
 SHARES = np.array([1.0, 0.67, 2.0], np.float32)  # in the loss: text, the semantic code, the mean of acoustic codes
-SPOKEN_SHARE, QUIET_SHARE = 0.4, 0.08
+SPOKEN_SHARE, QUIET_SHARE = 0.25, 0.05
 """Of the frames in which Nano speaks and of its silent ones, those that the depth transformer trains on, besides
-every one in which it falls silent: so it does that as soon as it is likelier than not that somebody speaks."""
+every one in which it begins or falls silent: so it does the latter as soon as it is likelier than not that
+somebody speaks."""
 ZERO = -1  # a code that is not there
 PHONETIC = slice(9, 12)  # of the user's codes: those in which the codec learned to hear phones
 ACOUSTIC = slice(12, 17)  # the others
@@ -114,7 +115,7 @@ def batch_of(windows: Sequence[Window], heard: np.ndarray, config: LmConfig, rng
     later = np.zeros_like(speaking)
     later[:, 1:] = speaking[:, :-1]
     share = np.where(speaking, SPOKEN_SHARE, QUIET_SHARE)
-    chosen = (rng.random(speaking.shape) < share) | (later & ~speaking)
+    chosen = (rng.random(speaking.shape) < share) | (later != speaking)
     weights = np.zeros((len(tokens), 1 + config.dep_q, heard.shape[2]), np.float32)
     weights[:, TEXT] = np.where((tokens[:, TEXT, 1:] == PAD) & ~cut, PAD_WEIGHT, 1.0)
     weights[:, OWN] = chosen[:, None] & (tokens[:, OWN, 1:] < config.card)  # not before the stream began

@@ -37,12 +37,15 @@ from training.persona_lm import CONTEXT, config
 from training.persona_prompts import Prompts, Steady
 from training.persona_speech import Speech
 from training.persona_start import write_warm_start
+from training.persona_text import NAMES
 from training.persona_turns import PersonaTurns, PersonaWindow
-from training.persona_words import tokenizer_model
+from training.persona_words import token_ids, tokenizer_model
 from training.train_lm import Conversations, batch_of, neighbours
 
 STEPS = 1_600
-BATCH, FRAMES = 6, CONTEXT  # whatever it remembers, it has learned from
+BATCH, FRAMES = 14, 120  # most steps: many prompts, with one or two turns each
+LONG_SHARE, LONG_BATCH, LONG_FRAMES = 0.3, 6, CONTEXT  # whatever it remembers, it has learned from
+TOLD_WEIGHT = 4.0  # of the loss of words that stand in the prompt, beside other words: its name
 SETTINGS = Settings(
     steps=STEPS, batch=BATCH, seconds=FRAMES * 0.08, lr=1.2e-3, warm_up=0.04, weight_decay=0.05, full=True,
     checkpointing=False, save_every=100, keep=2, seed=5,
@@ -62,11 +65,14 @@ class PersonaConversations(Conversations):
     def batch(self, settings: Settings, config: LmConfig, rng: np.random.Generator) -> Batch:
         """Conversations to learn from; prompts are heard as they are."""
         turns = PersonaTurns(self.codes, self.speech, self.prompts, rng)
-        windows = [turns.window(round(settings.seconds * 12.5)) for _ in range(settings.batch)]
+        size, frames = settings.batch, round(settings.seconds * 12.5)
+        if rng.random() < LONG_SHARE:
+            size, frames = LONG_BATCH, LONG_FRAMES
+        windows = [turns.window(frames) for _ in range(size)]
         heard = self.heard(windows, rng)
         for row, window in enumerate(windows):
             heard[row, :, : window.known] = window.codes[:, : window.known]
-        return without_prompts(batch_of(windows, heard, config, rng), windows, config)
+        return of_told(without_prompts(batch_of(windows, heard, config, rng), windows, config))
 
 
 def without_prompts(batch: Batch, windows: Sequence[PersonaWindow], config: LmConfig) -> Batch:
@@ -75,6 +81,15 @@ def without_prompts(batch: Batch, windows: Sequence[PersonaWindow], config: LmCo
     ends = np.array([window.known for window in windows])[:, None] + np.array(config.delays[: 1 + config.dep_q])
     weights = np.where(frames < ends[:, :, None], 0, batch.weights)  # [B, 1 + dep_q, T]
     weights *= batch.weights.sum((0, 2), keepdims=True) / weights.sum((0, 2), keepdims=True)
+    return replace(batch, weights=weights.astype(np.float32))
+
+
+def of_told(batch: Batch) -> Batch:
+    """The same batch, in which its names weigh TOLD_WEIGHT times as much; rows still sum to as much."""
+    weights = batch.weights.copy()
+    names = [token for word, token in token_ids().items() if word.strip(".,") in NAMES]
+    weights[:, :1] *= np.where(np.isin(batch.tokens[:, :1, 1:], names), TOLD_WEIGHT, 1)
+    weights[:, :1] *= batch.weights[:, :1].sum((0, 2)) / weights[:, :1].sum((0, 2))
     return replace(batch, weights=weights.astype(np.float32))
 
 
