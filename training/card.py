@@ -137,7 +137,8 @@ heard through flite, rhvoice evgeniy-eng an engine that training heard with othe
 
 Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its
 diphone voices, free for any use, its HTS voice, BSD-like; SVOX Pico, Apache-2.0; RHVoice and its voices alan, bdl and
-clb, LGPL-2.1 or later, its lyubov, heard in training, and evgeniy-eng, heard only in the evaluation, CC BY-NC-ND 4.0;
+clb, LGPL-2.1 or later, its lyubov, heard in rounds of training before the last, and evgeniy-eng, heard only in the
+evaluation, CC BY-NC-ND 4.0;
 MBROLA, AGPL-3.0, its voices for use with MBROLA alone and not to be sold. None of them is
 part of this package, and nothing made by MBROLA went into the model.
 

@@ -113,7 +113,7 @@ not know, {DIGITS}, and words without sense.
 
 Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its
 diphone voices, free for any use; SVOX Pico, Apache-2.0; RHVoice and its voices alan, bdl and clb, LGPL-2.1 or later, its
-lyubov, CC BY-NC-ND 4.0.
+lyubov, heard in rounds of training before the last, CC BY-NC-ND 4.0.
 Those that only speak in the evaluation: [Nano's card](../nano/README.md). None of them is part of this package.
 
 ## Limits
