@@ -10,7 +10,6 @@ import numpy as np
 from training.dialogue import ANSWERS, FILLERS, STOPS, UNKNOWN, UNKNOWN_ANSWER
 from training.text import EPAD, PAD, token_ids
 from training.utterances import FORGET_FRAMES, Answer, Said, SpeechCodes
-from training.voices import kind_of
 
 GAP = 4  # frames between the end of a question and the answer
 REACTION, REACTS = 2, 0.7
@@ -37,11 +36,7 @@ class Turns:
 
     def __init__(self, codes: SpeechCodes, rng: np.random.Generator) -> None:
         self.codes, self.rng = codes, rng
-        by_text: dict[str, list[list[Said]]] = {}  # so that each sentence is said equally often
-        for said in codes.said:
-            kinds = by_text.setdefault(said.text, [[], [], []])
-            kinds[kind_of(said.voice)].append(said)  # of each kind equally often
-        sentences = {text: [kind for kind in kinds if kind] for text, kinds in by_text.items()}
+        sentences = codes.by_text  # so that each is said equally often, and by each kind of voices
         self.questions = [said for text, said in sentences.items() if text in ANSWERS]
         self.stops = [said for text, said in sentences.items() if text in STOPS]
         familiar = frozenset([*UNKNOWN, *FILLERS])

@@ -1,8 +1,11 @@
 """What is heard and said in a conversation, as codes."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+
+from training.voices import kind_of
 
 FORGET_FRAMES = 14  # what the codec hears before anything is kept
 
@@ -42,3 +45,11 @@ class SpeechCodes:
     bumps: list[Said]
     asides: list[np.ndarray]
     echoes: dict[str, list[np.ndarray]]
+
+    @cached_property
+    def by_text(self) -> dict[str, list[list[Said]]]:
+        """Every sentence, as it was said by voices of each kind that said it."""
+        found: dict[str, list[list[Said]]] = {}
+        for said in self.said:
+            found.setdefault(said.text, [[], [], []])[kind_of(said.voice)].append(said)
+        return {text: [kind for kind in kinds if kind] for text, kinds in found.items()}
