@@ -6,6 +6,7 @@ from training.voices import SAMPLE_RATE
 
 _SCALES = ((2048, 80), (1024, 64), (512, 40), (256, 20))  # window, mel bands; hops of a quarter window
 _HARMONICS = 4096, 1_500  # window, and up to how many Hz: bands of mel do not tell a man's harmonics apart
+_HARMONICS_WEIGHT = 3  # as much as so many of the others
 _FLOOR = 1e-6
 
 
@@ -22,14 +23,15 @@ class Distance:
     def __call__(self, made: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mel = made.new_zeros(())
         both = torch.cat([made, wanted])
-        for window, bank in zip(self._windows, self._banks, strict=True):
+        shares = [1] * len(_SCALES) + [_HARMONICS_WEIGHT]
+        for window, bank, share in zip(self._windows, self._banks, shares, strict=True):
             size = len(window)
             spectrum = torch.stft(both, size, size // 4, window=window, return_complex=True, pad_mode="constant")
             power = torch.view_as_real(spectrum).square().sum(-1) / window.square().sum()
             bands = torch.log(torch.einsum("mf,bft->bmt", bank, power) + _FLOOR)
             one, other = bands.chunk(2)
-            mel = mel + (one - other).abs().mean() / 2  # power to amplitude: half the logarithm
-        return mel / len(self._banks), (made - wanted).abs().mean()
+            mel = mel + share * (one - other).abs().mean() / 2  # power to amplitude: half the logarithm
+        return mel / sum(shares), (made - wanted).abs().mean()
 
 
 def _mel_bank(size: int, bands: int) -> torch.Tensor:

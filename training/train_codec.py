@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from training import corpus as corpus_file
 from training import persona_text
-from training.answers import FADE, TEXTS, answer_streams
+from training.answers import FADE, answer_streams
 from training.answers import LEAD_FRAMES as LEAD
 from training.codec import FRAME, Codec, Quantized, books, fit_books, vectors
 from training.codec_data import Batch, ahead, model_batch, user_batch
@@ -30,6 +30,8 @@ BEFORE_WEIGHT = 0.3  # of phones heard before the codebook
 LOUDNESS_WEIGHT = 0.2
 WAVE_WEIGHT = {"autoencoder": 1.0, "codebooks": 1.0, "decoder": 4.0}
 ANSWERS_AT_ONCE, STREAM_FRAMES = 6, 42
+SECOND = 3
+_SECOND_VOICE = persona_text.key([*persona_text.VOICES][1], "")
 
 
 @dataclass(frozen=True)
@@ -293,10 +295,10 @@ def _answers(
 ):
     """Whole answers as the language model will send them, every fourth one cut short: samples and codes.
 
-    Nano's own come twice as often as those of its other role.
+    Those in the second voice come SECOND times as often as the others: it is the harder one.
     """
     order: list[str] = []
-    texts = [text for text in streams for _ in range(1 + (text in TEXTS))]
+    texts = [text for text in streams for _ in range(SECOND if text.startswith(_SECOND_VOICE) else 1)]
 
     def make() -> tuple[torch.Tensor, torch.Tensor]:
         pcm = np.zeros((size, STREAM_FRAMES * FRAME), np.float32)
