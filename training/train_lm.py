@@ -107,14 +107,21 @@ def train(folder: Path, settings: Settings = SETTINGS) -> None:
             print({"step": report.step, "seconds": round(time.time() - began, 1), **parts}, flush=True)
 
 
-def batch_of(windows: Sequence[Window], heard: np.ndarray, config: LmConfig, rng: np.random.Generator) -> Batch:
+def batch_of(
+    windows: Sequence[Window],
+    heard: np.ndarray,
+    config: LmConfig,
+    rng: np.random.Generator,
+    spoken: float = SPOKEN_SHARE,
+    quiet: float = QUIET_SHARE,
+) -> Batch:
     """Conversations, ready to be learned from: padding weighs less, and codes are predicted in some frames."""
     tokens = delayed(heard, config)
     speaking, cut = (np.stack([getattr(window, name) for window in windows]) for name in ("speaking", "cut"))
     # Nano's last acoustic codes come one frame later than its last semantic one (delays).
     later = np.zeros_like(speaking)
     later[:, 1:] = speaking[:, :-1]
-    share = np.where(speaking, SPOKEN_SHARE, QUIET_SHARE)
+    share = np.where(speaking, spoken, quiet)
     chosen = (rng.random(speaking.shape) < share) | (later != speaking)
     weights = np.zeros((len(tokens), 1 + config.dep_q, heard.shape[2]), np.float32)
     weights[:, TEXT] = np.where((tokens[:, TEXT, 1:] == PAD) & ~cut, PAD_WEIGHT, 1.0)
@@ -147,14 +154,18 @@ def mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray | Non
         heard[int(rng.integers(13, 16)) : 17] = ZERO
     elif chance < 0.85:
         heard[int(rng.integers(10, 12)) : 17] = ZERO
-    if rng.random() < 0.85:  # what the codec could as well have heard
+    if rng.random() < 0.9:  # what the codec could as well have heard
         for row, nearest in enumerate(near, PHONETIC.start):
             codes = heard[row]
-            close = (rng.random(codes.shape) < rng.uniform(0, 0.4)) & (codes != ZERO)
+            close = (rng.random(codes.shape) < rng.uniform(0, 0.55)) & (codes != ZERO)
             codes[close] = nearest[codes[close], rng.integers(0, NEIGHBOURS, int(close.sum()))]
-    if rng.random() < 0.3:
-        wrong = rng.random(heard[USER].shape) < rng.uniform(0, 0.1)
+    if rng.random() < 0.4:
+        wrong = rng.random(heard[USER].shape) < rng.uniform(0, 0.12)
         heard[USER][wrong] = rng.integers(0, 512, int(wrong.sum()))
+    if rng.random() < 0.5:  # what it could not hear at all
+        begins = rng.random(heard.shape[1]) < rng.uniform(0, 0.04)
+        for begin in np.flatnonzero(begins):
+            heard[USER, begin : begin + int(rng.integers(1, 4))] = ZERO
 
 
 def neighbours(codec: Codec) -> np.ndarray:
