@@ -29,7 +29,7 @@ from training.speech_codes import (
 )
 from training.text import EPAD, PAD
 from training.train_lm import batch_of
-from training.train_persona import TOLD_WEIGHT, of_told, without_prompts
+from training.train_persona import NAME_WEIGHT, WORD_WEIGHT, of_words, without_prompts
 
 CONFIG = LmConfig.from_dict(config())
 QUIET, FRAMES = 1, 280
@@ -110,19 +110,20 @@ def test_prompts_weigh_nothing_and_the_rest_as_much_as_before(turns: PersonaTurn
     np.testing.assert_allclose(batch.weights.sum((0, 2)), before.weights.sum((0, 2)), rtol=1e-5)
 
 
-def test_names_weigh_more_than_other_words(turns: PersonaTurns) -> None:
+def test_words_weigh_more_than_padding_and_names_more_than_words(turns: PersonaTurns) -> None:
     windows = [turns.window(FRAMES) for _ in range(8)]
     heard = np.stack([window.codes for window in windows])
     before = without_prompts(batch_of(windows, heard, CONFIG, np.random.default_rng(1)), windows, CONFIG)
-    after = of_told(before)
-    tokens = before.tokens[:, 0, 1:]
-    words = {word: token for word, token in token_ids().items() if token in tokens}
-    names = np.isin(tokens, [token for word, token in words.items() if word.strip(".,") in NAMES])
-    spoken = names & (before.weights[:, 0] > 0)
-    others = ~names & (before.weights[:, 0] > 0)
-    assert spoken.any()
-    gains = after.weights[:, 0] / np.where(before.weights[:, 0] > 0, before.weights[:, 0], 1)
-    assert gains[spoken].min() == pytest.approx(TOLD_WEIGHT * gains[others].max(), rel=1e-4)
+    after = of_words(before)
+    kinds = {"padding": np.isin(before.tokens[:, 0, 1:], (PAD, EPAD))}
+    names = [token for word, token in token_ids().items() if word.strip(".,") in NAMES]
+    kinds["name"] = np.isin(before.tokens[:, 0, 1:], names)
+    kinds["word"] = ~kinds["padding"] & ~kinds["name"]
+    heavy = before.weights[:, 0] > 0
+    gains = after.weights[:, 0] / np.where(heavy, before.weights[:, 0], 1)
+    found = {kind: gains[where & heavy] for kind, where in kinds.items()}
+    for kind, wanted in (("word", WORD_WEIGHT), ("name", NAME_WEIGHT)):
+        np.testing.assert_allclose(found[kind] / found["padding"].mean(), wanted, rtol=1e-4)
     np.testing.assert_allclose(after.weights.sum((0, 2)), before.weights.sum((0, 2)), rtol=1e-5)
     np.testing.assert_array_equal(after.weights[:, 1:], before.weights[:, 1:])
 

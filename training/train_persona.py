@@ -42,10 +42,12 @@ from training.persona_turns import PersonaTurns, PersonaWindow
 from training.persona_words import token_ids, tokenizer_model
 from training.train_lm import Conversations, batch_of, neighbours
 
-STEPS = 1_600
+STEPS = 2_300
 BATCH, FRAMES = 14, 120  # most steps: many prompts, with one or two turns each
 LONG_SHARE, LONG_BATCH, LONG_FRAMES = 0.3, 6, CONTEXT  # whatever it remembers, it has learned from
-TOLD_WEIGHT = 4.0  # of the loss of words that stand in the prompt, beside other words: its name
+SPOKEN_SHARE, QUIET_SHARE = 0.1, 0.02  # as Nano's: what a voice sounds like is learned soon, whom to obey is not
+WORD_WEIGHT, NAME_WEIGHT = 3.0, 12.0
+"""Of the loss of words, beside Nano's, and of names: nothing but them tells whether it obeys."""
 SETTINGS = Settings(
     steps=STEPS, batch=BATCH, seconds=FRAMES * 0.08, lr=1.2e-3, warm_up=0.04, weight_decay=0.05, full=True,
     checkpointing=False, save_every=100, keep=2, seed=5,
@@ -72,7 +74,8 @@ class PersonaConversations(Conversations):
         heard = self.heard(windows, rng)
         for row, window in enumerate(windows):
             heard[row, :, : window.known] = window.codes[:, : window.known]
-        return of_told(without_prompts(batch_of(windows, heard, config, rng), windows, config))
+        made = batch_of(windows, heard, config, rng, SPOKEN_SHARE, QUIET_SHARE)
+        return of_words(without_prompts(made, windows, config))
 
 
 def without_prompts(batch: Batch, windows: Sequence[PersonaWindow], config: LmConfig) -> Batch:
@@ -84,11 +87,13 @@ def without_prompts(batch: Batch, windows: Sequence[PersonaWindow], config: LmCo
     return replace(batch, weights=weights.astype(np.float32))
 
 
-def of_told(batch: Batch) -> Batch:
-    """The same batch, in which its names weigh TOLD_WEIGHT times as much; rows still sum to as much."""
-    weights = batch.weights.copy()
-    names = [token for word, token in token_ids().items() if word.strip(".,") in NAMES]
-    weights[:, :1] *= np.where(np.isin(batch.tokens[:, :1, 1:], names), TOLD_WEIGHT, 1)
+def of_words(batch: Batch) -> Batch:
+    """The same batch, in which words weigh more, beside padding; rows still sum to as much."""
+    weights, texts = batch.weights.copy(), batch.tokens[:, :1, 1:]
+    words = token_ids()
+    names = [token for word, token in words.items() if word.strip(".,") in NAMES]
+    weights[:, :1] *= np.where(np.isin(texts, [*words.values()]), WORD_WEIGHT, 1)
+    weights[:, :1] *= np.where(np.isin(texts, names), NAME_WEIGHT / WORD_WEIGHT, 1)
     weights[:, :1] *= batch.weights[:, :1].sum((0, 2)) / weights[:, :1].sum((0, 2))
     return replace(batch, weights=weights.astype(np.float32))
 
