@@ -16,7 +16,7 @@ from training.persona_words import token_ids
 from training.turns import Turns, Window
 from training.utterances import Said, SpeechCodes
 
-NAMED = 0.5  # of the questions ask for its name: nothing else teaches that
+NAMED = 0.8  # of the questions ask for its name: nothing else teaches that
 
 
 @dataclass(frozen=True)

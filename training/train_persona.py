@@ -42,7 +42,7 @@ from training.persona_turns import PersonaTurns, PersonaWindow
 from training.persona_words import token_ids, tokenizer_model
 from training.train_lm import Conversations, batch_of, neighbours
 
-STEPS = 3_200
+STEPS = 3_300
 BATCH, FRAMES = 14, 120  # most steps: many prompts, with one or two turns each
 LONG_SHARE, LONG_BATCH, LONG_FRAMES = 0.3, 6, CONTEXT  # whatever it remembers, it has learned from
 SPOKEN_SHARE, QUIET_SHARE = 0.1, 0.02  # as Nano's: what a voice sounds like is learned soon, whom to obey is not
