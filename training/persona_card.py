@@ -13,7 +13,7 @@ from training.evaluate_persona import ALL_UNHEARD, PAUSE, QUESTIONS
 from training.persona_lm import CONTEXT
 from training.persona_prompts import NOBODY
 from training.persona_questions import BETWEEN
-from training.persona_text import ANSWERS, MANNERS, NAMES, UNKNOWN_ANSWERS, VOICES
+from training.persona_text import ANSWERS, MANNERS, NAMES, UNKNOWN_ANSWERS, VOICES, said
 from training.stt_card import GROUPS, names
 from training.voices import TRAINING_VOICES, UNHEARD
 
@@ -110,6 +110,11 @@ Prompts say "You are NAME and you are MANNER.", NAME being {", ".join(NAMES[:-1]
 
 Without a text prompt it is {NOBODY.name} and {NOBODY.manner}; without a voice prompt it speaks in the {NOBODY.voice} voice. Other words in a
 prompt it does not know.
+
+## Limits
+
+Two of the {len(said())} things that it can say, "Paris." and "Yes.", come out too high in the male voice: the codec's decoder was made for
+one voice and learned the second from what it has to say in it. Everything else that it says is on the right side of {BETWEEN:.0f} Hz.
 
 ## How it is played
 

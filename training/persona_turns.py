@@ -14,8 +14,11 @@ from training.persona_speech import Speech
 from training.persona_text import ANSWERS, NAME_QUESTION, Persona, key
 from training.persona_words import token_ids
 from training.turns import Turns, Window
-from training.utterances import Said, SpeechCodes
+from training.utterances import Answer, Said, SpeechCodes
 
+AHEAD = 2
+"""Frames by which words come before their sound. Or else the model learns to write the name that it has just heard itself
+begin to say, where only its prompt can tell."""
 NAMED = 0.8  # of the questions ask for its name: nothing else teaches that
 
 
@@ -58,12 +61,22 @@ class PersonaTurns(Turns):
         keys[UNKNOWN_ANSWER] = key(persona.voice, persona.answer(""))
         return replace(
             self._heard,
-            answers={text: self._speech.answers[name] for text, name in keys.items()},
-            echoes={text: self._speech.echoes[name] for text, name in keys.items()},
+            answers={text: self._late(self._speech.answers[name]) for text, name in keys.items()},
+            echoes={
+                text: [_late(echo, echo[:, 0]) for echo in self._speech.echoes[name]]
+                for text, name in keys.items()
+            },
         )
+
+    def _late(self, answer: Answer) -> Answer:
+        return Answer(_late(answer.codes, self._heard.silence), answer.words)
 
     def _question(self) -> Said:
         return self._said(self._naming if self.rng.random() < NAMED else self.questions)
+
+
+def _late(codes: np.ndarray, before: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.repeat(before[:, None], AHEAD, 1), codes], axis=1)
 
 
 def _text(kinds: list[list[Said]]) -> str:

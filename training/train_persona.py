@@ -45,7 +45,7 @@ from training.train_lm import Conversations, batch_of, neighbours
 STEPS = 3_300
 BATCH, FRAMES = 14, 120  # most steps: many prompts, with one or two turns each
 LONG_SHARE, LONG_BATCH, LONG_FRAMES = 0.3, 6, CONTEXT  # whatever it remembers, it has learned from
-SPOKEN_SHARE, QUIET_SHARE = 0.1, 0.02  # as Nano's: what a voice sounds like is learned soon, whom to obey is not
+SPOKEN_SHARE, QUIET_SHARE = 0.2, 0.04  # as Nano's: what a voice sounds like is learned soon, whom to obey is not
 WORD_WEIGHT, NAME_WEIGHT = 3.0, 12.0
 """Of the loss of words, beside Nano's, and of names: nothing but them tells whether it obeys."""
 SETTINGS = Settings(
