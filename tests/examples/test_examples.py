@@ -152,7 +152,7 @@ def test_one_talks_through_microphone_and_speaker(sound_card: SoundCard, spoken:
 def test_nano_learns_a_question_and_keeps_what_it_knew(tmp_path: Path) -> None:
     if not shutil.which("flite"):
         pytest.skip("flite is not here")
-    reduced = ("--seed", 3, "--steps", 25, "--takes", 2, "--old", 4)
+    reduced = ("--seed", 3, "--steps", 40, "--takes", 2, "--old", 4)
     *_, taught, new, old = lines(start("teach_nano.py", tmp_path / "taught", *reduced, blas=True), 4 * PATIENCE)
     assert re.match(r"taught in [\d.]+ minutes: .+\? .+\.", taught)
     before, after = map(int, re.findall(r"(\d) of 5", new))
