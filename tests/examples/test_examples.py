@@ -160,4 +160,4 @@ def test_nano_learns_a_question_and_keeps_what_it_knew(tmp_path: Path) -> None:
     assert after >= 4
     right, asked = map(int, re.findall(r"\d+", old))
     assert asked == 8
-    assert right >= asked - 1  # all, where it learns for as long as the example does
+    assert right >= 0.95 * asked
