@@ -75,6 +75,11 @@ def key(voice: str, text: str) -> str:
     return f"{voice}: {text}"
 
 
+def in_second(name: str) -> bool:
+    """Whether what is kept under this `key` is said in the second voice, which the codec was not made for."""
+    return name.startswith(key([*VOICES][1], ""))
+
+
 def streams() -> dict[str, np.ndarray]:
     """Everything that it can say in every voice, on the grid of frames, as `answers.answer_streams`, by `key`."""
     return {

@@ -59,17 +59,16 @@ class PersonaTurns(Turns):
         """All codes with those of a persona's answers in place of Nano's, under the texts of the latter."""
         keys = {text: key(persona.voice, persona.answer(question)) for question, text in NANO_ANSWERS.items()}
         keys[UNKNOWN_ANSWER] = key(persona.voice, persona.answer(""))
+        silence = self._heard.silence
+        answers = {text: self._speech.answers[name] for text, name in keys.items()}
         return replace(
             self._heard,
-            answers={text: self._late(self._speech.answers[name]) for text, name in keys.items()},
+            answers={text: Answer(_late(one.codes, silence), one.words) for text, one in answers.items()},
             echoes={
                 text: [_late(echo, echo[:, 0]) for echo in self._speech.echoes[name]]
                 for text, name in keys.items()
             },
         )
-
-    def _late(self, answer: Answer) -> Answer:
-        return Answer(_late(answer.codes, self._heard.silence), answer.words)
 
     def _question(self) -> Said:
         return self._said(self._naming if self.rng.random() < NAMED else self.questions)

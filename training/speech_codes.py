@@ -4,6 +4,7 @@ Encoded once with the finished codec and kept in the work folder.
 """
 
 import os
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -46,12 +47,8 @@ def own_codes(folder: Path, codec: Codec) -> tuple[np.ndarray, dict[str, np.ndar
 
     Made when the codebooks are finished and kept in the work folder: the encoder goes on learning after that.
     """
-    path = folder / "own.npz"
-    if not path.exists():
-        streams = {_SILENCE: np.zeros(60 * FRAME, np.float32), **answer_streams()}
-        mimi = folded(codec)
-        save_codes(path, {text: _own(mimi, text, stream) for text, stream in streams.items()})
-    answers = _stored(path)
+    streams = {_SILENCE: np.zeros(60 * FRAME, np.float32)}
+    answers = _kept(folder / "own.npz", lambda: _spoken(codec, {**streams, **answer_streams()}))
     return answers.pop(_SILENCE)[:, -1], answers
 
 
@@ -61,21 +58,20 @@ def persona_codes(folder: Path, codec: Codec) -> dict[str, np.ndarray]:
     What the codec was trained to hear hardly tells how high a voice is, so of its second voice one codebook says
     nothing but whose it is, in every frame.
     """
-    path = folder / "persona.npz"
-    if not path.exists():
+
+    def make() -> dict[str, np.ndarray]:
         own = np.concatenate([*own_codes(folder, codec)[1].values()], 1)  # [8, frames]
-        mimi, mark = folded(codec), _unlike(codec, own[SPEAKER_BOOK])
-        codes = {key: _own(mimi, key, stream) for key, stream in persona_text.streams().items()}
-        first = persona_text.key(next(iter(persona_text.VOICES)), "")
-        for key, spoken in codes.items():
-            if not key.startswith(first):
-                spoken[SPEAKER_BOOK] = mark
-        save_codes(path, codes)
-    return _stored(path)
+        mark = _unlike(codec, own[SPEAKER_BOOK])
+        codes = _spoken(codec, persona_text.streams())
+        for name in filter(persona_text.in_second, codes):
+            codes[name][SPEAKER_BOOK] = mark
+        return codes
+
+    return _kept(folder / "persona.npz", make)
 
 
 def _unlike(codec: Codec, used: np.ndarray) -> int:
-    """The code farthest from all others of SPEAKER_BOOK, of those that are not used."""
+    """The code of SPEAKER_BOOK whose vector is the longest, of those that are not used."""
     lengths = vectors(books(codec.mimi)[SPEAKER_BOOK]).detach().norm(dim=1).numpy()
     lengths[used] = 0
     return int(lengths.argmax())
@@ -84,9 +80,16 @@ def _unlike(codec: Codec, used: np.ndarray) -> int:
 _SILENCE = "silence"
 
 
-def _stored(path: Path) -> dict[str, np.ndarray]:
+def _kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if not path.exists():
+        save_codes(path, make())
     with np.load(path) as stored:
         return {name: stored[name] for name in stored.files}
+
+
+def _spoken(codec: Codec, streams: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    mimi = folded(codec)
+    return {text: _own(mimi, text, stream) for text, stream in streams.items()}
 
 
 def _own(mimi: MimiModel, text: str, stream: np.ndarray) -> np.ndarray:

@@ -30,8 +30,7 @@ BEFORE_WEIGHT = 0.3  # of phones heard before the codebook
 LOUDNESS_WEIGHT = 0.2
 WAVE_WEIGHT = {"autoencoder": 1.0, "codebooks": 1.0, "decoder": 4.0}
 ANSWERS_AT_ONCE, STREAM_FRAMES = 6, 42
-SECOND = 3
-_SECOND_VOICE = persona_text.key([*persona_text.VOICES][1], "")
+SECOND = 3  # times as often as others comes what is said in the second voice
 
 
 @dataclass(frozen=True)
@@ -298,7 +297,7 @@ def _answers(
     Those in the second voice come SECOND times as often as the others: it is the harder one.
     """
     order: list[str] = []
-    texts = [text for text in streams for _ in range(SECOND if text.startswith(_SECOND_VOICE) else 1)]
+    texts = [text for text in streams for _ in range(SECOND if persona_text.in_second(text) else 1)]
 
     def make() -> tuple[torch.Tensor, torch.Tensor]:
         pcm = np.zeros((size, STREAM_FRAMES * FRAME), np.float32)
