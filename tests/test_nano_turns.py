@@ -5,7 +5,7 @@ import pytest
 
 from training.dialogue import ANSWERS, STOPS, UNKNOWN, UNKNOWN_ANSWER
 from training.text import EPAD, PAD, token_ids
-from training.turns import GAP, OWN, TEXT, USER, Turns, Window
+from training.turns import GAP, OWN, REACTION, TEXT, USER, Turns, Window
 from training.utterances import FORGET_FRAMES, Answer, Said, SpeechCodes
 from training.voices import MIXED
 
@@ -90,6 +90,22 @@ def test_music_does_not_end_an_answer_and_words_do(windows: list[Window]) -> Non
         assert (window.codes[OWN][0][~window.speaking] == SILENCE).all()
     assert through > 50
     assert stopped > 100
+
+
+def test_however_late_it_falls_silent_for_who_interrupts_and_then_answers(windows: list[Window]) -> None:
+    longest, answered = 0, 0
+    for window in windows:
+        assert window.speaking[window.late].all()
+        assert not (window.late & window.cut).any()
+        for begin in begins(window.late):
+            heard = window.codes[USER][0]
+            assert np.isin([QUESTION, STOP, STRANGE], heard[begin - REACTION : begin]).any()
+            end = begin + int(np.argmin(np.append(window.late[begin:], False)))
+            assert end == FRAMES or not window.speaking[end]
+            longest = max(longest, end - begin)
+            answered += int(window.speaking[end + 1 : end + 14].any())
+    assert longest > 6
+    assert answered > 20
 
 
 def test_words_stand_where_they_are_said(windows: list[Window]) -> None:

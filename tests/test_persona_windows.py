@@ -107,8 +107,19 @@ def test_prompts_weigh_nothing_and_the_rest_as_much_as_before(turns: PersonaTurn
     for row, window in enumerate(windows):
         assert not batch.weights[row, :2, : window.known].any()
         assert not batch.weights[row, 2:, : window.known + 1].any()
-        assert batch.weights[row, 0, window.known :].all()
+        learned = batch.weights[row, 0, window.known :] > 0
+        np.testing.assert_array_equal(learned, ~window.late[window.known :])
     np.testing.assert_allclose(batch.weights.sum((0, 2)), before.weights.sum((0, 2)), rtol=1e-5)
+
+
+def test_nothing_is_learned_of_frames_in_which_it_should_be_silent_already(turns: PersonaTurns) -> None:
+    windows = [turns.window(FRAMES) for _ in range(20)]
+    late = np.stack([window.late for window in windows])
+    assert late.any()
+    batch = batch_of(windows, np.stack([window.codes for window in windows]), CONFIG, np.random.default_rng(1))
+    assert not batch.weights.transpose(0, 2, 1)[late].any()
+    ends = late[:, :-1] & ~late[:, 1:]
+    assert batch.weights.transpose(0, 2, 1)[:, 1:][ends].all(), "only that it falls silent"
 
 
 def test_words_weigh_more_than_padding_and_names_more_than_words(turns: PersonaTurns) -> None:

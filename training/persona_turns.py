@@ -50,10 +50,9 @@ class PersonaTurns(Turns):
         known = prompt.shape[1]
         talk = super().window(frames - known)
         nothing = np.zeros(known, bool)
-        speaking, echoes, cut = (np.concatenate([nothing, one]) for one in (talk.speaking, talk.echoes, talk.cut))
-        return PersonaWindow(
-            np.concatenate([prompt, talk.codes], axis=1), speaking, echoes, cut, known=known, persona=persona
-        )
+        others = (np.concatenate([nothing, one]) for one in (talk.speaking, talk.echoes, talk.cut, talk.late))
+        codes = np.concatenate([prompt, talk.codes], axis=1)
+        return PersonaWindow(codes, *others, known=known, persona=persona)
 
     def _as(self, persona: Persona) -> SpeechCodes:
         """All codes with those of a persona's answers in place of Nano's, under the texts of the latter."""

@@ -115,16 +115,21 @@ def batch_of(
     spoken: float = SPOKEN_SHARE,
     quiet: float = QUIET_SHARE,
 ) -> Batch:
-    """Conversations, ready to be learned from: padding weighs less, and codes are predicted in some frames."""
+    """Conversations, ready to be learned from: padding weighs less, and codes are predicted in some frames.
+
+    Nothing is learned of frames in which Nano speaks on though it is interrupted: only that it has.
+    """
     tokens = delayed(heard, config)
-    speaking, cut = (np.stack([getattr(window, name) for window in windows]) for name in ("speaking", "cut"))
+    speaking, cut, late = (
+        np.stack([getattr(window, name) for window in windows]) for name in ("speaking", "cut", "late")
+    )
     # Nano's last acoustic codes come one frame later than its last semantic one (delays).
     later = np.zeros_like(speaking)
     later[:, 1:] = speaking[:, :-1]
     share = np.where(speaking, spoken, quiet)
-    chosen = (rng.random(speaking.shape) < share) | (later != speaking)
+    chosen = ((rng.random(speaking.shape) < share) | (later != speaking)) & ~late
     weights = np.zeros((len(tokens), 1 + config.dep_q, heard.shape[2]), np.float32)
-    weights[:, TEXT] = np.where((tokens[:, TEXT, 1:] == PAD) & ~cut, PAD_WEIGHT, 1.0)
+    weights[:, TEXT] = np.where((tokens[:, TEXT, 1:] == PAD) & ~cut, PAD_WEIGHT, 1.0) * ~late
     weights[:, OWN] = chosen[:, None] & (tokens[:, OWN, 1:] < config.card)  # not before the stream began
     weights /= weights.sum((0, 2), keepdims=True)  # every row for itself
     weights[:, 2:] /= config.dep_q - 1

@@ -12,21 +12,24 @@ from training.text import EPAD, PAD, token_ids
 from training.utterances import FORGET_FRAMES, Answer, Said, SpeechCodes
 
 GAP = 4  # frames between the end of a question and the answer
-REACTION, REACTS = 2, 0.7
+REACTION, REACTS, DEAF = 2, 0.35, 0.2
 """Frames between the beginning of an interruption and silence: at least REACTION, and from there on Nano falls
-silent in REACTS of the frames. So at each it is likelier than not to stop, however long it has not noticed."""
+silent in REACTS of the frames; in DEAF of all, in any frame of its answer. Nothing is learned of the frames in
+which it could have been silent already, so in each it should be, however long it has not noticed."""
 TEXT, OWN, USER = 0, slice(1, 9), slice(9, 17)
 
 
 @dataclass(frozen=True)
 class Window:
     """codes: [17, frames]; the others: [frames], where Nano's audio is not silence, where the microphone hears it
-    or others to whom it is not to listen, and where it would have spoken on but for an interruption."""
+    or others to whom it is not to listen, where it would have spoken on but for an interruption, and where it
+    still speaks in spite of one."""
 
     codes: np.ndarray
     speaking: np.ndarray
     echoes: np.ndarray
     cut: np.ndarray
+    late: np.ndarray
 
 
 class Turns:
@@ -52,11 +55,12 @@ class Turns:
         codes[TEXT] = PAD
         codes[OWN] = self.codes.silence[:, None]
         codes[USER] = self._room(length)
-        window = Window(codes, *np.zeros((3, length), bool))
+        window = Window(codes, *np.zeros((4, length), bool))
         time = int(rng.integers(0, 14))
         while time < frames - 10:
             time = self._turn(window, time) + self._pause()
-        return Window(codes[:, :frames], window.speaking[:frames], window.echoes[:frames], window.cut[:frames])
+        kept = (window.speaking, window.echoes, window.cut, window.late)
+        return Window(codes[:, :frames], *(one[:frames] for one in kept))
 
     def _pause(self) -> int:
         return int(self.rng.integers(25, 70) if self.rng.random() < 0.1 else self.rng.integers(2, 20))
@@ -94,17 +98,17 @@ class Turns:
     def _asked(self, window: Window, said: Said, time: int, deep: int) -> int:
         """A question at `time`, its answer, and perhaps what interrupts that."""
         _, end = self._hear(window, said, time)
-        text = ANSWERS.get(said.text, UNKNOWN_ANSWER)
+        return self._answered(window, said.text, end, deep)
+
+    def _answered(self, window: Window, question: str, end: int, deep: int) -> int:
+        """The answer to a question that has ended at frame `end`, and perhaps what interrupts it."""
+        text = ANSWERS.get(question, UNKNOWN_ANSWER)
         answer = self.codes.answers[text]
         begin = end + GAP
         last = begin + answer.codes.shape[1]
         chance = self.rng.random()
         if chance < 0.48 and deep < 2:
-            onset = int(self.rng.integers(begin + 1, last))
-            stop = min(onset + REACTION - 1 + int(self.rng.geometric(REACTS)), last)
-            self._answer(window, answer, begin, stop)
-            window.cut[stop:last] = True
-            return self._interrupted(window, onset, last, deep)
+            return self._interrupted(window, answer, begin, deep)
         self._answer(window, answer, begin, last)
         if chance < 0.54:  # a noise that is no interruption
             self._hear(window, self._one(self.codes.bumps), int(self.rng.integers(begin, last)))
@@ -116,17 +120,29 @@ class Turns:
             window.echoes[begin:last] = True
         return last
 
-    def _interrupted(self, window: Window, onset: int, last: int, deep: int) -> int:
-        """Somebody speaks over Nano from frame `onset`."""
+    def _interrupted(self, window: Window, answer: Answer, begin: int, deep: int) -> int:
+        """An answer at frame `begin` that somebody speaks over."""
+        last = begin + answer.codes.shape[1]
+        onset = int(self.rng.integers(begin + 1, last))
+        said = self._interruption()
+        _, end = self._hear(window, said, onset - said.begin)
+        stop = self._stop(onset + REACTION, min(last, end + GAP - 1))
+        self._answer(window, answer, begin, stop)
+        window.late[onset + REACTION : stop] = True
+        window.cut[stop:last] = True
+        return max(end, last) if said.text in STOPS else self._answered(window, said.text, end, deep + 1)
+
+    def _interruption(self) -> Said:
         chance = self.rng.random()
         if chance < 0.5:
-            said = self._said(self.stops)
-        else:
-            said = self._question() if chance < 0.9 else self._unknown()
-        time = onset - said.begin
-        if said.text in STOPS:
-            return max(self._hear(window, said, time)[1], last)
-        return self._asked(window, said, time, deep + 1)
+            return self._said(self.stops)
+        return self._question() if chance < 0.9 else self._unknown()
+
+    def _stop(self, first: int, last: int) -> int:
+        """The frame in which it falls silent for an interruption, `first` or later, `last` at the latest."""
+        if self.rng.random() < DEAF:
+            return int(self.rng.integers(min(first, last), last + 1))
+        return min(first - 1 + int(self.rng.geometric(REACTS)), last)
 
     def _hear(self, window: Window, said: Said, time: int) -> tuple[int, int]:
         """Put a recording into the user's stream; the frames at which its speech begins and has ended.
@@ -163,6 +179,7 @@ class Turns:
             return
         codes[OWN, begin:stop] = answer.codes[:, :count]
         window.speaking[begin:stop] = True
+        window.cut[begin:stop] = False
         ids = self.token_ids()
         for frame, word in answer.words:
             if begin + frame < stop:
