@@ -4,6 +4,7 @@ import ctypes
 import subprocess
 import tempfile
 import threading
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from training import phones
+from training import accents, phones
 
 SAMPLE_RATE = 24_000
 LABEL_RATE = 100  # phone labels per second
@@ -20,7 +21,8 @@ LABEL_RATE = 100  # phone labels per second
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker. engine: "flite", "espeak", "festival", "pico", "rhvoice" or "mbrola"; name: as that program calls it."""
+    """A speaker. engine: "flite", "espeak", "festival", "accent" (`accents`), "pico", "rhvoice" or "mbrola"; name: as
+    that program calls it."""
 
     engine: str
     name: str
@@ -60,7 +62,17 @@ TRAINING_VOICES = tuple(
             "en-gb-scotland+f1", "en-029+m2", "en-us-nyc", "en-us-nyc+f5", "en-us-nyc+m6",
         )
     ]
+    + [
+        Voice("accent", name)
+        for name in (
+            "lp_diphone", "pc_diphone", "suo_fi_lj_diphone", "hy_fi_mv_diphone", "czech_dita", "czech_krb",
+            "czech_machac",
+        )
+    ]
 )  # fmt: skip
+
+CHOOSING_VOICES = (Voice("accent", "el_diphone"), Voice("accent", "czech_ph"))
+"""Never trained on, either, but whatever is to be chosen may be chosen by them. (el_diphone is not for commerce.)"""
 
 HELD_OUT_VOICES = (
     Voice("festival", "ked_diphone"),  # a synthesizer and a speaker that training never heard
@@ -166,7 +178,15 @@ class _Festival:
         quoted = text.replace("\\", "\\\\").replace('"', '\\"')
         with self._turn:
             self._do(f"(Parameter.set 'Duration_Stretch {1 / speed:.4f})")
-            self._do(f'(utt.save.wave (utt.synth (Utterance Text "{quoted}")) "{path}" \'riff)')
+            self._write(f'Text "{quoted}"', path)
+
+    def say_segments(self, segments: str, path: Path) -> None:
+        """As `say`, of phones that are told how long and how high each of them is."""
+        with self._turn:
+            self._write(f"Segments {segments}", path)
+
+    def _write(self, utterance: str, path: Path) -> None:
+        self._do(f'(utt.save.wave (utt.synth (Utterance {utterance})) "{path}" \'riff)')
 
     def _do(self, command: str) -> None:
         assert self._program.stdin
@@ -192,6 +212,20 @@ def _festival(name: str, text: str, speed: float, pitch: float):
     if pitch != 1.0:  # festival has no common setting for it: resampled, which moves the formants as well
         pcm, rate = soxr.resample(pcm, pitch, 1.0).astype(np.float32), rate
     return pcm, rate, []
+
+
+def _accent(name: str, text: str, speed: float, pitch: float):
+    chance = f"{text} {speed} {pitch}"
+    rng = np.random.default_rng(zlib.crc32(chance.encode()))
+    ends = flite_segments(text, str(rng.choice(["kal", "rms", "slt", "awb"])), speed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.wav"
+        _festivals(name).say_segments(accents.as_segments(rng, name, ends, pitch), path)
+        if not path.exists():
+            raise RuntimeError(f"festival's {name} does not say {text!r}")
+        pcm, rate = soundfile.read(path, dtype="float32")
+    starts = [0.0, *(end for _, end in ends)]
+    return pcm, rate, [(phones.from_flite(phone), starts[i], end) for i, (phone, end) in enumerate(ends)]
 
 
 def _pico(name: str, text: str, speed: float, pitch: float):
@@ -288,4 +322,5 @@ def _espeak(name: str, text: str, speed: float, pitch: float):
 
 _ENGINES = {
     "flite": _flite, "espeak": _espeak, "festival": _festival, "pico": _pico, "rhvoice": _rhvoice, "mbrola": _mbrola,
+    "accent": _accent,
 }  # fmt: skip
