@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.finetune.batches import Data
@@ -27,6 +26,7 @@ from training import lm, speech_codes, train_codec
 from training.codec import Codec, books, vectors
 from training.codec_data import ahead
 from training.export import LM_FOLDER, LM_NAME, export_all_but_lm
+from training.hearing import NOTHING, confuse, nearest
 from training.text import PAD
 from training.turns import OWN, TEXT, USER, Turns, Window
 
@@ -42,7 +42,6 @@ SPOKEN_SHARE, QUIET_SHARE = 0.25, 0.05
 """Of the frames in which Nano speaks and of its silent ones, those that the depth transformer trains on, besides
 every one in which it begins or falls silent: so it does the latter as soon as it is likelier than not that
 somebody speaks."""
-ZERO = -1  # a code that is not there
 PHONETIC = slice(9, 12)  # of the user's codes: those in which the codec learned to hear phones
 ACOUSTIC = slice(12, 17)  # the others
 NEIGHBOURS = 8
@@ -152,34 +151,29 @@ def mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray | Non
     if other is None:
         pass
     elif chance < 0.25:
-        heard[ACOUSTIC] = ZERO
+        heard[ACOUSTIC] = NOTHING
     elif chance < 0.6:
         heard[ACOUSTIC] = other
     elif chance < 0.75:
-        heard[int(rng.integers(13, 16)) : 17] = ZERO
+        heard[int(rng.integers(13, 16)) : 17] = NOTHING
     elif chance < 0.85:
-        heard[int(rng.integers(10, 12)) : 17] = ZERO
+        heard[int(rng.integers(10, 12)) : 17] = NOTHING
     if rng.random() < 0.9:  # what the codec could as well have heard
-        for row, nearest in enumerate(near, PHONETIC.start):
-            codes = heard[row]
-            close = (rng.random(codes.shape) < rng.uniform(0, 0.55)) & (codes != ZERO)
-            codes[close] = nearest[codes[close], rng.integers(0, NEIGHBOURS, int(close.sum()))]
+        for row, others in enumerate(near, PHONETIC.start):
+            confuse(rng, heard[row], others, 0.55)
     if rng.random() < 0.4:
         wrong = rng.random(heard[USER].shape) < rng.uniform(0, 0.12)
         heard[USER][wrong] = rng.integers(0, 512, int(wrong.sum()))
     if rng.random() < 0.5:  # what it could not hear at all
         begins = rng.random(heard.shape[1]) < rng.uniform(0, 0.04)
         for begin in np.flatnonzero(begins):
-            heard[USER, begin : begin + int(rng.integers(1, 4))] = ZERO
+            heard[USER, begin : begin + int(rng.integers(1, 4))] = NOTHING
 
 
 def neighbours(codec: Codec) -> np.ndarray:
     """The codes nearest to each code in which phones are heard, [books, 512, NEIGHBOURS]."""
-    found = []
-    for book in books(codec.mimi)[: PHONETIC.stop - PHONETIC.start]:
-        table = vectors(book).detach()
-        found.append(torch.cdist(table, table).argsort(dim=1)[:, 1 : 1 + NEIGHBOURS].numpy())
-    return np.stack(found)
+    heard = books(codec.mimi)[: PHONETIC.stop - PHONETIC.start]
+    return nearest([vectors(book).detach().numpy() for book in heard], NEIGHBOURS)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from moshi_mlx.finetune.start import write_start
 from moshi_mlx.models.config import LmConfig
 from training import stt_codes
 from training.curves import write_curve
+from training.hearing import NOTHING, confuse, nearest
 from training.stt_text import tokenizer_model
 from training.stt_windows import CLASSES, DELAY, HORIZONS, Window, Windows
 from training.text import EPAD, PAD, SPECIAL
@@ -109,22 +110,21 @@ def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray, nea
     """
     chance = rng.random()
     if chance < 0.3:
-        heard[1 + PHONETIC :] = -1
+        heard[1 + PHONETIC :] = NOTHING
     elif chance < 0.6:
         heard[1 + PHONETIC :] = other
     elif chance < 0.75:
-        heard[int(rng.integers(2, 1 + PHONETIC)) :] = -1
+        heard[int(rng.integers(2, 1 + PHONETIC)) :] = NOTHING
     if rng.random() < 0.8:  # what the codec could as well have heard
-        for codes, nearest in zip(heard[1:], near, strict=False):
-            close = (rng.random(codes.shape) < rng.uniform(0, 0.4)) & (codes >= 0)
-            codes[close] = nearest[codes[close], rng.integers(0, near.shape[2], int(close.sum()))]
+        for codes, others in zip(heard[1:], near, strict=False):
+            confuse(rng, codes, others, 0.4)
     if rng.random() < 0.3:
         wrong = rng.random(heard[1:].shape) < rng.uniform(0, 0.1)
         heard[1:][wrong] = rng.integers(0, 512, int(wrong.sum()))
     if rng.random() < 0.3:
         for _ in range(int(rng.integers(1, 5))):
             at = int(rng.integers(heard.shape[1]))
-            heard[1:, at : at + int(rng.integers(1, 4))] = -1
+            heard[1:, at : at + int(rng.integers(1, 4))] = NOTHING
 
 
 def _misread(rng: np.random.Generator, text: np.ndarray, config: LmConfig) -> None:
@@ -140,17 +140,14 @@ def neighbours(count: int = 8) -> np.ndarray:
     stored = mx.load(str(_CODEC["mimi_name"]))
     assert isinstance(stored, dict)
     layers = ["rvq_first.vq.layers.0", *(f"rvq_rest.vq.layers.{index}" for index in range(PHONETIC - 1))]
-    found = []
+    tables = []
     for layer in layers:
         sums, usage = (
             np.array(stored[f"quantizer.{layer}._codebook.{name}"].astype(mx.float32))
             for name in ("embedding_sum", "cluster_usage")
         )
-        book = sums / np.maximum(usage, 1e-5)[:, None]
-        distances = (book**2).sum(1) - 2 * book @ book.T
-        np.fill_diagonal(distances, -np.inf)
-        found.append(distances.argsort(1)[:, 1 : 1 + count])
-    return np.stack(found)
+        tables.append(sums / np.maximum(usage, 1e-5)[:, None])
+    return nearest(tables, count)
 
 
 def train(folder: Path, settings: Settings = SETTINGS) -> None:

@@ -1,0 +1,30 @@
+"""Codes heard uncertainly: others that are near, as often as asked for, and never where none is."""
+
+import numpy as np
+
+from training.hearing import NOTHING, confuse, nearest
+
+LINE = np.arange(6, dtype=np.float32)[:, None] ** 2  # 0, 1, 4, 9, 16, 25
+
+
+def test_the_nearest_are_those_beside_and_never_itself() -> None:
+    near = nearest([LINE, -LINE], 2)
+    assert near.shape == (2, 6, 2)
+    assert [set(row) for row in near[0].tolist()] == [{1, 2}, {0, 2}, {0, 1}, {1, 2}, {2, 3}, {3, 4}]
+    np.testing.assert_array_equal(near[0], near[1])
+
+
+def test_some_become_near_ones_and_nothing_stays_nothing() -> None:
+    near = nearest([LINE], 2)[0]
+    rng = np.random.default_rng(1)
+    changed = []
+    for _ in range(200):
+        codes = rng.integers(NOTHING, 6, 100)
+        before = codes.copy()
+        confuse(rng, codes, near, 0.5)
+        other = codes != before
+        assert (before[other] != NOTHING).all()
+        assert (near[before[other]] == codes[other][:, None]).any(axis=1).all()
+        changed.append(other[before != NOTHING].mean())
+    assert 0.2 < np.mean(changed) < 0.3
+    assert max(changed) < 0.7
