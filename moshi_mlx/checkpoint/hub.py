@@ -10,10 +10,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.download import RemoteFile, UnreachableError, ask, quiet_library, resume
 from moshi_mlx.errors import DownloadError
 from moshi_mlx.weights.progress import progress_bar
 
+_INSTEAD = f"take {' or '.join(nano.EMBEDDED)}, which are here already"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 
@@ -48,7 +50,7 @@ def fetch(
     if offline:
         raise NotCachedError(
             f"{where} is not in the cache and --offline forbids fetching it; "
-            "run once without --offline, or take nano or nano-stt, which are here already",
+            f"run once without --offline, or {_INSTEAD}",
             filename,
         )
     remote = None
@@ -241,20 +243,16 @@ def _explained(
         )
     kept = f"; {remote.here / 1e6:.1f} of {remote.nbytes / 1e6:.1f} MB are here" if remote and remote.here else ""
     if status not in (None, 404):
-        return DownloadError(
-            f"the hub failed with HTTP {status} at {where}{kept}; try again later, "
-            "or take nano or nano-stt, which are here already"
-        )
+        return DownloadError(f"the hub failed with HTTP {status} at {where}{kept}; try again later, or {_INSTEAD}")
     if isinstance(error, errors.OfflineModeIsEnabled):
         return DownloadError(
-            f"{where} is not in the cache and HF_HUB_OFFLINE forbids fetching it; "
-            "unset it, or take nano or nano-stt, which are here already"
+            f"{where} is not in the cache and HF_HUB_OFFLINE forbids fetching it; unset it, or {_INSTEAD}"
         )
     if isinstance(error, UnreachableError | errors.LocalEntryNotFoundError):  # the library's word for the same
         why = str(error) if isinstance(error, UnreachableError) else _reason(error)
         return DownloadError(
             f"cannot reach {constants.ENDPOINT} for {where} ({why}); "
-            "check the network and try again, or take nano or nano-stt, which are here already"
+            f"check the network and try again, or {_INSTEAD}"
         )
     if isinstance(error, errors.EntryNotFoundError):
         return MissingFileError(f"{_described(repo, revision)} has no file {filename}")
