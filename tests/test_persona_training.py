@@ -9,6 +9,7 @@ import pytest
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.checkpoint.voices import Voice, read_voice
 from moshi_mlx.finetune.loss import delayed
+from moshi_mlx.finetune.start import write_start
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.sampling_config import GREEDY
@@ -17,6 +18,7 @@ from tests.persona_folder import write_persona
 from training import persona_words
 from training.persona_lm import config
 from training.persona_prompts import LONGEST, NOBODY, SHORTEST, Prompts, Steady
+from training.persona_start import SO_FAR
 from training.persona_text import VOICES, key, personas, said
 from training.persona_voices import heard_voice
 from training.pitch import pitch
@@ -34,6 +36,16 @@ def prompts() -> Prompts:
         for text in said()
     }
     return Prompts(CONFIG, STEADY, answers, [])
+
+
+def test_what_was_learned_so_far_fits_the_model(tmp_path: Path) -> None:
+    write_start(tmp_path / "start.safetensors", config(), 1)
+    found, wanted = (mx.load(str(path)) for path in (SO_FAR, tmp_path / "start.safetensors"))
+    assert isinstance(found, dict)
+    assert isinstance(wanted, dict)
+    assert {name: array.shape for name, array in found.items()} == {
+        name: array.shape for name, array in wanted.items()
+    }
 
 
 def test_the_packages_tokenizer_reads_every_prompt_word_by_word(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where the training of `nano-persona` begins: Nano's weights, as far as they fit, and random ones.
+"""Where the training of `nano-persona` begins: with what it has learned, or Nano's weights, as far as they fit.
 
 It hears what Nano hears. Rows of text tables go by their words, for the two have different vocabularies.
 """
@@ -13,6 +13,8 @@ from moshi_mlx.finetune.start import write_start
 from training import persona_words, text
 from training.text import SPECIAL
 
+SO_FAR = Path(__file__).with_name("persona_so_far.safetensors")
+"""What it has learned until now, which is not enough for the package: training goes on from there."""
 TABLES = ("text_emb.weight", "text_linear.weight", "depformer_text_emb.weight")  # a row for each token
 
 

@@ -5,6 +5,7 @@ Nano, with its finished codec and codes; what is learned is in FOLDER/persona/lm
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ from training.export import (
 from training.persona_lm import CONTEXT, config
 from training.persona_prompts import Prompts, Steady
 from training.persona_speech import Speech
-from training.persona_start import write_warm_start
+from training.persona_start import SO_FAR, write_warm_start
 from training.persona_text import NAMES
 from training.persona_turns import PersonaTurns, PersonaWindow
 from training.persona_words import token_ids, tokenizer_model
@@ -122,13 +123,16 @@ def train(folder: Path, settings: Settings = SETTINGS) -> None:
 
 
 def begin(folder: Path, start: Path, seed: int) -> None:
-    """Write the model that training begins with: with the codec of this work folder, and weights of its Nano.
+    """Write the model that training begins with: with the codec of this work folder, and the weights of SO_FAR.
 
-    Where that has not been trained, those of the Nano in the package.
+    Without these, those of the folder's Nano, and where that has not been trained, of the Nano in the package.
     """
     export_all_but_lm(folder, start)
     learned = folder / LM_FOLDER / LM_WEIGHTS
-    write_warm_start(start / LM_NAME, config(), seed, learned if learned.exists() else nano.FOLDER / LM_NAME)
+    if SO_FAR.exists():
+        shutil.copyfile(SO_FAR, start / LM_NAME)
+    else:
+        write_warm_start(start / LM_NAME, config(), seed, learned if learned.exists() else nano.FOLDER / LM_NAME)
     write_around(start, {"mimi_name": MIMI_NAME, "mimi_config_name": MIMI_CONFIG_NAME})
 
 
