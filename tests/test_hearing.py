@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.hearing import NOTHING, confuse, nearest
+from training.hearing import CARD, NOTHING, confuse, nearest, scramble
 
 LINE = np.arange(6, dtype=np.float32)[:, None] ** 2  # 0, 1, 4, 9, 16, 25
 
@@ -28,3 +28,14 @@ def test_some_become_near_ones_and_nothing_stays_nothing() -> None:
         changed.append(other[before != NOTHING].mean())
     assert 0.2 < np.mean(changed) < 0.3
     assert max(changed) < 0.7
+
+
+def test_a_share_becomes_any_code() -> None:
+    rng = np.random.default_rng(2)
+    codes = np.full((200, 8, 50), NOTHING)
+    for some in codes:
+        scramble(rng, some, 0.2)
+    shares = (codes != NOTHING).mean(axis=(1, 2))
+    assert 0.08 < shares.mean() < 0.12
+    assert shares.max() < 0.25
+    assert {codes[codes != NOTHING].min(), codes.max()} == {0, CARD - 1}

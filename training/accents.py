@@ -5,37 +5,27 @@ flite tells the phones of a sentence and how long they last; each is said as the
 
 import numpy as np
 
-_ALIKE = {phone: phone for phone in ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t")}
-LANGUAGES = {
-    "italian": _ALIKE
-    | {
-        "aa": "a", "ae": "a E", "ah": "a", "ao": "O", "aw": "a u", "ax": "E", "ay": "a i", "ch": "tS",
-        "dh": "d", "eh": "E", "er": "E r", "ey": "e i", "hh": "", "ih": "i", "iy": "i", "jh": "dZ",
-        "ng": "n g", "ow": "o u", "oy": "O i", "sh": "S", "th": "t", "uh": "u", "uw": "u", "v": "v",
-        "w": "w", "y": "j", "z": "z", "zh": "Z",
+_MOSTLY = {
+    "aa": "a", "ae": "a", "ah": "a", "ao": "o", "aw": "a u", "ax": "e", "ay": "a i", "b": "b", "d": "d", "dh": "d",
+    "eh": "e", "er": "e r", "ey": "e i", "f": "f", "g": "g", "hh": "h", "ih": "i", "iy": "i", "k": "k", "l": "l",
+    "m": "m", "n": "n", "ng": "n g", "ow": "o u", "oy": "o i", "p": "p", "r": "r", "s": "s", "sh": "s", "t": "t",
+    "th": "t", "uh": "u", "uw": "u", "v": "v", "w": "v", "y": "j", "z": "s", "zh": "s",
+}  # fmt: skip
+_OWN = {
+    "italian": {
+        "ae": "a E", "ao": "O", "ax": "E", "ch": "tS", "eh": "E", "er": "E r", "hh": "", "jh": "dZ", "oy": "O i",
+        "sh": "S", "w": "w", "z": "z", "zh": "Z",
     },
-    "spanish": _ALIKE
-    | {
-        "aa": "a", "ae": "a", "ah": "a", "ao": "o", "aw": "a u", "ax": "e", "ay": "a i", "ch": "ch",
-        "dh": "d", "eh": "e", "er": "e r", "ey": "e i", "hh": "x", "ih": "i", "iy": "i", "jh": "ll",
-        "ng": "n g", "ow": "o u", "oy": "o i", "sh": "ch", "th": "th", "uh": "u", "uw": "u", "v": "b",
-        "w": "u", "y": "i", "z": "s", "zh": "ll",
+    "spanish": {
+        "ch": "ch", "hh": "x", "jh": "ll", "sh": "ch", "th": "th", "v": "b", "w": "u", "y": "i", "zh": "ll",
     },
-    "finnish": _ALIKE
-    | {
-        "aa": "a", "ae": "@", "ah": "a", "ao": "o", "aw": "a u", "ax": "7", "ay": "a i", "ch": "t s",
-        "dh": "d", "eh": "e", "er": "7 r", "ey": "e i", "hh": "h", "ih": "i", "iy": "i:", "jh": "t s",
-        "ng": "N", "ow": "o u", "oy": "o i", "sh": "s", "th": "t", "uh": "u", "uw": "u:", "v": "v",
-        "w": "v", "y": "j", "z": "s", "zh": "s",
-    },
-    "czech": _ALIKE
-    | {
-        "aa": "a", "ae": "e", "ah": "a", "ao": "o:", "aw": "a u", "ax": "e", "ay": "a j", "ch": "c~",
-        "dh": "d", "eh": "e", "er": "e r", "ey": "e j", "hh": "h", "ih": "i", "iy": "i", "jh": "dz~",
-        "ng": "n* g", "ow": "o u", "oy": "o j", "sh": "s~", "th": "t", "uh": "u", "uw": "u", "v": "v",
-        "w": "v", "y": "j", "z": "z", "zh": "z~",
+    "finnish": {"ae": "@", "ax": "7", "ch": "t s", "er": "7 r", "iy": "i:", "jh": "t s", "ng": "N", "uw": "u:"},
+    "czech": {
+        "ae": "e", "ao": "o:", "ay": "a j", "ch": "c~", "ey": "e j", "jh": "dz~", "ng": "n* g", "oy": "o j",
+        "sh": "s~", "z": "z", "zh": "z~",
     },
 }  # fmt: skip
+LANGUAGES = {language: _MOSTLY | own for language, own in _OWN.items()}
 """How each language says flite's phones."""
 
 SPEAKERS = {

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 NOTHING = -1  # a code that is not there
+CARD = 512  # codes of a codebook
 
 
 def nearest(tables: Sequence[np.ndarray], count: int) -> np.ndarray:
@@ -27,3 +28,9 @@ def confuse(rng: np.random.Generator, codes: np.ndarray, near: np.ndarray, most:
     """
     some = (rng.random(codes.shape) < rng.uniform(0, most)) & (codes != NOTHING)
     codes[some] = near[codes[some], rng.integers(0, near.shape[1], int(some.sum()))]
+
+
+def scramble(rng: np.random.Generator, codes: np.ndarray, most: float) -> None:
+    """Exchange some of `codes` (any shape) for any of CARD: a share of up to `most`, drawn anew each time."""
+    wrong = rng.random(codes.shape) < rng.uniform(0, most)
+    codes[wrong] = rng.integers(0, CARD, int(wrong.sum()))

@@ -26,7 +26,7 @@ from training import lm, speech_codes, train_codec
 from training.codec import Codec, books, vectors
 from training.codec_data import ahead
 from training.export import LM_FOLDER, LM_NAME, export_all_but_lm
-from training.hearing import NOTHING, confuse, nearest
+from training.hearing import NOTHING, confuse, nearest, scramble
 from training.text import PAD
 from training.turns import OWN, TEXT, USER, Turns, Window
 
@@ -162,8 +162,7 @@ def mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray | Non
         for row, others in enumerate(near, PHONETIC.start):
             confuse(rng, heard[row], others, 0.55)
     if rng.random() < 0.4:
-        wrong = rng.random(heard[USER].shape) < rng.uniform(0, 0.12)
-        heard[USER][wrong] = rng.integers(0, 512, int(wrong.sum()))
+        scramble(rng, heard[USER], 0.12)
     if rng.random() < 0.5:  # what it could not hear at all
         begins = rng.random(heard.shape[1]) < rng.uniform(0, 0.04)
         for begin in np.flatnonzero(begins):

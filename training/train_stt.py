@@ -30,7 +30,7 @@ from moshi_mlx.finetune.start import write_start
 from moshi_mlx.models.config import LmConfig
 from training import stt_codes
 from training.curves import write_curve
-from training.hearing import NOTHING, confuse, nearest
+from training.hearing import NOTHING, confuse, nearest, scramble
 from training.stt_text import tokenizer_model
 from training.stt_windows import CLASSES, DELAY, HORIZONS, Window, Windows
 from training.text import EPAD, PAD, SPECIAL
@@ -119,8 +119,7 @@ def _mishear(rng: np.random.Generator, heard: np.ndarray, other: np.ndarray, nea
         for codes, others in zip(heard[1:], near, strict=False):
             confuse(rng, codes, others, 0.4)
     if rng.random() < 0.3:
-        wrong = rng.random(heard[1:].shape) < rng.uniform(0, 0.1)
-        heard[1:][wrong] = rng.integers(0, 512, int(wrong.sum()))
+        scramble(rng, heard[1:], 0.1)
     if rng.random() < 0.3:
         for _ in range(int(rng.integers(1, 5))):
             at = int(rng.integers(heard.shape[1]))

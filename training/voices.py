@@ -48,6 +48,9 @@ def is_human(voice: str) -> bool:
 MODEL_VOICE = Voice("flite", "slt")
 """Nano's own."""
 
+CHOOSING_VOICES = (Voice("accent", "el_diphone"), Voice("accent", "czech_ph"))
+"""Never trained on, but whatever is to be chosen may be chosen by them. (el_diphone is not for commerce.)"""
+
 TRAINING_VOICES = tuple(
     [Voice("flite", name) for name in ("rms", "awb", "kal", "kal16", "slt")]
     + [Voice("festival", "kal_diphone"), Voice("pico", "en-US"), Voice("pico", "en-GB")]
@@ -62,17 +65,8 @@ TRAINING_VOICES = tuple(
             "en-gb-scotland+f1", "en-029+m2", "en-us-nyc", "en-us-nyc+f5", "en-us-nyc+m6",
         )
     ]
-    + [
-        Voice("accent", name)
-        for name in (
-            "lp_diphone", "pc_diphone", "suo_fi_lj_diphone", "hy_fi_mv_diphone", "czech_dita", "czech_krb",
-            "czech_machac",
-        )
-    ]
+    + [voice for name in accents.SPEAKERS if (voice := Voice("accent", name)) not in CHOOSING_VOICES]
 )  # fmt: skip
-
-CHOOSING_VOICES = (Voice("accent", "el_diphone"), Voice("accent", "czech_ph"))
-"""Never trained on, either, but whatever is to be chosen may be chosen by them. (el_diphone is not for commerce.)"""
 
 HELD_OUT_VOICES = (
     Voice("festival", "ked_diphone"),  # a synthesizer and a speaker that training never heard
@@ -155,14 +149,20 @@ def _flite(name: str, text: str, speed: float, pitch: float):
         path = Path(folder) / "a.wav"
         ends = _run_flite(name, text, speed, pitch, path)
         pcm, rate = soundfile.read(path, dtype="float32")
+    return pcm, rate, _labels(ends)
+
+
+def _labels(ends: list[tuple[str, float]]) -> list[tuple[int, float, float]]:
+    """flite's phones, each with its beginning and its end. ends: as `flite_segments`."""
     starts = [0.0, *(end for _, end in ends)]
-    return pcm, rate, [(phones.from_flite(phone), starts[i], end) for i, (phone, end) in enumerate(ends)]
+    return [(phones.from_flite(phone), starts[i], end) for i, (phone, end) in enumerate(ends)]
 
 
 class _Festival:
     """A festival that has loaded a voice, which takes thirty times as long as a sentence."""
 
     def __init__(self, name: str) -> None:
+        self._name = name
         self._program = subprocess.Popen(
             ["festival", "--pipe"],
             stdin=subprocess.PIPE,
@@ -173,20 +173,18 @@ class _Festival:
         self._turn = threading.Lock()
         self._do(f"(voice_{name})")
 
-    def say(self, text: str, speed: float, path: Path) -> None:
-        """Write a sound file; none if it cannot."""
-        quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-        with self._turn:
+    def say(self, text: str, utterance: str, speed: float = 1.0) -> tuple[np.ndarray, int]:
+        """Samples and their rate. utterance: what festival makes of `text`, as it is told such things.
+
+        Raises RuntimeError if it cannot.
+        """
+        with self._turn, tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "a.wav"
             self._do(f"(Parameter.set 'Duration_Stretch {1 / speed:.4f})")
-            self._write(f'Text "{quoted}"', path)
-
-    def say_segments(self, segments: str, path: Path) -> None:
-        """As `say`, of phones that are told how long and how high each of them is."""
-        with self._turn:
-            self._write(f"Segments {segments}", path)
-
-    def _write(self, utterance: str, path: Path) -> None:
-        self._do(f'(utt.save.wave (utt.synth (Utterance {utterance})) "{path}" \'riff)')
+            self._do(f'(utt.save.wave (utt.synth (Utterance {utterance})) "{path}" \'riff)')
+            if not path.exists():
+                raise RuntimeError(f"festival's {self._name} does not say {text!r}")
+            return soundfile.read(path, dtype="float32")
 
     def _do(self, command: str) -> None:
         assert self._program.stdin
@@ -203,29 +201,18 @@ _festivals = cache(_Festival)  # one for each voice: a voice leaves settings beh
 
 
 def _festival(name: str, text: str, speed: float, pitch: float):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.wav"
-        _festivals(name).say(text, speed, path)
-        if not path.exists():
-            raise RuntimeError(f"festival's {name} does not say {text!r}")
-        pcm, rate = soundfile.read(path, dtype="float32")
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    pcm, rate = _festivals(name).say(text, f'Text "{quoted}"', speed)
     if pitch != 1.0:  # festival has no common setting for it: resampled, which moves the formants as well
-        pcm, rate = soxr.resample(pcm, pitch, 1.0).astype(np.float32), rate
+        pcm = soxr.resample(pcm, pitch, 1.0).astype(np.float32)
     return pcm, rate, []
 
 
 def _accent(name: str, text: str, speed: float, pitch: float):
-    chance = f"{text} {speed} {pitch}"
-    rng = np.random.default_rng(zlib.crc32(chance.encode()))
+    rng = np.random.default_rng(zlib.crc32(f"{text} {speed} {pitch}".encode()))
     ends = flite_segments(text, str(rng.choice(["kal", "rms", "slt", "awb"])), speed)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.wav"
-        _festivals(name).say_segments(accents.as_segments(rng, name, ends, pitch), path)
-        if not path.exists():
-            raise RuntimeError(f"festival's {name} does not say {text!r}")
-        pcm, rate = soundfile.read(path, dtype="float32")
-    starts = [0.0, *(end for _, end in ends)]
-    return pcm, rate, [(phones.from_flite(phone), starts[i], end) for i, (phone, end) in enumerate(ends)]
+    pcm, rate = _festivals(name).say(text, f"Segments {accents.as_segments(rng, name, ends, pitch)}")
+    return pcm, rate, _labels(ends)
 
 
 def _pico(name: str, text: str, speed: float, pitch: float):
