@@ -5,7 +5,6 @@ made of random weights unless it is there; what is learned is in FOLDER/lm.
 """
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -16,9 +15,7 @@ import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.finetune.batches import Data
-from moshi_mlx.finetune.folder import append_log, open_folder
 from moshi_mlx.finetune.loss import Batch, delayed
-from moshi_mlx.finetune.run import Run
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.finetune.start import write_start
 from moshi_mlx.models.config import LmConfig
@@ -27,6 +24,7 @@ from training.codec import Codec, books, vectors
 from training.codec_data import ahead
 from training.export import LM_FOLDER, LM_NAME, export_all_but_lm
 from training.hearing import NOTHING, confuse, nearest, scramble
+from training.learning import learn
 from training.text import PAD
 from training.turns import OWN, TEXT, USER, Turns, Window
 
@@ -45,7 +43,6 @@ somebody speaks."""
 PHONETIC = slice(9, 12)  # of the user's codes: those in which the codec learned to hear phones
 ACOUSTIC = slice(12, 17)  # the others
 NEIGHBOURS = 8
-LOG_EVERY = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +93,7 @@ def train(folder: Path, settings: Settings = SETTINGS) -> None:
         export_all_but_lm(folder, start)
         write_start(start / LM_NAME, lm.config(), settings.seed)
     checkpoint = Checkpoint.resolve(start)
-    open_folder(out, checkpoint, "conversations", settings, resume=(out / "run.json").exists())
-    run = Run(checkpoint, out, settings, Conversations(codes=codes, near=neighbours(codec)))
-    began = time.time()
-    for report in run.train():
-        append_log(out, report)
-        if report.step % LOG_EVERY == 0:
-            parts = {name: round(value, 4) for name, value in report.losses.parts.items()}
-            print({"step": report.step, "seconds": round(time.time() - began, 1), **parts}, flush=True)
+    learn(checkpoint, out, "conversations", settings, Conversations(codes=codes, near=neighbours(codec)))
 
 
 def batch_of(

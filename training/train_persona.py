@@ -7,7 +7,6 @@ Nano, with its finished codec and codes; what is learned is in FOLDER/persona/lm
 import json
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +16,7 @@ import numpy as np
 
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.finetune.folder import append_log, open_folder
 from moshi_mlx.finetune.loss import Batch
-from moshi_mlx.finetune.run import Run
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.moshi import load
@@ -34,6 +31,7 @@ from training.export import (
     TOKENIZER_NAME,
     export_all_but_lm,
 )
+from training.learning import learn
 from training.persona_lm import CONTEXT, config
 from training.persona_prompts import Prompts, Steady
 from training.persona_speech import Speech
@@ -54,7 +52,6 @@ SETTINGS = Settings(
     checkpointing=False, save_every=100, keep=2, seed=5,
 )  # fmt: skip
 WORK = "persona"  # in the work folder of Nano
-LOG_EVERY = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,19 +104,12 @@ def train(folder: Path, settings: Settings = SETTINGS) -> None:
     if not (start / LM_NAME).exists():
         begin(folder, start, settings.seed)
     checkpoint = Checkpoint.resolve(start)
-    open_folder(out, checkpoint, "conversations", settings, resume=(out / "run.json").exists())
     speech = persona_speech.load(folder, codec)
     own = {name: answer.codes for name, answer in speech.answers.items()}
     steady = Steady(*steady_codes(load(start, codec="mlx")))
     prompts = Prompts(checkpoint.lm_config, steady, own, codes.said)
     data = PersonaConversations(codes=codes, near=neighbours(codec), speech=speech, prompts=prompts)
-    run = Run(checkpoint, out, settings, data)
-    began = time.time()
-    for report in run.train():
-        append_log(out, report)
-        if report.step % LOG_EVERY == 0:
-            parts = {name: round(value, 4) for name, value in report.losses.parts.items()}
-            print({"step": report.step, "seconds": round(time.time() - began, 1), **parts}, flush=True)
+    learn(checkpoint, out, "conversations", settings, data)
 
 
 def begin(folder: Path, start: Path, seed: int) -> None:

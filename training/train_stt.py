@@ -8,7 +8,6 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -21,16 +20,15 @@ import numpy as np
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.finetune.batches import Data
-from moshi_mlx.finetune.folder import append_log, open_folder
 from moshi_mlx.finetune.loss import LISTENING_PARTS, Batch, delayed
 from moshi_mlx.finetune.output import write_weights
-from moshi_mlx.finetune.run import Run
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.finetune.start import write_start
 from moshi_mlx.models.config import LmConfig
 from training import stt_codes
 from training.curves import write_curve
 from training.hearing import NOTHING, confuse, nearest, scramble
+from training.learning import learn
 from training.stt_text import tokenizer_model
 from training.stt_windows import CLASSES, DELAY, HORIZONS, Window, Windows
 from training.text import EPAD, PAD, SPECIAL
@@ -157,15 +155,8 @@ def train(folder: Path, settings: Settings = SETTINGS) -> None:
         write_start(start / MODEL, config(), settings.seed)
         _write_around(start, {name: str(path) for name, path in _CODEC.items()})
     checkpoint = Checkpoint.resolve(start)
-    open_folder(out, checkpoint, "talks", settings, resume=(out / "run.json").exists())
     data = Talks(talks=stt_codes.load(folder / "codes"), near=neighbours())
-    run = Run(checkpoint, out, settings, data)
-    began = time.time()
-    for report in run.train():
-        append_log(out, report)
-        if report.step % 20 == 0:
-            parts = {name: round(value, 4) for name, value in report.losses.parts.items()}
-            print({"step": report.step, "seconds": round(time.time() - began, 1), **parts}, flush=True)
+    learn(checkpoint, out, "talks", settings, data)
 
 
 def export(folder: Path, target: Path) -> None:
