@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from training import augment, persona_text, speech_codes
-from training.answers import LEAD_FRAMES
-from training.codec import FRAME, Codec, folded
+from training.codec import Codec, folded
 from training.persona_text import VOICES, key, said
-from training.speech_codes import FORGET_FRAMES, Answer
+from training.speech_codes import Answer, echo
 from training.text import word_frames
 
 ECHOES = 3  # of every answer
@@ -54,17 +52,15 @@ def echo_key(name: str, number: int) -> str:
     return f"{name} {number}"
 
 
-@torch.no_grad()
 def _heard(codec: Codec) -> dict[str, np.ndarray]:
     """Every answer as it comes from a loudspeaker near by: later, fainter, with some noise."""
     rng, ears = np.random.default_rng(33), folded(codec)
-    forget = np.zeros(FORGET_FRAMES * FRAME, np.float32)
+
+    def noisy(pcm: np.ndarray) -> np.ndarray:
+        return pcm + 10 ** (rng.uniform(-75, -45) / 20) * augment.noise(rng, len(pcm))
+
     heard = {}
     for name, stream in persona_text.streams().items():
         for number in range(ECHOES):
-            late = np.roll(stream, int(rng.integers(0, 2 * FRAME))) * 10 ** (rng.uniform(-46, -26) / 20)
-            pcm = np.concatenate([forget, late])
-            pcm = pcm + 10 ** (rng.uniform(-75, -45) / 20) * augment.noise(rng, len(pcm))
-            codes = ears.encode(torch.from_numpy(pcm.astype(np.float32))[None, None])[0].numpy()
-            heard[echo_key(name, number)] = codes[:, FORGET_FRAMES + LEAD_FRAMES :].astype(np.int16)
+            heard[echo_key(name, number)] = echo(ears, rng, stream, noisy)
     return heard

@@ -39,6 +39,7 @@ KNOWN_SHARE, UNKNOWN_SHARE = 0.4, 0.25
 _COMMON = frozenset([*UNKNOWN, *FILLERS])
 ASIDES = 500  # of music, and as many of people who talk to each other
 ASIDE_FRAMES = 75
+ECHOES = 6  # of every answer
 FAINTER = (19, 40)  # dB by which those are below somebody who speaks into the microphone
 
 
@@ -174,10 +175,10 @@ def _make(codec: Codec, recordings: corpus.Corpus, silence: np.ndarray, own: dic
         asides = list(workers.map(_aside, range(2 * ASIDES), chunksize=16))
     echoes: dict[str, list[np.ndarray]] = {}
     for text, stream in answer_streams().items():
-        for _ in range(6):
-            late = np.roll(stream, int(rng.integers(0, 2 * FRAME))) * 10 ** (rng.uniform(-46, -26) / 20)
-            heard = rooms[int(rng.integers(ROOMS))].heard(rng, np.concatenate([forget, late]))
-            echoes.setdefault(text, []).append(_encode(ears, heard)[:, FORGET_FRAMES + LEAD_FRAMES :])
+        echoes[text] = [
+            echo(ears, rng, stream, lambda pcm: rooms[int(rng.integers(ROOMS))].heard(rng, pcm))
+            for _ in range(ECHOES)
+        ]
     return SpeechCodes(
         silence,
         answers,
@@ -187,6 +188,18 @@ def _make(codec: Codec, recordings: corpus.Corpus, silence: np.ndarray, own: dic
         asides,
         echoes,
     )
+
+
+def echo(
+    ears: MimiModel, rng: np.random.Generator, stream: np.ndarray, heard: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """What is said, as it comes back from a loudspeaker near by: later and fainter; codes [8, frames].
+
+    heard: what a microphone makes of that, samples to samples.
+    """
+    late = np.roll(stream, int(rng.integers(0, 2 * FRAME))) * 10 ** (rng.uniform(-46, -26) / 20)
+    pcm = heard(np.concatenate([np.zeros(FORGET_FRAMES * FRAME, np.float32), late]))
+    return _encode(ears, pcm)[:, FORGET_FRAMES + LEAD_FRAMES :]
 
 
 @dataclass(frozen=True)
