@@ -21,6 +21,7 @@ from moshi_mlx.finetune.parameters import Trained
 from moshi_mlx.finetune.processes import Processes
 from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.models.lm import Lm
+from moshi_mlx.weights.values import sum_of_squares
 
 Values = dict[str, mx.array]
 
@@ -190,7 +191,7 @@ class Trainer:
 
 
 def _sum_of_squares(arrays: Sequence[mx.array]) -> mx.array:
-    return mx.sum(mx.stack([mx.sum(mx.square(array)) for array in arrays]))
+    return mx.sum(mx.stack([sum_of_squares(array) for array in arrays]))
 
 
 def _groups(values: Values, count: int) -> list[list[str]]:

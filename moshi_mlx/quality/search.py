@@ -22,6 +22,7 @@ from moshi_mlx.models.lm import Lm, widen_on_cpu
 from moshi_mlx.quality.conversations import Conversation
 from moshi_mlx.quality.evaluator import Measured
 from moshi_mlx.weights.quantization import Recipe, Scheme
+from moshi_mlx.weights.values import sum_of_squares
 
 LADDER = (
     Scheme(2, 64), Scheme(2, 32), Scheme(3, 128), Scheme(3, 64), Scheme(3, 32), Scheme(4, 128), Scheme(4, 64),
@@ -166,7 +167,7 @@ def _prices(lm: Lm, group: Group, measured: Measured) -> list[Price]:
     for scheme in filter(group.fits, LADDER):
         weights = group.rounded(scheme)
         pairs = {id(old): (old, weights[path]) for path, old in zip(group.paths, group.weights, strict=True)}
-        errors[scheme] = sum(mx.sum(mx.square(new - old)).item() for old, new in pairs.values())
+        errors[scheme] = sum(sum_of_squares(new - old).item() for old, new in pairs.values())
         if scheme in PROBES and errors[scheme]:
             with _replaced(lm, weights):
                 curvatures.append(measured.kl(lm, same_temporal=below) / errors[scheme])

@@ -51,6 +51,15 @@ SCALES: Mapping[str, Bits] = {"mxfp4": _E8M0, "mxfp8": _E8M0, "nvfp4": _E4M3}
 """What the scales of a mode are, where they are bytes."""
 
 
+def sum_of_squares(array: mx.array) -> mx.array:
+    """The sum of the squares of all elements, a scalar.
+
+    Row by row: MLX's CPU backend adds one element after the other in the array's own type, and float32 does not
+    grow past 2^24 by ones. A matrix of Moshi 7B has more elements.
+    """
+    return mx.sum(mx.sum(mx.square(array), axis=-1))
+
+
 class Look(Generic[T]):
     """A look at arrays, begun without waiting for it.
 
