@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains nano-persona, which is whoever its prompts say, or goes on where it was stopped: an hour on one CPU core.
+# Trains nano-persona, which is whoever its prompts say, or goes on where it was stopped: two hours on one CPU core.
 # Usage: train_nano_persona.sh VENV, that of train_nano.sh, which comes first: codec, codes and weights are those of
 # its work folder. The model goes to moshi_mlx/assets/nano-persona.
 set -euo pipefail

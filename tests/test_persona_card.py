@@ -86,3 +86,16 @@ def test_the_card_says_first_what_missed_its_bar() -> None:
     for answers in ANSWERS.values():
         assert " | ".join(answers) in text
     assert Persona("Ada", "brief", "male").prompt.replace("Ada", "NAME").replace("brief", "MANNER") in text
+
+
+def test_the_card_names_who_does_not_know_its_name() -> None:
+    found = {str(voice): turns_of(seed) for seed, voice in enumerate(ALL_UNHEARD)}
+    for number, turns in enumerate(found.values()):
+        for index, turn in enumerate(turns):
+            if (turn.text, turn.name, turn.manner) != (NAME_QUESTION, "Nora", "formal"):
+                continue
+            if turn.voice == "male" or number < 5:  # half of the voices are not most of them
+                turns[index] = replace(turn, said="You may call me Ada.")
+    figures = summary(found, {"right": 30, "of": 36}, turns_of(0)[:36])
+    assert figures["misnamed"] == [["Nora", "formal", "male"]]
+    assert "- Nora, who is formal and has the male voice, says another name in most turns" in card(figures)

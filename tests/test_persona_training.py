@@ -1,16 +1,22 @@
 """What `nano-persona` is taught by: its words, the frames of its prompts, the files of its voices."""
 
+import json
+import os
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
+from moshi_mlx.checkpoint import nano
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.checkpoint.voices import Voice, read_voice
 from moshi_mlx.finetune.loss import delayed
 from moshi_mlx.finetune.start import write_start
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.layers import parameters
+from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.persona import build, steady_codes, tagged
@@ -18,7 +24,7 @@ from tests.persona_folder import write_persona
 from training import persona_words
 from training.persona_lm import config
 from training.persona_prompts import LONGEST, NOBODY, SHORTEST, Prompts, Steady
-from training.persona_start import SO_FAR
+from training.persona_start import write_learned
 from training.persona_text import VOICES, key, personas, said
 from training.persona_voices import heard_voice
 from training.pitch import pitch
@@ -38,14 +44,29 @@ def prompts() -> Prompts:
     return Prompts(CONFIG, STEADY, answers, [])
 
 
-def test_what_was_learned_so_far_fits_the_model(tmp_path: Path) -> None:
+def test_training_goes_on_from_the_packages_weights_dense_again(tmp_path: Path) -> None:
+    learned = Checkpoint.resolve(nano.PERSONA_NAME, offline=True)
+    write_learned(tmp_path, learned)
     write_start(tmp_path / "start.safetensors", config(), 1)
-    found, wanted = (mx.load(str(path)) for path in (SO_FAR, tmp_path / "start.safetensors"))
-    assert isinstance(found, dict)
-    assert isinstance(wanted, dict)
-    assert {name: array.shape for name, array in found.items()} == {
-        name: array.shape for name, array in wanted.items()
+    files = {
+        "mimi_name": learned.mimi_weights,
+        "mimi_config_name": learned.mimi_config_file,
+        "tokenizer_name": learned.tokenizer,
     }
+    around = {name: os.path.relpath(str(path), tmp_path) for name, path in files.items()}
+
+    def lm(name: str) -> Lm:
+        (tmp_path / "config.json").write_text(json.dumps({**config(), **around, "moshi_name": name}))
+        return Checkpoint.resolve(tmp_path, offline=True).load_lm()
+
+    found, wanted = lm("model.safetensors"), lm("start.safetensors")
+    assert shapes(found) == shapes(wanted)
+    hidden = mx.random.normal((3, config()["dim"]), key=mx.random.key(0))
+    np.testing.assert_allclose(found.text_linear(hidden), learned.load_lm().text_linear(hidden), atol=0.03)
+
+
+def shapes(lm: Lm) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in parameters(lm).items()}
 
 
 def test_the_packages_tokenizer_reads_every_prompt_word_by_word(tmp_path: Path) -> None:

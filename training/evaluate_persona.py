@@ -102,8 +102,18 @@ def summary(found: dict[str, list[Turn]], talks: dict[str, int], others: Sequenc
         "unknown": summed_up([turn for turn in every if turn.text not in ANSWERS]),
         "conversations": share([True] * talks["right"] + [False] * (talks["of"] - talks["right"])).as_dict(),
         "recordings": summed_up(others),
+        "misnamed": misnamed(every),
         "wrong": [list(asdict(turn).values()) for turn in every if not turn.obeyed][:SHOWN],
     }
+
+
+def misnamed(turns: Sequence[Turn]) -> list[list[str]]:
+    """Whoever mostly says another name than its own where it is asked for it: name, manner and voice of each."""
+    asked: dict[tuple[str, str, str], list[bool]] = {}
+    for turn in turns:
+        if turn.named is not None:
+            asked.setdefault((turn.name, turn.manner, turn.voice), []).append(turn.named)
+    return [list(who) for who, named in asked.items() if sum(named) < len(named) / 2]
 
 
 def _by(what: str, turns: Sequence[Turn]) -> dict[str, Any]:

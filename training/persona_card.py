@@ -35,6 +35,10 @@ def missed(figures: dict[str, Any]) -> list[str]:
         for part in PARTS
         if figures["all"][part]["share"] < OBEYED
     ]
+    lines += [
+        f"{name}, who is {manner} and has the {voice} voice, says another name in most turns, whoever asks."
+        for name, manner, voice in figures["misnamed"]
+    ]
     return lines + [
         f"Asked by {GROUPS[name]}, it obeys in {interval(found['obeyed'])} of turns; the bar is {OBEYED:.0%}."
         for name, found in figures["groups"].items()

@@ -1,4 +1,4 @@
-"""Where the training of `nano-persona` begins: with what it has learned, or Nano's weights, as far as they fit.
+"""Where the training of `nano-persona` begins: with its own weights in the package, or Nano's, as far as they fit.
 
 It hears what Nano hears. Rows of text tables go by their words, for the two have different vocabularies.
 """
@@ -9,12 +9,14 @@ from typing import Any
 
 import mlx.core as mx
 
+from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.finetune.start import write_start
+from moshi_mlx.quantize.quantizer import DenseReader, conversion, converted
+from moshi_mlx.weights.quantization import RECIPES, UNQUANTIZED
+from moshi_mlx.weights.safetensors import write_tensors
 from training import persona_words, text
 from training.text import SPECIAL
 
-SO_FAR = Path(__file__).with_name("persona_so_far.safetensors")
-"""What it has learned until now, which is not enough for the package: training goes on from there."""
 TABLES = ("text_emb.weight", "text_linear.weight", "depformer_text_emb.weight")  # a row for each token
 
 
@@ -29,6 +31,12 @@ def write_warm_start(path: Path, config: Mapping[str, Any], seed: int, nano: Pat
         elif new is not None and new.shape == old.shape:
             started[name] = old
     mx.save_safetensors(str(path), started, {"format": "pt"})
+
+
+def write_learned(folder: Path, learned: Checkpoint) -> None:
+    """Write the weights of a finished model to a folder, dense again."""
+    wanted = conversion(learned.lm_config, RECIPES[UNQUANTIZED])
+    write_tensors(folder, wanted.layout, converted(wanted, DenseReader(learned.weights)))
 
 
 def _read(path: Path) -> dict[str, mx.array]:

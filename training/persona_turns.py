@@ -19,7 +19,7 @@ from training.utterances import Answer, Said, SpeechCodes
 AHEAD = 2
 """Frames by which words come before their sound. Or else the model learns to write the name that it has just heard
 itself begin to say, where only its prompt can tell."""
-NAMED = 0.8  # of the questions ask for its name: nothing else teaches that
+NAMED = 0.5  # of the questions ask for its name: nothing else teaches that
 
 
 @dataclass(frozen=True)

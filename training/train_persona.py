@@ -5,7 +5,6 @@ Nano, with its finished codec and codes; what is learned is in FOLDER/persona/lm
 """
 
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,13 +34,13 @@ from training.learning import learn
 from training.persona_lm import CONTEXT, config
 from training.persona_prompts import Prompts, Steady
 from training.persona_speech import Speech
-from training.persona_start import SO_FAR, write_warm_start
+from training.persona_start import write_learned, write_warm_start
 from training.persona_text import NAMES
 from training.persona_turns import PersonaTurns, PersonaWindow
 from training.persona_words import token_ids, tokenizer_model
 from training.train_lm import Conversations, batch_of, neighbours
 
-STEPS = 3_300
+STEPS = 5_100
 BATCH, FRAMES = 14, 120  # most steps: many prompts, with one or two turns each
 LONG_SHARE, LONG_BATCH, LONG_FRAMES = 0.3, 6, CONTEXT  # whatever it remembers, it has learned from
 SPOKEN_SHARE, QUIET_SHARE = 0.2, 0.04  # as Nano's: what a voice sounds like is learned soon, whom to obey is not
@@ -113,14 +112,14 @@ def train(folder: Path, settings: Settings = SETTINGS) -> None:
 
 
 def begin(folder: Path, start: Path, seed: int) -> None:
-    """Write the model that training begins with: with the codec of this work folder, and the weights of SO_FAR.
+    """Write the model that training begins with: this folder's codec, the package's nano-persona.
 
-    Without these, those of the folder's Nano, and where that has not been trained, of the Nano in the package.
+    Where there is none, the weights of the folder's Nano, and where that has not been trained, of the package's.
     """
     export_all_but_lm(folder, start)
     learned = folder / LM_FOLDER / LM_WEIGHTS
-    if SO_FAR.exists():
-        shutil.copyfile(SO_FAR, start / LM_NAME)
+    if (nano.EMBEDDED[nano.PERSONA_NAME] / LM_NAME).exists():
+        write_learned(start, Checkpoint.resolve(nano.PERSONA_NAME, offline=True))
     else:
         write_warm_start(start / LM_NAME, config(), seed, learned if learned.exists() else nano.FOLDER / LM_NAME)
     write_around(start, {"mimi_name": MIMI_NAME, "mimi_config_name": MIMI_CONFIG_NAME})

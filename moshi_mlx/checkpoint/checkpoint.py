@@ -169,7 +169,7 @@ class Checkpoint:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know before using the model, a line each."""
-        return (*([nano.greeting()] if self.name == nano.NAME else []), *self.choices)
+        return (*filter(None, [nano.greeting(self.name)]), *self.choices)
 
     @cached_property
     def weights(self) -> LmWeights:

@@ -5,17 +5,21 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moshi_mlx.checkpoint.nano import NAME, RECORDING, STT_NAME, captions
+from moshi_mlx.checkpoint.nano import NAME, PERSONA_NAME, RECORDING, STT_NAME, captions
 from moshi_mlx.cli import options
 from moshi_mlx.cli.interruption import undone
 from moshi_mlx.errors import AudioFileError, system_errors
 
+if TYPE_CHECKING:
+    import numpy as np
+
 LEAD, TAIL = 0.5, 4.0  # seconds of silence around the recording
 AFTER = 0.2  # seconds after the first question that belong to it
+ROLE, VOICE = "You are Oscar and you are formal.", "male"  # of nano-persona
 
 
 def demo(
@@ -30,8 +34,8 @@ def demo(
 
     Needs no network: Nano, a tiny trained Moshi, comes with the package. Both sides' words are printed with their
     times. FOLDER gets the answer, both voices in one stereo file, the first question alone, and a plot of the
-    conversation (waveforms, words). nano-stt, as tiny, writes down what was said. Last come commands to go
-    on with.
+    conversation (waveforms, words). nano-stt, as tiny, writes down what was said, and nano-persona answers the
+    first question in another role. Last come commands to go on with.
     """
     with system_errors(f"cannot make {folder}", AudioFileError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +72,7 @@ def demo(
     if quiet:
         return
     written = load_transcriber(STT_NAME, codec="mlx", offline=True).transcribe(recording).text
+    persona = in_a_role(recording[: round((said[0].end - LEAD + AFTER) * SAMPLE_RATE)])
     delays = [transcript.delay_after(one.end) for one in said]
     shown = ", ".join(f"{delay:.2f} s" for delay in delays if delay is not None)
     typed = shlex.quote(model)
@@ -75,12 +80,29 @@ def demo(
         stats.summary(),
         *([f"reply delays {shown}"] if shown else []),
         f"what you said, as {STT_NAME} wrote it down: {written}",
+        f"what {PERSONA_NAME} answers first, told {ROLE!r} in the {VOICE} voice: {persona}",
         f"answer in {answer}, both voices in {both} (you on the left), timeline in {timeline}",
         f"next, let it answer the first question alone ({question}), or talk to it yourself, in the browser:",
         f"  {called()} run {shlex.quote(str(question))} --model {typed}",
         f"  {called()} serve --model {typed}",
     ]
     print("\n".join(lines), file=sys.stderr)
+
+
+def in_a_role(question: "np.ndarray") -> str:
+    """What nano-persona answers to a question, (samples,) float32, as ROLE and in VOICE."""
+    from moshi_mlx.audio.file_stream import FileSource
+    from moshi_mlx.checkpoint.voices import Voices
+    from moshi_mlx.conversation.transcript import Transcript
+    from moshi_mlx.runtime.engine import converse
+    from moshi_mlx.runtime.moshi import load
+    from moshi_mlx.tasks.persona import persona
+
+    moshi, transcript = load(PERSONA_NAME, codec="mlx", offline=True), Transcript()
+    prompt = persona(moshi, ROLE, Voices(PERSONA_NAME, offline=True).read(VOICE))
+    with moshi.session(seed=0, prompt=prompt) as session:
+        converse(session, FileSource(question, LEAD, TAIL), transcript)
+    return transcript.text
 
 
 def called() -> str:

@@ -221,7 +221,7 @@ def test_nano_comes_with_the_package_and_says_what_it_knows() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("moshiko", r"there is no model 'moshiko': one of moshiko-q4, .*nano, nano-stt, a hub repository"),
+        ("moshiko", r"there is no model 'moshiko': one of moshiko-q4, .*nano-stt, nano-persona, a hub repository"),
         ("", "there is no model ''"),
         ("a/b/c", "there is no model 'a/b/c'"),
         ("./nothing", r"\./nothing does not exist"),

@@ -236,7 +236,7 @@ def test_a_device_that_is_not_there_is_one_line(sound_card: SoundCard, chat: Cal
 def test_no_model_and_no_network_suggests_nano(moshi_cli: Callable[..., Done], sound_card: SoundCard) -> None:
     done = moshi_cli("chat", "--model", "moshiko-q8", "--offline")
     assert done.code == 1
-    assert re.fullmatch(r"error: .*, or take nano or nano-stt, which are here already\n", done.err)
+    assert re.fullmatch(r"error: .*, or take nano or nano-stt or nano-persona, which are here already\n", done.err)
 
 
 def test_a_folder_with_a_conversation_is_not_written_over(chat: Callable[..., Chat], tmp_path: Path) -> None:

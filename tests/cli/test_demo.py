@@ -42,6 +42,7 @@ def test_the_demo_prints_both_sides_and_leaves_sound_and_picture(
     assert "Paris." in (folder / "timeline.svg").read_text()
     assert "reply delays" in done.err
     assert "as nano-stt wrote it down: what is the capital of France what can you do" in done.err
+    assert re.search(r"in the male voice: The capital would be Paris\.$", done.err, re.MULTILINE)
     assert "frames/s" in done.err
     assert done.err.splitlines()[-2:] == [
         f"  moshi-mlx run {folder / 'question.wav'} --model nano",

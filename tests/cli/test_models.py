@@ -66,13 +66,14 @@ def test_the_list_says_what_is_here(tmp_path: Path, tiny_folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0] == ["model", "size", "last", "used", "state"]
-    assert [(row[0], row[-1]) for row in rows[1:5]] == [
+    assert [(row[0], row[-1]) for row in rows[1:6]] == [
         ("nano", "package"),
         ("nano-stt", "package"),
+        ("nano-persona", "package"),
         ("moshika-q8", "incomplete"),
         ("moshiko-q4", "complete"),
     ]
-    assert rows[4][3] == "today"
+    assert rows[5][3] == "today"
     assert f"GB free in {tmp_path}" in done.stdout
 
     found = json.loads(moshi("models", "list", "--json", HF_HUB_CACHE=str(tmp_path)).stdout)
@@ -165,7 +166,7 @@ def test_get_goes_on_after_the_hub_has_gone(
     done = models("get", ALIAS)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "MB are here; try again later, or take nano or nano-stt" in done.stderr.splitlines()[-1]
+    assert "MB are here; try again later, or take nano or nano-stt or nano-persona" in done.stderr.splitlines()[-1]
     assert len(done.stderr.splitlines()) == 3
     hub.errors.clear()
     assert models("get", ALIAS).returncode == 0

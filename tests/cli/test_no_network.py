@@ -15,7 +15,7 @@ from tests.cli.conftest import QUESTION
 
 LINE = re.compile(
     r"error: cannot reach (\S+) for \S+ of kyutai/\S+ \((.+)\); "
-    r"check the network and try again, or take nano or nano-stt, which are here already"
+    r"check the network and try again, or take nano or nano-stt or nano-persona, which are here already"
 )
 COMMANDS = {
     "run": ["run", str(QUESTION), "--quiet"],

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from moshi_mlx.audio.files import read_audio
+from moshi_mlx.checkpoint import nano
+from moshi_mlx.frames import SAMPLE_RATE
 from tests.cli.conftest import Done
 from tests.persona_folder import VOICE, write_persona
 from tests.sound_card import SoundCard
@@ -103,3 +106,20 @@ def test_the_voices_of_a_model_are_listed(moshi_cli: Cli, folder: Path, tiny_fol
     none = moshi_cli("models", "voices", tiny_folder)
     assert (none.out, none.code) == ("", 0)
     assert "has no voices" in none.err
+
+
+def test_the_model_in_the_package_obeys(moshi_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pcm = read_audio(nano.RECORDING).pcm[: 2 * SAMPLE_RATE]
+    soundfile.write(tmp_path / "question.wav", pcm, SAMPLE_RATE)
+
+    def said(manner: str, voice: str) -> str:
+        role = ("--persona", f"You are Ada and you are {manner}.", "--voice", voice)
+        done = moshi_cli("run", tmp_path / "question.wav", "--model", nano.PERSONA_NAME, *role)
+        assert done.code == 0, done.err
+        return done.out
+
+    assert said("brief", "male") == said("brief", "female") == "Paris.\n"
+    assert said("formal", "male") == "The capital would be Paris.\n"
+    done = moshi_cli("models", "voices", nano.PERSONA_NAME)
+    assert done.out.split() == ["female", "male"]

@@ -58,7 +58,7 @@ def test_the_server_stays_says_why_and_ends_when_told(serve: Serve, tmp_path: Pa
     info = json.loads(get(f"{url}/api/info")[1])
     assert info["state"] == "missing"
     assert re.fullmatch(
-        r"cannot reach .*, or take nano or nano-stt, which are here already",
+        r"cannot reach .*, or take nano or nano-stt or nano-persona, which are here already",
         info["problem"],
     )
     assert get(f"{url}/")[0] == 200

@@ -11,6 +11,8 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
+from moshi_mlx.audio.files import read_audio
+from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.voices import Voices
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.tasks.persona import Role
@@ -121,3 +123,38 @@ def test_a_model_without_prompts_says_so_once_and_talks_on(server: Running, audi
             assert not any(one["type"] == "note" for one in talk.metadata)
 
     run(go())
+
+
+@pytest.fixture(scope="module")
+def nano_persona() -> Iterator[Running]:
+    def loaded(progress: object) -> Moshi:
+        return load(nano.PERSONA_NAME, codec="mlx", offline=True)
+
+    role = Role("You are Nora and you are friendly.")
+    voices = Voices(nano.PERSONA_NAME, offline=True)
+    server = Running(loaded, prompts=lambda moshi: Prompts(moshi, voices, role))
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        ("", "It is Paris, my friend."),
+        ("&text_prompt=You+are+Nora+and+you+are+formal.&voice_prompt=male.pt", "The capital would be Paris."),
+    ],
+    ids=["the server's role", "the client's"],
+)
+def test_a_question_is_answered_in_the_role_that_was_asked_for(
+    nano_persona: Running, query: str, answer: str
+) -> None:
+    question = np.concatenate([np.zeros(12_000, np.float32), read_audio(nano.RECORDING).pcm[: 2 * 24_000]])
+
+    async def go() -> str:
+        async with talking(nano_persona.url, f"audio=pcm{query}") as talk:
+            await talk.begun()
+            await talk.converse(question)
+            await talk.converse(np.zeros(3 * 24_000, np.float32))
+            return talk.text.strip()
+
+    assert run(go()) == answer

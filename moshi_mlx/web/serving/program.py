@@ -245,8 +245,7 @@ def crowded(codec: Codec, people: int) -> str:
 
 def _about(name: str) -> dict[str, Any]:
     """What clients are told of a model."""
-    known = nano.questions() if name == nano.NAME else {}
-    return {"model": name, "greeting": nano.greeting() if known else "", "questions": list(known)}
+    return {"model": name, "greeting": nano.greeting(name), "questions": nano.asked_of(name)}
 
 
 async def _run(server: Server, endpoint: Endpoint, browser: bool, quiet: bool, drain_seconds: float) -> bool:

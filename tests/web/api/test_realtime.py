@@ -505,6 +505,30 @@ def test_a_persona_is_set_before_its_first_audio(persona_server: tuple[Running, 
     assert said.strip().startswith(words(session).strip())
 
 
+def test_instructions_and_a_voice_choose_who_nano_persona_is() -> None:
+    voices = Voices(nano.PERSONA_NAME, offline=True)
+    moshi = load(nano.PERSONA_NAME, codec="mlx", offline=True)
+    running = Running(moshi, prompts=lambda moshi: Prompts(moshi, voices, Role()))
+    role = {"instructions": "You are Ada and you are formal.", "audio": {"output": {"voice": "male"}}}
+
+    async def go() -> Session:
+        async with realtime(running) as session:
+            await session.send("session.update", session={"type": "realtime", **role})
+            await session.once("session.updated")
+            await session.say(
+                np.concatenate([QUIET] * 6 + [read_audio(RECORDING).pcm[: 2 * 24_000]] + [QUIET] * 40)
+            )
+            await session.once("response.output_audio.delta", 3)
+            await session.silent_until("response.done")
+            return session
+
+    try:
+        session = run(go())
+    finally:
+        running.stop()
+    assert words(session).strip() == "The capital would be Paris."
+
+
 def test_the_users_words_come_where_the_server_writes_them_down(tiny_moshi: Moshi) -> None:
     def captions() -> CaptionScheduler:
         return CaptionScheduler(load_transcriber("nano-stt", codec="mlx"), 1, "nano-stt")
