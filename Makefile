@@ -86,7 +86,7 @@ nano-card:  ## measure Nano on voices that it never heard and write its card (mi
 nano-stt: $(STAMP)  ## train nano-stt anew, which writes down what is said, or go on with it (an hour on one core)
 	scripts/train_nano_stt.sh $(BIN)/python
 
-nano-persona:  ## train nano-persona anew, which is who it is told to be, or go on with it (after nano: two hours)
+nano-persona:  ## train nano-persona, which is who it is told to be, on from the one in the package (after nano: two hours)
 	scripts/train_nano_persona.sh .venv-nano
 
 wheels: $(STAMP)  ## check that every Python installs from wheels alone on Apple Silicon (asks the package index)

@@ -5,8 +5,7 @@
 # those that the processor could run: then it is told which.
 for library in /usr/lib/*/openblas-pthread/libopenblas.so.0; do
     if [ -e "$library" ] && [ -z "${LD_PRELOAD:-}" ]; then
-        chosen=$(OPENBLAS_VERBOSE=2 LD_PRELOAD=$library env true 2>&1 || true)
-        if [ -z "${OPENBLAS_CORETYPE:-}" ] && [[ $chosen == *Prescott* ]]; then
+        if [ -z "${OPENBLAS_CORETYPE:-}" ] && [[ $(OPENBLAS_VERBOSE=2 LD_PRELOAD=$library env true 2>&1) == *Prescott* ]]; then
             flags=" $(grep -m1 '^flags' /proc/cpuinfo) "
             if [[ $flags == *" avx512bw "* && $flags == *" avx512vl "* ]]; then
                 export OPENBLAS_CORETYPE=SkylakeX

@@ -20,6 +20,7 @@ from moshi_mlx.models.lm import Lm
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.sampling_config import GREEDY
 from moshi_mlx.tasks.persona import build, steady_codes, tagged
+from moshi_mlx.weights.quantization import RECIPES, UNQUANTIZED
 from tests.persona_folder import write_persona
 from training import persona_words
 from training.persona_lm import config
@@ -46,7 +47,7 @@ def prompts() -> Prompts:
 
 def test_training_goes_on_from_the_packages_weights_dense_again(tmp_path: Path) -> None:
     learned = Checkpoint.resolve(nano.PERSONA_NAME, offline=True)
-    write_learned(tmp_path, learned)
+    write_learned(tmp_path, learned, RECIPES[UNQUANTIZED])
     write_start(tmp_path / "start.safetensors", config(), 1)
     files = {
         "mimi_name": learned.mimi_weights,

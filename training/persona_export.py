@@ -16,12 +16,11 @@ import numpy as np
 from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.checkpoint.voices import FOLDER as VOICES_FOLDER
-from moshi_mlx.quantize.quantizer import DenseReader, conversion, converted
 from moshi_mlx.runtime.moshi import load
 from moshi_mlx.weights.quantization import Recipe, make_scheme
-from moshi_mlx.weights.safetensors import write_tensors
 from training.curves import write_curve
 from training.export import LM_FOLDER, MIMI_CONFIG_NAME, MIMI_NAME
+from training.persona_start import write_learned
 from training.persona_text import ANSWERS, MANNERS, NAMES, VOICES, key
 from training.persona_voices import heard_voice
 from training.train_persona import WORK, write_around
@@ -53,8 +52,7 @@ def export(folder: Path, target: Path) -> int:
 def write_model(trained: Checkpoint, spoken: Mapping[str, np.ndarray], target: Path) -> int:
     """As `export`. spoken: what each of the voices says in its prompt, [8, frames]."""
     (target / VOICES_FOLDER).mkdir(parents=True, exist_ok=True)
-    wanted = conversion(trained.lm_config, RECIPE)
-    write_tensors(target, wanted.layout, converted(wanted, DenseReader(trained.weights)))
+    wanted = write_learned(target, trained, RECIPE)
     codec = {"mimi_name": nano.FOLDER / MIMI_NAME, "mimi_config_name": nano.FOLDER / MIMI_CONFIG_NAME}
     write_around(target, {name: os.path.relpath(path, target) for name, path in codec.items()}, wanted.block)
     known = {"names": NAMES, "manners": MANNERS, "voices": tuple(VOICES), "questions": ANSWERS}

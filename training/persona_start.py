@@ -11,8 +11,8 @@ import mlx.core as mx
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.finetune.start import write_start
-from moshi_mlx.quantize.quantizer import DenseReader, conversion, converted
-from moshi_mlx.weights.quantization import RECIPES, UNQUANTIZED
+from moshi_mlx.quantize.quantizer import Conversion, DenseReader, conversion, converted
+from moshi_mlx.weights.quantization import Recipe
 from moshi_mlx.weights.safetensors import write_tensors
 from training import persona_words, text
 from training.text import SPECIAL
@@ -33,10 +33,11 @@ def write_warm_start(path: Path, config: Mapping[str, Any], seed: int, nano: Pat
     mx.save_safetensors(str(path), started, {"format": "pt"})
 
 
-def write_learned(folder: Path, learned: Checkpoint) -> None:
-    """Write the weights of a finished model to a folder, dense again."""
-    wanted = conversion(learned.lm_config, RECIPES[UNQUANTIZED])
+def write_learned(folder: Path, learned: Checkpoint, recipe: Recipe) -> Conversion:
+    """Write the weights of a model to a folder, as a recipe wants them; bf16 makes them dense again."""
+    wanted = conversion(learned.lm_config, recipe)
     write_tensors(folder, wanted.layout, converted(wanted, DenseReader(learned.weights)))
+    return wanted
 
 
 def _read(path: Path) -> dict[str, mx.array]:

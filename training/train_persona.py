@@ -20,6 +20,7 @@ from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.runtime.moshi import load
 from moshi_mlx.tasks.persona import steady_codes
+from moshi_mlx.weights.quantization import RECIPES, UNQUANTIZED
 from training import persona_speech, speech_codes, train_codec
 from training.export import (
     LM_FOLDER,
@@ -119,7 +120,7 @@ def begin(folder: Path, start: Path, seed: int) -> None:
     export_all_but_lm(folder, start)
     learned = folder / LM_FOLDER / LM_WEIGHTS
     if (nano.EMBEDDED[nano.PERSONA_NAME] / LM_NAME).exists():
-        write_learned(start, Checkpoint.resolve(nano.PERSONA_NAME, offline=True))
+        write_learned(start, Checkpoint.resolve(nano.PERSONA_NAME, offline=True), RECIPES[UNQUANTIZED])
     else:
         write_warm_start(start / LM_NAME, config(), seed, learned if learned.exists() else nano.FOLDER / LM_NAME)
     write_around(start, {"mimi_name": MIMI_NAME, "mimi_config_name": MIMI_CONFIG_NAME})

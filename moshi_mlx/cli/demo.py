@@ -54,6 +54,7 @@ def demo(
 
     recording = read_audio(RECORDING).pcm
     said = [Utterance(LEAD + one["begin"], LEAD + one["end"], "you", one["text"]) for one in captions()]
+    first = recording[: round((said[0].end - LEAD + AFTER) * SAMPLE_RATE)]
     source, transcript = FileSource(recording, LEAD, TAIL), Transcript()
     answer, both, timeline = folder / "answer.wav", folder / "conversation.wav", folder / "timeline.svg"
     question = folder / "question.wav"
@@ -63,7 +64,7 @@ def demo(
         with moshi.session(seed=0) as session, WavSink(answer) as wav, WavSink(both, source.heard()) as stereo:
             stats = converse(session, source, Tee(wav, stereo, transcript))
     with AudioWriter(question) as file:
-        file.write(recording[: round((said[0].end - LEAD + AFTER) * SAMPLE_RATE)])
+        file.write(first)
     for one in sorted([*said, *utterances(transcript.pieces, "moshi")], key=lambda one: one.begin):
         print(f"{one.begin:6.2f} s  {one.speaker:<5}  {one.text}", flush=True)
     heard = np.pad(recording, (source.lead * FRAME_SAMPLES, 0))
@@ -72,7 +73,7 @@ def demo(
     if quiet:
         return
     written = load_transcriber(STT_NAME, codec="mlx", offline=True).transcribe(recording).text
-    persona = in_a_role(recording[: round((said[0].end - LEAD + AFTER) * SAMPLE_RATE)])
+    persona = in_a_role(first)
     delays = [transcript.delay_after(one.end) for one in said]
     shown = ", ".join(f"{delay:.2f} s" for delay in delays if delay is not None)
     typed = shlex.quote(model)
