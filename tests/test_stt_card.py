@@ -2,7 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 
@@ -60,3 +61,20 @@ def test_an_evaluation_goes_on_where_it_was_ended(tmp_path: Path) -> None:
     assert Parts(path).found("one", lambda: [1]) == [1]
     assert Parts(path).found("one", lambda: 1 / 0) == [1]
     assert json.loads(path.read_text()) == {"one": [1]}
+
+
+def test_what_was_found_is_found_again_only_with_the_same_weights_and_ears(tmp_path: Path) -> None:
+    def places(lm: bytes, mimi: bytes) -> str:
+        weights, ears = tmp_path / "lm", tmp_path / "mimi"
+        weights.write_bytes(lm)
+        ears.write_bytes(mimi)
+        model = SimpleNamespace(lm_weights=weights, mimi_weights=ears)
+        parts = Parts.beside(tmp_path / "stt.json", cast("Any", model))
+        parts.found("one", lambda: 1)
+        return " ".join(sorted(path.name for path in tmp_path.glob("stt*")))
+
+    first = places(b"a", b"b")
+    assert places(b"a", b"b") == first
+    second = places(b"a", b"c")
+    assert len(second.split()) == 2
+    assert len(places(b"d", b"c").split()) == 3

@@ -14,7 +14,6 @@ import numpy as np
 
 from moshi_mlx.audio.loudness import at_loudness
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
-from moshi_mlx.checkpoint.hub import sha256
 from moshi_mlx.checkpoint.voices import Voices
 from moshi_mlx.runtime.moshi import Moshi, load
 from moshi_mlx.runtime.prompt import Prompt
@@ -126,8 +125,7 @@ def evaluate(model: str, out: Path) -> None:
     moshi = load(model, codec="mlx", offline=True)
     prompts = prompts_of(moshi, model)
     out.parent.mkdir(parents=True, exist_ok=True)
-    weights = sha256(Checkpoint.resolve(model, offline=True).lm_weights)
-    parts = Parts(out.with_name(f"{out.stem}-{weights[:12]}.parts"))
+    parts = Parts.beside(out, Checkpoint.resolve(model, offline=True))
     found: dict[str, list[Turn]] = {}
     for seed, voice in enumerate(ALL_UNHEARD):
         asked = list(asked_of_all(voice, seed))

@@ -124,6 +124,12 @@ class Parts:
         self._path = path
         self._done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
+    @classmethod
+    def beside(cls, out: Path, model: Checkpoint) -> "Parts":
+        """Those of a model, beside `out`: it depends on what it has learned and on what its codec hears."""
+        weights = [sha256(path)[:6] for path in (model.lm_weights, model.mimi_weights)]
+        return cls(out.with_name(f"{out.stem}-{'-'.join(weights)}.parts"))
+
     def found(self, name: str, find: Callable[[], Any]) -> Any:
         """What `find` gives, or gave."""
         if name not in self._done:
@@ -137,8 +143,7 @@ def evaluate(model: str, out: Path) -> None:
     """Measure everything; results go to `out` as JSON."""
     transcriber = load_transcriber(model, codec="mlx", offline=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    weights = sha256(Checkpoint.resolve(model, offline=True).lm_weights)
-    parts = Parts(out.with_name(f"{out.stem}-{weights[:12]}.parts"))
+    parts = Parts.beside(out, Checkpoint.resolve(model, offline=True))
     words: dict[str, dict[str, Any]] = {}
     late: list[float] = []
     ends: list[dict[str, int]] = []
