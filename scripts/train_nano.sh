@@ -16,7 +16,8 @@ if [ ! -e "$venv/.installed" ]; then
 fi
 python=("$venv/bin/python" -W ignore::FutureWarning -u)
 mkdir -p "$work"
-"${python[@]}" -m training.train_codec "$work" ears       # an hour
+"${python[@]}" -m training.train_codec "$work" codebooks  # an hour
+"${python[@]}" -m torch.distributed.run --standalone --nproc-per-node 2 -m training.train_codec "$work" ears
 scripts/with_blas.sh "${python[@]}" -m training.train_lm "$work"   # hours
 "${python[@]}" -m training.train_codec "$work" decoder    # as long as you like: it only makes the voice clearer
 "${python[@]}" -m training.export "$work" "$model"

@@ -34,7 +34,7 @@ SPEAKERS = {
     "czech_krb": ("czech", 240), "czech_machac": ("czech", 105), "czech_ph": ("czech", 115),
 }  # fmt: skip
 """A voice's language and its pitch in Hz."""
-PAUSE = "#"
+SILENCE, PAUSE = "pau", "#"  # as flite and as festival's voices call it
 VOWELS = frozenset(
     ["aa", "ae", "ah", "ao", "aw", "ax", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"]
 )
@@ -54,7 +54,7 @@ def as_segments(rng: np.random.Generator, name: str, ends: list[tuple[str, float
     said: list[tuple[str, float, str]] = []
     for phone, end in ends:
         length, begin = end - begin + spare, end
-        parts = table[phone].split() if phone != "pau" else [PAUSE]
+        parts = table[phone].split() if phone != SILENCE else [PAUSE]
         spare = 0.0 if parts else length  # what a language cannot say lengthens what comes next
         target = ""
         if phone in VOWELS:

@@ -129,7 +129,9 @@ then. "Uh huh" and other voices interrupt it as words do.
 All speech was made by free synthesizers at training time; no recording of a person was used. Nano's own voice is
 flite's `slt`, and its codec's decoder was fitted to Nano's own sentences in it: it cannot reproduce other
 speech but that of `nano-persona`, whose sentences it learned, too. {len(TRAINING_VOICES)} voices ask in training ({_names([voice for voice in TRAINING_VOICES if is_human(str(voice))])}, and espeak-ng's English with many
-variants; *accent* are festival's Italian, Finnish and Czech voices, which say English), and speakers made of two of them, with changes of speed, pitch, size, level, band, noise, room and microphone.
+variants; *accent* are festival's Italian, Finnish and Czech voices, which say English; *foreign* are Pico's German, Spanish,
+French and Italian ones and RHVoice's Russian, Ukrainian, Kyrgyz and Esperanto ones, which read it as their languages would spell
+it), and speakers made of two of them, with changes of speed, pitch, size, level, band, noise, room and microphone.
 
 Unheard are {_names(voice for voices in UNHEARD.values() for voice in voices)}. Their texts come from the
 same front ends that training uses (espeak-ng's for MBROLA). festival cmu_us_slt_arctic_hts is a speaker that training
@@ -137,8 +139,8 @@ heard through flite, rhvoice evgeniy-eng an engine that training heard with othe
 
 Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its
 English diphone voices, free for any use, its HTS voice, BSD-like, its Italian ones, GPL-2.0 or later, its Czech ones, GPL-3.0 or
-later, its Finnish ones, LGPL-2.0 or later; SVOX Pico, Apache-2.0; RHVoice and its voices alan, bdl and
-clb, LGPL-2.1 or later, its lyubov, heard in rounds of training before the last, and evgeniy-eng, heard only in the
+later, its Finnish ones, LGPL-2.0 or later; SVOX Pico, Apache-2.0; RHVoice and its voices alan, bdl, clb
+and those of other languages, LGPL-2.1 or later, its lyubov, heard in rounds of training before the last, and evgeniy-eng, heard only in the
 evaluation, CC BY-NC-ND 4.0;
 MBROLA, AGPL-3.0, its voices for use with MBROLA alone and not to be sold. None of them is
 part of this package, and nothing made by MBROLA went into the model.

@@ -28,15 +28,16 @@ from training.voices import (
     speak,
 )
 
-TAKES = {"accent": 12, "espeak": 3, "festival": 5, "flite": 16, "pico": 16, "rhvoice": 12}
+TAKES = {"accent": 12, "espeak": 3, "festival": 5, "flite": 16, "foreign": 4, "pico": 16, "rhvoice": 12}
 """Of every known sentence: voices made of recordings do not repeat themselves as rules do. (festival is slow.)"""
-STRANGE = {"accent": 60, "espeak": 30, "festival": 90, "flite": 90, "pico": 90, "rhvoice": 90}
+STRANGE = {"accent": 60, "espeak": 30, "festival": 90, "flite": 90, "foreign": 30, "pico": 90, "rhvoice": 90}
 """Sentences of a voice's own that Nano does not know."""
 MIXTURES = {"known": 160, "unknown": 16, "strange": 1}
 """Of every sentence, by speakers that are made of two others; of a strange one, which nobody else says, of one."""
 LABEL_SAMPLES = SAMPLE_RATE // LABEL_RATE
 _TELLS_PHONES = {
     "festival": Voice("flite", "kal"),
+    "foreign": Voice("flite", "rms"),
     "pico": Voice("flite", "rms"),
     "rhvoice": Voice("flite", "rms"),
 }

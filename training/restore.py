@@ -22,6 +22,7 @@ from training.codec import Codec
 from training.dialogue import ANSWERS, UNKNOWN
 from training.export import MIMI_NAME
 from training.speech_codes import answer_frames, save_codes
+from training.train_codec import START
 from training.voices import Voice, speak
 
 _SETTLED = 5  # a frame of the silence before the question
@@ -43,7 +44,7 @@ def restore(model: Path, folder: Path, codec_steps: int = 0) -> None:
             state[f"mimi.{name}_g"] = value.flatten(1).norm(dim=1).view_as(state[f"mimi.{name}_g"])
     codec.load_state_dict(state)
     torch.save({"codec": codec.state_dict(), "steps": codec_steps}, folder / "codec.pt")
-    shutil.copytree(model, folder / "start", dirs_exist_ok=True)
+    shutil.copytree(model, folder / START, dirs_exist_ok=True)
     silence, answers = given(model)
     save_codes(folder / "own.npz", {"silence": silence[:, None], **answers})
 

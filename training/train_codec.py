@@ -1,12 +1,14 @@
 """Train Nano's Mimi: autoencoder, codebooks, the encoder alone on people, the decoder alone on Nano's own voice.
 
-`python -m training.train_codec FOLDER`; stops and goes on at any time, from FOLDER/codec.pt.
+`python -m training.train_codec FOLDER [LAST_PHASE]`; stops and goes on at any time, from FOLDER/codec.pt. The
+ears are twice as fast as `torchrun --nproc-per-node 2 -m training.train_codec FOLDER ears`.
 """
 
 import csv
+import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from training import corpus as corpus_file
-from training import persona_text
+from training import persona_text, ranks
 from training.answers import FADE, answer_streams
 from training.answers import LEAD_FRAMES as LEAD
 from training.codec import FRAME, Codec, Quantized, books, fit_books, vectors
@@ -49,6 +51,8 @@ PHASES = (
     Phase("ears", 5_000, 6e-4, 2e-5),
     Phase("decoder", 3_800, 1e-3, 2e-5),
 )
+AGAIN = 2.5e-4  # the rate at which the ears of a finished model learn on: what they know is soon lost
+START = "start"  # what the language model begins with: there before the codec is done if that is a finished model
 SAVE_EVERY = 200
 LOG_EVERY = 25
 COLUMNS = (
@@ -58,8 +62,12 @@ COLUMNS = (
 
 
 def train(folder: Path, until: str = "decoder") -> None:
-    """Run the phases that are not done yet, up to and with `until`."""
+    """Run the phases that are not done yet, up to and with `until`.
+
+    Raises ValueError for several processes in others than "ears": their codebooks would move apart.
+    """
     torch.manual_seed(1)
+    rank, many = ranks.meet()
     codec, done = load(folder)
     corpus = corpus_file.load(folder)
     streams = answer_streams()
@@ -69,17 +77,23 @@ def train(folder: Path, until: str = "decoder") -> None:
     for phase in PHASES:
         end = begin + phase.steps
         if done < end:
-            rng = np.random.default_rng(1000 + done)
+            if many > 1 and phase.name != "ears":
+                raise ValueError(f"{phase.name!r} is trained by one process; this is one of {many}")
+            rng = np.random.default_rng([1000 + done, rank])
             if phase.name == "decoder":
                 part = {key: value for key, value in codec.named_parameters() if _decodes(key)}
                 silence, own = own_codes(folder, codec)
                 spoken = {**streams, **persona_text.streams()}
                 batches = ahead(_answers(rng, silence, {**own, **persona_codes(folder, codec)}, spoken))
             elif phase.name == "ears":
-                own_codes(folder, codec)  # what is to be said keeps the codes that it has now
-                persona_codes(folder, codec)
-                part = {key: value for key, value in codec.named_parameters() if _hears(key)}
-                batches = ahead(lambda rng=rng: user_batch(rng, corpus, HEARD_CROPS))
+                if rank == 0:
+                    own_codes(folder, codec)  # what is to be said keeps the codes that it has now
+                    persona_codes(folder, codec)
+                finished = (folder / START).exists()
+                kept = _HEADS if finished else ()
+                part = {key: value for key, value in codec.named_parameters() if _hears(key, kept)}
+                phase = replace(phase, rate=AGAIN if finished else phase.rate)
+                batches = ahead(lambda rng=rng: user_batch(rng, corpus, HEARD_CROPS // many))
             else:
                 part = dict(codec.named_parameters())
                 batches = ahead(
@@ -92,8 +106,12 @@ def train(folder: Path, until: str = "decoder") -> None:
                 print(
                     "books:", [round(share, 4) for share in fit_books(codec, _latents(codec, batches))], flush=True
                 )
-            if phase.name == "ears" and not (folder / "codec.opt.pt").exists():
-                _fit_heads(codec, batches)  # a restored model has none
+            if phase.name == "ears":
+                if rank == 0 and not (folder / "codec.opt.pt").exists():
+                    _fit_heads(codec, batches)  # a restored model has none
+                ranks.share_values(codec.parameters())
+                if shutil.which("g++"):
+                    codec.encode = torch.compile(codec.encode)
             for key, value in codec.named_parameters():
                 value.requires_grad_(key in part)
             optimizer = torch.optim.AdamW(part.values(), lr=phase.rate, betas=(0.9, 0.95), weight_decay=1e-3)
@@ -126,8 +144,10 @@ def _decodes(name: str) -> bool:
     return name.startswith(("mimi.decoder", "mimi.upsample")) or "output_proj" in name
 
 
-def _hears(name: str) -> bool:
-    return name.startswith(("mimi.encoder", "mimi.downsample", *_HEADS)) or "input_proj" in name
+def _hears(name: str, kept: tuple[str, ...]) -> bool:
+    """Whether the ears learn this. A finished model's heads are kept: what a code means to others stays."""
+    learn = ("mimi.encoder", "mimi.downsample", *_HEADS)
+    return (name.startswith(learn) or "input_proj" in name) and not (kept and name.startswith(kept))
 
 
 def _run(folder: Path, codec: Codec, phase: Phase, first: int, before: int, batches, optimizer, distance) -> None:
@@ -143,8 +163,11 @@ def _run(folder: Path, codec: Codec, phase: Phase, first: int, before: int, batc
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         parameters = [value for group in optimizer.param_groups for value in group["params"]]
+        ranks.average_gradients(parameters)
         losses["gradient"] = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
         optimizer.step()
+        if ranks.meet()[0]:
+            continue  # the first process tells and keeps what all have learned
         rows.append({key: float(value.detach()) for key, value in losses.items()})
         if (step + 1) % LOG_EVERY == 0:
             mean = {key: round(float(np.mean([row[key] for row in rows])), 4) for key in rows[0]}
@@ -229,24 +252,28 @@ def _told(codec: Codec, quantized: Quantized, said: Batch) -> dict[str, torch.Te
     return {"phones": phones, "heard": heard, "finer": finer, "heard_finely": heard_finely, "loudness": loudness}
 
 
-def _fit_heads(codec: Codec, batches, rounds: int = 60) -> None:
-    """The heads alone, on the codec as it is."""
-    parameters = [value for key, value in codec.named_parameters() if key.startswith(_HEADS)]
-    optimizer = torch.optim.Adam(parameters, lr=2e-2)
-    told: dict[str, torch.Tensor] = {}
+def _fit_heads(codec: Codec, batches, rounds: int = 60, times: int = 30) -> None:
+    """The heads alone, on the codec as it is: on what so many batches sound like, each seen so many times."""
+    heard: list[tuple[Quantized, Batch]] = []
     for _ in range(rounds):
         said = next(batches)
         with torch.no_grad(), autocast():
             latent = codec.encode(said.pcm[:, None]).float()
         with torch.no_grad():
-            quantized = codec.quantize(latent)
-        told = _told(codec, quantized, said)
+            heard.append((codec.quantize(latent), said))
+    parameters = [value for key, value in codec.named_parameters() if key.startswith(_HEADS)]
+    optimizer = torch.optim.Adam(parameters, lr=1e-2)
+    steps = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, times * rounds)
+    right = []
+    for number in range(times * rounds):
+        told = _told(codec, *heard[number % rounds])
         optimizer.zero_grad()
         (told["phones"] + told["finer"] + told["loudness"]).backward()
         optimizer.step()
-    print(
-        f"heads: {float(told['heard']):.2f} and {float(told['heard_finely']):.2f} of the phones right", flush=True
-    )
+        steps.step()
+        right.append([float(told["heard"]), float(told["heard_finely"])])
+    once, finely = np.mean(right[-rounds:], 0)
+    print(f"heads: {once:.2f} and {finely:.2f} of the phones right", flush=True)
 
 
 def _phones(codec: Codec, semantic: torch.Tensor, said: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -332,3 +359,4 @@ def _quantized_again(codec: Codec, codes: torch.Tensor) -> torch.Tensor:
 
 if __name__ == "__main__":
     train(Path(sys.argv[1]), *sys.argv[2:])
+    ranks.part()

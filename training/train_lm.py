@@ -88,7 +88,7 @@ def train(folder: Path, settings: Settings = SETTINGS) -> None:
     """Take the steps that are left."""
     codec, _ = train_codec.load(folder)
     codes = speech_codes.load(folder, codec.eval())
-    start, out = folder / "start", folder / LM_FOLDER
+    start, out = folder / train_codec.START, folder / LM_FOLDER
     if not (start / LM_NAME).exists():
         export_all_but_lm(folder, start)
         write_start(start / LM_NAME, lm.config(), settings.seed)

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from training import accents, phones
+from training import accents, phones, respelling
 
 SAMPLE_RATE = 24_000
 LABEL_RATE = 100  # phone labels per second
@@ -21,8 +21,8 @@ LABEL_RATE = 100  # phone labels per second
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker. engine: "flite", "espeak", "festival", "accent" (`accents`), "pico", "rhvoice" or "mbrola"; name: as
-    that program calls it."""
+    """A speaker. engine: "flite", "espeak", "festival", "accent" (`accents`), "pico", "rhvoice", "foreign" (of these
+    two, `respelling`) or "mbrola"; name: as that program calls it."""
 
     engine: str
     name: str
@@ -66,6 +66,7 @@ TRAINING_VOICES = tuple(
         )
     ]
     + [voice for name in accents.SPEAKERS if (voice := Voice("accent", name)) not in CHOOSING_VOICES]
+    + [Voice("foreign", name) for name in respelling.SPEAKERS]
 )  # fmt: skip
 
 HELD_OUT_VOICES = (
@@ -235,6 +236,16 @@ def _rhvoice(name: str, text: str, speed: float, pitch: float):
     return pcm, rate, []
 
 
+def _foreign(name: str, text: str, speed: float, pitch: float):
+    engine, language = respelling.SPEAKERS[name]
+    return _ENGINES[engine](name, respelling.respelled(text, language, _phones_of), speed, pitch)
+
+
+@cache
+def _phones_of(word: str) -> list[str]:
+    return [phone for phone, _ in flite_segments(word, "rms") if phone != accents.SILENCE]
+
+
 def _mbrola(name: str, text: str, speed: float, pitch: float):
     # espeak-ng says which phones, and MBROLA how they sound.
     options = ["-v", f"mb-{name}", "-s", f"{165 * speed:.0f}", "-p", f"{50 * pitch:.0f}"]
@@ -309,5 +320,5 @@ def _espeak(name: str, text: str, speed: float, pitch: float):
 
 _ENGINES = {
     "flite": _flite, "espeak": _espeak, "festival": _festival, "pico": _pico, "rhvoice": _rhvoice, "mbrola": _mbrola,
-    "accent": _accent,
+    "accent": _accent, "foreign": _foreign,
 }  # fmt: skip
