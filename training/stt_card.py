@@ -17,6 +17,10 @@ from training.voices import TRAINING_VOICES, UNHEARD, Voice, is_human
 
 WORDS, TIMES = 0.9, 0.9
 """Its bars: words right of every group of unheard voices, and of these within CLOSE seconds of the synthesizer's."""
+LATER = ("accent", "foreign")
+"""Kinds of voices that came after its last training: its codec heard them, it did not."""
+EARLIER = (Voice("rhvoice", "lyubov"),)
+"""Voices that its last training heard and that are no longer among those of training."""
 GROUPS = {
     "first": "voices held back from the first training of Nano on",
     "mbrola": "MBROLA's voices, the independent test",
@@ -48,7 +52,7 @@ def card(figures: dict[str, Any]) -> str:
     """The card as Markdown. figures: of `evaluate_stt`."""
     whole, late = figures["all"], figures["times"]
     short = missed(figures)
-    heard = [voice for voice in TRAINING_VOICES if voice.engine != "accent"]  # they came after its last training
+    heard = [*(voice for voice in TRAINING_VOICES if voice.engine not in LATER), *EARLIER]
     human = [voice for voice in heard if is_human(str(voice))]
     groups = "\n".join(
         f"| {GROUPS[name]} ({names(UNHEARD[name])}) | {interval(found['words'])} | {interval(found['sentences'])} |"
@@ -114,7 +118,7 @@ not know, {DIGITS}, and words without sense.
 
 Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its
 diphone voices, free for any use; SVOX Pico, Apache-2.0; RHVoice and its voices alan, bdl and clb, LGPL-2.1 or later, its
-lyubov, heard in rounds of training before the last, CC BY-NC-ND 4.0.
+lyubov, CC BY-NC-ND 4.0.
 Those that only speak in the evaluation: [Nano's card](../nano/README.md). None of them is part of this package.
 
 ## Limits
