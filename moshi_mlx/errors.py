@@ -20,13 +20,25 @@ A message is one line: what happened, with the value, and what to do.
 The command line catches `MoshiError` once, prints the message and exits with code 1.
 """
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 class MoshiError(Exception):
-    """The base of every error that this package raises for people."""
+    """The base of every error that this package raises for people.
+
+    Its message is one line whatever it names: a line break or another control character, as fields, tensors and
+    files may have in their names, is shown as Python writes it.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("".join(_visible(character) for character in message))
+
+
+def _visible(character: str) -> str:
+    return repr(character)[1:-1] if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character
 
 
 class ConfigError(MoshiError):
