@@ -18,6 +18,7 @@ from moshi_mlx.web.serving.server import Server
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds for what takes a moment: the machine may be busy
+CLOSING = 0.01  # seconds in which sockets learn that the other side has gone; else the collector finds them open
 AHEAD = 3  # frames that are sent before their answers: two that have none at a beginning, and the next
 
 
@@ -40,6 +41,7 @@ class Running:
         self.port = self.loop.run_until_complete(self.server.start("localhost", 0, self.tls))
         self._ready.set()
         self.loop.run_forever()
+        self.loop.run_until_complete(asyncio.sleep(CLOSING))
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
 
@@ -171,7 +173,14 @@ async def talking(url: str, query: str = "audio=pcm", **how: Any) -> AsyncIterat
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """A test's own event loop."""
-    return asyncio.run(work)
+
+    async def settled() -> T:
+        try:
+            return await work
+        finally:
+            await asyncio.sleep(CLOSING)
+
+    return asyncio.run(settled())
 
 
 async def free(running: Running) -> None:
