@@ -23,6 +23,7 @@ from training.export import LM_FOLDER, MIMI_CONFIG_NAME, MIMI_NAME
 from training.persona_start import write_learned
 from training.persona_text import ANSWERS, MANNERS, NAMES, VOICES, key
 from training.persona_voices import heard_voice
+from training.train_codec import START
 from training.train_persona import WORK, write_around
 
 MOST_BYTES = 6_000_000
@@ -42,7 +43,7 @@ def export(folder: Path, target: Path) -> int:
 
     Raises ValueError if its codec is not that of the package, or if it is too large.
     """
-    if (folder / WORK / "start" / MIMI_NAME).read_bytes() != (nano.FOLDER / MIMI_NAME).read_bytes():
+    if (folder / WORK / START / MIMI_NAME).read_bytes() != (nano.FOLDER / MIMI_NAME).read_bytes():
         raise ValueError(f"{folder} has another codec than {nano.FOLDER}: export Nano first, or train anew")
     with np.load(folder / "persona.npz") as stored:
         spoken = {name: stored[key(name, VOICE_TEXT)] for name in VOICES}

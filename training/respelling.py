@@ -65,7 +65,7 @@ def respelled(text: str, language: str, phones: Callable[[str], Sequence[str]]) 
 
 def _word(phones: Sequence[str], language: str) -> str:
     spelled = [LETTERS[language][phone] for phone in phones]
-    hard = {"it": {"c": "ch", "g": "gh"}, "es": {"k": "k", "g": "gu"}, "fr": {"g": "gu"}}.get(language, {})
+    hard = {"it": {"c": "ch", "g": "gh"}, "es": {"g": "gu"}, "fr": {"g": "gu"}}.get(language, {})
     soft = {"it": {"c": "ci", "g": "gi", "sc": "sci"}}.get(language, {})
     out = ""
     for index, (phone, letters) in enumerate(zip(phones, spelled, strict=True)):

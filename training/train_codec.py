@@ -1,7 +1,7 @@
 """Train Nano's Mimi: autoencoder, codebooks, the encoder alone on people, the decoder alone on Nano's own voice.
 
-`python -m training.train_codec FOLDER [LAST_PHASE]`; stops and goes on at any time, from FOLDER/codec.pt. The
-ears are twice as fast as `torchrun --nproc-per-node 2 -m training.train_codec FOLDER ears`.
+`python -m training.train_codec FOLDER [LAST_PHASE]`; stops and goes on at any time, from FOLDER/codec.pt.
+`torchrun --nproc-per-node 2 -m training.train_codec FOLDER ears` trains the ears in two processes, twice as fast.
 """
 
 import csv
@@ -147,13 +147,14 @@ def _decodes(name: str) -> bool:
 def _hears(name: str, kept: tuple[str, ...]) -> bool:
     """Whether the ears learn this. A finished model's heads are kept: what a code means to others stays."""
     learn = ("mimi.encoder", "mimi.downsample", *_HEADS)
-    return (name.startswith(learn) or "input_proj" in name) and not (kept and name.startswith(kept))
+    return (name.startswith(learn) or "input_proj" in name) and not name.startswith(kept)
 
 
 def _run(folder: Path, codec: Codec, phase: Phase, first: int, before: int, batches, optimizer, distance) -> None:
     log = folder / "codec.csv"
     new = not log.exists()
     began, rows = time.time(), []
+    rank, _ = ranks.meet()
     for step in range(first, phase.steps):
         progress = step / phase.steps
         rate = phase.last_rate + (phase.rate - phase.last_rate) * 0.5 * (1 + np.cos(np.pi * progress))
@@ -166,7 +167,7 @@ def _run(folder: Path, codec: Codec, phase: Phase, first: int, before: int, batc
         ranks.average_gradients(parameters)
         losses["gradient"] = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
         optimizer.step()
-        if ranks.meet()[0]:
+        if rank > 0:
             continue  # the first process tells and keeps what all have learned
         rows.append({key: float(value.detach()) for key, value in losses.items()})
         if (step + 1) % LOG_EVERY == 0:

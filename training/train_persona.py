@@ -100,7 +100,7 @@ def train(folder: Path, settings: Settings = SETTINGS) -> None:
     """Take the steps that are left."""
     codec, _ = train_codec.load(folder)
     codes = speech_codes.load(folder, codec.eval())
-    start, out = folder / WORK / "start", folder / WORK / LM_FOLDER
+    start, out = folder / WORK / train_codec.START, folder / WORK / LM_FOLDER
     if not (start / LM_NAME).exists():
         begin(folder, start, settings.seed)
     checkpoint = Checkpoint.resolve(start)

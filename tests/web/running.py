@@ -23,7 +23,7 @@ AHEAD = 3  # frames that are sent before their answers: two that have none at a 
 
 
 class Running:
-    """A server that listens on a free port of this machine until `stop`."""
+    """A server that listens on a free port of this machine until `stop`, or the end of a `with`."""
 
     def __init__(self, moshi: Moshi | Callable[..., Moshi], **options: Any) -> None:
         load = moshi if callable(moshi) and not isinstance(moshi, Moshi) else lambda progress: moshi
@@ -52,6 +52,12 @@ class Running:
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on the server's loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE)
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
     def stop(self) -> float:
         """Stop; how long the server took, in seconds."""

@@ -71,10 +71,8 @@ def test_a_question_and_its_answer_are_an_item_and_a_response() -> None:
             await session.silent_until("response.done")
             return session
 
-    try:
+    with running:
         session = run(go())
-    finally:
-        running.stop()
     # Nano begins its answer before the pause that ends the question is over.
     both = ["response.output_audio_transcript.delta", "response.output_audio.delta"]
     told = [type for type in dict.fromkeys(session.types) if type not in both]
@@ -522,10 +520,8 @@ def test_instructions_and_a_voice_choose_who_nano_persona_is() -> None:
             await session.silent_until("response.done")
             return session
 
-    try:
+    with running:
         session = run(go())
-    finally:
-        running.stop()
     assert words(session).strip() == "The capital would be Paris."
 
 
@@ -545,10 +541,8 @@ def test_the_users_words_come_where_the_server_writes_them_down(tiny_moshi: Mosh
             await session.silent_until("conversation.item.input_audio_transcription.completed")
             return session
 
-    try:
+    with running:
         session = run(go())
-    finally:
-        running.stop()
     completed = session.of("conversation.item.input_audio_transcription.completed")[0]
     deltas = session.of("conversation.item.input_audio_transcription.delta")
     assert completed.transcript == "".join(one.delta for one in deltas if one.item_id == completed.item_id)
