@@ -1,5 +1,7 @@
 """Conversations that Nano learns from: what it is to answer, what it is to leave alone, when it is to stop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -60,10 +62,42 @@ def test_every_answer_comes_after_what_asks_for_it(windows: list[Window]) -> Non
     for window in windows:
         heard = window.codes[USER][0]
         for begin in begins(window.speaking):
-            recent = heard[max(0, begin - GAP - 2) : begin - GAP + 1]
+            at = begin - int(np.argmin(window.waiting[: begin - 1][::-1]))  # when it could have begun
+            recent = heard[max(0, at - GAP - 2) : at - GAP + 1]
             assert np.isin([QUESTION, STRANGE], recent).any(), (begin, recent)
             answers += 1
     assert answers > 500
+
+
+def test_it_may_answer_later_than_it_could_and_is_silent_until_then(windows: list[Window]) -> None:
+    waits = [begin for window in windows for begin in begins(window.waiting)]
+    answers = sum(len(begins(window.speaking)) for window in windows)
+    assert 0.2 < len(waits) / answers < 0.4
+    for window in windows:
+        assert not (window.waiting & window.speaking).any()
+        assert (window.codes[TEXT][window.waiting] == PAD).all()
+        for begin in begins(window.waiting):
+            end = begin + int(np.argmin(np.append(window.waiting[begin:], False)))
+            assert end >= FRAMES - 1 or window.speaking[end + 1], "the frame between tells that a word comes"
+
+
+def test_mostly_the_room_does_not_tell_that_somebody_begins_to_speak(codes: SpeechCodes) -> None:
+    rooms = codes_of(ROOM + 100, FORGET_FRAMES + 50)[None]
+    turns = Turns(replace(codes, rooms=rooms), np.random.default_rng(2))
+    told = []
+    for _ in range(100):
+        window = turns.window(FRAMES)
+        heard = window.codes[USER][0]
+        told += [
+            bool((heard[begin - 4 : begin] == ROOM).all()) for begin in begins(heard == QUESTION) if begin > 4
+        ]
+    assert 0.15 < np.mean(told) < 0.45
+
+
+def test_sounds_are_where_somebody_is_heard(windows: list[Window]) -> None:
+    for window in windows:
+        assert window.sounds[window.codes[USER][0] != ROOM].all()
+        assert not window.sounds.all()
 
 
 def test_others_who_talk_and_noises_are_left_alone(windows: list[Window]) -> None:

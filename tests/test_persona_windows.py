@@ -28,7 +28,7 @@ from training.speech_codes import (
     save_codes,
 )
 from training.text import EPAD, PAD
-from training.train_lm import batch_of
+from training.train_lm import CUT_WEIGHT, PAD_WEIGHT, batch_of
 from training.train_persona import NAME_WEIGHT, WORD_WEIGHT, of_words, without_prompts
 
 CONFIG = LmConfig.from_dict(config())
@@ -88,7 +88,8 @@ def test_each_question_has_its_answer(turns: PersonaTurns) -> None:
         own, user = window.codes[1, window.known :], window.codes[9, window.known :]
         disturbed = window.cut.any() or window.late.any() or window.echoes.any()  # late: and it talks on
         asked, before = -1, QUIET
-        for mine, heard in zip(own.tolist(), user.tolist(), strict=True):
+        until = -4  # what happens behind the end of a window is not marked in it
+        for mine, heard in zip(own.tolist()[:until], user.tolist()[:until], strict=True):
             if 100 <= heard < 100 + len(TEXTS):
                 asked = heard - 100
             if mine not in (QUIET, before) and not disturbed:
@@ -109,7 +110,7 @@ def test_prompts_weigh_nothing_and_the_rest_as_much_as_before(turns: PersonaTurn
         assert not batch.weights[row, :2, : window.known].any()
         assert not batch.weights[row, 2:, : window.known + 1].any()
         learned = batch.weights[row, 0, window.known :] > 0
-        np.testing.assert_array_equal(learned, ~window.late[window.known :])
+        np.testing.assert_array_equal(learned, ~(window.late | window.waiting)[window.known :])
     np.testing.assert_allclose(batch.weights.sum((0, 2)), before.weights.sum((0, 2)), rtol=1e-5)
 
 
@@ -121,6 +122,35 @@ def test_nothing_is_learned_of_frames_in_which_it_should_be_silent_already(turns
     assert not batch.weights.transpose(0, 2, 1)[late].any()
     ends = late[:, :-1] & ~late[:, 1:]
     assert batch.weights.transpose(0, 2, 1)[:, 1:][ends].all(), "only that it falls silent"
+
+
+def test_nothing_is_learned_of_frames_in_which_it_could_answer_already(turns: PersonaTurns) -> None:
+    windows = [turns.window(FRAMES) for _ in range(20)]
+    waiting = np.stack([window.waiting for window in windows])
+    assert waiting.any()
+    batch = batch_of(windows, np.stack([window.codes for window in windows]), CONFIG, np.random.default_rng(1))
+    assert not batch.weights.transpose(0, 2, 1)[waiting].any()
+
+
+def test_padding_weighs_more_where_somebody_speaks_and_falling_silent_most(turns: PersonaTurns) -> None:
+    windows = [turns.window(FRAMES) for _ in range(40)]
+    speaking, _, cut, late, waiting, sounds = (
+        np.stack(marks) for marks in zip(*(one.marks for one in windows), strict=True)
+    )
+    batch = batch_of(windows, np.stack([window.codes for window in windows]), CONFIG, np.random.default_rng(1))
+    padding = np.isin(batch.tokens[:, 0, 1:], (PAD,))
+    listening = padding & sounds & ~speaking & ~(late | waiting | cut)
+    alone = padding & ~sounds & ~cut & ~(late | waiting)
+    before = np.zeros_like(speaking)
+    before[:, 1:] = speaking[:, :-1]
+    falls = cut & before
+    assert listening.any()
+    assert falls.any()
+    for row in range(len(windows)):
+        plain = batch.weights[row, 0][alone[row]]
+        assert len(plain)
+        for where, factor in ((listening, 1 / PAD_WEIGHT), (falls, CUT_WEIGHT / PAD_WEIGHT)):
+            np.testing.assert_allclose(batch.weights[row, 0][where[row]], plain[0] * factor, rtol=1e-5)
 
 
 def test_words_weigh_more_than_padding_and_names_more_than_words(turns: PersonaTurns) -> None:

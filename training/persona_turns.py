@@ -50,7 +50,7 @@ class PersonaTurns(Turns):
         known = prompt.shape[1]
         talk = super().window(frames - known)
         nothing = np.zeros(known, bool)
-        others = (np.concatenate([nothing, one]) for one in (talk.speaking, talk.echoes, talk.cut, talk.late))
+        others = (np.concatenate([nothing, one]) for one in talk.marks)
         codes = np.concatenate([prompt, talk.codes], axis=1)
         return PersonaWindow(codes, *others, known=known, persona=persona)
 

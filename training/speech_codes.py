@@ -34,7 +34,7 @@ NARROW_SHARE = 0.2  # were recorded at a lower rate
 REVERBERANT_SHARE, COLOURED_SHARE, OVERDRIVEN_SHARE, GAPPED_SHARE = 0.3, 0.3, 0.15, 0.1
 HEARINGS = {"accent": 1, "espeak": 1, "festival": 2, "flite": 1, "foreign": 1, "pico": 1, "rhvoice": 1, MIXED: 1}
 """In how many rooms each recording of a known sentence is heard: some voices are easily learnt by heart."""
-KNOWN_SHARE, UNKNOWN_SHARE = 0.4, 0.25
+KNOWN_SHARE, UNKNOWN_SHARE = 0.8, 0.5
 """Of what many say, so much is heard: the codec hears more than the language model has the time for."""
 _COMMON = frozenset([*UNKNOWN, *FILLERS])
 ASIDES = 500  # of music, and as many of people who talk to each other

@@ -34,7 +34,8 @@ SETTINGS = Settings(
     steps=STEPS, batch=BATCH, seconds=FRAMES * 0.08, lr=2e-3, warm_up=0.01, weight_decay=0.05, full=True,
     checkpointing=False, save_every=100, keep=2, seed=2,
 )  # fmt: skip
-PAD_WEIGHT = 0.3  # of the loss of text padding, but where an interruption takes the place of words
+PAD_WEIGHT = 0.3  # of the loss of text padding, but where words could come: after an interruption, at a sound
+CUT_WEIGHT = 2.0  # of the frame in which an interruption silences Nano
 SHARES = np.array([1.0, 0.67, 2.0], np.float32)  # in the loss: text, the semantic code, the mean of acoustic codes
 SPOKEN_SHARE, QUIET_SHARE = 0.25, 0.05
 """Of the frames in which Nano speaks and of its silent ones, those that the depth transformer trains on, besides
@@ -106,20 +107,24 @@ def batch_of(
 ) -> Batch:
     """Conversations, ready to be learned from: padding weighs less, and codes are predicted in some frames.
 
-    Nothing is learned of frames in which Nano speaks on though it is interrupted: only that it has.
+    Nothing is learned of frames in which Nano speaks on though it is interrupted, or waits though it could answer:
+    only that it has.
     """
     tokens = delayed(heard, config)
-    speaking, cut, late = (
-        np.stack([getattr(window, name) for window in windows]) for name in ("speaking", "cut", "late")
+    speaking, _, cut, late, waiting, sounds = (
+        np.stack(marks) for marks in zip(*(window.marks for window in windows), strict=True)
     )
+    learned = ~(late | waiting)
     # Nano's last acoustic codes come one frame later than its last semantic one (delays).
     later = np.zeros_like(speaking)
     later[:, 1:] = speaking[:, :-1]
     share = np.where(speaking, spoken, quiet)
-    chosen = ((rng.random(speaking.shape) < share) | (later != speaking)) & ~late
+    chosen = ((rng.random(speaking.shape) < share) | (later != speaking)) & learned
     weights = np.zeros((len(tokens), 1 + config.dep_q, heard.shape[2]), np.float32)
-    weights[:, TEXT] = np.where((tokens[:, TEXT, 1:] == PAD) & ~cut, PAD_WEIGHT, 1.0) * ~late
+    surely = cut | (sounds & ~speaking)
+    weights[:, TEXT] = np.where((tokens[:, TEXT, 1:] == PAD) & ~surely, PAD_WEIGHT, 1.0) * learned
     weights[:, OWN] = chosen[:, None] & (tokens[:, OWN, 1:] < config.card)  # not before the stream began
+    weights *= np.where(cut & later, CUT_WEIGHT, 1.0)[:, None]
     weights /= weights.sum((0, 2), keepdims=True)  # every row for itself
     weights[:, 2:] /= config.dep_q - 1
     return Batch(tokens, weights, SHARES, _frames(chosen))

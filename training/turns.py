@@ -12,6 +12,12 @@ from training.text import EPAD, PAD, token_ids
 from training.utterances import FORGET_FRAMES, Answer, Said, SpeechCodes
 
 GAP = 4  # frames between the end of a question and the answer
+WAITS, ANSWERS_THEN = 0.3, 0.5
+"""WAITS of the answers begin later, from the frame after that on in ANSWERS_THEN of the frames. Nothing is learned
+of those in which Nano could have answered already, so in each it should."""
+LEAD_IN = 0.3
+"""Of what is heard, so much brings some frames of its own room before it, as a microphone that is switched on.
+Of the rest nothing but the sound itself tells that it begins."""
 REACTION, REACTS, DEAF = 2, 0.35, 0.2
 """Frames between the beginning of an interruption and silence: at least REACTION, and from there on Nano falls
 silent in REACTS of the frames; in DEAF of all, in any frame of its answer. Nothing is learned of the frames in
@@ -22,14 +28,21 @@ TEXT, OWN, USER = 0, slice(1, 9), slice(9, 17)
 @dataclass(frozen=True)
 class Window:
     """codes: [17, frames]; the others: [frames], where Nano's audio is not silence, where the microphone hears it
-    or others to whom it is not to listen, where it would have spoken on but for an interruption, and where it
-    still speaks in spite of one."""
+    or others to whom it is not to listen, where it would have spoken on but for an interruption, where it still
+    speaks in spite of one, where it does not answer yet though it could, and where there is a sound."""
 
     codes: np.ndarray
     speaking: np.ndarray
     echoes: np.ndarray
     cut: np.ndarray
     late: np.ndarray
+    waiting: np.ndarray
+    sounds: np.ndarray
+
+    @property
+    def marks(self) -> tuple[np.ndarray, ...]:
+        """All but the codes, in order."""
+        return self.speaking, self.echoes, self.cut, self.late, self.waiting, self.sounds
 
 
 class Turns:
@@ -55,12 +68,11 @@ class Turns:
         codes[TEXT] = PAD
         codes[OWN] = self.codes.silence[:, None]
         codes[USER] = self._room(length)
-        window = Window(codes, *np.zeros((4, length), bool))
+        window = Window(codes, *np.zeros((6, length), bool))
         time = int(rng.integers(0, 14))
         while time < frames - 10:
             time = self._turn(window, time) + self._pause()
-        kept = (window.speaking, window.echoes, window.cut, window.late)
-        return Window(codes[:, :frames], *(one[:frames] for one in kept))
+        return Window(codes[:, :frames], *(one[:frames] for one in window.marks))
 
     def _pause(self) -> int:
         return int(self.rng.integers(25, 70) if self.rng.random() < 0.1 else self.rng.integers(2, 20))
@@ -104,7 +116,8 @@ class Turns:
         """The answer to a question that has ended at frame `end`, and perhaps what interrupts it."""
         text = ANSWERS.get(question, UNKNOWN_ANSWER)
         answer = self.codes.answers[text]
-        begin = end + GAP
+        begin = end + GAP + self._wait()
+        window.waiting[end + GAP - 1 : begin - 1] = True  # padding before the first word tells that it comes
         last = begin + answer.codes.shape[1]
         chance = self.rng.random()
         if chance < 0.48 and deep < 2:
@@ -144,6 +157,10 @@ class Turns:
             return int(self.rng.integers(min(first, last), last + 1))
         return min(first - 1 + int(self.rng.geometric(REACTS)), last)
 
+    def _wait(self) -> int:
+        """Frames by which an answer begins later than it could."""
+        return int(self.rng.geometric(ANSWERS_THEN)) if self.rng.random() < WAITS else 0
+
     def _hear(self, window: Window, said: Said, time: int) -> tuple[int, int]:
         """Put a recording into the user's stream; the frames at which its speech begins and has ended.
 
@@ -155,7 +172,8 @@ class Turns:
             times = self.rng.choice(3, len(spoken), p=self._pace())
             order = [np.arange(said.begin + 1), np.repeat(spoken, times), np.arange(said.end - 1, heard.shape[1])]
             heard, end = heard[:, np.concatenate(order)], end + int(times.sum()) - len(spoken)
-        self._put(window, time, heard)
+        lead = 0 if self.rng.random() < LEAD_IN else said.begin
+        self._put(window, time + lead, heard[:, lead:])
         return time + said.begin, time + end
 
     def _pace(self) -> list[float]:
@@ -169,6 +187,7 @@ class Turns:
         time = max(0, time)
         count = max(0, min(piece.shape[1], window.codes.shape[1] - time))
         window.codes[USER, time : time + count] = piece[:, :count]
+        window.sounds[time : time + count] = True
 
     def _answer(self, window: Window, answer: Answer, begin: int, stop: int) -> None:
         """Put an answer into Nano's streams, up to frame `stop`."""
