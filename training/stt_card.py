@@ -17,10 +17,6 @@ from training.voices import TRAINING_VOICES, UNHEARD, Voice, is_human
 
 WORDS, TIMES = 0.9, 0.9
 """Its bars: words right of every group of unheard voices, and of these within CLOSE seconds of the synthesizer's."""
-LATER = ("accent", "foreign")
-"""Kinds of voices that came after its last training: its codec heard them, it did not."""
-EARLIER = (Voice("rhvoice", "lyubov"),)
-"""Voices that its last training heard and that are no longer among those of training."""
 GROUPS = {
     "first": "voices held back from the first training of Nano on",
     "mbrola": "MBROLA's voices, the independent test",
@@ -52,8 +48,7 @@ def card(figures: dict[str, Any]) -> str:
     """The card as Markdown. figures: of `evaluate_stt`."""
     whole, late = figures["all"], figures["times"]
     short = missed(figures)
-    heard = [*(voice for voice in TRAINING_VOICES if voice.engine not in LATER), *EARLIER]
-    human = [voice for voice in heard if is_human(str(voice))]
+    human = [voice for voice in TRAINING_VOICES if is_human(str(voice))]
     groups = "\n".join(
         f"| {GROUPS[name]} ({names(UNHEARD[name])}) | {interval(found['words'])} | {interval(found['sentences'])} |"
         for name, found in figures["groups"].items()
@@ -111,15 +106,14 @@ learned that a sentence goes on through a pause in its middle, and that nothing 
 
 ## Data and voices
 
-All speech was made by free synthesizers at training time; no recording of a person was used. {len(heard)} voices speak in training
+All speech was made by free synthesizers at training time; no recording of a person was used. {len(TRAINING_VOICES)} voices speak in training
 ({names(human)}, and espeak-ng's English with many variants), with changes of
 speed, pitch, size, level, band, noise and room. What they say: Nano's questions, its answers, commands, sentences that it does
 not know, {DIGITS}, and words without sense.
 
-Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its
-diphone voices, free for any use; SVOX Pico, Apache-2.0; RHVoice and its voices alan, bdl and clb, LGPL-2.1 or later, its
-lyubov, CC BY-NC-ND 4.0.
-Those that only speak in the evaluation: [Nano's card](../nano/README.md). None of them is part of this package.
+Who these voices are and under which licences they stand, and who only speaks in the evaluation: [Nano's card](../nano/README.md),
+which heard the same ones. RHVoice's lyubov, CC BY-NC-ND 4.0, spoke in rounds of training before the last. No synthesizer is part
+of this package.
 
 ## Limits
 
