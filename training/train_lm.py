@@ -35,8 +35,8 @@ SETTINGS = Settings(
     checkpointing=False, save_every=100, keep=2, seed=2,
 )  # fmt: skip
 PAD_WEIGHT = 0.3  # of the loss of text padding, but where words could come: after an interruption, at a sound
-CUT_WEIGHT = 2.0  # of the frame in which an interruption silences Nano
-SHARES = np.array([1.0, 0.67, 2.0], np.float32)  # in the loss: text, the semantic code, the mean of acoustic codes
+CUT_WEIGHT = 3.0  # of the frame in which an interruption silences Nano
+SHARES = np.array([1.8, 0.67, 2.0], np.float32)  # in the loss: text, the semantic code, the mean of acoustic codes
 SPOKEN_SHARE, QUIET_SHARE = 0.25, 0.05
 """Of the frames in which Nano speaks and of its silent ones, those that the depth transformer trains on, besides
 every one in which it begins or falls silent: so it does the latter as soon as it is likelier than not that

@@ -127,7 +127,7 @@ class Turns:
             self._hear(window, self._one(self.codes.bumps), int(self.rng.integers(begin, last)))
         elif chance < 0.57:  # people who talk to each other, or music
             self._aside(window, begin + int(self.rng.integers(-2, last - begin)))
-        elif chance < 0.64:  # the microphone hears the loudspeaker
+        elif chance < 0.71:  # the microphone hears the loudspeaker
             echo = self._one(self.codes.echoes[text])
             self._put(window, begin + int(self.rng.integers(0, 3)), echo[:, : last - begin])
             window.echoes[begin:last] = True
