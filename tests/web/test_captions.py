@@ -149,7 +149,5 @@ def test_what_there_is_no_time_for_is_dropped_and_counted(tiny_moshi: Moshi, tra
         await free(running)
         assert (await metrics(running.url))["moshi_uncaptioned_frames_total"] >= during, "it never falls"
 
-    try:
+    with running:
         run(go())
-    finally:
-        running.stop()

@@ -88,10 +88,8 @@ def test_a_pipe_from_ffmpeg_is_answered_beside_another_client(tiny_moshi: Moshi)
             await other.speak_until(lambda: len(piped.of_kind(1)) >= 10 and piped.text and other.text, noise(0.8))
             pipes.cancel()
 
-    try:
+    with running:
         run(go())
-    finally:
-        running.stop()
 
 
 def test_every_conversation_begins_fresh(server: Running) -> None:
@@ -172,11 +170,9 @@ def test_silence_is_broken_by_a_ping_but_not_before_the_handshake(tiny_moshi: Mo
             await first.until(lambda: len(first.of_kind(6)) > 2)
             assert not waiting.messages
 
-    try:
+    with running:
         run(go())
         assert Limits().ping < 5
-    finally:
-        running.stop()
 
 
 def test_loading_is_told_and_nobody_is_lost_meanwhile(tiny_moshi: Moshi) -> None:
@@ -220,11 +216,9 @@ def test_four_talk_at_once_and_each_hears_its_own(tiny_moshi: Moshi) -> None:
     async def go() -> list[Talk]:
         return await asyncio.gather(*(one(seed) for seed in range(4)))
 
-    try:
+    with running:
         talks = run(go())
         assert len({talk.audio[5].tobytes() for talk in talks}) == 4
-    finally:
-        running.stop()
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -266,10 +260,8 @@ def test_the_context_of_one_is_trimmed_while_others_talk_on(
             await asyncio.gather(*pieces)
         assert not one.errors + other.errors
 
-    try:
+    with running:
         run(go())
         trimmed = [record for record in caplog.records if record.message.startswith("trimmed session=")]
         assert len(trimmed) == 1
         assert running.server.model.stats.frames >= 20
-    finally:
-        running.stop()

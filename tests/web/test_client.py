@@ -149,8 +149,7 @@ def refused(url: str, kind: type[MoshiError] = ClientError, **how: Any) -> str:
 
 
 def test_a_server_that_refuses_is_quoted(tiny_moshi: Moshi) -> None:
-    running = Running(tiny_moshi, access=Access(token="secret"))
-    try:
+    with Running(tiny_moshi, access=Access(token="secret")) as running:
         assert "401 this server asks for its token" in refused(running.url)
         assert "secreto" not in refused(running.url, token="secreto")
 
@@ -162,8 +161,6 @@ def test_a_server_that_refuses_is_quoted(tiny_moshi: Moshi) -> None:
 
         run(go())
         assert "400 seed='x'" in refused(running.url, token="secret", query={"seed": "x"})
-    finally:
-        running.stop()
 
 
 @pytest.mark.parametrize("url", ["", "ftp://here", "http://", "http://[1"])

@@ -67,10 +67,8 @@ def test_who_never_asks_is_left(tiny_moshi: Moshi, sent: bytes) -> None:
         assert await ended(reader) == b""
         await closed([writer])
 
-    try:
+    with running:
         run(go())
-    finally:
-        running.stop()
 
 
 def test_a_conversation_is_no_request_that_takes_too_long(tiny_moshi: Moshi) -> None:
@@ -82,11 +80,9 @@ def test_a_conversation_is_no_request_that_takes_too_long(tiny_moshi: Moshi) -> 
             await asyncio.sleep(2.2)
             assert not talk.closed
 
-    try:
+    with running:
         run(go())
         run(free(running))
-    finally:
-        running.stop()
 
 
 def test_a_connection_is_kept_for_the_next_request_and_no_longer(tiny_moshi: Moshi) -> None:
@@ -106,10 +102,8 @@ def test_a_connection_is_kept_for_the_next_request_and_no_longer(tiny_moshi: Mos
         assert await ended(reader) == b""
         await closed([writer])
 
-    try:
+    with running:
         run(go())
-    finally:
-        running.stop()
 
 
 def test_a_handshake_that_stays_half_is_left(tiny_moshi: Moshi, tmp_path: Path) -> None:
@@ -134,10 +128,8 @@ def test_a_handshake_that_stays_half_is_left(tiny_moshi: Moshi, tmp_path: Path) 
         while connections(running):
             await asyncio.sleep(0.02)
 
-    try:
+    with running:
         run(asyncio.wait_for(go(), PATIENCE))
-    finally:
-        running.stop()
 
 
 def test_idle_connections_give_way_to_those_who_come(tiny_moshi: Moshi) -> None:
@@ -153,11 +145,9 @@ def test_idle_connections_give_way_to_those_who_come(tiny_moshi: Moshi) -> None:
             assert connections(running) <= 20
             await closed([writer for _, writer in idle])
 
-    try:
+    with running:
         run(go())
         run(free(running))
-    finally:
-        running.stop()
 
 
 def test_who_is_ended_before_anything_was_done_for_it_holds_no_descriptor() -> None:
@@ -191,7 +181,7 @@ def test_where_nobody_is_idle_no_more_may_come(tiny_moshi: Moshi, caplog: pytest
             await closed([writer])
         await closed(talks)
 
-    try:
+    with running:
         with caplog.at_level(logging.WARNING, "moshi_mlx.web"):
             run(go())
             run(free(running))
@@ -199,8 +189,6 @@ def test_where_nobody_is_idle_no_more_may_come(tiny_moshi: Moshi, caplog: pytest
         assert len(lines) == 1
         assert lines[0].startswith("crowded remote=")
         assert 'why="too many connections"' in lines[0]
-    finally:
-        running.stop()
 
 
 def test_three_thousand_while_it_loads_keep_to_the_end_of_the_line(tiny_moshi: Moshi) -> None:
@@ -263,16 +251,13 @@ def test_out_of_descriptors_is_one_line_and_a_pause(
 
     monkeypatch.setattr("moshi_mlx.web.connections._PAUSE", 0.2)
     monkeypatch.setattr("moshi_mlx.web.connections.socket.socket", Exhausted)
-    running = Running(tiny_moshi)
-    try:
+    with Running(tiny_moshi) as running:
         with caplog.at_level(logging.WARNING, "moshi_mlx.web"):
             assert run(asyncio.wait_for(health(running), PATIENCE)) in (200, 503)
         assert 3 <= tries[0] <= 5
         assert [one.getMessage() for one in caplog.records] == [
             'no_connections error="Too many open files" open=0'
         ]
-    finally:
-        running.stop()
 
 
 def test_a_port_that_is_free_at_one_address_alone_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,10 +297,8 @@ def test_requests_of_one_address_have_a_rate(tiny_moshi: Moshi) -> None:
                     found.append((answer.status, answer.headers.get("Connection")))
             assert found == [*[(200, None)] * 3, (429, "close")]
 
-    try:
+    with running:
         run(go())
-    finally:
-        running.stop()
 
 
 def test_a_stream_of_nothing_is_ended(tiny_moshi: Moshi) -> None:
@@ -337,11 +320,9 @@ def test_a_stream_of_nothing_is_ended(tiny_moshi: Moshi) -> None:
         assert b"\x05more than 1000 bytes a second came" in await said
         await closed([writer])
 
-    try:
+    with running:
         run(asyncio.wait_for(go(), PATIENCE))
         run(free(running))
-    finally:
-        running.stop()
 
 
 def test_the_limit_of_descriptors_is_raised_as_far_as_it_goes() -> None:

@@ -111,7 +111,5 @@ def test_draining_it_finishes_what_goes_on_and_sends_others_elsewhere(tiny_moshi
             assert talk.errors == []
         await again  # as soon as the last has left
 
-    try:
+    with running:
         run(go())
-    finally:
-        running.stop()

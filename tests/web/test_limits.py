@@ -218,8 +218,7 @@ def test_every_answer_has_the_headers_and_names_no_version(server: Running) -> N
 
 def test_pages_that_are_allowed_may_talk(tiny_moshi: Moshi, caplog: pytest.LogCaptureFixture) -> None:
     access = Access(page_hosts=["voice.example.com"], origins=["https://other.example:8443"])
-    running = Running(tiny_moshi, access=access)
-    try:
+    with Running(tiny_moshi, access=access) as running:
         for host, origin, status in (
             ("voice.example.com", "https://voice.example.com", 200),
             ("voice.example.com", "https://voice.example.com:8443", 200),
@@ -235,8 +234,6 @@ def test_pages_that_are_allowed_may_talk(tiny_moshi: Moshi, caplog: pytest.LogCa
             refusals = [one.getMessage() for one in caplog.records if one.getMessage().startswith("refused ")]
             assert len(refusals) == (status == 403)
             assert all(f"host={host} origin={origin} " in line for line in refusals)
-    finally:
-        running.stop()
 
 
 def test_its_own_page_and_programs_without_a_page_are_let_in(server: Running) -> None:
@@ -329,14 +326,11 @@ def test_a_page_of_ones_own_may_be_links_and_there_may_be_none(tiny_moshi: Moshi
         return (await fetch(running, path))[:2]
 
     for folder, answers in ((page, [200, 200, 404]), (None, [404, 404, 404])):
-        running = Running(tiny_moshi, page=folder)
-        try:
+        with Running(tiny_moshi, page=folder) as running:
             found = [run(get(running, path)) for path in ("/", "/index.html", "/../store/mine")]
             assert [status for status, _ in found] == answers
             assert ("mine" in found[0][1]) == (folder is page)
             assert run(get(running, "/api/info"))[0] == 200
-        finally:
-            running.stop()
 
 
 def test_programs_can_ask_how_it_goes(server: Running) -> None:
@@ -426,10 +420,8 @@ def test_the_line_has_an_end(tiny_moshi: Moshi) -> None:
             await second.until(lambda: "queued" in second.states())
             assert await refused(running) == 503
 
-    try:
+    with running:
         run(go())
-    finally:
-        running.stop()
 
 
 def test_a_place_is_not_kept_by_who_says_nothing_while_others_wait(tiny_moshi: Moshi) -> None:
@@ -445,7 +437,5 @@ def test_a_place_is_not_kept_by_who_says_nothing_while_others_wait(tiny_moshi: M
                 await idle.end()
                 assert "while others wait" in idle.errors[0]
 
-    try:
+    with running:
         run(go())
-    finally:
-        running.stop()

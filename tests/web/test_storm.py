@@ -188,11 +188,9 @@ def test_who_does_not_read_is_left_and_holds_no_memory(tiny_moshi: Moshi) -> Non
             await asyncio.sleep(0.05)
         return clients
 
-    try:
+    with running:
         run(asyncio.wait_for(go(), 60))
         run(free(running))
-    finally:
-        running.stop()
 
 
 def test_a_client_that_vanished_without_a_word_is_noticed(tiny_moshi: Moshi) -> None:
@@ -209,10 +207,8 @@ def test_a_client_that_vanished_without_a_word_is_noticed(tiny_moshi: Moshi) -> 
                 await second.begun()
             await vanished.close()
 
-    try:
+    with running:
         run(asyncio.wait_for(go(), 60))
-    finally:
-        running.stop()
 
 
 BEGINNINGS = HEADER.pack(MAGIC, 0, 0, 0, 1, 1, 0, 255) * 2300  # of pages that never were
@@ -315,10 +311,8 @@ def test_an_address_that_offends_again_and_again_has_to_pause(tiny_moshi: Moshi)
             await offend()
         assert caught.value.status == 429
 
-    try:
+    with running:
         run(go())
-    finally:
-        running.stop()
 
 
 def test_the_honest_get_the_tokens_they_get_alone_whatever_others_send(tiny_moshi: Moshi) -> None:
@@ -348,10 +342,8 @@ def test_the_honest_get_the_tokens_they_get_alone_whatever_others_send(tiny_mosh
             assert not talk.errors
             return talk.audio
 
-    try:
+    with running:
         alone, beside = run(go(False)), run(go(True))
-    finally:
-        running.stop()
     count = min(len(alone), len(beside))
     assert count >= len(speech)
     assert np.array_equal(alone[:count], beside[:count])

@@ -118,7 +118,7 @@ def test_who_talks_after_a_while_waits_for_the_model_again_and_is_told(
         assert await health(running) == (200, "unloaded")
         assert (await info(running))["captions"] == "tiny-stt"
 
-    try:
+    with running:
         for _ in range(2):
             run(visit())
             assert held[-1] > loading.weights
@@ -130,14 +130,11 @@ def test_who_talks_after_a_while_waits_for_the_model_again_and_is_told(
         # So does a request for the model that writes down words.
         assert run(transcribed(running, "tiny-stt", noise()))
         assert loading.times == 3
-    finally:
-        running.stop()
 
 
 def test_a_model_that_only_transcribes_is_loaded_again_for_a_request(stt_folder: Path) -> None:
     loading = Loading(stt_folder)
-    running = Running(loading, about={"model": "stt", "greeting": "", "questions": []}, unload_after=SOON)
-    try:
+    with Running(loading, about={"model": "stt", "greeting": "", "questions": []}, unload_after=SOON) as running:
         run(becomes(running, "unloaded"))
         forgotten(running, loading)
         found = [run(transcribed(running, "stt", noise()))]
@@ -146,5 +143,3 @@ def test_a_model_that_only_transcribes_is_loaded_again_for_a_request(stt_folder:
         found += [run(transcribed(running, "stt", noise()))]
         assert found[0] == found[1] != ""
         assert loading.times == 3
-    finally:
-        running.stop()

@@ -260,7 +260,5 @@ def test_a_server_of_one_model_alone_transcribes_live(stt: Transcriber) -> None:
             await session.say(noise(8))
             await session.once(DELTA)
 
-    try:
+    with running:
         run(go())
-    finally:
-        running.stop()

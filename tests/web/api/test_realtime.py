@@ -389,7 +389,7 @@ def test_the_key_is_the_servers_token(tiny_moshi: Moshi) -> None:
             assert it.protocol == "realtime"
             return (await it.receive_json())["type"]
 
-    try:
+    with running:
         assert run(go("secret")) == "session.created"
         run(free(running))
         assert run(page("secret")) == "session.created"
@@ -398,8 +398,6 @@ def test_the_key_is_the_servers_token(tiny_moshi: Moshi) -> None:
         with pytest.raises(InvalidStatus) as refused:
             run(go("wrong"))
         assert refused.value.response.status_code == 401
-    finally:
-        running.stop()
 
 
 def test_too_much_of_anything_is_one_error_and_the_end(tiny_moshi: Moshi) -> None:
@@ -416,13 +414,11 @@ def test_too_much_of_anything_is_one_error_and_the_end(tiny_moshi: Moshi) -> Non
             assert connection._connection.close_code
             return [one.code for one in session.errors], connection._connection.close_code
 
-    try:
+    with running:
         assert run(go('{"type": "shout"}', 5)) == (["unknown_event"] * 3 + ["session_ended"], 1008)
         run(free(running))
         assert run(go(" " * (256 * 1024 + 1), 1)) == (["session_ended"], 1009)
         run(free(running))
-    finally:
-        running.stop()
 
 
 def test_who_does_not_read_loses_audio_then_the_place(tiny_moshi: Moshi) -> None:
@@ -452,11 +448,9 @@ def test_who_does_not_read_loses_audio_then_the_place(tiny_moshi: Moshi) -> None
             assert client.lost()["unsent"] > 0
             connection._connection.transport.abort()
 
-    try:
+    with running:
         run(asyncio.wait_for(go(), PATIENCE))
         run(free(running))
-    finally:
-        running.stop()
 
 
 @pytest.fixture(scope="module")

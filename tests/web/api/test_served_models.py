@@ -111,14 +111,11 @@ def test_requests_are_told_that_the_server_has_not_come_up(tiny_moshi: Moshi, st
     def missing(progress: object) -> Moshi:
         raise DownloadError("the hub cannot be reached")
 
-    running = Running(missing, pool=ModelPool([found(stt_folder, "stt")]))
-    try:
+    with Running(missing, pool=ModelPool([found(stt_folder, "stt")])) as running:
         running.call(until(lambda: running.server.model.problem))
         with client(running.url) as api, pytest.raises(openai.InternalServerError, match="hub cannot be") as told:
             api.audio.transcriptions.create(file=SENT, model="stt")
         assert told.value.code == "missing"
-    finally:
-        running.stop()
 
 
 @pytest.fixture
