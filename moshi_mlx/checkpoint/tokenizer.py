@@ -52,6 +52,12 @@ class TextTokenizer:
             raise DataError(f"the text is not UTF-8: character {error.start + 1} is half of one") from None
         return list(self._processor.encode(text))
 
+    def lacks(self, word: str) -> bool:
+        """Whether a word, in these tokens, is nothing but unknown pieces and punctuation. Raises as `encode`."""
+        tokens = self.encode(word)
+        unknown = [id for id in tokens if self._processor.is_unknown(id)]
+        return bool(unknown) and not any(map(str.isalnum, self.decode(tokens)))
+
     def stream(self) -> "TextStream":
         """Return a decoder for one conversation."""
         return TextStream(self)

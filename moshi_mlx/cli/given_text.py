@@ -7,7 +7,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +42,12 @@ class GivenText:
         """Yield its lines, or what comes on stdin up to each white space: a word is whole only then."""
         return iter(self._text.splitlines(keepends=True)) if self._text is not None else self._pieces()
 
-    def words(self, moshi: Moshi, turns: bool, pace: Pace) -> Iterator[Word]:
-        """Yield its words. turns: whether each line is a turn, of two speakers in alternation."""
-        words = new_words(moshi, pace)
+    def words(self, moshi: Moshi, turns: bool, pace: Pace, tell: Callable[[str], None]) -> Iterator[Word]:
+        """Yield its words. turns: whether each line is a turn, of two speakers in alternation.
+
+        tell: is told of words that the model does not know, which are left out.
+        """
+        words = new_words(moshi, pace, tell)
         begins = True
         for line in _whole(self.lines()):
             yield from words.turn(line) if begins else words.more(line)

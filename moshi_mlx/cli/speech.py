@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ CONSENT = "the voice is a recording of yours: use it with the consent of who spe
 if TYPE_CHECKING:
     from moshi_mlx.runtime.engine import Sink
     from moshi_mlx.runtime.moshi import Moshi
+    from moshi_mlx.tasks.script import Word
 
 
 def say_text(
@@ -71,7 +72,7 @@ def say_text(
             manner.say(player.describe())
         shown = stack.enter_context(nullcontext() if manner.quiet else PlainText(sys.stderr))
         moshi.sampling = tempered(moshi.sampling, **manner.sampling.asked)
-        speech = _Speech(moshi, given, heard, pace, seed)
+        speech = _Speech(moshi, given.words(moshi, len(heard) > 1, pace, tell), heard, pace, seed)
         sinks = [sink for sink in (wav, player, transcript, events, shown) if sink]
 
         def stop() -> None:
@@ -114,12 +115,11 @@ class _Speech:
     def __init__(
         self,
         moshi: Moshi,
-        text: GivenText,
+        words: Iterator[Word],
         voices: Sequence[np.ndarray],
         pace: Pace,
         seed: int,
     ) -> None:
-        words = text.words(moshi, len(voices) > 1, pace)
         self._steps = say(moshi, words, voices, pace=pace, seed=seed, sampling=moshi.sampling)
         self.stopped = False
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,7 +71,7 @@ def say_file(
         voices = read_voices(requests, Speakers(found, model.offline))
         moshi = model.load(found, tell)
         moshi.sampling = tempered(moshi.sampling, **manner.sampling.asked)
-        for speech in say_requests(moshi, requests, voices, Path(folder), pace, seed, size):
+        for speech in say_requests(moshi, requests, voices, Path(folder), pace, seed, size, tell):
             done.append(speech)
             name, seconds = speech.file.name, round(speech.file.seconds, 2)
             words = f"{name.removesuffix('.wav')}.{ending}" if ending else None
@@ -95,8 +96,11 @@ def say_requests(
     pace: Pace,
     seed: int,
     size: int = TOGETHER,
+    tell: Callable[[str], None] = warnings.warn,
 ) -> Iterator[Speech]:
     """Say texts together, and yield each when its file is whole; files that are not are not there at the end.
+
+    tell: as in `say_together`.
 
     Ctrl-C ends it within a step. Raises KeyboardInterrupt then.
     """
@@ -108,7 +112,9 @@ def say_requests(
     with (
         ExitStack() as stack,
         interruptible(lambda: None) as interruption,
-        closing(say_together(moshi, texts, size=size, pace=pace, seed=seed, sampling=moshi.sampling)) as steps,
+        closing(
+            say_together(moshi, texts, size=size, pace=pace, seed=seed, sampling=moshi.sampling, tell=tell)
+        ) as steps,
     ):
         for index, spoken in steps:
             if interruption.came:

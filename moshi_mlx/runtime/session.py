@@ -43,6 +43,10 @@ class Tokenizer(Protocol):
         """The tokens of a text."""
         ...
 
+    def lacks(self, word: str, /) -> bool:
+        """Whether a word is unknown."""
+        ...
+
 
 class Model(Protocol):
     """What conversations need of a loaded model; see `moshi.Moshi`."""

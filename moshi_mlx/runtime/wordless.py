@@ -73,6 +73,10 @@ class NoWords:
         """No tokens, whatever the text."""
         return []
 
+    def lacks(self, word: str, /) -> bool:
+        """It lacks none, whatever the word."""
+        return False
+
     def push(self, id: int, /) -> str:
         """No text, whatever the token."""
         return ""

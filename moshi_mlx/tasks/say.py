@@ -5,7 +5,8 @@ Source: moshi/models/tts.py `TTSModel.generate`; moshi/run_tts.py.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -38,6 +39,7 @@ def say(
     taken only when they are needed. voices: vectors of each speaker, (T, dim), or one recording, (samples,) at
     24 kHz, whichever the model takes.
     sampling: temperatures of 0.6 unless given. seed: random unless given.
+    Words that the model does not know are left out, with a warning.
     The iterator may be closed at any step, which ends the speech.
     Raises ConfigError for a model that says no text, and for voices or a pace that it cannot have.
 
@@ -58,10 +60,12 @@ def say_together(
     pace: Pace = DEFAULT_PACE,
     seed: int | None = None,
     sampling: SamplingConfig | None = None,
+    tell: Callable[[str], None] = warnings.warn,
 ) -> Generator[tuple[int, Spoken | None], None, None]:
     """Say several texts, up to `size` of them in every step of the model; each is said as it would be alone.
 
     texts: of each its text and voices, as in `say`; taken when there is room. seed: of each, random unless given.
+    tell: is told of words that the model does not know, which are left out.
     Yields the index of a text and what a step adds to its speech, None when all of it is said.
     Raises as `say`, and SessionError for a size below 1.
     """
@@ -72,7 +76,7 @@ def say_together(
         while True:
             while len(running) < size and (one := next(coming, None)):
                 index, (text, voices) = one
-                words = words_of(moshi, text, pace)
+                words = words_of(moshi, text, pace, tell)
                 utterance = Utterance(moshi, words, voices, pace, seed, sampling)
                 running[stack.enter_context(utterance)] = index
             if not running:
@@ -101,19 +105,25 @@ def step(batch: Batch, utterances: Iterable[Utterance]) -> dict[Utterance, Spoke
     return {one: one.spoken(heard.get(session)) for one, session in ready.items()}
 
 
-def words_of(moshi: Moshi, text: Text, pace: Pace = DEFAULT_PACE) -> Iterator[Word]:
-    """Yield the words of a text, as `say` takes it, each when it is asked for."""
+def words_of(
+    moshi: Moshi, text: Text, pace: Pace = DEFAULT_PACE, tell: Callable[[str], None] = warnings.warn
+) -> Iterator[Word]:
+    """Yield the words of a text, as `say` takes it, each when it is asked for. tell: as in `new_words`."""
     if isinstance(text, Iterator):
         yield from text
         return
-    words = new_words(moshi, pace)
+    words = new_words(moshi, pace, tell)
     for turn in [text] if isinstance(text, str) else text:
         yield from words.turn(turn)
 
 
-def new_words(moshi: Moshi, pace: Pace = DEFAULT_PACE) -> Words:
-    """Return what makes words of turns for a model."""
-    return Words(moshi.tokenizer.encode, SPEAKERS in moshi.lm.config.conditioners, pace.between)
+def new_words(moshi: Moshi, pace: Pace = DEFAULT_PACE, tell: Callable[[str], None] = warnings.warn) -> Words:
+    """Return what makes words of turns for a model.
+
+    tell: is told of words that it does not know, which are left out.
+    """
+    tokenizer = moshi.tokenizer
+    return Words(tokenizer.encode, SPEAKERS in moshi.lm.config.conditioners, pace.between, tokenizer.lacks, tell)
 
 
 def check_says(config: LmConfig, name: str = "this model") -> LmConfig:

@@ -8,6 +8,7 @@ Source: moshi/models/tts.py `script_to_entries`, `StateMachine`.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -77,11 +78,21 @@ class Words:
     """Turns of a conversation into words.
 
     encode: a word -> its tokens. turns_are_marked: whether turns begin with the token of their speaker, which
-    models know that are told who speaks. between: steps of padding between words, at least.
+    models know that are told who speaks. between: steps of padding between words, at least. lacks: whether a word
+    is unknown to the model; it is left out, and `tell` is told so, once.
     """
 
-    def __init__(self, encode: Callable[[str], list[int]], turns_are_marked: bool, between: int = 0) -> None:
+    def __init__(
+        self,
+        encode: Callable[[str], list[int]],
+        turns_are_marked: bool,
+        between: int = 0,
+        lacks: Callable[[str], bool] = lambda _: False,
+        tell: Callable[[str], None] = warnings.warn,
+    ) -> None:
         self._encode, self._marked, self._between = encode, turns_are_marked, between
+        self._lacks, self._tell = lacks, tell
+        self._left_out: set[str] = set()
         self._speaker: int | None = None  # whose turn it was
         self._turn = -1
         self._begins = True
@@ -98,14 +109,19 @@ class Words:
         start = 0
         for gap in _GAP.finditer(text):
             if gap.start() > start:
-                yield self._word(text[start : gap.start()])
+                yield from self._word(text[start : gap.start()])
             if gap[1]:
                 yield Word("", (), round(float(gap[1]) * FRAME_RATE))
             start = gap.end()
         if start < len(text):
-            yield self._word(text[start:])
+            yield from self._word(text[start:])
 
-    def _word(self, text: str) -> Word:
+    def _word(self, text: str) -> Iterator[Word]:
+        if self._lacks(text):
+            if text not in self._left_out:
+                self._tell(f"{text!r} is left out: this model does not know the word")
+            self._left_out.add(text)
+            return
         tokens = self._encode(text)
         speaker = max(self._turn, 0) % len(SPEAKERS)
         if self._begins and self._marked and speaker != self._speaker:
@@ -113,7 +129,7 @@ class Words:
             tokens = [SPEAKERS[speaker], *tokens]
         self._begins = False
         padding = max(0, self._between + len(tokens) - 1) if self._between > 0 else 0
-        return Word(text, tuple(tokens), padding, SPEAKERS[speaker] if self._marked else None)
+        yield Word(text, tuple(tokens), padding, SPEAKERS[speaker] if self._marked else None)
 
 
 class Reading(NamedTuple):

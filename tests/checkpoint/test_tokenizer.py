@@ -117,3 +117,18 @@ def test_unigram_models_work_as_well(tmp_path: Path) -> None:
     path.write_bytes(model.getvalue())
     oracle = sentencepiece.SentencePieceProcessor(model_file=str(path))
     assert TextTokenizer(path).decode(oracle.encode(SENTENCES[0])) == oracle.decode(oracle.encode(SENTENCES[0]))
+
+
+def test_a_word_of_which_nothing_is_known_is_lacking(tmp_path: Path, tokenizer: TextTokenizer) -> None:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["good", "morning", "good . , n a ve"]), model_writer=model, model_type="word",
+        vocab_size=11, unk_id=0, bos_id=1, eos_id=2, pad_id=3, minloglevel=2, character_coverage=1.0,
+    )  # fmt: skip
+    path = tmp_path / "words.model"
+    path.write_bytes(model.getvalue())
+    words = TextTokenizer(path)
+    assert [words.lacks(word) for word in ("good", "evening", "good evening", ".", "evening .", "")] == [
+        False, True, False, False, True, False,
+    ]  # fmt: skip
+    assert not tokenizer.lacks("Zürich 東京"), "bytes can say anything"

@@ -20,6 +20,7 @@ from moshi_mlx import run_tts as front_door
 from moshi_mlx.audio.speakers import Speakers
 from moshi_mlx.audio.writer import AudioWriter
 from moshi_mlx.checkpoint.speakers import DEFAULT_VOICE, find_voice, read_vectors
+from moshi_mlx.checkpoint.tokenizer import TextTokenizer
 from moshi_mlx.cli import given_text, speech_requests
 from moshi_mlx.cli.given_text import GivenText
 from moshi_mlx.cli.speech_requests import read_requests
@@ -63,6 +64,26 @@ def test_a_text_becomes_a_file_and_times_of_words(moshi_cli: Cli, tts_folder: Pa
         assert changed.code == 0, changed.err
         different, _ = soundfile.read(tmp_path / "other.wav")
         assert len(different) != len(audio) or (different != audio).any(), other
+
+
+def test_a_word_that_the_model_does_not_know_is_left_out_and_named_once(
+    moshi_cli: Cli, tts_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextTokenizer, "lacks", lambda tokenizer, word: word == "Zorro")
+    given = ["-m", tts_folder, "--codec", "mlx", "--seed", 3, "--voice", tts_folder / "a.safetensors"]
+    assert moshi_cli("say", "Good morning, you.", tmp_path / "known.wav", *given).code == 0
+    done = moshi_cli("say", "Good Zorro morning, Zorro you.", tmp_path / "out.wav", *given)
+    assert done.code == 0, done.err
+    assert done.err.count("note: 'Zorro' is left out: this model does not know the word\n") == 1
+    assert (tmp_path / "out.wav").read_bytes() == (tmp_path / "known.wav").read_bytes()
+
+    lines = tmp_path / "texts.jsonl"
+    lines.write_text(
+        json.dumps({"text": "Zorro, you Zorro", "voice": str(tts_folder / "a.safetensors"), "id": "one"})
+    )
+    many = moshi_cli("say", "--jsonl", lines, tmp_path / "many", *given[:-2])
+    assert many.code == 0, many.err
+    assert "'Zorro' is left out" in many.err
 
 
 def test_text_from_stdin_is_said_as_it_comes(

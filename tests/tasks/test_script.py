@@ -96,3 +96,15 @@ def test_padding_is_never_longer_than_it_may_be(ahead: int) -> None:
     steps = [step for _, step in one.said]
     assert steps[0] == 2
     assert max(later - earlier for earlier, later in pairwise(steps)) == 1 + 8
+
+
+def test_a_word_that_the_model_lacks_is_left_out_and_told_once() -> None:
+    told: list[str] = []
+    words = Words(encode, turns_are_marked=True, lacks=lambda word: word.startswith("Zorro"), tell=told.append)
+    found = [*words.turn("Zorro, Zorro! good Zorro, morning"), *words.turn("Zorro,")]
+    assert [word.text for word in found] == ["good", "morning"]
+    assert found[0].tokens[0] == 1, "the first word that is said begins the turn"
+    assert told == [
+        "'Zorro,' is left out: this model does not know the word",
+        "'Zorro!' is left out: this model does not know the word",
+    ]

@@ -26,6 +26,9 @@ class Pieces:
     def encode(self, text: str, /) -> list[int]:
         raise NotImplementedError
 
+    def lacks(self, word: str, /) -> bool:
+        raise NotImplementedError
+
 
 def stream(prefix: float = 0.0, delay: float = 0.0, seconds: float = 100.0) -> WordStream:
     return WordStream(Pieces(), CONFIG, prefix, delay, seconds)
