@@ -1,9 +1,6 @@
 """Batches for the codec: what people say, with its phones, and what Nano says, on the grid of its frames."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from queue import Queue
-from threading import Thread
 
 import numpy as np
 import torch
@@ -60,22 +57,3 @@ def model_batch(rng: np.random.Generator, streams: list[np.ndarray], size: int) 
         piece = stream[start * FRAME : (start + CROP_FRAMES) * FRAME]
         pcm[row, : len(piece)] = piece
     return torch.from_numpy(pcm)
-
-
-def ahead(make, depth: int = 4) -> Iterator:
-    """Call `make()` for ever on another thread, at most `depth` results ahead. Raises what it raises."""
-    queue: Queue = Queue(depth)
-
-    def work() -> None:
-        try:
-            while True:
-                queue.put((make(), None))
-        except Exception as error:  # or whoever waits for the next result would wait for ever
-            queue.put((None, error))
-
-    Thread(target=work, daemon=True).start()
-    while True:
-        made, error = queue.get()
-        if error:
-            raise error
-        yield made

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +14,12 @@ from pocketsphinx import Config, Decoder, NGramModel
 from pystoi import stoi
 
 from training.dialogue import ANSWERS, UNKNOWN_ANSWER
+from training.text import plain
 from training.voices import SAMPLE_RATE
 
 _RATE = 16_000
+_FRAMES = 100  # of the recogniser, a second
+_AROUND = 4_800  # samples of silence
 _OWN_WORDS = {"nano": "N AA N OW", "tokyo": "T OW K IY OW", "madrid": "M AH D R IH D", "everest": "EH V ER AH S T"}
 
 
@@ -34,14 +37,9 @@ class Intelligibility:
         return {key: None if value is None else round(value, 3) for key, value in asdict(self).items()}
 
 
-def plain(text: str) -> list[str]:
-    """Words as the recogniser spells them."""
-    return text.lower().translate(str.maketrans("", "", ".,?")).split()
-
-
 def measure(spoken: Mapping[str, np.ndarray], original: Mapping[str, np.ndarray] | None = None) -> Intelligibility:
     """Recordings by what is said in them, float32 at 24 kHz; original: the same, sample for sample, for STOI."""
-    closed, free = _closed(), _free()
+    closed, free = closed_to(_sentences()), _free()
     sentences = grammar_errors = errors = total = 0
     scores = []
     for text, pcm in spoken.items():
@@ -77,41 +75,55 @@ def _sentences() -> list[str]:
     return [" ".join(plain(text)) for text in dict.fromkeys([*ANSWERS.values(), UNKNOWN_ANSWER])]
 
 
-def _heard(decoder: Decoder, pcm: np.ndarray) -> list[str]:
-    pcm = soxr.resample(pcm, SAMPLE_RATE, _RATE)
-    pcm = np.concatenate([np.zeros(4800), pcm, np.zeros(4800)])
-    samples = np.clip(pcm * 32767, -32768, 32767).astype(np.int16)
-    decoder.start_utt()
-    decoder.process_raw(samples.tobytes(), full_utt=True)
-    decoder.end_utt()
-    found = decoder.hyp()
-    return [word.partition("(")[0] for word in found.hypstr.split()] if found else []
+class Recogniser:
+    """Hears words. decoder: with what it searches for."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    def hear(self, pcm: np.ndarray) -> list[tuple[str, float]]:
+        """The words of a recording (samples,) float32 at 24 kHz, and the second at which each begins."""
+        pcm = soxr.resample(pcm, SAMPLE_RATE, _RATE)
+        pcm = np.concatenate([np.zeros(_AROUND), pcm, np.zeros(_AROUND)])
+        samples = np.clip(pcm * 32767, -32768, 32767).astype(np.int16)
+        self._decoder.start_utt()
+        self._decoder.process_raw(samples.tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        if not self._decoder.hyp():
+            return []
+        words = [(one.word.partition("(")[0], one.start_frame / _FRAMES) for one in self._decoder.seg()]
+        return [(word, at - _AROUND / _RATE) for word, at in words if word[0] not in "<["]
 
 
-def _decoder() -> Decoder:
+def closed_to(sentences: Sequence[str]) -> Recogniser:
+    """One that hears nothing but one of these sentences, `plain` words with spaces between."""
+    decoder = _decoder(sentences)
+    rule = " | ".join(sentences)
+    decoder.add_jsgf_string("answers", f"#JSGF V1.0;\ngrammar answers;\npublic <answer> = {rule};\n")
+    decoder.activate_search("answers")
+    return Recogniser(decoder)
+
+
+def _heard(recogniser: Recogniser, pcm: np.ndarray) -> list[str]:
+    return [word for word, _ in recogniser.hear(pcm)]
+
+
+def _decoder(sentences: Sequence[str]) -> Decoder:
     decoder = Decoder(Config(lm=None, loglevel="FATAL", samprate=float(_RATE)))
-    for word in dict.fromkeys(word for sentence in _sentences() for word in sentence.split()):
+    for word in dict.fromkeys(word for sentence in sentences for word in sentence.split()):
         if decoder.lookup_word(word) is None:
             decoder.add_word(word, _OWN_WORDS[word], True)
     return decoder
 
 
-def _closed() -> Decoder:
-    decoder = _decoder()
-    rule = " | ".join(_sentences())
-    decoder.add_jsgf_string("answers", f"#JSGF V1.0;\ngrammar answers;\npublic <answer> = {rule};\n")
-    decoder.activate_search("answers")
-    return decoder
-
-
-def _free() -> Decoder:
-    decoder = _decoder()
+def _free() -> Recogniser:
+    decoder = _decoder(_sentences())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "answers.arpa"
         path.write_text(_bigrams(_sentences()))
         decoder.add_lm("bigram", NGramModel(decoder.config, decoder.logmath, str(path)))
     decoder.activate_search("bigram")
-    return decoder
+    return Recogniser(decoder)
 
 
 def _bigrams(sentences: list[str], discount: float = 0.5) -> str:

@@ -5,7 +5,6 @@ the Nano in the package.
 """
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,14 +18,16 @@ from moshi_mlx.checkpoint.voices import FOLDER as VOICES_FOLDER
 from moshi_mlx.runtime.moshi import load
 from moshi_mlx.weights.quantization import Recipe, make_scheme
 from training.curves import write_curve
-from training.export import LM_FOLDER, MIMI_CONFIG_NAME, MIMI_NAME
+from training.export import LM_FOLDER, MIMI_NAME
+from training.model_folder import codec_at, size_of, write_around
+from training.persona_lm import config
 from training.persona_start import write_learned
 from training.persona_text import ANSWERS, MANNERS, NAMES, VOICES, key
 from training.persona_voices import heard_voice
+from training.persona_words import tokenizer_model
 from training.train_codec import START
-from training.train_persona import WORK, write_around
+from training.train_persona import WORK
 
-MOST_BYTES = 6_000_000
 GROUP = 128
 RECIPE = Recipe(
     "q4 with q5",
@@ -54,17 +55,13 @@ def write_model(trained: Checkpoint, spoken: Mapping[str, np.ndarray], target: P
     """As `export`. spoken: what each of the voices says in its prompt, [8, frames]."""
     (target / VOICES_FOLDER).mkdir(parents=True, exist_ok=True)
     wanted = write_learned(target, trained, RECIPE)
-    codec = {"mimi_name": nano.FOLDER / MIMI_NAME, "mimi_config_name": nano.FOLDER / MIMI_CONFIG_NAME}
-    write_around(target, {name: os.path.relpath(path, target) for name, path in codec.items()}, wanted.block)
+    write_around(target, config(), tokenizer_model(), codec_at(target), wanted.block)
     known = {"names": NAMES, "manners": MANNERS, "voices": tuple(VOICES), "questions": ANSWERS}
     (target / "persona.json").write_text(json.dumps(known, indent=1) + "\n")
     moshi = load(target, codec="mlx", offline=True)
     for name, codes in spoken.items():
         mx.save_safetensors(str(target / VOICES_FOLDER / f"{name}.safetensors"), heard_voice(moshi, codes))
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    if size > MOST_BYTES:
-        raise ValueError(f"{target} has {size} bytes, more than {MOST_BYTES}")
-    return size
+    return size_of(target)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,11 @@ def words() -> list[str]:
     return list(dict.fromkeys(word for text in (*ANSWERS.values(), UNKNOWN_ANSWER) for word in text.split()))
 
 
+def plain(text: str) -> list[str]:
+    """The words of a text as recognisers spell them: small, without punctuation."""
+    return text.lower().translate(str.maketrans("", "", ".,?")).split()
+
+
 @cache
 def tokenizer_model() -> bytes:
     """The sentencepiece model, one piece a word."""

@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from torch.nn import functional
 
 from training import corpus as corpus_file
 from training import persona_text, ranks
+from training.ahead import ahead
 from training.answers import FADE, answer_streams
 from training.answers import LEAD_FRAMES as LEAD
 from training.codec import FRAME, Codec, Quantized, books, fit_books, vectors
-from training.codec_data import Batch, ahead, model_batch, user_batch
+from training.codec_data import Batch, model_batch, user_batch
 from training.phones import IGNORE
 from training.precision import autocast
 from training.spectral import Distance
@@ -69,7 +71,7 @@ def train(folder: Path, until: str = "decoder") -> None:
     torch.manual_seed(1)
     rank, many = ranks.meet()
     codec, done = load(folder)
-    corpus = corpus_file.load(folder)
+    corpus = cache(lambda: corpus_file.load(folder))  # the decoder needs none
     streams = answer_streams()
     distance = Distance()
     state: dict[str, Any] = {}
@@ -93,13 +95,13 @@ def train(folder: Path, until: str = "decoder") -> None:
                 kept = _HEADS if finished else ()
                 part = {key: value for key, value in codec.named_parameters() if _hears(key, kept)}
                 phase = replace(phase, rate=AGAIN if finished else phase.rate)
-                batches = ahead(lambda rng=rng: user_batch(rng, corpus, HEARD_CROPS // many))
+                batches = ahead(lambda rng=rng: user_batch(rng, corpus(), HEARD_CROPS // many))
             else:
                 part = dict(codec.named_parameters())
                 batches = ahead(
                     lambda rng=rng: (
                         model_batch(rng, list(streams.values()), MODEL_CROPS),
-                        user_batch(rng, corpus, USER_CROPS),
+                        user_batch(rng, corpus(), USER_CROPS),
                     )
                 )
             if phase.name == "codebooks" and done == begin:

@@ -20,8 +20,8 @@ from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.finetune.start import write_start
 from moshi_mlx.models.config import LmConfig
 from training import lm, speech_codes, train_codec
+from training.ahead import ahead
 from training.codec import Codec, books, vectors
-from training.codec_data import ahead
 from training.export import LM_FOLDER, LM_NAME, export_all_but_lm
 from training.hearing import NOTHING, confuse, nearest, scramble
 from training.learning import learn

@@ -4,12 +4,10 @@
 Nano, with its finished codec and codes; what is learned is in FOLDER/persona/lm.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,10 +26,10 @@ from training.export import (
     LM_WEIGHTS,
     MIMI_CONFIG_NAME,
     MIMI_NAME,
-    TOKENIZER_NAME,
     export_all_but_lm,
 )
 from training.learning import learn
+from training.model_folder import write_around
 from training.persona_lm import CONTEXT, config
 from training.persona_prompts import Prompts, Steady
 from training.persona_speech import Speech
@@ -123,16 +121,9 @@ def begin(folder: Path, start: Path, seed: int) -> None:
         write_learned(start, Checkpoint.resolve(nano.PERSONA_NAME, offline=True), RECIPES[UNQUANTIZED])
     else:
         write_warm_start(start / LM_NAME, config(), seed, learned if learned.exists() else nano.FOLDER / LM_NAME)
-    write_around(start, {"mimi_name": MIMI_NAME, "mimi_config_name": MIMI_CONFIG_NAME})
-
-
-def write_around(folder: Path, codec: dict[str, str], quantization: Any = None) -> None:
-    """Write what belongs to the weights. codec: its files, as `config.json` names them."""
-    (folder / TOKENIZER_NAME).write_bytes(tokenizer_model())
-    settings = {**config(), "moshi_name": LM_NAME, **codec, "tokenizer_name": TOKENIZER_NAME}
-    if quantization:
-        settings["quantization"] = quantization
-    (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    write_around(
+        start, config(), tokenizer_model(), {"mimi_name": MIMI_NAME, "mimi_config_name": MIMI_CONFIG_NAME}
+    )
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@
 `python -m training.train_stt FOLDER curve TABLE.csv` how its loss fell.
 """
 
-import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +15,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.checkpoint import nano
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.finetune.batches import Data
 from moshi_mlx.finetune.loss import LISTENING_PARTS, Batch, delayed
@@ -29,6 +26,7 @@ from training import stt_codes
 from training.curves import write_curve
 from training.hearing import NOTHING, confuse, nearest, scramble
 from training.learning import learn
+from training.model_folder import CODEC, LM_FOLDER, MODEL, START, codec_at, size_of, write_around
 from training.stt_text import tokenizer_model
 from training.stt_windows import CLASSES, DELAY, HORIZONS, Window, Windows
 from training.text import EPAD, PAD, SPECIAL
@@ -42,8 +40,6 @@ SETTINGS = Settings(
 PHONETIC = 3  # codebooks in which the codec learned to hear phones
 PAD_WEIGHT = 0.3  # of text that is no word
 SHARES = np.array([1.0, 0.25], np.float32)  # in the loss: the text, all heads together
-MODEL, LM_FOLDER, LEARNED = "model.safetensors", "lm", "consolidated.safetensors"
-_CODEC = {"mimi_name": nano.FOLDER / "mimi.safetensors", "mimi_config_name": nano.FOLDER / "mimi_config.json"}
 
 
 def config() -> dict[str, Any]:
@@ -134,7 +130,7 @@ def _misread(rng: np.random.Generator, text: np.ndarray, config: LmConfig) -> No
 
 def neighbours(count: int = 8) -> np.ndarray:
     """The codes nearest to each code in which phones are heard, [PHONETIC, 512, count]."""
-    stored = mx.load(str(_CODEC["mimi_name"]))
+    stored = mx.load(str(CODEC["mimi_name"]))
     assert isinstance(stored, dict)
     layers = ["rvq_first.vq.layers.0", *(f"rvq_rest.vq.layers.{index}" for index in range(PHONETIC - 1))]
     tables = []
@@ -149,11 +145,11 @@ def neighbours(count: int = 8) -> np.ndarray:
 
 def train(folder: Path, settings: Settings = SETTINGS) -> None:
     """Take the steps that are left."""
-    start, out = folder / "start", folder / LM_FOLDER
+    start, out = folder / START, folder / LM_FOLDER
     if not (start / MODEL).exists():
         start.mkdir(parents=True, exist_ok=True)
         write_start(start / MODEL, config(), settings.seed)
-        _write_around(start, {name: str(path) for name, path in _CODEC.items()})
+        write_around(start, config(), tokenizer_model(), codec_at())
     checkpoint = Checkpoint.resolve(start)
     data = Talks(talks=stt_codes.load(folder / "codes"), near=neighbours())
     learn(checkpoint, out, "talks", settings, data)
@@ -164,16 +160,8 @@ def export(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     lm = Checkpoint.resolve(folder / LM_FOLDER).load_lm()
     write_weights(target / MODEL, lm, "BF16")
-    _write_around(target, {name: os.path.relpath(path, target) for name, path in _CODEC.items()})
-    size = sum(path.stat().st_size for path in target.iterdir() if path.suffix != ".md")
-    print(f"{target}: {size / 1e6:.2f} MB")
-
-
-def _write_around(folder: Path, codec: dict[str, str]) -> None:
-    """Write what belongs to the weights."""
-    (folder / "tokenizer.model").write_bytes(tokenizer_model())
-    settings = {**config(), "moshi_name": MODEL, **codec, "tokenizer_name": "tokenizer.model"}
-    (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    write_around(target, config(), tokenizer_model(), codec_at(target))
+    print(f"{target}: {size_of(target) / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
