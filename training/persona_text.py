@@ -75,6 +75,11 @@ def key(voice: str, text: str) -> str:
     return f"{voice}: {text}"
 
 
+def in_first(name: str) -> bool:
+    """Whether what is kept under this `key` is said in the first voice, Nano's."""
+    return not in_second(name) and name.startswith(tuple(key(voice, "") for voice in VOICES))
+
+
 def in_second(name: str) -> bool:
     """Whether what is kept under this `key` is said in the second voice, which the codec was not made for."""
     return name.startswith(key([*VOICES][1], ""))

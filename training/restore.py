@@ -1,9 +1,10 @@
 """Make a work folder from a finished model, to train on where its work folder is gone.
 
-`python -m training.restore MODEL_FOLDER FOLDER [CODEC_STEPS]`. What a model does not hold begins anew: the state
-of optimizers, the head that hears phones, and the step counts, so that every phase is run again from these
-weights, but for the first CODEC_STEPS. The codes of its answers, which the decoder was fitted to, are those that
-it gives.
+`python -m training.restore MODEL_FOLDER FOLDER [CODEC_STEPS [SPEAKING]]`. What a model does not hold begins
+anew: the state of optimizers, the head that hears phones, and the step counts, so that every phase is run again
+from these weights, but for the first CODEC_STEPS. The codes of its answers, which the decoder was fitted to, are
+those that it gives. SPEAKING is the codec's file of the package's revision d62ed12, whose encoder hears Nano's
+voice as the decoder was made for.
 """
 
 import shutil
@@ -21,7 +22,7 @@ from training.answers import answer_streams
 from training.codec import Codec
 from training.dialogue import ANSWERS, UNKNOWN
 from training.export import MIMI_NAME
-from training.speech_codes import answer_frames, save_codes
+from training.speech_codes import SPEAKING, answer_frames, save_codes
 from training.train_codec import START
 from training.voices import Voice, speak
 
@@ -30,23 +31,34 @@ _ASKING = (Voice("espeak", "en-us"), Voice("flite", "rms"), Voice("flite", "slt"
 """Who asks, one after the other until it answers."""
 
 
-def restore(model: Path, folder: Path, codec_steps: int = 0) -> None:
-    """Write FOLDER/codec.pt and FOLDER/own.npz from a model that `export` wrote, and copy it to FOLDER/start."""
+def restore(model: Path, folder: Path, codec_steps: int = 0, speaking: Path | None = None) -> None:
+    """Write FOLDER/codec.pt and FOLDER/own.npz from a model that `export` wrote, and copy it to FOLDER/start.
+
+    speaking: the codec's file of a revision before its encoder went on alone, for `speech_codes.speaking`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    codec = trainable(model / MIMI_NAME)
+    torch.save({"codec": codec.state_dict(), "steps": codec_steps}, folder / "codec.pt")
+    shutil.copytree(model, folder / START, dirs_exist_ok=True)
+    if speaking:
+        torch.save(trainable(speaking).state_dict(), folder / SPEAKING)
+    silence, answers = given(model)
+    save_codes(folder / "own.npz", {"silence": silence[:, None], **answers})
+
+
+def trainable(path: Path) -> Codec:
+    """The codec of a file that `export` wrote; its heads know nothing."""
     codec = Codec()
     state = codec.state_dict()
     plain = {key.removeprefix("mimi."): key for key in state if key.startswith("mimi.")}
-    for name, value in in_memory(load_file(model / MIMI_NAME), list(plain)).items():
+    for name, value in in_memory(load_file(path), list(plain)).items():
         if name in plain:
             state[plain[name]] = value
         else:  # a convolution: its direction and its length
             state[f"mimi.{name}_v"] = value
             state[f"mimi.{name}_g"] = value.flatten(1).norm(dim=1).view_as(state[f"mimi.{name}_g"])
     codec.load_state_dict(state)
-    torch.save({"codec": codec.state_dict(), "steps": codec_steps}, folder / "codec.pt")
-    shutil.copytree(model, folder / START, dirs_exist_ok=True)
-    silence, answers = given(model)
-    save_codes(folder / "own.npz", {"silence": silence[:, None], **answers})
+    return codec
 
 
 def given(model: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -93,4 +105,5 @@ def in_memory(published: dict[str, torch.Tensor], names: list[str]) -> dict[str,
 
 
 if __name__ == "__main__":
-    restore(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    steps, mouth = [*sys.argv[3:], None, None][:2]
+    restore(Path(sys.argv[1]), Path(sys.argv[2]), int(steps or 0), Path(mouth) if mouth else None)

@@ -78,6 +78,22 @@ def _unlike(codec: Codec, used: np.ndarray) -> int:
     return int(lengths.argmax())
 
 
+SPEAKING = "speaking.pt"
+
+
+def speaking(folder: Path, codec: Codec) -> Codec:
+    """The codec as it was when its codebooks were finished, before its encoder went on to hear people alone.
+
+    What it makes of a voice is what the decoder was made for. Where it was not kept, `codec`.
+    """
+    path = folder / SPEAKING
+    if not path.exists():
+        return codec
+    kept = Codec()
+    kept.load_state_dict(torch.load(path))
+    return kept.eval()
+
+
 _SILENCE = "silence"
 
 
@@ -94,7 +110,7 @@ def _spoken(codec: Codec, streams: Mapping[str, np.ndarray]) -> dict[str, np.nda
 
 
 def _own(mimi: MimiModel, text: str, stream: np.ndarray) -> np.ndarray:
-    codes = _encode(mimi, stream)
+    codes = encode(mimi, stream)
     return codes if text == _SILENCE else codes[:, LEAD_FRAMES:][:, : answer_frames(stream)]
 
 
@@ -160,7 +176,7 @@ def _make(codec: Codec, recordings: corpus.Corpus, silence: np.ndarray, own: dic
     rooms = _rooms(rng)
     forget = np.zeros(FORGET_FRAMES * FRAME, np.float32)
     nothing = np.zeros(ROOM_FRAMES * FRAME, np.float32)
-    room_codes = [_encode(ears, room.heard(rng, np.concatenate([forget, nothing]))) for room in rooms]
+    room_codes = [encode(ears, room.heard(rng, np.concatenate([forget, nothing]))) for room in rooms]
 
     global _shop
     _shop = _Shop(recordings, rooms, ears)
@@ -199,7 +215,7 @@ def echo(
     """
     late = np.roll(stream, int(rng.integers(0, 2 * FRAME))) * 10 ** (rng.uniform(-46, -26) / 20)
     pcm = heard(np.concatenate([np.zeros(FORGET_FRAMES * FRAME, np.float32), late]))
-    return _encode(ears, pcm)[:, FORGET_FRAMES + LEAD_FRAMES :]
+    return encode(ears, pcm)[:, FORGET_FRAMES + LEAD_FRAMES :]
 
 
 @dataclass(frozen=True)
@@ -261,7 +277,7 @@ def _clip(job: tuple[int, int]) -> Said:
     out = np.zeros((last + AFTER_FRAMES) * FRAME, np.float32)
     pcm = pcm[: len(out) - begin]
     out[begin : begin + len(pcm)] = pcm
-    codes = _encode(_shop.ears, _shop.rooms[room].heard(rng, out))[:, FORGET_FRAMES:]
+    codes = encode(_shop.ears, _shop.rooms[room].heard(rng, out))[:, FORGET_FRAMES:]
     return Said(voice, text, room, BEFORE_FRAMES, last - FORGET_FRAMES, codes)
 
 
@@ -286,10 +302,10 @@ def _aside(number: int) -> np.ndarray:
         pcm = 0.5 * 10 ** (-rng.uniform(*FAINTER) / 20) * pcm / (np.abs(pcm).max() + 1e-9)
     room = _shop.rooms[int(rng.integers(ROOMS))]
     heard = pcm + (room.level * augment.noise(rng, length, room.tilt) if room.level else 0)
-    return _encode(_shop.ears, np.clip(heard, -1, 1))[:, FORGET_FRAMES:]
+    return encode(_shop.ears, np.clip(heard, -1, 1))[:, FORGET_FRAMES:]
 
 
 @torch.no_grad()
-def _encode(mimi: MimiModel, pcm: np.ndarray) -> np.ndarray:
-    """In float32: coarser activations give other codes, above all in silence."""
+def encode(mimi: MimiModel, pcm: np.ndarray) -> np.ndarray:
+    """The codes of samples, [8, frames]. In float32: coarser activations give others, above all in silence."""
     return mimi.encode(torch.from_numpy(pcm.astype(np.float32))[None, None])[0].numpy().astype(np.int16)

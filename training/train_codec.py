@@ -18,23 +18,22 @@ import torch
 from torch.nn import functional
 
 from training import corpus as corpus_file
-from training import persona_text, ranks
+from training import persona_text, ranks, tts_speech
 from training.ahead import ahead
-from training.answers import FADE, answer_streams
-from training.answers import LEAD_FRAMES as LEAD
+from training.answers import answer_streams
 from training.codec import FRAME, Codec, Quantized, books, fit_books, vectors
 from training.codec_data import Batch, model_batch, user_batch
+from training.codec_spoken import spoken_batches
 from training.phones import IGNORE
 from training.precision import autocast
 from training.spectral import Distance
-from training.speech_codes import own_codes, persona_codes
+from training.speech_codes import SPEAKING, own_codes, persona_codes
+from training.tts_speech import TTS_FOLDER, WORDS, Words
 
 MODEL_CROPS, USER_CROPS, USER_DECODED, HEARD_CROPS = 4, 8, 2, 24
 BEFORE_WEIGHT = 0.3  # of phones heard before the codebook
 LOUDNESS_WEIGHT = 0.2
 WAVE_WEIGHT = {"autoencoder": 1.0, "codebooks": 1.0, "decoder": 4.0}
-ANSWERS_AT_ONCE, STREAM_FRAMES = 6, 42
-SECOND = 3  # times as often as others comes what is said in the second voice
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,9 @@ def train(folder: Path, until: str = "decoder") -> None:
             if phase.name == "decoder":
                 part = {key: value for key, value in codec.named_parameters() if _decodes(key)}
                 silence, own = own_codes(folder, codec)
+                own |= persona_codes(folder, codec)
                 spoken = {**streams, **persona_text.streams()}
-                batches = ahead(_answers(rng, silence, {**own, **persona_codes(folder, codec)}, spoken))
+                batches = ahead(spoken_batches(rng, silence, own, spoken, _words(folder)))
             elif phase.name == "ears":
                 if rank == 0:
                     own_codes(folder, codec)  # what is to be said keeps the codes that it has now
@@ -122,6 +122,8 @@ def train(folder: Path, until: str = "decoder") -> None:
                 if state["phase"] == phase.name:
                     optimizer.load_state_dict(state["optimizer"])
             _run(folder, codec, phase, done - begin, begin, batches, optimizer, distance)
+            if phase.name == "codebooks":
+                torch.save(codec.state_dict(), folder / SPEAKING)  # for `tts_codes`
             done = end
         begin = end
         if phase.name == until:
@@ -137,6 +139,12 @@ def load(folder: Path) -> tuple[Codec, int]:
     state = torch.load(path)
     codec.load_state_dict(state["codec"])
     return codec, state["steps"]
+
+
+def _words(folder: Path) -> Words | None:
+    """What the decoder is to say besides, where `tts_codes` has made it."""
+    place = folder / TTS_FOLDER
+    return tts_speech.load(place) if (place / WORDS).exists() else None
 
 
 _HEADS = ("phones", "finer", "loudness")
@@ -313,42 +321,6 @@ def _latents(codec: Codec, batches, rounds: int = 70) -> torch.Tensor:
         latent = codec.encode(torch.cat([own, own.flip(0), said.pcm])[:, None])
         out.append(latent.transpose(1, 2).flatten(0, 1))
     return torch.cat(out)
-
-
-def _answers(
-    rng: np.random.Generator,
-    silence: np.ndarray,
-    own: dict[str, np.ndarray],
-    streams: dict[str, np.ndarray],
-    size: int = ANSWERS_AT_ONCE,
-):
-    """Whole answers as the language model will send them, every fourth one cut short: samples and codes.
-
-    Those in the second voice come SECOND times as often as the others: it is the harder one.
-    """
-    order: list[str] = []
-    texts = [text for text in streams for _ in range(SECOND if persona_text.in_second(text) else 1)]
-
-    def make() -> tuple[torch.Tensor, torch.Tensor]:
-        pcm = np.zeros((size, STREAM_FRAMES * FRAME), np.float32)
-        codes = np.repeat(silence[None, :, None], size, 0).repeat(STREAM_FRAMES, 2).astype(np.int64)
-        for row in range(size):
-            if not order:
-                order.extend(rng.permutation(texts).tolist())
-            text = order.pop()
-            said = own[text]
-            frames = said.shape[1]
-            begin = int(rng.integers(LEAD, STREAM_FRAMES - frames + 1))
-            kept = int(rng.integers(1, frames)) if rng.random() < 0.25 else frames
-            codes[row, :, begin : begin + kept] = said[:, :kept]
-            sound = streams[text][LEAD * FRAME : (LEAD + frames) * FRAME].copy()
-            if kept < frames:
-                sound[kept * FRAME :][:FADE] *= np.linspace(1, 0, FADE, dtype=np.float32)
-                sound[kept * FRAME + FADE :] = 0
-            pcm[row, begin * FRAME : (begin + frames) * FRAME] = sound
-        return torch.from_numpy(pcm), torch.from_numpy(codes)
-
-    return make
 
 
 def _quantized_again(codec: Codec, codes: torch.Tensor) -> torch.Tensor:
