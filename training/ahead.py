@@ -1,8 +1,13 @@
 """Batches that are made on another thread while the model learns."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from queue import Queue
 from threading import Thread
+
+import numpy as np
+
+from moshi_mlx.finetune.loss import Batch
 
 
 def ahead(make, depth: int = 4) -> Iterator:
@@ -22,3 +27,16 @@ def ahead(make, depth: int = 4) -> Iterator:
         if error:
             raise error
         yield made
+
+
+def numbered(
+    batch: Callable[[np.random.Generator], Batch], seeds: Sequence[int], step: int, what: str
+) -> Iterator[tuple[Batch, Sequence[object]]]:
+    """As `Data.batches`, ahead: every step's batch follows from the seeds and its number. what: it is made of."""
+    numbers = count(step)
+
+    def make() -> tuple[Batch, Sequence[object]]:
+        number = next(numbers)
+        return batch(np.random.default_rng([*seeds, number])), [f"{what} of step {number + 1}"]
+
+    return ahead(make)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,11 +29,10 @@ from training.stt_text import spelled
 from training.text import plain
 from training.voices import MODEL_VOICE, speak
 
-if TYPE_CHECKING:
-    from training.intelligibility import Recogniser
-
 NEW = 200  # sentences
 TOGETHER = 25
+MODEL, ORIGINAL = "model", "original"  # who says them
+Words = list[tuple[str, float]]  # that were heard, with the second at which each begins
 NEW_KIND, KNOWN_KIND = "new sentences", "answers of Nano"
 
 
@@ -60,27 +60,21 @@ def spoken(moshi: Moshi, texts: Sequence[str]) -> list[tuple[np.ndarray, list[fl
     return [(np.concatenate(made), told) for made, told in zip(frames, times, strict=True)]
 
 
-def recognised(
-    recogniser: Recogniser, texts: Sequence[str], said: Sequence[np.ndarray]
-) -> Iterator[tuple[bool, int, int]]:
+def recognised(texts: Sequence[str], found: Sequence[Words]) -> Iterator[tuple[bool, int, int]]:
     """Of each sentence, whether a grammar of them all found it, and words that are wrong, of how many."""
-    for text, pcm in zip(texts, said, strict=True):
-        wanted = plain(text)
-        found = [word for word, _ in recogniser.hear(pcm)]
-        errors = word_errors(" ".join(wanted), " ".join(found))
+    for text, one in zip(texts, found, strict=True):
+        wanted, words = plain(text), [word for word, _ in one]
+        errors = word_errors(" ".join(wanted), " ".join(words))
         wrong = errors.substitutions + errors.deletions + errors.insertions
-        yield found == wanted, min(len(wanted), wrong), len(wanted)
+        yield words == wanted, min(len(wanted), wrong), len(wanted)
 
 
-def lateness(
-    recogniser: Recogniser, texts: Sequence[str], said: Sequence[np.ndarray], told: Sequence[Sequence[float]]
-) -> list[float]:
+def lateness(texts: Sequence[str], found: Sequence[Words], told: Sequence[Sequence[float]]) -> list[float]:
     """By how many seconds words begin later than the model says, where the recogniser found the sentence."""
     late: list[float] = []
-    for text, pcm, times in zip(texts, said, told, strict=True):
-        found = recogniser.hear(pcm)
-        if [word for word, _ in found] == plain(text):
-            late += [round(at - time, 3) for (_, at), time in zip(found, times, strict=True)]
+    for text, one, times in zip(texts, found, told, strict=True):
+        if [word for word, _ in one] == plain(text):
+            late += [round(at - time, 3) for (_, at), time in zip(one, times, strict=True)]
     return late
 
 
@@ -98,21 +92,31 @@ def understood(moshi: Moshi, kind: str, texts: Sequence[str], parts: Parts) -> d
     """Figures of one kind of sentences, of the model and of the voice that it learned from."""
     from training.intelligibility import closed_to
 
-    recogniser = closed_to([" ".join(plain(text)) for text in texts])
-    made = spoken(moshi, texts)
-    original = [speak(MODEL_VOICE, text).pcm for text in texts]
-    out: dict[str, Any] = {}
-    for who, said in (("model", [pcm for pcm, _ in made]), ("original", original)):
-        out[who] = parts.found(
-            f"{kind}, {who}",
-            lambda said=said: {
-                "sentences": [*recognised(recogniser, texts, said)],
-                "written": written(said, texts),
-                "seconds": round(sum(map(len, said)) / 24_000, 1),
-            },
-        )
-    out["late"] = parts.found(f"{kind}, times", lambda: lateness(recogniser, texts, *zip(*made, strict=True)))
-    return out
+    @cache
+    def made() -> list[tuple[np.ndarray, list[float]]]:
+        return spoken(moshi, texts)
+
+    @cache
+    def said(who: str) -> list[np.ndarray]:
+        return [pcm for pcm, _ in made()] if who == MODEL else [speak(MODEL_VOICE, text).pcm for text in texts]
+
+    @cache
+    def found(who: str) -> list[Words]:
+        recogniser = closed_to([" ".join(plain(text)) for text in texts])
+        return [recogniser.hear(pcm) for pcm in said(who)]
+
+    def figures(who: str) -> dict[str, Any]:
+        return {
+            "sentences": [*recognised(texts, found(who))],
+            "written": written(said(who), texts),
+            "seconds": round(sum(map(len, said(who))) / 24_000, 1),
+        }
+
+    out: dict[str, Any] = {
+        who: parts.found(f"{kind}, {who}", lambda who=who: figures(who)) for who in (MODEL, ORIGINAL)
+    }
+    times = parts.found(f"{kind}, times", lambda: lateness(texts, found(MODEL), [told for _, told in made()]))
+    return {**out, "late": times}
 
 
 def evaluate(model: str, out: Path) -> None:

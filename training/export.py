@@ -14,17 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from training import codec, lm, train_codec
 from training.dialogue import ANSWERS
+from training.model_folder import LEARNED, LM_FOLDER, MIMI, MIMI_CONFIG, MODEL, OWN_CODEC, write_around
 from training.text import tokenizer_model
-
-LM_NAME, MIMI_NAME, MIMI_CONFIG_NAME = "model.safetensors", "mimi.safetensors", "mimi_config.json"
-TOKENIZER_NAME = "tokenizer.model"
-LM_FOLDER, LM_WEIGHTS = "lm", "consolidated.safetensors"  # what `train_lm` leaves in the work folder
 
 
 def export(folder: Path, target: Path) -> None:
     """Write the model trained in `folder` to `target`."""
     export_all_but_lm(folder, target)
-    save_file(_half(load_file(folder / LM_FOLDER / LM_WEIGHTS)), target / LM_NAME, {"format": "pt"})
+    save_file(_half(load_file(folder / LM_FOLDER / LEARNED)), target / MODEL, {"format": "pt"})
     for path in target.iterdir():
         path.chmod(0o644)  # safetensors writes for its owner alone
     size = sum(path.stat().st_size for path in target.iterdir() if path.suffix != ".md")
@@ -36,20 +33,11 @@ def export_all_but_lm(folder: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     trained, _ = train_codec.load(folder)
     mimi = codec.folded(trained).state_dict()
-    save_file(_half(published(mimi)), target / MIMI_NAME, {"format": "pt"})
-    codec.save_config(target / MIMI_CONFIG_NAME)
-    (target / TOKENIZER_NAME).write_bytes(tokenizer_model())
-    config = {
-        **lm.config(),
-        "model_type": "moshi",
-        "moshi_name": LM_NAME,
-        "mimi_name": MIMI_NAME,
-        "mimi_config_name": MIMI_CONFIG_NAME,
-        "tokenizer_name": TOKENIZER_NAME,
-        "lm_gen_config": {"use_sampling": False},
-    }
+    save_file(_half(published(mimi)), target / MIMI, {"format": "pt"})
+    codec.save_config(target / MIMI_CONFIG)
+    config = {**lm.config(), "model_type": "moshi", "lm_gen_config": {"use_sampling": False}}
+    write_around(target, config, tokenizer_model(), OWN_CODEC)
     (target / "questions.json").write_text(json.dumps(ANSWERS, indent=1) + "\n")
-    (target / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
 def published(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,10 @@ from moshi_mlx.runtime.engine import converse_together
 from moshi_mlx.runtime.reply import Reply
 
 if TYPE_CHECKING:
+    from moshi_mlx.runtime.batch import Batch
     from moshi_mlx.runtime.moshi import Moshi
+    from moshi_mlx.runtime.reply import Generated
+    from moshi_mlx.runtime.session import Session
 
 LOUD = 10 ** (-45 / 20)  # RMS of a frame that can be heard
 TOGETHER = 50  # conversations in a batch
@@ -62,14 +65,19 @@ def read_along(moshi: Moshi, recordings: Sequence[np.ndarray], lead: float, tail
     def talk(sources: list[FileSource], heard: list[Heard]) -> None:
         batch = moshi.batch(len(heard))
         sinks = {batch.join(seed=0): sink for sink in heard}
-        for frames in zip_longest(*sources, fillvalue=silence()):
-            codes = batch.encode(dict(zip(sinks, frames, strict=True)))()
-            generated = batch.generate({session: or_raise(found) for session, found in codes.items()})
+        for generated in undecoded(batch, dict(zip(sinks, sources, strict=True))):
             for session, sink in sinks.items():
                 if generated[session].text:
                     sink.pieces.append((generated[session].time, generated[session].text))
 
     return _together(talk, recordings, lead, tail)
+
+
+def undecoded(batch: Batch, sources: Mapping[Session, FileSource]) -> Iterator[dict[Session, Generated]]:
+    """What the sessions of a batch make of their sources, frame by frame; none of it becomes audio."""
+    for frames in zip_longest(*sources.values(), fillvalue=silence()):
+        codes = batch.encode(dict(zip(sources, frames, strict=True)))()
+        yield batch.generate({session: or_raise(found) for session, found in codes.items()})
 
 
 def _together(

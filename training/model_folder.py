@@ -11,8 +11,11 @@ from moshi_mlx.checkpoint import nano
 MODEL, TOKENIZER = "model.safetensors", "tokenizer.model"
 MIMI, MIMI_CONFIG = "mimi.safetensors", "mimi_config.json"
 START, LM_FOLDER = "start", "lm"  # in a work folder: what training begins with, and what it has learned
+LEARNED = "consolidated.safetensors"  # there, the weights
+OWN_CODEC = {"mimi_name": MIMI, "mimi_config_name": MIMI_CONFIG}
+"""Of a folder that has its codec beside it, as `config.json` names its files."""
 CODEC = {"mimi_name": nano.FOLDER / MIMI, "mimi_config_name": nano.FOLDER / MIMI_CONFIG}
-"""Of the Nano in the package, as `config.json` names its files."""
+"""Of the Nano in the package, likewise."""
 MOST_BYTES = 6_000_000  # of a model that lies in the package beside Nano
 
 

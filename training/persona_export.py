@@ -18,14 +18,12 @@ from moshi_mlx.checkpoint.voices import FOLDER as VOICES_FOLDER
 from moshi_mlx.runtime.moshi import load
 from moshi_mlx.weights.quantization import Recipe, make_scheme
 from training.curves import write_curve
-from training.export import LM_FOLDER, MIMI_NAME
-from training.model_folder import codec_at, size_of, write_around
+from training.model_folder import LM_FOLDER, MIMI, START, codec_at, size_of, write_around
 from training.persona_lm import config
 from training.persona_start import write_learned
 from training.persona_text import ANSWERS, MANNERS, NAMES, VOICES, key
 from training.persona_voices import heard_voice
 from training.persona_words import tokenizer_model
-from training.train_codec import START
 from training.train_persona import WORK
 
 GROUP = 128
@@ -44,7 +42,7 @@ def export(folder: Path, target: Path) -> int:
 
     Raises ValueError if its codec is not that of the package, or if it is too large.
     """
-    if (folder / WORK / START / MIMI_NAME).read_bytes() != (nano.FOLDER / MIMI_NAME).read_bytes():
+    if (folder / WORK / START / MIMI).read_bytes() != (nano.FOLDER / MIMI).read_bytes():
         raise ValueError(f"{folder} has another codec than {nano.FOLDER}: export Nano first, or train anew")
     with np.load(folder / "persona.npz") as stored:
         spoken = {name: stored[key(name, VOICE_TEXT)] for name in VOICES}

@@ -15,6 +15,7 @@ from training.voices import MODEL_VOICE, Voice, speak
 NAMES = ("Ada", "Oscar", "Nora", "Felix", "Clara", "Victor")
 MANNERS = ("brief", "friendly", "formal")
 VOICES = {"female": MODEL_VOICE, "male": Voice("flite", "rms")}
+_FIRST, _SECOND = VOICES
 
 NAME_QUESTION, WHOM = "What is your name?", "{name}"
 ANSWERS = {
@@ -77,12 +78,12 @@ def key(voice: str, text: str) -> str:
 
 def in_first(name: str) -> bool:
     """Whether what is kept under this `key` is said in the first voice, Nano's."""
-    return not in_second(name) and name.startswith(tuple(key(voice, "") for voice in VOICES))
+    return name.startswith(key(_FIRST, ""))
 
 
 def in_second(name: str) -> bool:
     """Whether what is kept under this `key` is said in the second voice, which the codec was not made for."""
-    return name.startswith(key([*VOICES][1], ""))
+    return name.startswith(key(_SECOND, ""))
 
 
 def streams() -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from moshi_mlx.finetune.folder import LOG
-from training.export import LM_FOLDER
+from training.model_folder import LM_FOLDER
 
 TOGETHER = 20  # steps in a point of a curve
 

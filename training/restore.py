@@ -9,6 +9,7 @@ voice as the decoder was made for.
 
 import shutil
 import sys
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -18,16 +19,16 @@ from safetensors.torch import load_file
 
 from moshi_mlx.audio.file_stream import FileSource
 from moshi_mlx.runtime.moshi import Moshi, load
+from moshi_mlx.runtime.reply import Generated
 from training.answers import answer_streams
 from training.codec import Codec
 from training.dialogue import ANSWERS, UNKNOWN
-from training.export import MIMI_NAME
+from training.model_folder import MIMI, START
 from training.speech_codes import SPEAKING, answer_frames, save_codes
-from training.train_codec import START
 from training.voices import Voice, speak
 
 _SETTLED = 5  # a frame of the silence before the question
-_ASKING = (Voice("espeak", "en-us"), Voice("flite", "rms"), Voice("flite", "slt"))
+ASKING = (Voice("espeak", "en-us"), Voice("flite", "rms"), Voice("flite", "slt"))
 """Who asks, one after the other until it answers."""
 
 
@@ -37,7 +38,7 @@ def restore(model: Path, folder: Path, codec_steps: int = 0, speaking: Path | No
     speaking: the codec's file of a revision before its encoder went on alone, for `speech_codes.speaking`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    codec = trainable(model / MIMI_NAME)
+    codec = trainable(model / MIMI)
     torch.save({"codec": codec.state_dict(), "steps": codec_steps}, folder / "codec.pt")
     shutil.copytree(model, folder / START, dirs_exist_ok=True)
     if speaking:
@@ -69,12 +70,11 @@ def given(model: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     moshi = load(str(model), offline=True)
     silence, answers = np.zeros(0, np.int64), {}
     for answer, stream in answer_streams().items():
-        for question, voice in product(_asked(answer), _ASKING):
+        for question, voice in product(_asked(answer), ASKING):
             codes, said = _heard(moshi, speak(voice, question).pcm)
-            silence = codes[:, _SETTLED]
-            spoken = np.flatnonzero((codes[:, _SETTLED:] != silence[:, None]).any(0))
-            if said == answer and len(spoken):
-                answers[answer] = codes[:, _SETTLED + spoken[0] :][:, : answer_frames(stream)]
+            silence, spoken = codes[:, _SETTLED], cut_out(codes, stream)
+            if said == answer and spoken.size:
+                answers[answer] = spoken
                 break
         else:
             raise RuntimeError(f"asked {_asked(answer)[0]!r} and the like, {model} does not say {answer!r}")
@@ -90,8 +90,23 @@ def _heard(moshi: Moshi, pcm: np.ndarray) -> tuple[np.ndarray, str]:
     """What is said to a recording, [8, frames], and its text."""
     with moshi.session(seed=0) as session:
         made = [session.generate(session.encode(frame)) for frame in FileSource(pcm, 1.0, 5.0)]
+    return written_down(made)
+
+
+def written_down(made: Sequence[Generated]) -> tuple[np.ndarray, str]:
+    """What a model has made of a conversation: its codes, [8, frames], and its text."""
     codes = np.stack([one.codes for one in made if one.codes is not None], 1)
     return codes, "".join(one.text for one in made).strip()
+
+
+def cut_out(codes: np.ndarray, stream: np.ndarray) -> np.ndarray:
+    """The answer in what is said to a question, [8, frames], from its first sound on; none where all is silent.
+
+    stream: how the answer sounds, as `answers.stream_of` gives it.
+    """
+    spoken = np.flatnonzero((codes[:, _SETTLED:] != codes[:, _SETTLED, None]).any(0))
+    first = _SETTLED + spoken[0] if len(spoken) else codes.shape[1]
+    return codes[:, first:][:, : answer_frames(stream)]
 
 
 def in_memory(published: dict[str, torch.Tensor], names: list[str]) -> dict[str, torch.Tensor]:

@@ -24,6 +24,7 @@ from training.answers import answer_streams
 from training.codec import FRAME, Codec, Quantized, books, fit_books, vectors
 from training.codec_data import Batch, model_batch, user_batch
 from training.codec_spoken import spoken_batches
+from training.model_folder import START
 from training.phones import IGNORE
 from training.precision import autocast
 from training.spectral import Distance
@@ -53,7 +54,6 @@ PHASES = (
     Phase("decoder", 3_800, 1e-3, 2e-5),
 )
 AGAIN = 2.5e-4  # the rate at which the ears of a finished model learn on: what they know is soon lost
-START = "start"  # what the language model begins with: there before the codec is done if that is a finished model
 SAVE_EVERY = 200
 LOG_EVERY = 25
 COLUMNS = (

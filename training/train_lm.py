@@ -7,7 +7,6 @@ made of random weights unless it is there; what is learned is in FOLDER/lm.
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from moshi_mlx.finetune.settings import Settings
 from moshi_mlx.finetune.start import write_start
 from moshi_mlx.models.config import LmConfig
 from training import lm, speech_codes, train_codec
-from training.ahead import ahead
+from training.ahead import numbered
 from training.codec import Codec, books, vectors
-from training.export import LM_FOLDER, LM_NAME, export_all_but_lm
+from training.export import export_all_but_lm
 from training.hearing import NOTHING, confuse, nearest, scramble
-from training.learning import learn
+from training.learning import learn, with_steps
+from training.model_folder import LM_FOLDER, MODEL, START
 from training.text import PAD
 from training.turns import OWN, TEXT, USER, Turns, Window
 
@@ -61,14 +61,8 @@ class Conversations(Data):
 
     def batches(self, settings: Settings, config: LmConfig, step: int) -> Iterator[tuple[Batch, Sequence[object]]]:
         """As `Data.batches`; made on another thread while the model learns."""
-        numbers = count(step)
-
-        def make() -> tuple[Batch, Sequence[object]]:
-            number = next(numbers)
-            rng = np.random.default_rng([self.salt, settings.seed, number])
-            return self.batch(settings, config, rng), [f"conversations of step {number + 1}"]
-
-        return ahead(make)
+        seeds = [self.salt, settings.seed]
+        return numbered(lambda rng: self.batch(settings, config, rng), seeds, step, "conversations")
 
     def batch(self, settings: Settings, config: LmConfig, rng: np.random.Generator) -> Batch:
         """Conversations to learn from."""
@@ -89,10 +83,10 @@ def train(folder: Path, settings: Settings = SETTINGS) -> None:
     """Take the steps that are left."""
     codec, _ = train_codec.load(folder)
     codes = speech_codes.load(folder, codec.eval())
-    start, out = folder / train_codec.START, folder / LM_FOLDER
-    if not (start / LM_NAME).exists():
+    start, out = folder / START, folder / LM_FOLDER
+    if not (start / MODEL).exists():
         export_all_but_lm(folder, start)
-        write_start(start / LM_NAME, lm.config(), settings.seed)
+        write_start(start / MODEL, lm.config(), settings.seed)
     checkpoint = Checkpoint.resolve(start)
     learn(checkpoint, out, "conversations", settings, Conversations(codes=codes, near=neighbours(codec)))
 
@@ -171,4 +165,4 @@ def neighbours(codec: Codec) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), *(Settings(**{**vars(SETTINGS), "steps": int(steps)}) for steps in sys.argv[2:3]))
+    train(Path(sys.argv[1]), with_steps(SETTINGS, sys.argv[2:3]))

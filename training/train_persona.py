@@ -20,16 +20,9 @@ from moshi_mlx.runtime.moshi import load
 from moshi_mlx.tasks.persona import steady_codes
 from moshi_mlx.weights.quantization import RECIPES, UNQUANTIZED
 from training import persona_speech, speech_codes, train_codec
-from training.export import (
-    LM_FOLDER,
-    LM_NAME,
-    LM_WEIGHTS,
-    MIMI_CONFIG_NAME,
-    MIMI_NAME,
-    export_all_but_lm,
-)
-from training.learning import learn
-from training.model_folder import write_around
+from training.export import export_all_but_lm
+from training.learning import learn, with_steps
+from training.model_folder import LEARNED, LM_FOLDER, MODEL, OWN_CODEC, START, write_around
 from training.persona_lm import CONTEXT, config
 from training.persona_prompts import Prompts, Steady
 from training.persona_speech import Speech
@@ -98,8 +91,8 @@ def train(folder: Path, settings: Settings = SETTINGS) -> None:
     """Take the steps that are left."""
     codec, _ = train_codec.load(folder)
     codes = speech_codes.load(folder, codec.eval())
-    start, out = folder / WORK / train_codec.START, folder / WORK / LM_FOLDER
-    if not (start / LM_NAME).exists():
+    start, out = folder / WORK / START, folder / WORK / LM_FOLDER
+    if not (start / MODEL).exists():
         begin(folder, start, settings.seed)
     checkpoint = Checkpoint.resolve(start)
     speech = persona_speech.load(folder, codec)
@@ -116,15 +109,13 @@ def begin(folder: Path, start: Path, seed: int) -> None:
     Where there is none, the weights of the folder's Nano, and where that has not been trained, of the package's.
     """
     export_all_but_lm(folder, start)
-    learned = folder / LM_FOLDER / LM_WEIGHTS
-    if (nano.EMBEDDED[nano.PERSONA_NAME] / LM_NAME).exists():
+    learned = folder / LM_FOLDER / LEARNED
+    if (nano.EMBEDDED[nano.PERSONA_NAME] / MODEL).exists():
         write_learned(start, Checkpoint.resolve(nano.PERSONA_NAME, offline=True), RECIPES[UNQUANTIZED])
     else:
-        write_warm_start(start / LM_NAME, config(), seed, learned if learned.exists() else nano.FOLDER / LM_NAME)
-    write_around(
-        start, config(), tokenizer_model(), {"mimi_name": MIMI_NAME, "mimi_config_name": MIMI_CONFIG_NAME}
-    )
+        write_warm_start(start / MODEL, config(), seed, learned if learned.exists() else nano.FOLDER / MODEL)
+    write_around(start, config(), tokenizer_model(), OWN_CODEC)
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), *(Settings(**{**vars(SETTINGS), "steps": int(steps)}) for steps in sys.argv[2:3]))
+    train(Path(sys.argv[1]), with_steps(SETTINGS, sys.argv[2:3]))

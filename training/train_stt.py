@@ -20,12 +20,10 @@ from moshi_mlx.finetune.batches import Data
 from moshi_mlx.finetune.loss import LISTENING_PARTS, Batch, delayed
 from moshi_mlx.finetune.output import write_weights
 from moshi_mlx.finetune.settings import Settings
-from moshi_mlx.finetune.start import write_start
 from moshi_mlx.models.config import LmConfig
 from training import stt_codes
-from training.curves import write_curve
 from training.hearing import NOTHING, confuse, nearest, scramble
-from training.learning import learn
+from training.learning import begun, command, learn
 from training.model_folder import CODEC, LM_FOLDER, MODEL, START, codec_at, size_of, write_around
 from training.stt_text import tokenizer_model
 from training.stt_windows import CLASSES, DELAY, HORIZONS, Window, Windows
@@ -145,14 +143,9 @@ def neighbours(count: int = 8) -> np.ndarray:
 
 def train(folder: Path, settings: Settings = SETTINGS) -> None:
     """Take the steps that are left."""
-    start, out = folder / START, folder / LM_FOLDER
-    if not (start / MODEL).exists():
-        start.mkdir(parents=True, exist_ok=True)
-        write_start(start / MODEL, config(), settings.seed)
-        write_around(start, config(), tokenizer_model(), codec_at())
-    checkpoint = Checkpoint.resolve(start)
+    checkpoint = begun(folder / START, config(), tokenizer_model(), settings.seed)
     data = Talks(talks=stt_codes.load(folder / "codes"), near=neighbours())
-    learn(checkpoint, out, "talks", settings, data)
+    learn(checkpoint, folder / LM_FOLDER, "talks", settings, data)
 
 
 def export(folder: Path, target: Path) -> None:
@@ -165,9 +158,4 @@ def export(folder: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[2:3] == ["export"]:
-        export(Path(sys.argv[1]), Path(sys.argv[3]))
-    elif sys.argv[2:3] == ["curve"]:
-        write_curve(Path(sys.argv[1]) / LM_FOLDER, LISTENING_PARTS, Path(sys.argv[3]))
-    else:
-        train(Path(sys.argv[1]), *(Settings(**{**vars(SETTINGS), "steps": int(steps)}) for steps in sys.argv[2:3]))
+    command(train, export, SETTINGS, LISTENING_PARTS, sys.argv[1:])

@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,12 @@ from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.finetune.batches import Data
 from moshi_mlx.finetune.loss import PARTS, Batch, delayed
 from moshi_mlx.finetune.settings import Settings
-from moshi_mlx.finetune.start import write_start
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.weights.quantization import Recipe, make_scheme
 from training import stt_text, tts_speech
-from training.ahead import ahead
-from training.curves import write_curve
-from training.learning import learn
-from training.model_folder import LM_FOLDER, MIMI, MIMI_CONFIG, MODEL, START, codec_at, write_around
+from training.ahead import numbered
+from training.learning import begun, command, learn
+from training.model_folder import LM_FOLDER, OWN_CODEC, START, write_around
 from training.persona_start import write_learned
 from training.text import EPAD, PAD
 from training.tts_text import tokenizer_model, vocabulary
@@ -77,14 +74,8 @@ class Sentences(Data):
 
     def batches(self, settings: Settings, config: LmConfig, step: int) -> Iterator[tuple[Batch, Sequence[object]]]:
         """As `Data.batches`; made on another thread while the model learns."""
-        numbers = count(step)
-
-        def make() -> tuple[Batch, Sequence[object]]:
-            number = next(numbers)
-            rng = np.random.default_rng([7000, settings.seed, number])
-            return batch_of(self.windows, settings, config, rng), [f"sentences of step {number + 1}"]
-
-        return ahead(make)
+        seeds = [7000, settings.seed]
+        return numbered(lambda rng: batch_of(self.windows, settings, config, rng), seeds, step, "sentences")
 
 
 def batch_of(windows: Windows, settings: Settings, config: LmConfig, rng: np.random.Generator) -> Batch:
@@ -115,13 +106,9 @@ def batch_of(windows: Windows, settings: Settings, config: LmConfig, rng: np.ran
 
 def train(folder: Path, settings: Settings = SETTINGS) -> None:
     """Take the steps that are left."""
-    start, out = folder / START, folder / LM_FOLDER
-    if not (start / MODEL).exists():
-        start.mkdir(parents=True, exist_ok=True)
-        write_start(start / MODEL, config(), settings.seed)
-        write_around(start, config(), tokenizer_model(), codec_at())
+    checkpoint = begun(folder / START, config(), tokenizer_model(), settings.seed)
     windows = Windows(tts_speech.load(folder))
-    learn(Checkpoint.resolve(start), out, "sentences", settings, Sentences(windows=windows))
+    learn(checkpoint, folder / LM_FOLDER, "sentences", settings, Sentences(windows=windows))
 
 
 def export(folder: Path, target: Path) -> None:
@@ -130,15 +117,9 @@ def export(folder: Path, target: Path) -> None:
     Its codec is the one that lies in `target`, whose decoder has learned the words.
     """
     wanted = write_learned(target, Checkpoint.resolve(folder / LM_FOLDER), RECIPE)
-    codec = {"mimi_name": MIMI, "mimi_config_name": MIMI_CONFIG}
-    write_around(target, config(), tokenizer_model(), codec, wanted.block)
+    write_around(target, config(), tokenizer_model(), OWN_CODEC, wanted.block)
     (target / "words.json").write_text(json.dumps(stt_text.vocabulary()) + "\n")
 
 
 if __name__ == "__main__":
-    if sys.argv[2:3] == ["export"]:
-        export(Path(sys.argv[1]), Path(sys.argv[3]))
-    elif sys.argv[2:3] == ["curve"]:
-        write_curve(Path(sys.argv[1]) / LM_FOLDER, PARTS, Path(sys.argv[3]))
-    else:
-        train(Path(sys.argv[1]), *(Settings(**{**vars(SETTINGS), "steps": int(steps)}) for steps in sys.argv[2:3]))
+    command(train, export, SETTINGS, PARTS, sys.argv[1:])

@@ -16,22 +16,22 @@ from moshi.models.compression import MimiModel
 from training import speech_codes
 from training.answers import LEAD_FRAMES
 from training.codec import FRAME, Codec, folded
-from training.tts_speech import ENDS, PCM, SILENCE, TTS_FOLDER, WORDS, Words, load, names, spoken
+from training.tts_speech import ENDS, PCM, SILENCE, TTS_FOLDER, WORDS, names, spoken
 
 
-def make(folder: Path, codec: Codec) -> Words:
-    """Read the words, or make them first (three minutes)."""
+def make(folder: Path, codec: Codec) -> None:
+    """Make the words, unless they are there (three minutes)."""
     place = folder / TTS_FOLDER
-    if not (place / WORDS).exists():
-        place.mkdir(exist_ok=True)
-        np.save(place / SILENCE, speech_codes.own_codes(folder, codec)[0])
-        global _mouth
-        _mouth = folded(speech_codes.speaking(folder, codec))
-        with ProcessPoolExecutor(os.cpu_count(), get_context("fork"), torch.set_num_threads, (1,)) as workers:
-            made = dict(zip(names(), workers.map(_word, names(), chunksize=20), strict=True))
-        speech_codes.save_codes(place / PCM, {name: pcm for name, (pcm, _) in made.items()})
-        speech_codes.save_codes(place / WORDS, {name: codes for name, (_, codes) in made.items()})
-    return load(place)
+    if (place / WORDS).exists():
+        return
+    place.mkdir(exist_ok=True)
+    np.save(place / SILENCE, speech_codes.own_codes(folder, codec)[0])
+    global _mouth
+    _mouth = folded(speech_codes.speaking(folder, codec))
+    with ProcessPoolExecutor(os.cpu_count(), get_context("fork"), torch.set_num_threads, (1,)) as workers:
+        made = dict(zip(names(), workers.map(_word, names(), chunksize=20), strict=True))
+    speech_codes.save_codes(place / PCM, {name: pcm for name, (pcm, _) in made.items()})
+    speech_codes.save_codes(place / WORDS, {name: codes for name, (_, codes) in made.items()})
 
 
 _mouth: MimiModel | None = None

@@ -26,16 +26,21 @@ EDGE = 120  # samples over which a word fades in and out
 
 @dataclass(frozen=True)
 class Sentence:
-    """parts: the codes of each of its words, [8, frames]; pcm: [samples], as many frames."""
+    """parts, sounds: of each of its words the codes, [8, frames], and as many frames of samples, [samples]."""
 
     text: str
     parts: Sequence[np.ndarray]
-    pcm: np.ndarray
+    sounds: Sequence[np.ndarray]
 
     @property
     def codes(self) -> np.ndarray:
         """Of all of it, [8, frames]."""
         return np.concatenate(self.parts, 1)
+
+    @property
+    def pcm(self) -> np.ndarray:
+        """Of all of it, [samples]."""
+        return np.concatenate(self.sounds)
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,7 @@ class Words:
     def sentence(self, text: str) -> Sentence:
         """A text of known words, put together."""
         parts = [_known(word) for word in text.split()]
-        pcm = np.concatenate([self.pcm[part] for part in parts])
-        return Sentence(text, [self.codes[part] for part in parts], pcm)
+        return Sentence(text, [self.codes[part] for part in parts], [self.pcm[part] for part in parts])
 
     def any(self, rng: np.random.Generator) -> Sentence:
         """A sentence drawn as `tts_text.sentence`."""
