@@ -13,6 +13,7 @@ import soxr
 from pocketsphinx import Config, Decoder, NGramModel
 from pystoi import stoi
 
+from moshi_mlx.quality.transcription import word_errors
 from training.dialogue import ANSWERS, UNKNOWN_ANSWER
 from training.text import plain
 from training.voices import SAMPLE_RATE
@@ -46,8 +47,8 @@ def measure(spoken: Mapping[str, np.ndarray], original: Mapping[str, np.ndarray]
         wanted = plain(text)
         chosen = _heard(closed, pcm)
         sentences += chosen == wanted
-        grammar_errors += distance(chosen, wanted)
-        errors += distance(_heard(free, pcm), wanted)
+        grammar_errors += _errors(wanted, chosen)
+        errors += _errors(wanted, _heard(free, pcm))
         total += len(wanted)
         if original:
             count = min(len(pcm), len(original[text]))
@@ -61,14 +62,8 @@ def measure(spoken: Mapping[str, np.ndarray], original: Mapping[str, np.ndarray]
     )
 
 
-def distance(one: list[str], other: list[str]) -> int:
-    """Words to insert, delete or replace to make one line the other (Levenshtein)."""
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, 1):
-        last, row[0] = row[0], i
-        for j, b in enumerate(other, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (a != b))
-    return row[-1]
+def _errors(wanted: list[str], heard: list[str]) -> int:
+    return word_errors(" ".join(wanted), " ".join(heard)).errors
 
 
 def _sentences() -> list[str]:

@@ -23,10 +23,14 @@ class WordErrors:
     insertions: int
 
     @property
+    def errors(self) -> int:
+        """Words to replace, to insert and to delete (Levenshtein's distance)."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
     def rate(self) -> float:
         """The word error rate; it may pass 1. Without a word in the reference, 0 or infinite."""
-        errors = self.substitutions + self.deletions + self.insertions
-        return errors / self.words if self.words else float("inf") if errors else 0.0
+        return self.errors / self.words if self.words else float("inf") if self.errors else 0.0
 
     def __add__(self, other: WordErrors) -> WordErrors:
         """Return the errors of both: rates of several recordings are those of their sum."""

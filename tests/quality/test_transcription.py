@@ -19,6 +19,7 @@ def test_case_and_punctuation_do_not_count() -> None:
 def test_word_errors_are_counted_by_kind() -> None:
     found = word_errors("the cat sat on the mat", "the cat sad on mat today")
     assert found == WordErrors(words=6, substitutions=1, deletions=1, insertions=1)
+    assert found.errors == 3
     assert found.rate == pytest.approx(0.5)
     assert (found + word_errors("yes", "yes")).rate == pytest.approx(3 / 7)
     assert word_errors("", "").rate == 0
