@@ -91,6 +91,14 @@ def test_words_that_espeak_joins_begin_between_their_neighbours(monkeypatch: pyt
     np.testing.assert_allclose(spoken.onsets, [0.1, 0.3, 0.6, 0.9, 0.95])
 
 
+def test_an_impulse_response_is_convolved_whatever_the_lengths() -> None:
+    rng = np.random.default_rng(3)
+    for length, response in ((4_799, 2), (4_801, 997), (9_000, 5_000)):
+        pcm, answer = rng.standard_normal(length), rng.standard_normal(response)
+        heard = augment.through(pcm, answer)
+        np.testing.assert_allclose(heard, np.convolve(pcm, answer)[:length], atol=1e-9)
+
+
 def test_a_room_answers_after_the_sound() -> None:
     pcm = np.zeros(SAMPLE_RATE, np.float32)
     pcm[1000] = 1

@@ -4,6 +4,8 @@ import numpy as np
 
 from training.voices import SAMPLE_RATE
 
+_EASY = 4_800  # transforms are fast whose length is a multiple of it, and many times slower where it is a prime
+
 
 def warped(pcm: np.ndarray, factor: float, length: int, start: float) -> np.ndarray:
     """`length` samples of `pcm` played `factor` times faster (and higher), from sample `start`."""
@@ -161,5 +163,5 @@ def in_room(rng: np.random.Generator, pcm: np.ndarray, decibels: tuple[float, fl
 
 def through(pcm: np.ndarray, response: np.ndarray) -> np.ndarray:
     """`pcm` as heard through an impulse response, of the same length."""
-    size = len(pcm) + len(response)
+    size = -(-(len(pcm) + len(response)) // _EASY) * _EASY
     return np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(response, size), size)[: len(pcm)]
