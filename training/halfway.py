@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from training.model_folder import MODEL
+from training.model_folder import MODEL, tensors
 
 
 def halfway(model: Path, other: Path, target: Path) -> None:
@@ -18,18 +18,12 @@ def halfway(model: Path, other: Path, target: Path) -> None:
 
     Raises ValueError if the two have not the same tensors.
     """
-    one, two = _read(model), _read(other)
+    one, two = tensors(model / MODEL), tensors(other / MODEL)
     if {name: value.shape for name, value in one.items()} != {name: value.shape for name, value in two.items()}:
         raise ValueError(f"{model} and {other} have not the same tensors")
-    shutil.copytree(model, target, dirs_exist_ok=True)
+    shutil.copytree(model, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MODEL))
     mean = {name: ((one[name] + two[name]) / 2).astype(mx.bfloat16) for name in one}
     mx.save_safetensors(str(target / MODEL), mean, {"format": "pt"})
-
-
-def _read(model: Path) -> dict[str, mx.array]:
-    stored = mx.load(str(model / MODEL))
-    assert isinstance(stored, dict)
-    return {name: value.astype(mx.float32) for name, value in stored.items()}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+
 from moshi_mlx.checkpoint import nano
 
 MODEL, TOKENIZER = "model.safetensors", "tokenizer.model"
@@ -33,6 +35,13 @@ def write_around(
 def codec_at(folder: Path | None = None) -> dict[str, str]:
     """The codec in the package, as the `config.json` of a folder in the package names it; else by whole paths."""
     return {name: os.path.relpath(path, folder) if folder else str(path) for name, path in CODEC.items()}
+
+
+def tensors(path: Path) -> dict[str, mx.array]:
+    """The tensors of a file by their names, in float32."""
+    stored = mx.load(str(path))
+    assert isinstance(stored, dict)
+    return {name: array.astype(mx.float32) for name, array in stored.items()}
 
 
 def size_of(folder: Path) -> int:

@@ -15,6 +15,7 @@ from moshi_mlx.quantize.quantizer import Conversion, DenseReader, conversion, co
 from moshi_mlx.weights.quantization import Recipe
 from moshi_mlx.weights.safetensors import write_tensors
 from training import persona_words, text
+from training.model_folder import tensors
 from training.text import SPECIAL
 
 TABLES = ("text_emb.weight", "text_linear.weight", "depformer_text_emb.weight")  # a row for each token
@@ -23,7 +24,7 @@ TABLES = ("text_emb.weight", "text_linear.weight", "depformer_text_emb.weight") 
 def write_warm_start(path: Path, config: Mapping[str, Any], seed: int, nano: Path) -> None:
     """Write weights to begin with, as `moshi_mlx.finetune.start.write_start` does. nano: Nano's weights."""
     write_start(path, config, seed)
-    started, known = _read(path), _read(nano)
+    started, known = tensors(path), tensors(nano)
     for name, old in known.items():
         new = started.get(name)
         if name in TABLES:
@@ -38,12 +39,6 @@ def write_learned(folder: Path, learned: Checkpoint, recipe: Recipe) -> Conversi
     wanted = conversion(learned.lm_config, recipe)
     write_tensors(folder, wanted.layout, converted(wanted, DenseReader(learned.weights)))
     return wanted
-
-
-def _read(path: Path) -> dict[str, mx.array]:
-    stored = mx.load(str(path))
-    assert isinstance(stored, dict)
-    return {name: array.astype(mx.float32) for name, array in stored.items()}
 
 
 def _by_words(new: mx.array, old: mx.array) -> mx.array:

@@ -12,7 +12,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
@@ -24,7 +23,7 @@ from moshi_mlx.models.config import LmConfig
 from training import stt_codes
 from training.hearing import NOTHING, confuse, nearest, scramble
 from training.learning import begun, command, learn
-from training.model_folder import CODEC, LM_FOLDER, MODEL, START, codec_at, size_of, write_around
+from training.model_folder import CODEC, LM_FOLDER, MODEL, START, codec_at, size_of, tensors, write_around
 from training.stt_text import tokenizer_model
 from training.stt_windows import CLASSES, DELAY, HORIZONS, Window, Windows
 from training.text import EPAD, PAD, SPECIAL
@@ -128,14 +127,12 @@ def _misread(rng: np.random.Generator, text: np.ndarray, config: LmConfig) -> No
 
 def neighbours(count: int = 8) -> np.ndarray:
     """The codes nearest to each code in which phones are heard, [PHONETIC, 512, count]."""
-    stored = mx.load(str(CODEC["mimi_name"]))
-    assert isinstance(stored, dict)
+    stored = tensors(CODEC["mimi_name"])
     layers = ["rvq_first.vq.layers.0", *(f"rvq_rest.vq.layers.{index}" for index in range(PHONETIC - 1))]
     tables = []
     for layer in layers:
         sums, usage = (
-            np.array(stored[f"quantizer.{layer}._codebook.{name}"].astype(mx.float32))
-            for name in ("embedding_sum", "cluster_usage")
+            np.array(stored[f"quantizer.{layer}._codebook.{name}"]) for name in ("embedding_sum", "cluster_usage")
         )
         tables.append(sums / np.maximum(usage, 1e-5)[:, None])
     return nearest(tables, count)
