@@ -19,7 +19,7 @@ from training.interruptions import Interruption, delay_of
 from training.intervals import Share, share
 from training.left_alone import music
 from training.questions import Turn, conversations_summed_up, summed_up, wanted
-from training.voices import TRAINING_VOICES, UNHEARD
+from training.voices import CHOOSING_VOICES, NEURAL_VOICES, TRAINING_VOICES, UNHEARD
 
 BEHAVIOUR = json.loads((Path(__file__).parent.parent / "training/results/behaviour.json").read_text())
 
@@ -151,10 +151,10 @@ def test_turns_are_counted_by_voice_and_conversations_whole() -> None:
 
 
 def test_what_is_unheard_is_in_no_training() -> None:
-    unheard = [voice for voices in UNHEARD.values() for voice in voices]
+    unheard = [*NEURAL_VOICES, *(voice for voices in UNHEARD.values() for voice in voices)]
     assert len(set(unheard)) == len(unheard)
-    assert not set(unheard) & set(TRAINING_VOICES)
-    assert "mbrola" not in {voice.engine for voice in TRAINING_VOICES}
+    assert not set(unheard) & {*TRAINING_VOICES, *CHOOSING_VOICES}
+    assert not {"mbrola", "piper"} & {voice.engine for voice in (*TRAINING_VOICES, *CHOOSING_VOICES)}
     unknown = [*UNKNOWN_HELD_OUT, *UNKNOWN_FURTHER]
     assert len(set(unknown)) == 100
     assert not set(unknown) & {*KNOWN, *UNKNOWN, *FILLERS}
@@ -177,14 +177,17 @@ def test_what_was_measured_of_the_same_model_is_kept(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Of a model that does everything right."""
-    unheard = sorted(name for names in NAMES.values() for name in names)
+    neural = [str(voice) for voice in NEURAL_VOICES]
+    unheard = sorted([*neural, *(name for names in NAMES.values() for name in names)])
     turns = [asdict(Turn(voice, text, wanted(text), False)) for voice in unheard for text in KNOWN]
     cuts = [asdict(Interruption(voice, "Hello.", "Stop.", "", 0.3)) for voice in unheard]
     cuts += [asdict(Interruption(voice, "Hello.", "Hello.", wanted("Hello."), 0.3)) for voice in unheard]
     sure, all_right = Share(50, 50).as_dict(), {"sentences": 1.0, "words": 0.99, "stoi": 0.95, "worst_stoi": 0.9}
+    talks = [turns[at : at + 10] for at in range(0, len(turns), len(KNOWN)) for _ in range(10)]
     given = {
         "interruptions": cuts,
-        "conversations": [turns[at : at + 10] for at in range(0, len(turns), len(KNOWN)) for _ in range(10)],
+        "conversations": [one for one in talks if one[0]["voice"] not in neural],
+        "neural conversations": [one for one in talks if one[0]["voice"] in neural],
         "left_alone": {**sure, "by_kind": {"noise": sure}, "disturbed": []},
         "undisturbed": {"voice": unheard[0], "noise": sure, "echo": sure},
         "voice": {"original": all_right, "nano": all_right, "not_the_right_words": []},
@@ -200,6 +203,7 @@ def test_a_card_without_a_bar_missed_says_so(figures: dict[str, Any]) -> None:
     text = card(figures, BEHAVIOUR)
     assert "It reaches all of its" in text.partition("## Figures")[0]
     assert "| mbrola us1 | 100.0 % of 50 [92.9, 100.0] |" in text
+    assert "| kokoro bf_lily | 100.0 % of 50 [92.9, 100.0] | 100.0 % of 10 [72.2, 100.0] |" in text
     assert "one in" not in text
     assert "only one in 3 was tried" in card({**figures, "every": 3}, BEHAVIOUR)
 
@@ -208,8 +212,10 @@ def test_a_bar_that_is_missed_is_said_before_any_figure(figures: dict[str, Any])
     changed = copy.deepcopy(figures)
     changed["left_alone"] |= Share(97, 100).as_dict()
     changed["turns"]["mbrola"]["by_voice"]["mbrola:us3"] = Share(47, 50).as_dict()
+    changed["neural"]["turns"] |= Share(146, 150).as_dict()
     first = card(changed, BEHAVIOUR).partition("## Figures")[0]
-    assert "it misses 2:" in first
+    assert "it misses 3:" in first
+    assert "| right words | ≥ 98.0 % | neural 97.3 % of 150 [93.3, 99.0] |" in first
     assert "| noise, knocks, music and others' talk left alone | ≥ 98.0 % | 97.0 % of 100 [91.5, 99.0] |" in first
     assert "| right words | ≥ 95.0 % | mbrola us3 94.0 % of 50 [83.8, 97.9] |" in first
     changed["left_alone"] |= Share(98, 100).as_dict()

@@ -39,7 +39,8 @@ def interval(found: dict[str, Any]) -> str:
 
 def bars(figures: dict[str, Any]) -> Iterator[Bar]:
     """Every bar beside its figure, of those of `evaluate`."""
-    for group, turns in figures["turns"].items():
+    neural = figures["neural"]
+    for group, turns in {**figures["turns"], "neural": neural["turns"]}.items():
         yield _least("right words", group, turns, RIGHT)
         yield from (_least("right words", voice, one, WORST_VOICE) for voice, one in turns["by_voice"].items())
         early = turns["early"]
@@ -49,7 +50,7 @@ def bars(figures: dict[str, Any]) -> Iterator[Bar]:
         yield _soon("silent after an interruption, p95", group, cuts["p95_seconds"], P95_SECONDS)
         yield _soon("silent after an interruption, longest", group, cuts["longest_seconds"], LONGEST_SECONDS)
         yield _least("interrupting questions answered", group, cuts["answered"], INTERRUPTION_ANSWERED)
-    for talks in figures["conversations"].values():
+    for talks in (*figures["conversations"].values(), neural["conversations"]):
         for voice, one in talks["by_voice"].items():
             yield _least("conversations of ten questions without a mistake", voice, one, CONVERSATION)
     yield _least("unknown sentences admitted", "", figures["unknown"], UNKNOWN)

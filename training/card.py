@@ -11,7 +11,7 @@ from pathlib import Path
 
 from training.bars import Bar, bars, interval, percent
 from training.dialogue import ANSWERS, STOPS, UNKNOWN_ANSWER
-from training.voices import TRAINING_VOICES, UNHEARD, is_human
+from training.voices import NEURAL_VOICES, TRAINING_VOICES, UNHEARD, is_human
 
 SHOWN = (
     ("speaks into a pause of the user", "pause_handling", "clean", "takeover", "mean", ""),
@@ -80,6 +80,14 @@ are the independent test: a synthesizer that neither training nor any choice has
 |---|---|---|---|---|
 {_voice_rows(figures)}
 
+Three voices of neural networks sound like people: {_names(NEURAL_VOICES[:1])}, of a network that training never heard, and
+{_names(NEURAL_VOICES[1:])}, of one that it heard with other speakers. They ask the same, in single turns ({interval(figures["neural"]["turns"]["early"])} answered
+too early) and in conversations of ten:
+
+| unheard voice | words right | conversations | questions in them |
+|---|---|---|---|
+{_neural_rows(figures["neural"])}
+
 Under bad conditions, one at a time and everything else clean, all unheard voices in turn say the same {figures["conditions"]["none"]["of"]} sentences:
 
 | condition | all | {" | ".join(UNHEARD)} |
@@ -129,7 +137,7 @@ then. "Uh huh" and other voices interrupt it as words do.
 All speech was made by free synthesizers at training time; no recording of a person was used. Nano's own voice is
 flite's `slt`, and its codec's decoder was fitted to Nano's own sentences in it: it cannot reproduce other
 speech but that of `nano-persona`, whose sentences it learned, too. {len(TRAINING_VOICES)} voices ask in training ({_names([voice for voice in TRAINING_VOICES if is_human(str(voice))])}, and espeak-ng's English with many
-variants; *accent* are festival's Italian, Finnish and Czech voices, which say English; *foreign* are Pico's German, Spanish,
+variants; *kokoro* are a neural network's speakers of nine languages, all of whom say English, *accent* festival's Italian, Finnish and Czech voices, which do, too; *foreign* are Pico's German, Spanish,
 French and Italian ones and RHVoice's Russian, Ukrainian, Kyrgyz and Esperanto ones, which read it as their languages would spell
 it), and speakers made of two of them, with changes of speed, pitch, size, level, band, noise, room and microphone.
 
@@ -142,8 +150,9 @@ English diphone voices, free for any use, its HTS voice, BSD-like, its Italian o
 later, its Finnish ones, LGPL-2.0 or later; SVOX Pico, Apache-2.0; RHVoice and its voices alan, bdl, clb
 and those of other languages, LGPL-2.1 or later, its lyubov, heard in rounds of training before the last, and evgeniy-eng, heard only in the
 evaluation, CC BY-NC-ND 4.0;
+Kokoro's weights and speakers, Apache-2.0; Piper, GPL-3.0, its voice joe, fine-tuned on recordings under CC0, heard only in the evaluation;
 MBROLA, AGPL-3.0, its voices for use with MBROLA alone and not to be sold. None of them is
-part of this package, and nothing made by MBROLA went into the model.
+part of this package, and nothing made by MBROLA or Piper went into the model.
 
 ## Conditions
 
@@ -225,6 +234,17 @@ def _voice_rows(figures: dict) -> str:
                 figures["conversations"][group]["questions"],
             )  # fmt: skip
             lines.append(f"| {_plain(voice)} | {' | '.join(interval(one['by_voice'][voice]) for one in cells)} |")
+    return "\n".join(lines)
+
+
+def _neural_rows(found: dict) -> str:
+    turns, talks = found["turns"], found["conversations"]
+    lines = []
+    for voice in map(str, NEURAL_VOICES):
+        cells = (
+            turns["by_voice"][voice], talks["by_voice"][voice], talks["questions"]["by_voice"][voice],
+        )  # fmt: skip
+        lines.append(f"| {_plain(voice)} | {' | '.join(map(interval, cells))} |")
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from training.conversion import converted
 from training.dialogue import FILLERS, KNOWN, UNKNOWN
 from training.sentences import strange
 from training.voices import (
+    KINDS,
     LABEL_RATE,
     MIXED,
     MODEL_VOICE,
@@ -24,13 +25,21 @@ from training.voices import (
     TRAINING_VOICES,
     Utterance,
     Voice,
+    blended,
+    is_human,
     kind_of,
     speak,
 )
 
-TAKES = {"accent": 12, "espeak": 3, "festival": 5, "flite": 16, "foreign": 4, "pico": 16, "rhvoice": 12}
+TAKES = {
+    "accent": 12, "espeak": 3, "festival": 5, "flite": 16, "foreign": 4, "kokoro": 1, "pico": 16, "rhvoice": 12,
+}  # fmt: skip
 """Of every known sentence: voices made of recordings do not repeat themselves as rules do. (festival is slow.)"""
-STRANGE = {"accent": 60, "espeak": 30, "festival": 90, "flite": 90, "foreign": 30, "pico": 90, "rhvoice": 90}
+SHARE = {"kokoro": (0.5, 0.06)}
+"""Of the sentences, known and others, that a voice says, where not all of them: one of Kokoro's takes a second."""
+STRANGE = {
+    "accent": 60, "espeak": 30, "festival": 90, "flite": 90, "foreign": 30, "kokoro": 4, "pico": 90, "rhvoice": 90,
+}  # fmt: skip
 """Sentences of a voice's own that Nano does not know."""
 MIXTURES = {"known": 160, "unknown": 16, "strange": 1}
 """Of every sentence, by speakers that are made of two others; of a strange one, which nobody else says, of one."""
@@ -38,6 +47,7 @@ LABEL_SAMPLES = SAMPLE_RATE // LABEL_RATE
 _TELLS_PHONES = {
     "festival": Voice("flite", "kal"),
     "foreign": Voice("flite", "rms"),
+    "kokoro": Voice("flite", "rms"),
     "pico": Voice("flite", "rms"),
     "rhvoice": Voice("flite", "rms"),
 }
@@ -58,18 +68,18 @@ class Corpus:
         return len(self.texts)
 
     def any(self, rng: np.random.Generator) -> int:
-        """The number of a recording: a third of them from the few voices that sound more human, evenly."""
-        kind = self._kinds[rng.integers(3)]
+        """The number of a recording: as many of them from every kind of voices, and of these from every voice."""
+        kind = self._kinds[rng.integers(len(self._kinds))]
         numbers = kind[rng.integers(len(kind))]
         return numbers[rng.integers(len(numbers))]
 
     @cached_property
     def _kinds(self) -> list[list[list[int]]]:
         """The numbers of every voice's recordings, by the kind of the voice."""
-        kinds: list[dict[str, list[int]]] = [{}, {}, {}]
+        kinds: list[dict[str, list[int]]] = [{} for _ in range(KINDS)]
         for number, voice in enumerate(self.voices):
             kinds[kind_of(voice)].setdefault(voice, []).append(number)
-        return [list(kind.values()) for kind in kinds]
+        return [list(kind.values()) for kind in kinds if kind]
 
     def utterance(self, index: int) -> Utterance:
         """One recording, its peak at 0.5."""
@@ -132,19 +142,26 @@ def _voice(folder: Path, number: int) -> Path:
     """The file of all that one training voice says."""
     path = folder / f"{number + 1:02}.npz"
     if not path.exists():
-        _write(path, [(str(TRAINING_VOICES[number]), text, utterance) for text, utterance in _takes(number)])
+        _write(path, _takes(number))
     return path
 
 
-def _takes(number: int) -> list[tuple[str, Utterance]]:
-    """All that one training voice says, each time at another pace and pitch."""
+def _takes(number: int) -> list[tuple[str, str, Utterance]]:
+    """All that one training voice says, each time at another pace and pitch: (voice, text, utterance)."""
     voice, rng = TRAINING_VOICES[number], np.random.default_rng([20, number])
     takes = TAKES[voice.engine]
     said = []
     own = [strange(rng) for _ in range(STRANGE[voice.engine])]
-    for text in (*KNOWN * takes, *UNKNOWN * (1 + takes // 8), *FILLERS, *own):
+    known, others = KNOWN * takes, (*UNKNOWN * (1 + takes // 8), *FILLERS)
+    if shares := SHARE.get(voice.engine):
+        known, others = (
+            [text for text in texts if rng.random() < share]
+            for texts, share in zip((known, others), shares, strict=True)
+        )
+    for text in (*known, *others, *own):
         speed, pitch = np.exp(rng.uniform(-0.16, 0.16)), np.exp(rng.uniform(-0.2, 0.2))
-        said.append((text, labelled(voice, text, float(speed), float(pitch))))
+        speaker = blended(rng, voice)
+        said.append((str(speaker), text, labelled(speaker, text, float(speed), float(pitch))))
     return said
 
 
@@ -174,7 +191,7 @@ _heard: list[tuple[str, str, Utterance]] = []
 def _mixture(job: tuple[int, list[int]]) -> tuple[str, str, Utterance]:
     """One sentence by one voice with the vocal tract of another, of another size; one of the two is human."""
     rng = np.random.default_rng([21, job[0]])
-    by_kind = [[number for number in job[1] if kind_of(_heard[number][0]) == kind] for kind in (0, 1)]
+    by_kind = [[number for number in job[1] if is_human(_heard[number][0]) == human] for human in (True, False)]
     some = [numbers for numbers in by_kind if numbers]
 
     def one(kind: int) -> int:  # of the voices of a kind evenly

@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from training.intervals import share
 from training.left_alone import left_alone
 from training.questions import Turn, ask, ask_under, conversations_summed_up, converse_about, summed_up
 from training.recordings import Said, seed_of
-from training.voices import HELD_OUT_VOICES, SAMPLE_RATE, TRAINING_VOICES, UNHEARD, Voice
+from training.voices import HELD_OUT_VOICES, NEURAL_VOICES, SAMPLE_RATE, TRAINING_VOICES, UNHEARD, Voice
 
 TAKES = 2  # of every known sentence, by every unheard voice
 CONVERSATIONS = 10  # with every unheard voice
@@ -58,8 +58,9 @@ def parts(model: str, pictures: Path, every: int) -> list[Part]:
     """All measurements, of every n-th sentence, in an order in which the first tell most."""
     found = []
     texts = KNOWN[::every]
-    for voice in ALL_UNHEARD:
+    for voice in (*ALL_UNHEARD, *NEURAL_VOICES):
         found.append(_turns(f"turns/{voice}", [Said(voice, text) for text in texts * TAKES]))
+    found.append(_talks("neural conversations", NEURAL_VOICES, every))
     found.append(Part("interruptions", lambda moshi: _interruptions(moshi, INTERRUPTIONS // every)))
     unknown = (*UNKNOWN_HELD_OUT, *UNKNOWN_FURTHER)[::every]
     found.append(_turns("unknown", _in_turn(ALL_UNHEARD, unknown)))
@@ -75,7 +76,7 @@ def parts(model: str, pictures: Path, every: int) -> list[Part]:
         *(Part(f"precisions/{scheme}", _quantized(model, scheme, easy)) for scheme in ("q8", "q4")),
         Part("voice", lambda moshi: _spoken(moshi, pictures)),
     ]
-    return [*found, Part("conversations", lambda moshi: _conversations(moshi, -(-CONVERSATIONS // every)))]
+    return [*found, _talks("conversations", ALL_UNHEARD, every)]
 
 
 def _in_turn(voices: Iterable[Voice], texts: Iterable[str]) -> list[Said]:
@@ -102,9 +103,12 @@ def _interruptions(moshi: Moshi, each: int) -> Any:
     return [asdict(one) for one in interrupt(moshi, ALL_UNHEARD, each, "interruptions")]
 
 
-def _conversations(moshi: Moshi, each: int) -> Any:
-    talks = converse_about(moshi, ALL_UNHEARD, each, "conversations")
-    return [[asdict(turn) for turn in one] for one in talks]
+def _talks(name: str, voices: Sequence[Voice], every: int) -> Part:
+    def measure(moshi: Moshi) -> Any:
+        talks = converse_about(moshi, voices, -(-CONVERSATIONS // every), name)
+        return [[asdict(turn) for turn in one] for one in talks]
+
+    return Part(name, measure)
 
 
 def _spoken(moshi: Moshi, pictures: Path) -> Any:
@@ -142,10 +146,16 @@ def together(found: dict[str, Any]) -> dict[str, Any]:
     def of_voices(voices: Iterable[Voice]) -> list[Turn]:
         return [turn for voice in voices for turn in turns(f"turns/{voice}")]
 
+    def talks(name: str) -> list[list[Turn]]:
+        return [[Turn(**turn) for turn in one] for one in found[name]]
+
     cuts = [Interruption(**one) for one in found["interruptions"]]
-    talks = [[Turn(**turn) for turn in one] for one in found["conversations"]]
     return {
         "turns": {group: summed_up(of_voices(voices)) for group, voices in UNHEARD.items()},
+        "neural": {
+            "turns": summed_up(of_voices(NEURAL_VOICES)),
+            "conversations": conversations_summed_up(talks("neural conversations")),
+        },
         "interruptions": {
             group: interruptions_summed_up([one for one in cuts if one.voice in names])
             for group, names in NAMES.items()
@@ -153,7 +163,7 @@ def together(found: dict[str, Any]) -> dict[str, Any]:
         "conditions": {name: _by_group(turns(f"conditions/{name}")) for name in CONDITIONS},
         "unknown": _by_group(turns("unknown")),
         "conversations": {
-            group: conversations_summed_up([one for one in talks if one[0].voice in names])
+            group: conversations_summed_up([one for one in talks("conversations") if one[0].voice in names])
             for group, names in NAMES.items()
         },
         "left_alone": found["left_alone"],

@@ -22,7 +22,7 @@ from training.codec import FRAME, Codec, books, folded, vectors
 from training.dialogue import FILLERS, KNOWN, UNKNOWN
 from training.text import word_frames
 from training.utterances import FORGET_FRAMES, Answer, Said, SpeechCodes
-from training.voices import MIXED, is_human
+from training.voices import is_human
 
 SPEAKER_BOOK = 2  # the second acoustic one
 ROOMS = 240
@@ -32,8 +32,9 @@ BEFORE_FRAMES, AFTER_FRAMES = 4, 6  # of the room around an utterance
 NOISY_SHARE = 0.2  # of the utterances bring noise of their own, as recordings that were cut out do
 NARROW_SHARE = 0.2  # were recorded at a lower rate
 REVERBERANT_SHARE, COLOURED_SHARE, OVERDRIVEN_SHARE, GAPPED_SHARE = 0.3, 0.3, 0.15, 0.1
-HEARINGS = {"accent": 1, "espeak": 1, "festival": 2, "flite": 1, "foreign": 1, "pico": 1, "rhvoice": 1, MIXED: 1}
-"""In how many rooms each recording of a known sentence is heard: some voices are easily learnt by heart."""
+HEARINGS = {"festival": 2, "kokoro": 3}
+"""In how many rooms each recording of a known sentence is heard, if not in one: some voices are easily learnt by
+heart, of some there are few recordings."""
 KNOWN_SHARE, UNKNOWN_SHARE = 0.8, 0.5
 """Of what many say, so much is heard: the codec hears more than the language model has the time for."""
 _COMMON = frozenset([*UNKNOWN, *FILLERS])
@@ -237,7 +238,8 @@ def _jobs(recordings: corpus.Corpus) -> list[tuple[int, int]]:
     for index, (text, voice) in enumerate(zip(recordings.texts, recordings.voices, strict=True)):
         known = text in KNOWN
         if rng.random() < (KNOWN_SHARE if known else UNKNOWN_SHARE if text in _COMMON else 1):
-            jobs += [(index, hearing) for hearing in range(HEARINGS[voice.partition(":")[0]] if known else 1)]
+            hearings = HEARINGS.get(voice.partition(":")[0], 1) if known else 1
+            jobs += [(index, hearing) for hearing in range(hearings)]
     return jobs + [(len(recordings) + index, 0) for index in range(BUMPS)]
 
 

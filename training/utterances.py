@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from training.voices import kind_of
+from training.voices import KINDS, kind_of
 
 FORGET_FRAMES = 14  # what the codec hears before anything is kept
 
@@ -51,5 +51,5 @@ class SpeechCodes:
         """Every sentence, as it was said by voices of each kind that said it."""
         found: dict[str, list[list[Said]]] = {}
         for said in self.said:
-            found.setdefault(said.text, [[], [], []])[kind_of(said.voice)].append(said)
+            found.setdefault(said.text, [[] for _ in range(KINDS)])[kind_of(said.voice)].append(said)
         return {text: [kind for kind in kinds if kind] for text, kinds in found.items()}

