@@ -8,7 +8,6 @@ work=build/nano-stt
 model=moshi_mlx/assets/nano-stt
 
 scripts/check_synthesizers.sh
-"$1" -m pip install -q -r training/requirements-card.txt
 python=(scripts/with_blas.sh "$1" -u)
 "${python[@]}" -m training.stt_codes "$work"
 "${python[@]}" -m training.train_stt "$work"

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from training import corpus, neural
-from training.stt_codes import TURNS, parts
 from training.voices import TRAINING_VOICES, Voice, _neural, blended, speak
 
 
@@ -75,12 +74,3 @@ def test_a_voice_that_takes_a_second_says_a_share(monkeypatch: pytest.MonkeyPatc
     assert all(name == str(voice) for name, _, voice in said)
     assert {name.partition("+")[0] for name, *_ in said} == {"kokoro:am_adam"}
     assert 0.2 < sum("+" in name for name, *_ in said) / len(said) < 0.6
-
-
-def test_everybody_talks_to_nano_stt_and_those_of_many_in_turn() -> None:
-    order = parts()
-    assert {*order} == {*TRAINING_VOICES}
-    count = {voice: order.count(voice) for voice in order}
-    assert count[Voice("kokoro", "am_adam")] < count[Voice("flite", "rms")]
-    begins = [index for index, voice in enumerate(order) if voice == order[0]]
-    assert {*order[: begins[TURNS]]} == {*TRAINING_VOICES}

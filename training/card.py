@@ -141,8 +141,8 @@ variants; *kokoro* are a neural network's speakers of nine languages, all of who
 French and Italian ones and RHVoice's Russian, Ukrainian, Kyrgyz and Esperanto ones, which read it as their languages would spell
 it), and speakers made of two of them, with changes of speed, pitch, size, level, band, noise, room and microphone.
 
-Unheard are {_names(voice for voices in UNHEARD.values() for voice in voices)}. Their texts come from the
-same front ends that training uses (espeak-ng's for MBROLA). festival cmu_us_slt_arctic_hts is a speaker that training
+Unheard are {_names(voice for voices in (*UNHEARD.values(), NEURAL_VOICES) for voice in voices)}. Their texts come from the
+same front ends that training uses (espeak-ng's for MBROLA, Kokoro and Piper). festival cmu_us_slt_arctic_hts is a speaker that training
 heard through flite, rhvoice evgeniy-eng an engine that training heard with other speakers.
 
 Licences of the synthesizers: flite and its CMU voices, BSD-like; espeak-ng, GPL-3.0 or later; festival, BSD-like, its

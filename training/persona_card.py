@@ -15,7 +15,7 @@ from training.persona_prompts import NOBODY
 from training.persona_questions import BETWEEN
 from training.persona_text import ANSWERS, MANNERS, NAMES, UNKNOWN_ANSWERS, VOICES, said
 from training.stt_card import GROUPS, names
-from training.voices import TRAINING_VOICES, UNHEARD
+from training.voices import BEFORE_KOKORO, UNHEARD
 
 OBEYED = 0.95
 """The bar: of the turns of every group of unheard voices, those in which name, manner and voice are obeyed."""
@@ -129,7 +129,7 @@ it: `--trim SECONDS` lets it live through them again.
 ## Data and voices
 
 All speech was made by free synthesizers at training time; no recording of a person was used. It learned from the
-conversations of [Nano](../nano/README.md), whose {len(TRAINING_VOICES)} voices speak in them, and began with Nano's weights. It speaks with
+conversations of [Nano](../nano/README.md), of whose voices {len(BEFORE_KOKORO)} speak in them, and began with Nano's weights. It speaks with
 the voices {names(VOICES.values())}: BSD-like licences, as those of CMU's. None of the synthesizers is part of this package.
 """
 

@@ -13,7 +13,7 @@ from training.bars import interval
 from training.evaluate_stt import CLOSE, DIGITS
 from training.stt_text import NUMBERS, vocabulary
 from training.stt_windows import DELAY, FRAME
-from training.voices import TRAINING_VOICES, UNHEARD, Voice, is_human
+from training.voices import BEFORE_KOKORO, UNHEARD, Voice, is_human
 
 WORDS, TIMES = 0.9, 0.9
 """Its bars: words right of every group of unheard voices, and of these within CLOSE seconds of the synthesizer's."""
@@ -48,7 +48,7 @@ def card(figures: dict[str, Any]) -> str:
     """The card as Markdown. figures: of `evaluate_stt`."""
     whole, late = figures["all"], figures["times"]
     short = missed(figures)
-    human = [voice for voice in TRAINING_VOICES if is_human(str(voice))]
+    human = [voice for voice in BEFORE_KOKORO if is_human(str(voice))]
     groups = "\n".join(
         f"| {GROUPS[name]} ({names(UNHEARD[name])}) | {interval(found['words'])} | {interval(found['sentences'])} |"
         for name, found in figures["groups"].items()
@@ -106,13 +106,13 @@ learned that a sentence goes on through a pause in its middle, and that nothing 
 
 ## Data and voices
 
-All speech was made by free synthesizers at training time; no recording of a person was used. {len(TRAINING_VOICES)} voices speak in training
+All speech was made by free synthesizers at training time; no recording of a person was used. {len(BEFORE_KOKORO)} voices speak in training
 ({names(human)}, and espeak-ng's English with many variants), with changes of
 speed, pitch, size, level, band, noise and room. What they say: Nano's questions, its answers, commands, sentences that it does
 not know, {DIGITS}, and words without sense.
 
 Who these voices are and under which licences they stand, and who only speaks in the evaluation: [Nano's card](../nano/README.md),
-which heard the same ones. RHVoice's lyubov, CC BY-NC-ND 4.0, spoke in rounds of training before the last. No synthesizer is part
+which heard these and others. RHVoice's lyubov, CC BY-NC-ND 4.0, spoke in rounds of training before the last. No synthesizer is part
 of this package.
 
 ## Limits

@@ -22,18 +22,18 @@ from moshi_mlx.models.mimi import Mimi
 from training import augment
 from training.conversion import converted
 from training.stt_text import sentence
-from training.voices import TRAINING_VOICES, Voice, blended, is_human, speak
+from training.voices import BEFORE_KOKORO, Voice, is_human, speak
 from training.word_times import timed
 
 CODEBOOKS = 4  # of Nano's eight: the others tell how it sounded
 TALKS, UTTERANCES = 6, 8  # of a part, of a talk
-HEARINGS = {"espeak": 1, "kokoro": 3}  # of what is said; otherwise 2: others take longer to make
-TURNS = 3  # rounds in which each of espeak-ng's and Kokoro's many voices has its turn once
+HEARINGS = 2  # of what the more human voices say: they take longer to make
+ESPEAK_TURNS = 3  # rounds in which each of espeak-ng's many voices has its turn once
 ROUNDS = 11
 NOISES = 0.05  # of the utterances are none: knocks, coughs, beeps
 HESITATES = 0.12
 CONVERTED = 0.6  # of the utterances are said by a speaker made of two voices, or of one of another size
-_QUICK = tuple(voice for voice in TRAINING_VOICES if voice.engine in ("espeak", "flite", "pico"))
+_QUICK = tuple(voice for voice in BEFORE_KOKORO if voice.engine in ("espeak", "flite", "pico"))
 LEAST_SECONDS, MOST_SECONDS = 0.3, 1.1  # between utterances
 TAIL_SECONDS = 3.0
 
@@ -58,12 +58,12 @@ class Talk:
 
 
 def parts() -> list[Voice]:
-    """Who talks in each part, in order."""
-    many = [[voice for voice in TRAINING_VOICES if voice.engine == engine] for engine in ("kokoro", "espeak")]
-    few = [voice for voice in TRAINING_VOICES if voice.engine not in ("kokoro", "espeak")]
+    """Who talks in each part, in order: every round has as many of the more human voices as of the others."""
+    human = [voice for voice in BEFORE_KOKORO if is_human(str(voice))]
+    others = [voice for voice in BEFORE_KOKORO if not is_human(str(voice))]
     order: list[Voice] = []
     for number in range(ROUNDS):
-        order += few + [voice for voices in many for voice in voices[number % TURNS :: TURNS]]
+        order += human + others[number % ESPEAK_TURNS :: ESPEAK_TURNS]
     return order
 
 
@@ -134,7 +134,7 @@ def _ears() -> Mimi:
 
 def _talks(voice: Voice, rng: np.random.Generator) -> Iterator[tuple[list[Said], np.ndarray]]:
     """What is said, and the samples that the codec hears."""
-    hearings = HEARINGS.get(voice.engine, 2)
+    hearings = HEARINGS if is_human(str(voice)) else 1
     recordings = [_recording(voice, rng) for _ in range(TALKS * UTTERANCES // hearings)]
     order = np.concatenate([rng.permutation(len(recordings)) for _ in range(hearings)])
     for talk in order.reshape(TALKS, UTTERANCES):
@@ -149,7 +149,7 @@ def _recording(voice: Voice, rng: np.random.Generator) -> tuple[np.ndarray, list
     while True:
         text = sentence(rng)
         try:
-            said = timed(blended(rng, voice), text, *np.exp(rng.uniform([-0.18, -0.2], [0.18, 0.2])).tolist())
+            said = timed(voice, text, *np.exp(rng.uniform([-0.18, -0.2], [0.18, 0.2])).tolist())
         except KeyError:
             continue
         skipped = augment.spoken(said.pcm, 0.01, 240).start / SAMPLE_RATE

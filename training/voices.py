@@ -86,6 +86,9 @@ TRAINING_VOICES = tuple(
     ]
 )  # fmt: skip
 
+BEFORE_KOKORO = tuple(voice for voice in TRAINING_VOICES if voice.engine != "kokoro")
+"""Those that nano-stt and the nano-persona in the package have heard: with Kokoro's neither understood people better."""
+
 BLENDED = 0.4  # of what Kokoro's voices say in training, said by a speaker half way to another one
 
 
