@@ -5,7 +5,7 @@ set -euo pipefail
 folder=$1
 [ -d "$folder/voices" ] && exit 0
 command -v npm > /dev/null || {
-    echo "npm is missing, which fetches Kokoro's speakers into $folder/voices (package kokoro-js)"
+    echo "npm is missing, which fetches Kokoro's speakers into $folder/voices (package kokoro-js)" >&2
     exit 1
 }
 mkdir -p "$folder"

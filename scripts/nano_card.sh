@@ -10,6 +10,7 @@ model=moshi_mlx/assets/nano
 results=training/results
 
 scripts/check_synthesizers.sh
+scripts/kokoro_voices.sh build/kokoro
 if [ ! -e "$venv/.installed" ]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install -q -e '.[cpu,eval]' -r training/requirements-card.txt

@@ -8,6 +8,7 @@ work=build/nano
 model=moshi_mlx/assets/nano
 
 scripts/check_synthesizers.sh
+scripts/kokoro_voices.sh build/kokoro
 if [ ! -e "$venv/.installed" ]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install -q -e '.[cpu,eval]' -r training/requirements.txt
