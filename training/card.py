@@ -137,7 +137,8 @@ then. "Uh huh" and other voices interrupt it as words do.
 All speech was made by free synthesizers at training time; no recording of a person was used. Nano's own voice is
 flite's `slt`, and its codec's decoder was fitted to Nano's own sentences in it: it cannot reproduce other
 speech but that of `nano-persona`, whose sentences it learned, too. {len(TRAINING_VOICES)} voices ask in training ({_names([voice for voice in TRAINING_VOICES if is_human(str(voice))])}, and espeak-ng's English with many
-variants; *kokoro* are a neural network's speakers of nine languages, all of whom say English, *accent* festival's Italian, Finnish and Czech voices, which do, too; *foreign* are Pico's German, Spanish,
+variants; *kokoro* are a neural network's speakers of eight languages, all of whom say English, *accent* festival's Italian, Finnish and Czech
+voices, which do, too; *foreign* are Pico's German, Spanish,
 French and Italian ones and RHVoice's Russian, Ukrainian, Kyrgyz and Esperanto ones, which read it as their languages would spell
 it), and speakers made of two of them, with changes of speed, pitch, size, level, band, noise, room and microphone.
 
