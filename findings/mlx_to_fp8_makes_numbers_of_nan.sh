@@ -1,7 +1,7 @@
 #!/bin/sh
 # MLX 0.32.4: mx.to_fp8, of what is not a number, on the CPU.
 #
-# What one would think: E4M3 has a NaN, so NaN stays NaN, and infinity becomes NaN, as in PyTorch's float8_e4m3fn, or the largest.
+# What one would think: E4M3 has a NaN, so NaN stays NaN, as in PyTorch's float8_e4m3fn, and only what is too large becomes 448.
 # What happens: NaN becomes 448, the largest number, as infinity and everything too large do. Weights, gradients or a cache that
 # went wrong come back as large finite numbers, and whatever looks for NaN afterwards finds none.
 # Output seen:
