@@ -47,7 +47,7 @@ def test_between_two_speakers_is_their_mean(folder: Path, monkeypatch: pytest.Mo
     assert np.abs(said.pcm - 0.5 * np.sin(np.arange(4_800) / 9)).max() < 1e-3
 
 
-def test_pitch_leaves_the_length_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pitch_leaves_the_length_as_it_was() -> None:
     def said(name: str, text: str, speed: float) -> tuple[np.ndarray, int]:
         return np.sin(np.arange(round(24_000 / speed), dtype=np.float32) / 9), 24_000
 

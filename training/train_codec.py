@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from moshi_mlx.weights.atomic import AtomicPath
 from training import corpus as corpus_file
 from training import persona_text, ranks, tts_speech
 from training.ahead import ahead
@@ -205,8 +206,8 @@ def _save(folder: Path, codec: Codec, steps: int, phase: Phase, optimizer) -> No
         ("codec.pt", {"codec": codec.state_dict(), "steps": steps}),
         ("codec.opt.pt", {"phase": phase.name, "optimizer": optimizer.state_dict()}),
     ):
-        torch.save(state, folder / f"{name}.part")
-        (folder / f"{name}.part").rename(folder / name)
+        with AtomicPath(folder / name) as part:
+            torch.save(state, part)
 
 
 def _losses(codec: Codec, phase: Phase, batch, distance: Distance, progress: float) -> dict[str, torch.Tensor]:

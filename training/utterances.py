@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from training.voices import KINDS, kind_of
+from training.voices import kind_of
 
 FORGET_FRAMES = 14  # what the codec hears before anything is kept
 
@@ -49,7 +49,7 @@ class SpeechCodes:
     @cached_property
     def by_text(self) -> dict[str, list[list[Said]]]:
         """Every sentence, as it was said by voices of each kind that said it."""
-        found: dict[str, list[list[Said]]] = {}
+        found: dict[str, dict[int, list[Said]]] = {}
         for said in self.said:
-            found.setdefault(said.text, [[] for _ in range(KINDS)])[kind_of(said.voice)].append(said)
-        return {text: [kind for kind in kinds if kind] for text, kinds in found.items()}
+            found.setdefault(said.text, {}).setdefault(kind_of(said.voice), []).append(said)
+        return {text: [kinds[kind] for kind in sorted(kinds)] for text, kinds in found.items()}

@@ -39,9 +39,6 @@ def kind_of(voice: str) -> int:
     return 2 if voice == MIXED else {"espeak": 1, "kokoro": 3}.get(voice.partition(":")[0], 0)
 
 
-KINDS = 4
-
-
 def is_human(voice: str) -> bool:
     """Whether a voice sounds more human than rules do."""
     return kind_of(voice) in (0, 3)
